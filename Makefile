@@ -1,0 +1,37 @@
+# Everything below sets itself up: a virtual environment with the pinned packages, then the command.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+export DS_BUILD_OPS ?= 0
+export TOKENIZERS_PARALLELISM ?= false
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: demo test lint types bench clean
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,train]"
+	touch $@
+
+demo: $(VENV)/.ready
+	$(BIN)/python -m unified.cli demo
+
+test: lint types
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# mypy sees the packages where a wheel would put them.
+types: $(VENV)/.ready
+	rm -rf build/types && mkdir -p build/types
+	cp -r unified build/types/unified
+	for part in tokenizers envs tasks train eval; do cp -r $$part build/types/unified/$$part; done
+	cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p unified
+
+bench: $(VENV)/.ready
+	$(BIN)/python -m unified.eval.bench
+
+clean:
+	rm -rf build dist $(VENV)

@@ -1,0 +1,14 @@
+"""One language-model backbone over one stream of discrete tokens.
+
+`unified.stream` and `unified.layout` say what the ids mean, `unified.model` computes their likelihood,
+`unified.session` continues them. The sibling folders (`tokenizers/`, `envs/`, ...) are sub-packages.
+"""
+
+from pathlib import Path
+
+__version__ = "0.1.0"
+
+# In a checkout the sub-packages lie beside this folder; in a wheel they lie inside it.
+_ROOT = Path(__file__).resolve().parent.parent
+if (_ROOT / "pyproject.toml").is_file():
+    __path__.append(str(_ROOT))

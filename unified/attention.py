@@ -1,0 +1,89 @@
+"""The one attention rule. No other code builds masks.
+
+Position i sees position j when they belong to the same sample, j's value is known no later than i's step, and j is not
+part of another image's WRITE segment. This one rule is causal language modelling, VAR's block-causal mask,
+bidirectional reading of an image, and packing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unified.segments import Kind
+
+PADDING = -1  # the `sample` of a position that nothing real may see
+
+
+@dataclass(frozen=True)
+class Index:
+    """Four small integers for every position, each [B, T]: sample (packing; PADDING for none), segment, kind (`Kind`)
+    and label (the step at which the position's value is known)."""
+
+    sample: Tensor
+    segment: Tensor
+    kind: Tensor
+    label: Tensor
+
+    def to(self, device: torch.device | str) -> Index:
+        return Index(*(field.to(device) for field in self.fields()))
+
+    def fields(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.sample, self.segment, self.kind, self.label
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Index:
+        return Index(*(function(field) for field in self.fields()))
+
+    def cat(self, after: Index) -> Index:
+        pairs = zip(self.fields(), after.fields(), strict=True)
+        return Index(*(torch.cat(pair, dim=1) for pair in pairs))
+
+    @staticmethod
+    def padding(rows: int, length: int) -> Index:
+        """Positions that belong to no sample."""
+        empty = torch.zeros(rows, length, dtype=torch.long)
+        return Index(torch.full_like(empty, PADDING), empty, empty, empty)
+
+
+def attends(query: Index, key: Index) -> Tensor:
+    """[B, Tq, Tk] bool: which key positions each query position sees. Padding sees padding alone, so that no row of
+    the softmax is empty."""
+    same_sample = query.sample[:, :, None] == key.sample[:, None, :]
+    known = key.label[:, None, :] <= query.label[:, :, None]
+    same_segment = query.segment[:, :, None] == key.segment[:, None, :]
+    return same_sample & known & ((key.kind != Kind.WRITE)[:, None, :] | same_segment)
+
+
+def visible(query: Index, key: Index) -> Tensor | None:
+    """The mask [B, 1, Tq, Tk] for queries that come after (and are part of) the keys, or None where every query sees every
+    key: then plain attention is enough, which a few reductions tell without building the mask."""
+    first = key.sample[0, 0]
+    plain = (
+        bool((key.sample == first).all())
+        and int(key.label.max()) <= int(query.label.min())
+        and not bool(((key.kind == Kind.WRITE) & (key.segment != query.segment[:, :1])).any())
+    )
+    return None if plain else attends(query, key)[:, None]
+
+
+def mask_mod(index: Index) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
+    """The same rule as a FlexAttention `mask_mod` over one batch."""
+
+    def rule(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        same_sample = index.sample[batch, query] == index.sample[batch, key]
+        known = index.label[batch, key] <= index.label[batch, query]
+        same_segment = index.segment[batch, query] == index.segment[batch, key]
+        return same_sample & known & ((index.kind[batch, key] != Kind.WRITE) | same_segment)
+
+    return rule
+
+
+def block_mask(index: Index) -> object:
+    """The rule as a FlexAttention block mask [B, 1, T, T], on the device of the index."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    rows, length = index.sample.shape
+    return create_block_mask(mask_mod(index), rows, None, length, length, device=str(index.sample.device))

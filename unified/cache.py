@@ -1,0 +1,128 @@
+"""Keys and values of what has been read, in buffers allocated once and grown by doubling.
+
+`KVCache` is a `transformers` cache, so any decoder of that library writes into it; the published transformers use
+it through the same `update`. Concatenating at every step, as the usual dynamic cache does, copies everything
+that was ever said for each token said.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+
+class BufferLayer(CacheLayerMixin):
+    """One layer's keys and values: the first `length` slots of a buffer [B, H, capacity, D]."""
+
+    is_sliding = False
+    is_croppable = True
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__()
+        self.capacity, self.length = capacity, 0
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        self.keys = self._buffer(key_states)
+        self.values = self._buffer(value_states)
+        self.dtype, self.device = key_states.dtype, key_states.device
+        self.is_initialized = True
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        """Append [B, H, n, D] and return all keys and values so far [B, H, length, D]."""
+        end = self.length + key_states.shape[-2]
+        if not self.is_initialized:
+            self.capacity = max(self.capacity, end)
+            self.lazy_initialization(key_states, value_states)
+        elif end > self.capacity:
+            self._grow(max(end, 2 * self.capacity))
+        self.keys[:, :, self.length : end] = key_states
+        self.values[:, :, self.length : end] = value_states
+        self.length = end
+        return self.keys[:, :, :end], self.values[:, :, :end]
+
+    def _buffer(self, like: Tensor) -> Tensor:
+        rows, heads, _, width = like.shape
+        return like.new_empty(rows, heads, self.capacity, width)
+
+    def _grow(self, capacity: int) -> None:
+        self.capacity = capacity
+        for name in ("keys", "values"):
+            old = getattr(self, name)
+            new = self._buffer(old)
+            new[:, :, : self.length] = old[:, :, : self.length]
+            setattr(self, name, new)
+
+    def keep(self, slots: Tensor) -> None:
+        """Keep only these slots (ascending), in order."""
+        if not self.is_initialized or len(slots) == 0 or int(slots[-1]) == len(slots) - 1:
+            self.length = len(slots)  # a prefix: nothing moves
+            return
+        self.keys[:, :, : len(slots)] = self.keys[:, :, slots]
+        self.values[:, :, : len(slots)] = self.values[:, :, slots]
+        self.length = len(slots)
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.length + query_length, 0
+
+    def get_seq_length(self) -> int:
+        return self.length
+
+    def get_max_length(self) -> int:
+        return -1
+
+
+class KVCache(Cache):
+    """Keys and values of all layers, for a batch of rows that share slot numbers.
+
+    `capacity` is the number of slots to allocate at first; more are added when needed."""
+
+    def __init__(self, layers: int, capacity: int = 256) -> None:
+        super().__init__(layers=[BufferLayer(capacity) for _ in range(layers)])
+
+    @property
+    def length(self) -> int:
+        return self.layers[0].length
+
+    def truncate(self, length: int) -> None:
+        """Forget every slot from `length` on."""
+        if not 0 <= length <= self.length:
+            raise ValueError(f"cannot truncate a cache of {self.length} slots to {length}")
+        for layer in self.layers:
+            layer.length = length
+
+    def keep(self, slots: Tensor) -> None:
+        for layer in self.layers:
+            layer.keep(slots)
+
+    def stack(self, below: KVCache) -> KVCache:
+        """A new cache whose rows are this cache's and then those of `below`; the shorter is padded on the left
+        with zeros (those slots must be masked)."""
+        length = max(self.length, below.length)
+        stacked = KVCache(len(self.layers), 2 * length + 1)
+        for mine, other, new in zip(self.layers, below.layers, stacked.layers, strict=True):
+            if mine.is_initialized and other.is_initialized:
+                keys = torch.cat([_padded(mine, "keys", length), _padded(other, "keys", length)])
+                values = torch.cat([_padded(mine, "values", length), _padded(other, "values", length)])
+                new.update(keys, values)
+        return stacked
+
+    def first(self, rows: int) -> KVCache:
+        """A copy of the first rows."""
+        part = KVCache(len(self.layers), self.length)
+        for mine, new in zip(self.layers, part.layers, strict=True):
+            if mine.is_initialized:
+                new.update(mine.keys[:rows, :, : mine.length], mine.values[:rows, :, : mine.length])
+        return part
+
+    def nbytes(self) -> int:
+        """Bytes held by the slots in use."""
+        used = [layer for layer in self.layers if layer.is_initialized]
+        return sum(2 * layer.keys[:, :, : layer.length].numel() * layer.keys.element_size() for layer in used)
+
+
+def _padded(layer: BufferLayer, name: str, length: int) -> Tensor:
+    used = getattr(layer, name)[:, :, : layer.length]
+    return torch.nn.functional.pad(used, (0, 0, length - layer.length, 0))

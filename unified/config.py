@@ -1,0 +1,80 @@
+"""Configuration of the model: a vocabulary, any decoder of `transformers`, a head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, PreTrainedConfig
+
+from unified.heads import HEADS
+from unified.vocabulary import Vocabulary
+
+
+def text_decoder(
+    *, width: int = 64, layers: int = 2, heads: int = 4, kv_heads: int = 2, mlp: int | None = None
+) -> dict[str, Any]:
+    """A small Qwen3-VL text decoder as a config dict. `width` must be a multiple of 8 times the heads."""
+    head_dim = width // heads
+    if head_dim * heads != width or head_dim % 8:
+        raise ValueError(f"width {width} must be {heads} heads times a multiple of 8")
+    side = head_dim // 8  # rotary frequencies of rows and of columns; the rest turn with time
+    rope = {
+        "rope_type": "default",
+        "rope_theta": 10_000.0,
+        "mrope_section": [head_dim // 2 - 2 * side, side, side],
+        "mrope_interleaved": True,
+    }
+    return {
+        "model_type": "qwen3_vl_text",
+        "hidden_size": width,
+        "intermediate_size": mlp or 4 * width * 2 // 3 // 8 * 8,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "head_dim": head_dim,
+        "max_position_embeddings": 32768,
+        "rope_parameters": rope,
+    }
+
+
+@strict
+class UnifiedConfig(PreTrainedConfig):
+    """`vocabulary`: fields of `Vocabulary`. `backbone`: config of a `transformers` decoder with its `model_type`; its own
+    `vocab_size` is set from the vocabulary. `head`: name in `HEADS`. The defaults give a tiny working model."""
+
+    model_type = "unified"
+
+    vocabulary: dict[str, Any] | None = None
+    backbone: dict[str, Any] | None = None
+    head: str = "categorical"
+    initializer_range: float = 0.02
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        self.vocabulary = Vocabulary(**(self.vocabulary or {})).to_dict()
+        self.backbone = dict(self.backbone or text_decoder())
+        if "model_type" not in self.backbone:
+            raise ValueError("backbone needs a model_type that transformers knows, such as 'qwen3_vl_text'")
+        if self.head not in HEADS:
+            raise ValueError(f"unknown head {self.head!r}: choose one of {', '.join(HEADS)}")
+        self.backbone["vocab_size"] = self.words.table_size
+        super().__post_init__(**kwargs)
+
+    @property
+    def words(self) -> Vocabulary:
+        """The vocabulary as an object."""
+        return Vocabulary(**self.vocabulary)
+
+    def backbone_config(self) -> PreTrainedConfig:
+        return AutoConfig.for_model(**self.backbone)
+
+    @property
+    def hidden_size(self) -> int:
+        return self.backbone_config().get_text_config().hidden_size
+
+    @property
+    def vocab_size(self) -> int:
+        return self.words.size
+
+
+AutoConfig.register("unified", UnifiedConfig)

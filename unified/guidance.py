@@ -1,0 +1,62 @@
+"""Classifier-free guidance: logits (1 + t) * conditional - t * null, with t a function of the step.
+
+Both branches run in one pass. Where t is 0 at every step no null branch is computed at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from unified.orders import Plan
+
+
+class Guidance(Protocol):
+    def weight(self, plan: Plan, step: int) -> float:
+        """t at this step; 0 is off."""
+        ...
+
+
+@dataclass(frozen=True)
+class Constant:
+    """t = scale - 1 at every step: null + scale * (conditional - null). Scale 1 is off (as LlamaGen)."""
+
+    scale: float
+
+    def weight(self, plan: Plan, step: int) -> float:
+        return self.scale - 1
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """t = scale * step / last step, from 0 at the first (VAR). A plan of one step gets t = 0."""
+
+    scale: float
+
+    def weight(self, plan: Plan, step: int) -> float:
+        return self.scale * step / max(len(plan.steps) - 1, 1)
+
+
+@dataclass(frozen=True)
+class CappedRamp:
+    """FlexVAR: t = scale * step / min(last step, 9), and t = scale for maps with a side above `max_side`."""
+
+    scale: float
+    max_side: int = 16
+
+    def weight(self, plan: Plan, step: int) -> float:
+        if max(plan.step_shape(step)) > self.max_side:
+            return self.scale
+        return self.scale * step / max(min(len(plan.steps) - 1, 9), 1)
+
+
+def needs_null(guidance: Guidance | None, plan: Plan) -> bool:
+    return guidance is not None and any(guidance.weight(plan, step) != 0 for step in range(len(plan.steps)))
+
+
+def guide(logits: Tensor, weight: float) -> Tensor:
+    """logits [2B, ...], conditional rows first -> [B, ...]."""
+    conditional, null = logits.chunk(2)
+    return (1 + weight) * conditional - weight * null

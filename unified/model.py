@@ -1,0 +1,291 @@
+"""The model: embeddings of the stream, any `transformers` decoder, and the likelihood of every token.
+
+`UnifiedModel.forward` follows the one target rule: text and action ids are predicted from the position before them, WRITE
+codes at their own position, whose input the plan derives from earlier steps. One pass gives exact likelihoods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from unified.attention import attends, block_mask
+from unified.cache import KVCache
+from unified.config import UnifiedConfig
+from unified.context import Context
+from unified.heads import HEADS, log_prob
+from unified.layout import IGNORED, Layout
+from unified.orders import Plan
+from unified.segments import Kind
+from unified.vocabulary import Vocabulary
+
+
+@dataclass
+class UnifiedOutput(ModelOutput):
+    """`loss`: mean negative log-likelihood of the targets. `logits` [B, T, V]: the distribution *of* each predicted token
+    (not of the next one), float32, -inf where the target rule allows no such id; None unless asked for or if the codes
+    are more than a table can hold. `log_probs` [B, T]: of each target, 0 elsewhere. `segment_sums` [B, S] and `step_sums`
+    [B, S, K]: their sums by segment of the row and, for WRITE segments, by step. All float32."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    log_probs: Tensor | None = None
+    segment_sums: Tensor | None = None
+    step_sums: Tensor | None = None
+    hidden_states: Tensor | None = None
+
+
+class SlotEmbedding(nn.Module):
+    """What a WRITE slot reads besides earlier codes: a start vector where none are known, and its map's size."""
+
+    def __init__(self, width: int, max_side: int) -> None:
+        super().__init__()
+        self.start = nn.Parameter(torch.zeros(width))
+        self.height = nn.Embedding(max_side + 1, width)
+        self.width = nn.Embedding(max_side + 1, width)
+
+    def forward(self, fed: Tensor, starts: Tensor, sizes: Tensor) -> Tensor:
+        """fed [..., T, D], starts [T] bool, sizes [T, 2] -> [..., T, D]."""
+        fed = torch.where(starts[:, None], self.start.to(fed.dtype), fed)
+        return fed + self.height(sizes[:, 0]) + self.width(sizes[:, 1])
+
+
+class GridEmbedding(nn.Module):
+    """Row and column for a backbone whose rotary embedding knows only one axis: sines and cosines, mapped linearly."""
+
+    def __init__(self, width: int, frequencies: int = 16) -> None:
+        super().__init__()
+        self.frequencies = frequencies
+        self.projection = nn.Linear(4 * frequencies, width, bias=False)
+
+    def forward(self, positions: Tensor) -> Tensor:
+        """positions [3, B, T] -> [B, T, D]; zero offset from the time axis for everything but images."""
+        rates = 2.0 ** (-torch.arange(self.frequencies, device=positions.device) / 2)
+        angles = (positions[1:] - positions[:1])[..., None] * rates  # [2, B, T, F]
+        waves = torch.cat(
+            [angles[0].sin(), angles[0].cos() - 1, angles[1].sin(), angles[1].cos() - 1], dim=-1
+        )
+        return self.projection(waves.to(self.projection.weight.dtype))
+
+
+class UnifiedModel(PreTrainedModel):
+    """One decoder over text, special, visual and action ids."""
+
+    config_class = UnifiedConfig
+    base_model_prefix = "backbone"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flex_attn = True
+    _no_split_modules = ()
+
+    def __init__(self, config: UnifiedConfig) -> None:
+        super().__init__(config)
+        words, width = config.words, config.hidden_size
+        self.vocabulary: Vocabulary = words
+        backbone = config.backbone_config()
+        backbone._attn_implementation = config._attn_implementation
+        self.backbone = AutoModel.from_config(backbone)
+        self.spatial = "mrope_section" in (getattr(backbone, "rope_parameters", None) or {})
+        self.grid = None if self.spatial else GridEmbedding(width)
+        self.slots = SlotEmbedding(width, words.max_side)
+        self.text_head = nn.Linear(width, words.table_size, bias=False)
+        self.head = HEADS[config.head](width, words.visual)
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, (nn.Linear, nn.Embedding)):
+            nn.init.normal_(module.weight, std=self.config.initializer_range)
+            if getattr(module, "bias", None) is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, SlotEmbedding):
+            nn.init.normal_(module.start, std=self.config.initializer_range)
+        else:
+            super()._init_weights(module)
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.backbone.get_input_embeddings()
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.text_head
+
+    # Likelihood ---------------------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        labels: Tensor | None = None,
+        layout: Layout | None = None,
+        attention_mask: Tensor | None = None,
+        return_logits: bool = True,
+        **_: object,
+    ) -> UnifiedOutput:
+        """Likelihood of rows of ids [B, T]. `labels` [B, T]: the ids, IGNORED (-100) where a token is no target; without
+        them every token that the target rule allows is scored and no loss is returned. `layout`: computed from the
+        ids if not given. `attention_mask` (0 = padding) is accepted for trainers' sake; <|pad|> ids are what counts."""
+        layout = (layout or Layout.of(input_ids, self.vocabulary)).to(input_ids.device)
+        hidden = self.decode(self.embed(input_ids, layout), layout)
+        wanted = layout.predicted if labels is None else layout.predicted & (labels != IGNORED)
+        log_probs = self._log_probs(hidden, input_ids, layout, wanted)
+        count = wanted.sum()
+        loss = None if labels is None else -log_probs.sum() / count.clamp(min=1)
+        segments, steps = _sums(log_probs, layout)
+        logits = self._logits(hidden, layout) if return_logits and self._has_table() else None
+        return UnifiedOutput(loss, logits, log_probs, segments, steps, hidden)
+
+    def embed(self, ids: Tensor, layout: Layout) -> Tensor:
+        """Input embeddings [B, T, D]: ids as themselves, WRITE slots as what their plan feeds them."""
+        codes = (ids - self.vocabulary.visual_start).clamp(0, self.vocabulary.visual - 1)
+        visual = self.vocabulary.is_visual(ids)
+        values = self.head.embed(codes)
+        embeds = torch.where(
+            visual[..., None], values, self.get_input_embeddings()(self.vocabulary.table_rows(ids))
+        )
+        for group in layout.writes:
+            rows, slots = group.rows[:, None], group.slots()
+            plan = group.plan
+            fed = plan.feed.to(values) @ values[rows, slots]  # [N, T, D]
+            fed = self.slots(fed, plan.starts.to(ids.device), plan.sizes.to(ids.device))
+            embeds = embeds.index_put((rows, slots), fed.to(embeds.dtype))
+        return embeds
+
+    def decode(self, embeds: Tensor, layout: Layout) -> Tensor:
+        """Hidden states [B, T, D] of a whole batch under the attention rule."""
+        if self.backbone.config._attn_implementation == "flex_attention":
+            mask = block_mask(layout.index)
+        else:
+            mask = attends(layout.index, layout.index)[:, None]
+        return self.hidden(embeds, layout.positions, mask)
+
+    def hidden(
+        self,
+        embeds: Tensor,
+        positions: Tensor,
+        mask: Tensor | object | None,
+        cache: KVCache | None = None,
+        condition: object = None,
+    ) -> Tensor:
+        """The backbone: embeds [R, n, D], positions [3, R, n], mask [R, 1, n, m] bool (None: all visible) -> [R, n, D].
+        Keys and values are added to the cache. `condition` is for models that are not steered by their stream alone."""
+        if mask is None:  # decoders of transformers take None for causal
+            seen = (cache.length if cache else 0) + embeds.shape[1]
+            mask = torch.ones(1, 1, embeds.shape[1], seen, dtype=torch.bool, device=embeds.device)
+        if self.grid is not None:
+            embeds = embeds + self.grid(positions)
+            positions = positions[0].long()
+        out = self.backbone(
+            inputs_embeds=embeds,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        )
+        return out.last_hidden_state
+
+    def _log_probs(self, hidden: Tensor, ids: Tensor, layout: Layout, wanted: Tensor) -> Tensor:
+        """[B, T] float32, computed only where wanted. Each sort of token is normalised over its own sort: what stands
+        inside an image is a code, what stands outside is not."""
+        log_probs = torch.zeros(ids.shape, dtype=torch.float32, device=ids.device)
+        visual = self.vocabulary.is_visual(ids)
+        for chosen, is_code in ((wanted & visual, True), (wanted & ~visual, False)):
+            rows, places = chosen.nonzero(as_tuple=True)
+            states = hidden[rows, layout.source[rows, places]]  # [N, D]
+            tokens = ids[rows, places]
+            if is_code:
+                symbols = self.head.to_symbols(tokens - self.vocabulary.visual_start)
+                scores = log_prob(self.head.logits(states), symbols)
+            else:
+                scores = log_prob(
+                    self.text_logits(states)[:, None], self.vocabulary.table_rows(tokens)[:, None]
+                )
+            log_probs = log_probs.index_put((rows, places), scores)
+        return log_probs
+
+    def text_logits(self, hidden: Tensor) -> Tensor:
+        """[..., D] -> [..., rows of the non-visual table], float32."""
+        return self.text_head(hidden).float()
+
+    def _has_table(self) -> bool:
+        return self.head.symbols == 1
+
+    def _logits(self, hidden: Tensor, layout: Layout) -> Tensor:
+        states = hidden.gather(1, layout.source[..., None].expand_as(hidden))
+        text, codes = self.text_logits(states), self.head.logits(states).squeeze(-2)
+        is_code = ((layout.step >= 0) & layout.predicted)[..., None]
+        text = text.masked_fill(is_code, float("-inf"))
+        codes = codes.masked_fill(~is_code, float("-inf"))
+        border = self.vocabulary.visual_start
+        return torch.cat([text[..., :border], codes, text[..., border:]], dim=-1)
+
+    # What a Session needs -----------------------------------------------------------------------------------
+
+    def prefill(self, ids: Tensor, layout: Layout, context: Context) -> Tensor:
+        """Read ids [B, n] into a context: hidden states [B, n, D]."""
+        return context.run(self, self.embed(ids, layout), layout.index, layout.positions)
+
+    def null_stream(self, ids: Sequence[int]) -> list[int]:
+        """The stream of the null branch of guidance: the same turns and images, without what the user wrote."""
+        row, drop, role = [], False, None
+        for token in ids:
+            if token in (self.vocabulary.system, self.vocabulary.user, self.vocabulary.assistant):
+                role = token
+            drop = role == self.vocabulary.user and (
+                token < self.vocabulary.text or token == self.vocabulary.part
+            )
+            if not drop:
+                row.append(token)
+        return row
+
+    def new_cache(self, capacity: int = 256) -> KVCache:
+        return KVCache(self.backbone.config.get_text_config().num_hidden_layers, capacity)
+
+    def write(self, plan: Plan, rows: int, condition: object = None) -> Writer:
+        """The state of one image being written in `rows` rows."""
+        return Writer(self, plan, rows)
+
+
+class Writer:
+    """The codes of an image so far, as embeddings, from which the plan derives what the next step is fed."""
+
+    def __init__(self, model: UnifiedModel, plan: Plan, rows: int) -> None:
+        self.model, self.plan = model, plan
+        width, device = model.config.hidden_size, model.device
+        self.values = torch.zeros(rows, plan.length, width, device=device, dtype=model.dtype)
+        self.feed = plan.feed.to(device=device, dtype=model.dtype)
+
+    def inputs(self, step: int) -> Tensor:
+        """[R, n, D]: input embeddings of the step's slots."""
+        slots = self.plan.steps[step].to(self.values.device)
+        fed = self.feed[slots] @ self.values
+        device = self.values.device
+        return self.model.slots(fed, self.plan.starts.to(device)[slots], self.plan.sizes.to(device)[slots])
+
+    def commit(self, step: int, codes: Tensor, vectors: Tensor | None = None) -> None:
+        """Codes [B, n] of the step, counted from 0 (or embeddings [B, n, D] in their place). B may be a fraction of the
+        rows: null rows repeat it."""
+        values = self.model.head.embed(codes) if vectors is None else vectors
+        copies = len(self.values) // len(codes)
+        slots = self.plan.steps[step].to(self.values.device)
+        self.values[:, slots] = values.repeat(copies, 1, 1).to(self.values.dtype)
+
+
+def _sums(log_probs: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+    """Sums of [B, T] by segment [B, S] and by segment and step [B, S, K]."""
+    rows, _ = log_probs.shape
+    segment, step = layout.index.segment, layout.step
+    counts = int(segment.max()) + 1, int(step.max()) + 1
+    by_segment = log_probs.new_zeros(rows, counts[0]).scatter_add(1, segment, log_probs)
+    written = log_probs.masked_fill(step < 0, 0.0)
+    flat = segment * max(counts[1], 1) + step.clamp(min=0)
+    by_step = log_probs.new_zeros(rows, counts[0] * max(counts[1], 1)).scatter_add(1, flat, written)
+    return by_segment, by_step.view(rows, counts[0], -1)
+
+
+AutoModel.register(UnifiedConfig, UnifiedModel)
+AutoModelForCausalLM.register(UnifiedConfig, UnifiedModel)
+
+__all__ = ["Kind", "UnifiedConfig", "UnifiedModel", "UnifiedOutput", "Writer"]

@@ -1,0 +1,121 @@
+"""From logits to symbols: temperature, top-k, top-p, and noise that is indexed by position.
+
+The filter is VAR's (top-k keeps ties with the k-th largest; then entries whose ascending cumulative probability is at
+most 1 - p go, never the largest). Only the k candidates are sorted, not the vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Noise(Protocol):
+    """Where randomness comes from. `probs` [B, n, S, V] sum to one; `places` [B, n] are positions in the stream."""
+
+    def draw(self, probs: Tensor, places: Tensor) -> Tensor: ...  # -> [B, n, S] int64
+
+
+class PositionNoise:
+    """A uniform number for every (seed of the row, position, symbol): the same sample whatever the batch, the device or the
+    number of steps. Row b of the batch uses `seeds[b]`."""
+
+    def __init__(self, seeds: Sequence[int]) -> None:
+        self.seeds = np.asarray(seeds, dtype=np.int64).astype(np.uint64)
+
+    def uniform(self, places: Tensor, symbols: int) -> Tensor:
+        """[B, n, S] float64 in [0, 1)."""
+        places = places.cpu().numpy().astype(np.uint64)[:, :, None]
+        keys = self.seeds[:, None, None] * np.uint64(0x9E3779B97F4A7C15)
+        keys = _mix(_mix(keys + np.uint64(0x632BE59BD9B4E019)) + places)
+        mixed = _mix(keys + np.arange(symbols, dtype=np.uint64) * np.uint64(0xD1B54A32D192ED03))
+        return torch.from_numpy((mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53)
+
+    def draw(self, probs: Tensor, places: Tensor) -> Tensor:
+        ladder = probs.cumsum(dim=-1)
+        uniform = self.uniform(places, probs.shape[-2]).to(probs)[..., None]
+        drawn = torch.searchsorted(ladder, uniform * ladder[..., -1:], right=True)
+        return drawn.squeeze(-1).clamp(max=probs.shape[-1] - 1)
+
+
+class GeneratorNoise:
+    """One `torch.multinomial` per step from one generator, as the published samplers draw: depends on the batch."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self.generator = generator
+
+    def draw(self, probs: Tensor, places: Tensor) -> Tensor:
+        flat = probs.reshape(-1, probs.shape[-1])
+        return torch.multinomial(flat, 1, replacement=True, generator=self.generator).view(probs.shape[:-1])
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+    """The finaliser of SplitMix64."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+class Drawn(NamedTuple):
+    """`symbols` [B, n, S] and the log-probability [B, n] with which they were drawn."""
+
+    symbols: Tensor
+    log_probs: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampler:
+    """`temperature` 0 takes the likeliest. `top_k` 0 and `top_p` 0 or 1 leave everything in."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0 or self.top_k < 0 or not 0 <= self.top_p <= 1:
+            raise ValueError(
+                "temperature and top_k must not be negative and top_p must lie in 0..1, got "
+                f"{self.temperature}, {self.top_k}, {self.top_p}"
+            )
+
+    def filter(self, logits: Tensor) -> Tensor:
+        """Logits [..., V] at this temperature with everything dropped set to -inf."""
+        if self.temperature not in (0, 1):
+            logits = logits / self.temperature
+        count = logits.shape[-1]
+        nucleus = 0 < self.top_p < 1
+        if 0 < self.top_k < count:
+            values, ids = logits.topk(self.top_k, dim=-1)  # descending
+            if bool(
+                ((logits >= values[..., -1:]).sum(dim=-1) > self.top_k).any()
+            ):  # ties with the k-th survive
+                logits = logits.masked_fill(logits < values[..., -1:], float("-inf"))
+            else:
+                values = _nucleus(values.flip(-1), self.top_p).flip(-1) if nucleus else values
+                return torch.full_like(logits, float("-inf")).scatter(-1, ids, values)
+        if not nucleus:
+            return logits
+        values, ids = logits.sort(dim=-1)
+        return torch.empty_like(logits).scatter(-1, ids, _nucleus(values, self.top_p))
+
+    def draw(self, logits: Tensor, noise: Noise, places: Tensor) -> Drawn:
+        """Draw one symbol per row of logits [B, n, S, V]; `places` [B, n] index the noise."""
+        if self.temperature == 0:
+            symbols = logits.argmax(dim=-1)
+            return Drawn(symbols, torch.zeros(symbols.shape[:2], device=logits.device))
+        probs = self.filter(logits.float()).softmax(dim=-1)
+        symbols = noise.draw(probs, places)
+        chosen = probs.gather(-1, symbols[..., None]).squeeze(-1)
+        return Drawn(symbols, chosen.log().sum(dim=-1))
+
+
+def _nucleus(ascending: Tensor, top_p: float) -> Tensor:
+    """Drop the tail of logits sorted ascending [..., K]."""
+    drop = ascending.softmax(dim=-1).cumsum(dim=-1) <= 1 - top_p
+    drop[..., -1] = False
+    return ascending.masked_fill(drop, float("-inf"))

@@ -1,0 +1,394 @@
+"""A session: what has been said so far, and its continuation. The only inference path.
+
+A session holds one or more rows (conversations) that are read, and continued, together: text token by token, an image
+step by step of its plan. Chat, drawing, editing, frame prediction and acting are short loops over these calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from unified.cache import KVCache
+from unified.context import CachePolicy, Context, DropWrite
+from unified.guidance import Guidance, guide, needs_null
+from unified.layout import Layout
+from unified.orders import Plan, plan_for
+from unified.sampling import Noise, PositionNoise, Sampler
+from unified.segments import Kind, segments
+from unified.vocabulary import Vocabulary, as_shapes
+
+
+class WriterState(Protocol):
+    """One image being written in a batch of rows (conditional rows first, null rows after them)."""
+
+    def inputs(self, step: int) -> Tensor: ...  # [R, n, D] embeddings of the step's slots
+
+    def commit(self, step: int, codes: Tensor, vectors: Tensor | None = None) -> None: ...
+
+
+class Generator(Protocol):
+    """What a session needs of a model: our own, or a published one."""
+
+    vocabulary: Vocabulary
+    head: Any
+
+    def new_cache(self, capacity: int = ...) -> KVCache: ...
+
+    def prefill(self, ids: Tensor, layout: Layout, context: Context) -> Tensor | None: ...
+
+    def null_stream(self, ids: Sequence[int]) -> list[int]: ...
+
+    def write(self, plan: Plan, rows: int, condition: object = None) -> WriterState: ...
+
+    def hidden(
+        self,
+        embeds: Tensor,
+        positions: Tensor,
+        mask: Tensor | None,
+        cache: KVCache | None = None,
+        condition: object = None,
+    ) -> Tensor: ...
+
+    def text_logits(self, hidden: Tensor) -> Tensor: ...
+
+
+@dataclass
+class Choice:
+    """One step of an image, before it is committed. A hook may replace `codes` [B, n], or give `vectors` [B, n, C] to be
+    fed on in place of the codes' own. `logits` [B, n, S, V] are guided and unfiltered."""
+
+    plan: Plan
+    step: int
+    codes: Tensor
+    log_probs: Tensor
+    logits: Tensor
+    sampler: Sampler
+    noise: Noise
+    vectors: Tensor | None = None
+
+    @property
+    def slots(self) -> Tensor:
+        return self.plan.steps[self.step]
+
+
+Hook = Callable[[Choice], Choice]
+
+
+@dataclass
+class Drawing:
+    """A finished image: `codes` [B, T] from 0 in slot order, `log_probs` [B, T] of each as it was drawn."""
+
+    plan: Plan
+    codes: Tensor
+    log_probs: Tensor
+
+    def maps(self) -> list[Tensor]:
+        """Codes by map, each [B, h * w]."""
+        return [self.codes[:, part] for part in self.plan.map_slices]
+
+    def read(self) -> Tensor:
+        """[B, R]: the codes of the READ part."""
+        return self.codes[:, self.plan.read]
+
+
+@dataclass
+class _Row:
+    stream: list[int] = field(default_factory=list)
+    pending: list[int] = field(default_factory=list)  # said, not yet read
+    stopped: str = ""  # why the row's text ended: "end", "write", "length"
+
+
+class Session:
+    """`rows` conversations with one model. Row b samples with the noise of `seed` + b (or `seed[b]`), indexed by position:
+    a row says the same alone or in a batch. `noise` replaces it; `policy` says which keys and values stay."""
+
+    def __init__(
+        self,
+        model: Generator,
+        *,
+        rows: int = 1,
+        seed: int | Sequence[int] = 0,
+        noise: Noise | None = None,
+        policy: CachePolicy | None = None,
+    ) -> None:
+        if rows < 1:
+            raise ValueError(f"a session needs at least one row, got {rows}")
+        seeds = [seed + row for row in range(rows)] if isinstance(seed, int) else list(seed)
+        if len(seeds) != rows:
+            raise ValueError(f"{rows} rows need {rows} seeds, got {len(seeds)}")
+        self.model, self.vocabulary = model, model.vocabulary
+        self.noise: Noise = noise or PositionNoise(seeds)
+        self.policy: CachePolicy = policy or DropWrite()
+        self.context = Context(model.new_cache(), rows)
+        self.rows = [_Row() for _ in range(rows)]
+        self.last: Tensor | None = None  # [B, D] hidden state after each row's last id
+
+    @property
+    def streams(self) -> list[list[int]]:
+        """The ids of every row so far, WRITE segments included."""
+        return [list(row.stream) for row in self.rows]
+
+    # Reading ------------------------------------------------------------------------------------------------
+
+    def feed(self, ids: Sequence[int] | Sequence[Sequence[int]]) -> None:
+        """Append ids to every row (one list per row; a single list goes to all). Malformed ids raise ValueError and
+        leave the session as it was."""
+        lists = self._per_row(ids)
+        for row in lists:
+            segments(row, self.vocabulary)
+        for row, new in zip(self.rows, lists, strict=True):
+            row.stream += new
+            row.pending += new
+        self._read_pending()
+
+    def _per_row(self, ids: Any) -> list[list[int]]:
+        flat = not len(ids) or not hasattr(ids[0], "__len__")
+        lists = [[int(token) for token in row] for row in ([ids] * len(self.rows) if flat else ids)]
+        if len(lists) != len(self.rows):
+            raise ValueError(f"{len(self.rows)} rows need {len(self.rows)} lists of ids, got {len(lists)}")
+        return lists
+
+    @torch.no_grad()
+    def _read_pending(self) -> None:
+        chunks = [self._readable(row.pending) for row in self.rows]
+        for row in self.rows:
+            row.pending = []
+        if not any(chunks):
+            return
+        last = self._prefill(self.context, chunks)
+        if last is not None:
+            fresh = torch.tensor([bool(chunk) for chunk in chunks], device=last.device)[:, None]
+            self.last = last if self.last is None else torch.where(fresh, last, self.last)
+        self._forget()
+
+    def _readable(self, ids: list[int]) -> list[int]:
+        """Ids without WRITE segments, which nothing later sees."""
+        if self.vocabulary.write not in ids:
+            return ids
+        found = segments(ids, self.vocabulary)
+        return [t for s in found if s.kind != Kind.WRITE for t in ids[s.start : s.stop]]
+
+    def _prefill(self, context: Context, chunks: list[list[int]]) -> Tensor | None:
+        """Read one chunk per row, padded on the left. Returns the last hidden states [B, D]."""
+        width = max(len(chunk) for chunk in chunks)
+        padded = [[self.vocabulary.pad] * (width - len(chunk)) + chunk for chunk in chunks]
+        device = self._device()
+        ids = torch.tensor(padded, device=device)
+        layout = Layout.of(ids, self.vocabulary, context.cursors)
+        hidden = self.model.prefill(ids, layout, context)
+        context.cursors = list(layout.cursors)
+        return None if hidden is None else hidden[:, -1]
+
+    def _device(self) -> torch.device:
+        return next(self.model.parameters()).device  # type: ignore[attr-defined]
+
+    def _forget(self) -> None:
+        slots = self.policy.slots(self.context.index)
+        if slots is not None:
+            self.context.keep(slots)
+
+    # Text ---------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def text(
+        self, *, sampler: Sampler | None = None, max_tokens: int = 256, draw: bool = True
+    ) -> Iterator[list[int | None]]:
+        """Continue every row with text until it ends its turn, asks to draw (if `draw`) or has said `max_tokens` ids. Yields
+        one id per row as they come, None for rows that have stopped; `stopped` then says why. Ids are counted as in
+        the vocabulary; `end` is yielded too, `write` is not (call `image`)."""
+        sampler = sampler or Sampler()
+        self._read_pending()
+        if self.last is None:
+            raise ValueError("nothing has been read yet: feed a prompt first")
+        allowed = self._sayable(draw)
+        for row in self.rows:
+            row.stopped = ""
+        for _ in range(max_tokens):
+            places = torch.tensor([[len(row.stream)] for row in self.rows])
+            logits = self.model.text_logits(self.last).masked_fill(~allowed, float("-inf"))
+            drawn = sampler.draw(logits[:, None, None, :], self.noise, places).symbols.flatten()
+            said = [self._say(row, token) for row, token in zip(self.rows, drawn.tolist(), strict=True)]
+            if any(token is not None for token in said):
+                yield said
+            if all(row.stopped for row in self.rows):
+                return
+            self._read_pending()
+        for row in self.rows:
+            row.stopped = row.stopped or "length"
+
+    def _sayable(self, draw: bool) -> Tensor:
+        """[rows of the text head] bool: text, `part`, `end` and, if allowed, `write`."""
+        words = self.vocabulary
+        allowed = torch.zeros(words.table_size, dtype=torch.bool, device=self._device())
+        allowed[: words.text] = True
+        allowed[[words.part, words.end, *([words.write] if draw else [])]] = True
+        return allowed
+
+    def _say(self, row: _Row, token: int) -> int | None:
+        if row.stopped:
+            return None
+        if token == self.vocabulary.write:
+            row.stopped = "write"
+            return None
+        row.stream.append(token)
+        row.pending.append(token)
+        if token == self.vocabulary.end:
+            row.stopped = "end"
+        return token
+
+    @torch.no_grad()
+    def action(
+        self, *, sampler: Sampler | None = None, choices: Callable[[int], Sequence[int]] | None = None
+    ) -> Tensor:
+        """Continue every row with one action: ids counted from 0 [B, slots]. `choices(slot)` lists the ids a slot may take
+        (an action tokenizer has it); without it any action id."""
+        sampler, words = sampler or Sampler(), self.vocabulary
+        self._read_pending()
+        if self.last is None:
+            raise ValueError("nothing has been read yet: feed a prompt first")
+        blank = [[words.action_start] * words.action_slots] * len(self.rows)
+        layout = Layout.of(torch.tensor(blank, device=self._device()), words, self.context.cursors)
+        taken: list[Tensor] = []
+        for slot in range(words.action_slots):
+            places = torch.tensor([[len(row.stream) + slot] for row in self.rows])
+            options = torch.tensor(
+                list(choices(slot)) if choices else range(words.action), device=self._device()
+            )
+            logits = self.model.text_logits(self.last)[:, words.visual_start + options]
+            drawn = sampler.draw(logits[:, None, None, :], self.noise, places).symbols.flatten()
+            taken.append(options[drawn])
+            part = layout.part(slice(slot, slot + 1))
+            ids = (words.action_start + taken[-1])[:, None]
+            self.last = self.model.prefill(ids, part, self.context)[:, -1]  # type: ignore[index]
+        self.context.cursors = list(layout.cursors)
+        actions = torch.stack(taken, dim=1)
+        for row, numbers in zip(self.rows, actions.tolist(), strict=True):
+            row.stream += [words.action_start + number for number in numbers]
+        self._forget()
+        return actions
+
+    # Images -------------------------------------------------------------------------------------------------
+
+    def image(
+        self,
+        shapes: Sequence[int | Sequence[int]],
+        *,
+        order: str = "next_scale",
+        sampler: Sampler | None = None,
+        guidance: Guidance | None = None,
+        hook: Hook | None = None,
+        rows: Sequence[bool] | None = None,
+    ) -> Iterator[Choice]:
+        """Write an image of these map sizes in the rows marked in `rows` (all). Yields every step as it is committed;
+        `drawing` holds the result. The image is then read, so the conversation goes on. `guidance` compares with
+        the same conversation without the user's words, in one batched pass; `hook` may overwrite each step."""
+        plan = plan_for(order, as_shapes(shapes))
+        header = self.vocabulary.open_write(order, plan.shapes)
+        active = [True] * len(self.rows) if rows is None else [bool(flag) for flag in rows]
+        if len(active) != len(self.rows) or not any(active):
+            raise ValueError(f"rows must mark at least one of {len(self.rows)} rows")
+        self._read_pending()
+        return self._write(plan, header, active, sampler or Sampler(), guidance, hook)
+
+    @torch.no_grad()
+    def _write(
+        self,
+        plan: Plan,
+        header: list[int],
+        active: list[bool],
+        sampler: Sampler,
+        guidance: Guidance | None,
+        hook: Hook | None,
+    ) -> Iterator[Choice]:
+        start, cursors = self.context.index.sample.shape[1], self.context.cursors
+        done = False
+        try:
+            branch = self._branch(needs_null(guidance, plan))
+            layout = self._open(branch, plan, header, active)
+            writer = self.model.write(plan, branch.rows, branch.condition)
+            drawing = self._blank(plan)
+            for step, slots in enumerate(plan.steps):
+                at = len(header) + slots.to(drawing.codes.device)
+                part = layout.part(at)
+                hidden = branch.run(self.model, writer.inputs(step), part.index, part.positions)
+                choice = self._choose(plan, step, hidden, len(header), sampler, guidance)
+                choice = hook(choice) if hook else choice
+                writer.commit(step, choice.codes, choice.vectors)
+                drawing.codes[:, slots], drawing.log_probs[:, slots] = choice.codes, choice.log_probs
+                yield choice
+            done = True
+        finally:
+            if not done:  # broken off: as if the image had never been begun
+                self.context.keep(torch.arange(start))
+                self.context.cursors = cursors
+        self.drawing = drawing
+        if branch is not self.context and self.policy.keeps_writes:
+            self.context, branch.cursors = branch.first(len(self.rows)), self.context.cursors
+        elif not self.policy.keeps_writes:
+            self.context.keep(torch.arange(start))
+        self._record(header, active)
+
+    def _blank(self, plan: Plan) -> Drawing:
+        codes = torch.zeros(len(self.rows), plan.length, dtype=torch.long, device=self._device())
+        return Drawing(plan, codes, torch.zeros(codes.shape, device=codes.device))
+
+    def _choose(
+        self, plan: Plan, step: int, hidden: Tensor, offset: int, sampler: Sampler, guidance: Guidance | None
+    ) -> Choice:
+        weight = guidance.weight(plan, step) if guidance and len(hidden) > len(self.rows) else 0.0
+        logits = self.model.head.logits(hidden if weight else hidden[: len(self.rows)])
+        logits = guide(logits, weight) if weight else logits
+        places = torch.tensor([[len(row.stream) + offset] for row in self.rows]) + plan.steps[step]
+        drawn = sampler.draw(logits, self.noise, places)
+        codes = self.model.head.to_codes(drawn.symbols)
+        return Choice(plan, step, codes, drawn.log_probs, logits, sampler, self.noise)
+
+    def _branch(self, null: bool) -> Context:
+        """The rows to write in: the conversation itself or, with guidance, stacked on its null branch."""
+        if not null:
+            return self.context
+        below = Context(self.model.new_cache(), len(self.rows))
+        streams = [self._readable(self.model.null_stream(row.stream)) for row in self.rows]
+        self._prefill(below, streams)
+        return self.context.stack(below)
+
+    def _open(self, branch: Context, plan: Plan, header: list[int], active: list[bool]) -> Layout:
+        """Read the header into the branch; the layout of the whole WRITE segment, codes to come."""
+        words = self.vocabulary
+        segment = [*header, *[words.visual_start] * plan.length, words.close]
+        pad = [words.pad] * len(segment)
+        flags = active * (branch.rows // len(active))
+        ids = torch.tensor([segment if flag else pad for flag in flags], device=self._device())
+        layout = Layout.of(ids, words, branch.cursors)
+        count = len(header)
+        self.model.prefill(ids[:, :count], layout.part(slice(0, count)), branch)
+        if branch is self.context:
+            branch.cursors = list(layout.cursors)
+        return layout
+
+    def _record(self, header: list[int], active: list[bool]) -> None:
+        """Add the finished image to the streams, and read it."""
+        words, drawing = self.vocabulary, self.drawing
+        reads = drawing.read().tolist()
+        for number, row in enumerate(self.rows):
+            if active[number]:
+                codes = words.visual_ids(drawing.codes[number].tolist())
+                read = words.read_segment(reads[number], drawing.plan.read_shapes)
+                row.stream += [*header, *codes, words.close, *read]
+                row.pending += read
+        self._read_pending()
+
+    def draw(self, shapes: Sequence[int | Sequence[int]], **options: Any) -> Drawing:
+        """`image` without streaming."""
+        for _ in self.image(shapes, **options):
+            pass
+        return self.drawing
+
+    def stopped(self) -> list[str]:
+        """Why each row's text ended: "end", "write" or "length"."""
+        return [row.stopped for row in self.rows]
