@@ -1,0 +1,25 @@
+"""Names for `gymnasium.make`. Importing this module registers them; registering again changes nothing.
+
+`gymnasium.make("unified.envs.registration:unified/Voxel-v0")` works with no import before it.
+"""
+
+import gymnasium
+
+_VOXEL = "unified.envs.voxel.env:VoxelEnv"
+VOXEL_IDS = {
+    "unified/Voxel-v0": "explore",
+    "unified/VoxelReach-v0": "reach",
+    "unified/VoxelCollectLogs-v0": "collect_logs",
+    "unified/VoxelDigDown-v0": "dig_down",
+    "unified/VoxelFollowPath-v0": "follow_path",
+}
+
+
+def register_envs() -> None:
+    """Makes the project's environments known to gymnasium."""
+    for name, task in VOXEL_IDS.items():
+        if name not in gymnasium.registry:
+            gymnasium.register(id=name, entry_point=_VOXEL, kwargs={"task": task})
+
+
+register_envs()
