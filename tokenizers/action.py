@@ -1,0 +1,347 @@
+"""Game actions as ids: eleven per step, one per group of buttons that exclude each other.
+
+Source: MineWorld (arXiv 2504.08388, section "action tokenizer"), whose camera quantiser comes from VPT (arXiv
+2206.11795, appendix on the action space). `ActionConfig.mineworld()` reproduces the published ids; our
+default differs in two ways: mouse moves keep their fractions of a degree (the published converter cuts them
+to whole degrees) and the camera bins are finer near zero, so that those fractions survive.
+
+Stage 1 turns a recorder line (keys, mouse pixels) into an environment action; stage 2 turns environment
+actions into ids and back. An environment action has 23 buttons (0 or 1) and `camera` = [pitch, yaw] in
+degrees of this step: positive pitch looks down, positive yaw turns right. Tests:
+tests/tokenizers/test_action.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Action = dict[str, Any]
+
+HOTBAR = tuple(f"hotbar.{n}" for n in range(1, 10))
+BUTTONS = (
+    *("use", "attack", "forward", "back", "left", "right", "jump", "sneak", "sprint"),
+    *("drop", "swapHands", "pickItem", "inventory", "ESC"),
+    *HOTBAR,
+)
+"""The 23 buttons in the order of their ids."""
+
+KEYS = {
+    "key.keyboard.w": "forward",
+    "key.keyboard.s": "back",
+    "key.keyboard.a": "left",
+    "key.keyboard.d": "right",
+    "key.keyboard.space": "jump",
+    "key.keyboard.left.shift": "sneak",
+    "key.keyboard.left.control": "sprint",
+    "key.keyboard.q": "drop",
+    "key.keyboard.e": "inventory",
+    "key.keyboard.escape": "ESC",
+    "key.keyboard.f": "swapHands",
+    **{f"key.keyboard.{n}": f"hotbar.{n}" for n in range(1, 10)},
+}
+MOUSE_BUTTONS = {0: "attack", 1: "use", 2: "pickItem"}
+
+# The order matters: jump + sneak + sprint first loses jump and sneak, so sprint survives.
+CONFLICTS = (
+    ("forward", "back"),
+    ("left", "right"),
+    ("jump", "sneak"),
+    ("sprint", "sneak"),
+    ("attack", "use"),
+)
+GROUPS = (
+    HOTBAR,
+    ("forward", "back"),
+    ("left", "right"),
+    ("sprint", "sneak"),
+    ("use", "attack"),
+    ("jump",),
+    ("drop", "pickItem"),
+)
+"""What slots 3 to 9 hold; slots 0 and 10 are the markers, 1 is pitch, 2 is yaw."""
+
+SLOTS = len(GROUPS) + 4
+PITCH_SLOT, YAW_SLOT, FIRST_GROUP_SLOT = 1, 2, 3
+BEGIN, NULL, END = "<act_bos>", "<null_act>", "<act_eos>"
+CAMERA_LIMIT = 180.0  # of the environments, degrees per step
+_KNOWN = frozenset(BUTTONS) | {"camera"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionConfig:
+    """Angles in degrees. Bin b of the camera is centred on `b * camera_binsize - camera_maxval`, after the
+    mu-law for scheme "mu_law". `offset` is the first id of the actions in the vocabulary.
+
+    The default has 81 bins, 0.06 degrees wide at zero: within +-1 degree the round trip is off by less than
+    0.1 degree, and one pixel of the mouse (0.15 degrees) is never lost. `whole_degrees` is the published cut.
+    """
+
+    camera_bins: int = 81
+    camera_binsize: float = 2.25
+    camera_maxval: float = 90.0
+    camera_mu: float = 200.0
+    scheme: Literal["mu_law", "linear"] = "mu_law"
+    whole_degrees: bool = False
+    mouse_to_degrees: float = 360 / 2400
+    offset: int = 0
+
+    def __post_init__(self) -> None:
+        names = ["camera_binsize", "camera_maxval", "mouse_to_degrees"]
+        for name in [*names, "camera_mu"] if self.scheme == "mu_law" else names:
+            value = getattr(self, name)
+            if not (np.isfinite(value) and value > 0):
+                raise ValueError(f"{name} must be a positive number, got {value}")
+        if self.scheme not in ("mu_law", "linear"):
+            raise ValueError(f"scheme must be 'mu_law' or 'linear', got {self.scheme!r}")
+        needed = round(2 * self.camera_maxval / self.camera_binsize) + 1
+        if self.camera_bins < needed:
+            raise ValueError(
+                f"camera_bins must be at least {needed} for +-{self.camera_maxval:g} degrees in steps of "
+                f"{self.camera_binsize:g}, got {self.camera_bins}"
+            )
+        if self.offset < 0:
+            raise ValueError(f"offset must not be negative, got {self.offset}")
+
+    @classmethod
+    def mineworld(cls, offset: int = 8192) -> ActionConfig:
+        """The published quantiser: 21 bins, whole degrees, ids behind 8192 visual codes."""
+        return cls(
+            camera_bins=21,
+            camera_binsize=9,
+            camera_mu=11.4887,
+            whole_degrees=True,
+            offset=offset,
+        )
+
+
+class ActionTokenizer:
+    """Actions <-> ids. `vocabulary` names every id; `null` [11] is the step on which nothing is pressed."""
+
+    slots = SLOTS
+
+    def __init__(self, config: ActionConfig | None = None) -> None:
+        self.config = config = config or ActionConfig()
+        cameras = (f"cam_{axis}_{b}" for axis in (0, 1) for b in range(config.camera_bins))
+        names = (*BUTTONS, *cameras, BEGIN, NULL, END)
+        self.size = len(names)
+        self.vocabulary = {name: config.offset + i for i, name in enumerate(names)}
+        self._allowed = np.zeros((SLOTS, self.size), dtype=bool)
+        for slot in range(SLOTS):
+            self._allowed[slot, [i - config.offset for i in self.choices(slot)]] = True
+        self.null = self.encode([{"camera": (0.0, 0.0)}])[0]
+
+    def choices(self, slot: int) -> tuple[int, ...]:
+        """The ids that may stand in a slot (0 to 10), in rising order but for null, which comes last."""
+        if not 0 <= slot < SLOTS:
+            raise ValueError(f"slot must lie in 0..{SLOTS - 1}, got {slot}")
+        if slot in (0, SLOTS - 1):
+            return (self.vocabulary[BEGIN if slot == 0 else END],)
+        if slot in (PITCH_SLOT, YAW_SLOT):
+            first = self.vocabulary[f"cam_{slot - PITCH_SLOT}_0"]
+            return tuple(range(first, first + self.config.camera_bins))
+        group = GROUPS[slot - FIRST_GROUP_SLOT]
+        return (*sorted(self.vocabulary[name] for name in group), self.vocabulary[NULL])
+
+    def encode(self, actions: Iterable[Mapping[str, Any]] | Mapping[str, Any]) -> Tensor:
+        """Ids [N, 11], int64, of N environment actions: a list of dicts, or one dict of arrays (buttons [N],
+        camera [N, 2]; one plain action is a batch of one). A button counts as pressed when it equals 1, a
+        missing one is not pressed. Of several hotbar keys the lowest wins; two pressed buttons that share a
+        slot are null; swapHands, inventory and ESC have ids but no slot.
+
+        Raises ValueError on unknown keys, wrong shapes and cameras that are not finite."""
+        buttons, camera = _batch(actions) if isinstance(actions, Mapping) else _stack(actions)
+        ids = np.empty((len(camera), SLOTS), dtype=np.int64)
+        ids[:, 0], ids[:, -1] = self.vocabulary[BEGIN], self.vocabulary[END]
+        first = [self.vocabulary["cam_0_0"], self.vocabulary["cam_1_0"]]
+        ids[:, PITCH_SLOT : YAW_SLOT + 1] = self.bins(camera) + first
+        for slot, group in enumerate(GROUPS, start=FIRST_GROUP_SLOT):
+            pressed = np.stack([buttons[name] for name in group], axis=1)  # [N, buttons of the group]
+            group_ids = np.array([self.vocabulary[name] for name in group])
+            count = pressed.sum(axis=1)
+            chosen = count > 0 if group is HOTBAR else count == 1
+            ids[:, slot] = np.where(chosen, group_ids[pressed.argmax(axis=1)], self.vocabulary[NULL])
+        return torch.from_numpy(ids)
+
+    def decode(self, ids: Tensor | np.ndarray | Sequence[Any]) -> list[Action]:
+        """The N actions of ids [N, 11] (or [11]): null is 0, the camera is the centre of its bin. Buttons
+        are int, `camera` is float64 [2]. Raises ValueError naming the first id that cannot stand where it
+        does."""
+        table = self.decode_arrays(ids)
+        camera = table.pop("camera")
+        rows = zip(*(column.tolist() for column in table.values()), strict=True)
+        return [{**dict(zip(table, row, strict=True)), "camera": camera[k]} for k, row in enumerate(rows)]
+
+    def decode_arrays(self, ids: Tensor | np.ndarray | Sequence[Any]) -> dict[str, np.ndarray]:
+        """As `decode`, but one dict of arrays: 23 buttons [N], int64, and `camera` [N, 2], float64."""
+        local = self._local(ids)
+        table = {name: np.zeros(len(local), dtype=np.int64) for name in BUTTONS}
+        for slot, group in enumerate(GROUPS, start=FIRST_GROUP_SLOT):
+            for name in group:
+                table[name] = (local[:, slot] == BUTTONS.index(name)).astype(np.int64)
+        first = len(BUTTONS) + np.array([0, self.config.camera_bins])
+        table["camera"] = self.degrees(local[:, PITCH_SLOT : YAW_SLOT + 1] - first)
+        return table
+
+    def from_recorder(self, line: Mapping[str, Any]) -> tuple[Action, bool]:
+        """Stage 1: the environment action of a recorder line, and whether the step counts as null.
+
+        Buttons that contradict each other are cancelled. The flag marks steps that are left out of
+        training: nothing happened, or the inventory or the menu key is down. Raises ValueError as
+        `read_recorder_line` does."""
+        config = self.config
+        action, active = read_recorder_line(line, config.mouse_to_degrees)
+        if config.whole_degrees:
+            action["camera"] = np.trunc(action["camera"]).astype(np.int64)
+        for one, other in CONFLICTS:
+            if action[one] and action[other]:
+                action[one] = action[other] = 0
+        return action, not active or bool(action["inventory"] or action["ESC"])
+
+    def bins(self, camera: np.ndarray | Sequence[Any]) -> np.ndarray:
+        """Degrees, any shape -> bins (int64, same shape); angles beyond the maximum count as the maximum."""
+        maximum = self.config.camera_maxval
+        angle = np.clip(np.asarray(camera, dtype=np.float64), -maximum, maximum)
+        if self.config.scheme == "mu_law":
+            u = angle / maximum
+            mu = self.config.camera_mu
+            angle = np.sign(u) * (np.log(1.0 + mu * np.abs(u)) / np.log(1.0 + mu)) * maximum
+        # np.round takes halves to the even bin, as the published code does.
+        return np.round((angle + maximum) / self.config.camera_binsize).astype(np.int64)
+
+    def degrees(self, bins: np.ndarray | Sequence[Any]) -> np.ndarray:
+        """Centres of bins in degrees (float64, same shape); fractional bins give the edges between them."""
+        maximum = self.config.camera_maxval
+        angle = np.asarray(bins, dtype=np.float64) * self.config.camera_binsize - maximum
+        if self.config.scheme == "linear":
+            return angle
+        v, mu = angle / maximum, self.config.camera_mu
+        return np.sign(v) * ((1.0 + mu) ** np.abs(v) - 1.0) / mu * maximum
+
+    def _local(self, ids: Tensor | np.ndarray | Sequence[Any]) -> np.ndarray:
+        """Checked ids without the offset, [N, 11]."""
+        array = np.asarray(ids)
+        array = array[None] if array.ndim == 1 else array
+        if array.ndim != 2 or array.shape[1] != SLOTS or array.dtype.kind not in "iu":
+            raise ValueError(
+                f"action ids must be integers [N, {SLOTS}], got {array.dtype} {list(array.shape)}"
+            )
+        local = array.astype(np.int64) - self.config.offset
+        inside = (local >= 0) & (local < self.size)
+        good = inside & self._allowed[np.arange(SLOTS), np.where(inside, local, 0)]
+        if not good.all():
+            row, slot = np.argwhere(~good)[0].tolist()
+            reason = "may not stand in this slot" if inside[row, slot] else f"is outside the {self.size} ids"
+            raise ValueError(f"action {row}, slot {slot}: id {array[row, slot]} {reason}")
+        return local
+
+
+def read_recorder_line(line: Mapping[str, Any], mouse_to_degrees: float = 360 / 2400) -> tuple[Action, bool]:
+    """What the player did on a recorder line: (all 23 buttons and camera, whether anything was pressed or
+    moved).
+
+    Reads `keyboard.keys`, `mouse.dx`, `mouse.dy` and `mouse.buttons`; unknown keys and buttons are
+    skipped. `camera` is float64 [2]. Raises ValueError naming the field that is missing or malformed."""
+    keys = _field(line, "keyboard", "keys", list)
+    clicks = _field(line, "mouse", "buttons", list)
+    moves = [_number(line, "dy"), _number(line, "dx")]  # pitch is vertical: y comes first
+    pressed = {KEYS[key] for key in keys if isinstance(key, str) and key in KEYS}
+    pressed |= {MOUSE_BUTTONS[b] for b in clicks if isinstance(b, int) and b in MOUSE_BUTTONS}
+    action: Action = {name: int(name in pressed) for name in BUTTONS}
+    action["camera"] = np.array(moves) * mouse_to_degrees
+    return action, bool(pressed) or any(moves)
+
+
+def complete(action: Mapping[str, Any]) -> Action:
+    """The action as the environments take it: all 23 buttons as int (missing ones 0), camera float32 [2].
+
+    Raises ValueError on unknown keys, buttons other than 0 and 1, and cameras that are not two numbers in
+    +-180."""
+    _check_keys(action)
+    whole: Action = {}
+    for name in BUTTONS:
+        value = np.asarray(action.get(name, 0))
+        if value.size != 1 or value.dtype.kind not in "biuf" or value.item() not in (0, 1):
+            raise ValueError(f"button {name!r} must be 0 or 1, got {action[name]!r}")
+        whole[name] = int(value.item())
+    angles = _angles(action.get("camera", (0.0, 0.0)), (2,))
+    if np.abs(angles).max() > CAMERA_LIMIT:
+        raise ValueError(f"camera must lie in -180 to 180 degrees, got {angles.tolist()}")
+    whole["camera"] = angles.astype(np.float32)
+    return whole
+
+
+def _stack(actions: Iterable[Mapping[str, Any]]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """A list of actions -> which buttons are pressed (bool [N] each) and the cameras [N, 2]."""
+    actions = list(actions)
+    for k, action in enumerate(actions):
+        _check_keys(action, f"action {k}: ")
+    buttons = {name: _pressed(name, [a.get(name, 0) for a in actions], len(actions)) for name in BUTTONS}
+    cameras = [_angles(a.get("camera", (0, 0)), (2,), f"action {k}: ") for k, a in enumerate(actions)]
+    return buttons, np.array(cameras).reshape(-1, 2)
+
+
+def _batch(actions: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The same from one dict of arrays, whose camera says how many actions there are."""
+    _check_keys(actions)
+    if "camera" not in actions:
+        raise ValueError("a batch of actions needs 'camera', degrees [N, 2]")
+    camera = np.asarray(actions["camera"])
+    single = camera.ndim == 1
+    camera = _angles(camera, (2,) if single else (len(camera) if camera.ndim else 0, 2)).reshape(-1, 2)
+    count = len(camera)
+    columns = {name: actions.get(name, np.zeros(count, dtype=np.int64)) for name in BUTTONS}
+    if single:
+        columns = {name: np.reshape(column, -1) for name, column in columns.items()}
+    return {name: _pressed(name, column, count) for name, column in columns.items()}, camera
+
+
+def _pressed(name: str, column: Any, count: int) -> np.ndarray:
+    values = np.asarray(column)
+    values = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
+    if values.shape != (count,):
+        raise ValueError(
+            f"button {name!r} must be one value per action ({count}), got shape {list(values.shape)}"
+        )
+    return values == 1
+
+
+def _check_keys(action: Mapping[str, Any], where: str = "") -> None:
+    if not isinstance(action, Mapping):
+        raise ValueError(f"{where}an action must be a dict, got {type(action).__name__}")
+    unknown = sorted(str(name) for name in action.keys() - _KNOWN)
+    if unknown:
+        raise ValueError(f"{where}unknown action key {unknown[0]!r}: an action has 23 buttons and 'camera'")
+
+
+def _angles(camera: Any, shape: tuple[int, ...], where: str = "") -> np.ndarray:
+    try:
+        angles = np.asarray(camera, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{where}camera must be numbers [pitch, yaw] in degrees, got {camera!r}") from None
+    if angles.shape != shape:
+        raise ValueError(f"{where}camera must have shape {list(shape)}, got {list(angles.shape)}")
+    if not np.isfinite(angles).all():
+        raise ValueError(f"{where}camera must be finite, got {angles[~np.isfinite(angles)][0]}")
+    return angles
+
+
+def _field(line: Mapping[str, Any], part: str, name: str, kind: type) -> Any:
+    section = line.get(part) if isinstance(line, Mapping) else None
+    value = section.get(name) if isinstance(section, Mapping) else None
+    if not isinstance(value, kind):
+        raise ValueError(f"recorder line: {part}.{name} must be a {kind.__name__}, got {value!r}")
+    return value
+
+
+def _number(line: Mapping[str, Any], name: str) -> float:
+    section = line.get("mouse") if isinstance(line, Mapping) else None
+    value = section.get(name) if isinstance(section, Mapping) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+        raise ValueError(f"recorder line: mouse.{name} must be a finite number, got {value!r}")
+    return float(value)
