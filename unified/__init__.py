@@ -12,3 +12,7 @@ __version__ = "0.1.0"
 _ROOT = Path(__file__).resolve().parent.parent
 if (_ROOT / "pyproject.toml").is_file():
     __path__.append(str(_ROOT))
+
+from unified.envs.registration import register_envs  # noqa: E402  (needs the path above)
+
+register_envs()  # gymnasium.make("unified/Voxel-v0")

@@ -1,8 +1,8 @@
 """The one attention rule. No other code builds masks.
 
-Position i sees position j when they belong to the same sample, j's value is known no later than i's step, and j is not
-part of another image's WRITE segment. This one rule is causal language modelling, VAR's block-causal mask,
-bidirectional reading of an image, and packing.
+Position i sees position j when they belong to the same sample, j's value is known no later than i's step, and
+j is not part of another image's WRITE segment. This one rule is causal language modelling, VAR's block-causal
+mask, bidirectional reading of an image, and packing.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ PADDING = -1  # the `sample` of a position that nothing real may see
 
 @dataclass(frozen=True)
 class Index:
-    """Four small integers for every position, each [B, T]: sample (packing; PADDING for none), segment, kind (`Kind`)
-    and label (the step at which the position's value is known)."""
+    """Four small integers for every position, each [B, T]: sample (packing; PADDING for none), segment, kind
+    (`Kind`) and label (the step at which the position's value is known)."""
 
     sample: Tensor
     segment: Tensor
@@ -49,8 +49,8 @@ class Index:
 
 
 def attends(query: Index, key: Index) -> Tensor:
-    """[B, Tq, Tk] bool: which key positions each query position sees. Padding sees padding alone, so that no row of
-    the softmax is empty."""
+    """[B, Tq, Tk] bool: which key positions each query position sees. Padding sees padding alone, so that no
+    row of the softmax is empty."""
     same_sample = query.sample[:, :, None] == key.sample[:, None, :]
     known = key.label[:, None, :] <= query.label[:, :, None]
     same_segment = query.segment[:, :, None] == key.segment[:, None, :]
@@ -58,12 +58,13 @@ def attends(query: Index, key: Index) -> Tensor:
 
 
 def visible(query: Index, key: Index) -> Tensor | None:
-    """The mask [B, 1, Tq, Tk] for queries that come after (and are part of) the keys, or None where every query sees every
-    key: then plain attention is enough, which a few reductions tell without building the mask."""
+    """The mask [B, 1, Tq, Tk] for queries that come after (and are part of) the keys, or None where every
+    query sees every key: then plain attention is enough, which a few reductions tell without building the
+    mask."""
     first = key.sample[0, 0]
     plain = (
         bool((key.sample == first).all())
-        and int(key.label.max()) <= int(query.label.min())
+        and bool((key.label.amax(dim=1) <= query.label.amin(dim=1)).all())
         and not bool(((key.kind == Kind.WRITE) & (key.segment != query.segment[:, :1])).any())
     )
     return None if plain else attends(query, key)[:, None]
@@ -71,12 +72,13 @@ def visible(query: Index, key: Index) -> Tensor | None:
 
 def mask_mod(index: Index) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
     """The same rule as a FlexAttention `mask_mod` over one batch."""
+    write = int(Kind.WRITE)  # traced code compares a tensor with an enumeration wrongly, without an error
 
     def rule(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         same_sample = index.sample[batch, query] == index.sample[batch, key]
         known = index.label[batch, key] <= index.label[batch, query]
         same_segment = index.segment[batch, query] == index.segment[batch, key]
-        return same_sample & known & ((index.kind[batch, key] != Kind.WRITE) | same_segment)
+        return same_sample & known & ((index.kind[batch, key] != write) | same_segment)
 
     return rule
 

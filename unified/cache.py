@@ -1,8 +1,8 @@
 """Keys and values of what has been read, in buffers allocated once and grown by doubling.
 
-`KVCache` is a `transformers` cache, so any decoder of that library writes into it; the published transformers use
-it through the same `update`. Concatenating at every step, as the usual dynamic cache does, copies everything
-that was ever said for each token said.
+`KVCache` is a `transformers` cache, so any decoder of that library writes into it; the published transformers
+use it through the same `update`. Concatenating at every step, as the usual dynamic cache does, copies
+everything that was ever said for each token said.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ class KVCache(Cache):
             layer.keep(slots)
 
     def stack(self, below: KVCache) -> KVCache:
-        """A new cache whose rows are this cache's and then those of `below`; the shorter is padded on the left
-        with zeros (those slots must be masked)."""
+        """A new cache whose rows are this cache's and then those of `below`; the shorter is padded on the
+        left with zeros (those slots must be masked)."""
         length = max(self.length, below.length)
         stacked = KVCache(len(self.layers), 2 * length + 1)
         for mine, other, new in zip(self.layers, below.layers, stacked.layers, strict=True):

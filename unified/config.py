@@ -40,8 +40,9 @@ def text_decoder(
 
 @strict
 class UnifiedConfig(PreTrainedConfig):
-    """`vocabulary`: fields of `Vocabulary`. `backbone`: config of a `transformers` decoder with its `model_type`; its own
-    `vocab_size` is set from the vocabulary. `head`: name in `HEADS`. The defaults give a tiny working model."""
+    """`vocabulary`: fields of `Vocabulary`. `backbone`: config of a `transformers` decoder with its
+    `model_type`; its own `vocab_size` is set from the vocabulary. `head`: name in `HEADS`. The defaults give
+    a tiny working model."""
 
     model_type = "unified"
 

@@ -1,4 +1,5 @@
-"""What a batch of rows has read so far: keys and values, and for each of their slots the index of the attention rule.
+"""What a batch of rows has read so far: keys and values, and for each of their slots the index of the
+attention rule.
 
 Rows share slot numbers; a row that has nothing to say in a slot holds padding there, which nobody sees.
 """
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
 
 class Context:
-    """`cursors`: where each row stands. `condition`: what a model keeps besides its keys (class-conditional models: all
-    that depends on the class); it must have `stack(below)`."""
+    """`cursors`: where each row stands. `condition`: what a model keeps besides its keys (class-conditional
+    models: all that depends on the class); it must have `stack(below)`."""
 
     def __init__(self, cache: KVCache, rows: int) -> None:
         self.cache = cache
@@ -34,7 +35,8 @@ class Context:
         return len(self.cursors)
 
     def run(self, model: Generator, embeds: Tensor, index: Index, positions: Tensor) -> Tensor:
-        """Run embeddings [R, n, D] through the model after everything read so far, and remember them: [R, n, D]."""
+        """Run embeddings [R, n, D] through the model after everything read so far, and remember them: [R, n,
+        D]."""
         self.index = self.index.to(embeds.device).cat(index)
         mask = visible(index, self.index)
         return model.hidden(embeds, positions, mask, self.cache, self.condition)
@@ -95,8 +97,8 @@ class DropWrite:
 
 
 class Window:
-    """DropWrite, and of the rest the first `keep` slots and the latest that fit in `size`: cost per step does not grow with
-    the length of an episode. Whole segments go, the oldest first."""
+    """DropWrite, and of the rest the first `keep` slots and the latest that fit in `size`: cost per step does
+    not grow with the length of an episode. Whole segments go, the oldest first."""
 
     keeps_writes = False
 

@@ -1,7 +1,8 @@
 """The layout of a batch: everything that follows from the ids alone.
 
-Nothing outside this module computes an offset by hand: who sees whom (`index`), where a position is (`positions`),
-what a WRITE slot is fed (`writes`), which positions are predicted and from where (`predicted`, `source`).
+Nothing outside this module computes an offset by hand: who sees whom (`index`), where a position is
+(`positions`), what a WRITE slot is fed (`writes`), which positions are predicted and from where (`predicted`,
+`source`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ IGNORED = -100  # the label of a position that is not a target, as in `transform
 
 @dataclass(frozen=True)
 class WriteGroup:
-    """WRITE segments that share a plan: segment n fills slots `starts[n]`, `starts[n]` + 1, ... of row `rows[n]`."""
+    """WRITE segments that share a plan: segment n fills slots `starts[n]`, `starts[n]` + 1, ... of row
+    `rows[n]`."""
 
     plan: Plan
     rows: Tensor
@@ -47,10 +49,10 @@ class Cursor:
 
 @dataclass(frozen=True)
 class Layout:
-    """`positions` [3, B, T] float: time, row, column. `source` [B, T]: the position whose hidden state predicts a token
-    (the one before; for WRITE codes their own). `predicted` [B, T] bool: tokens that may be targets at all.
-    `answers` [B, T] bool: the predicted tokens of assistant turns. `step` [B, T]: the step of a WRITE code in its plan,
-    -1 elsewhere. `cursors`: where each row stands after its last id."""
+    """`positions` [3, B, T] float: time, row, column. `source` [B, T]: the position whose hidden state
+    predicts a token (the one before; for WRITE codes their own). `predicted` [B, T] bool: tokens that may be
+    targets at all. `answers` [B, T] bool: the predicted tokens of assistant turns. `step` [B, T]: the step of
+    a WRITE code in its plan, -1 elsewhere. `cursors`: where each row stands after its last id."""
 
     index: Index
     positions: Tensor
@@ -219,8 +221,8 @@ def _groups(rows: list[_Row]) -> tuple[WriteGroup, ...]:
 
 
 def pack(samples: Sequence[Sequence[int]], length: int, vocabulary: Vocabulary) -> Tensor:
-    """Samples laid one after another into rows of `length` ids, first fit, longest first, padded at the end: [B, length].
-    No sample sees another. A sample longer than a row raises ValueError."""
+    """Samples laid one after another into rows of `length` ids, first fit, longest first, padded at the end:
+    [B, length]. No sample sees another. A sample longer than a row raises ValueError."""
     rows: list[list[int]] = []
     for sample in sorted(samples, key=len, reverse=True):
         if len(sample) > length:

@@ -1,7 +1,8 @@
 """The model: embeddings of the stream, any `transformers` decoder, and the likelihood of every token.
 
-`UnifiedModel.forward` follows the one target rule: text and action ids are predicted from the position before them, WRITE
-codes at their own position, whose input the plan derives from earlier steps. One pass gives exact likelihoods.
+`UnifiedModel.forward` follows the one target rule: text and action ids are predicted from the position before
+them, WRITE codes at their own position, whose input the plan derives from earlier steps. One pass gives exact
+likelihoods.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ from unified.vocabulary import Vocabulary
 
 @dataclass
 class UnifiedOutput(ModelOutput):
-    """`loss`: mean negative log-likelihood of the targets. `logits` [B, T, V]: the distribution *of* each predicted token
-    (not of the next one), float32, -inf where the target rule allows no such id; None unless asked for or if the codes
-    are more than a table can hold. `log_probs` [B, T]: of each target, 0 elsewhere. `segment_sums` [B, S] and `step_sums`
-    [B, S, K]: their sums by segment of the row and, for WRITE segments, by step. All float32."""
+    """`loss`: mean negative log-likelihood of the targets. `logits` [B, T, V]: the distribution *of* each
+    predicted token (not of the next one), float32, -inf where the target rule allows no such id; None unless
+    asked for or if the codes are more than a table can hold. `log_probs` [B, T]: of each target, 0 elsewhere.
+    `segment_sums` [B, S] and `step_sums` [B, S, K]: their sums by segment of the row and, for WRITE segments,
+    by step. All float32."""
 
     loss: Tensor | None = None
     logits: Tensor | None = None
@@ -41,7 +43,8 @@ class UnifiedOutput(ModelOutput):
 
 
 class SlotEmbedding(nn.Module):
-    """What a WRITE slot reads besides earlier codes: a start vector where none are known, and its map's size."""
+    """What a WRITE slot reads besides earlier codes: a start vector where none are known, and its map's
+    size."""
 
     def __init__(self, width: int, max_side: int) -> None:
         super().__init__()
@@ -56,7 +59,8 @@ class SlotEmbedding(nn.Module):
 
 
 class GridEmbedding(nn.Module):
-    """Row and column for a backbone whose rotary embedding knows only one axis: sines and cosines, mapped linearly."""
+    """Row and column for a backbone whose rotary embedding knows only one axis: sines and cosines, mapped
+    linearly."""
 
     def __init__(self, width: int, frequencies: int = 16) -> None:
         super().__init__()
@@ -88,7 +92,8 @@ class UnifiedModel(PreTrainedModel):
         words, width = config.words, config.hidden_size
         self.vocabulary: Vocabulary = words
         backbone = config.backbone_config()
-        backbone._attn_implementation = config._attn_implementation
+        flex = config._attn_implementation == "flex_attention"  # for whole batches only, see `decode`
+        backbone._attn_implementation = "sdpa" if flex else config._attn_implementation
         self.backbone = AutoModel.from_config(backbone)
         self.spatial = "mrope_section" in (getattr(backbone, "rope_parameters", None) or {})
         self.grid = None if self.spatial else GridEmbedding(width)
@@ -124,9 +129,10 @@ class UnifiedModel(PreTrainedModel):
         return_logits: bool = True,
         **_: object,
     ) -> UnifiedOutput:
-        """Likelihood of rows of ids [B, T]. `labels` [B, T]: the ids, IGNORED (-100) where a token is no target; without
-        them every token that the target rule allows is scored and no loss is returned. `layout`: computed from the
-        ids if not given. `attention_mask` (0 = padding) is accepted for trainers' sake; <|pad|> ids are what counts."""
+        """Likelihood of rows of ids [B, T]. `labels` [B, T]: the ids, IGNORED (-100) where a token is no
+        target; without them every token that the target rule allows is scored and no loss is returned.
+        `layout`: computed from the ids if not given. `attention_mask` (0 = padding) is accepted for trainers'
+        sake; <|pad|> ids are what counts."""
         layout = (layout or Layout.of(input_ids, self.vocabulary)).to(input_ids.device)
         hidden = self.decode(self.embed(input_ids, layout), layout)
         wanted = layout.predicted if labels is None else layout.predicted & (labels != IGNORED)
@@ -155,11 +161,14 @@ class UnifiedModel(PreTrainedModel):
 
     def decode(self, embeds: Tensor, layout: Layout) -> Tensor:
         """Hidden states [B, T, D] of a whole batch under the attention rule."""
-        if self.backbone.config._attn_implementation == "flex_attention":
-            mask = block_mask(layout.index)
-        else:
-            mask = attends(layout.index, layout.index)[:, None]
-        return self.hidden(embeds, layout.positions, mask)
+        if self.config._attn_implementation != "flex_attention":
+            return self.hidden(embeds, layout.positions, attends(layout.index, layout.index)[:, None])
+        usual = self.backbone.config._attn_implementation
+        self.backbone.config._attn_implementation = "flex_attention"
+        try:
+            return self.hidden(embeds, layout.positions, block_mask(layout.index))
+        finally:
+            self.backbone.config._attn_implementation = usual
 
     def hidden(
         self,
@@ -169,11 +178,16 @@ class UnifiedModel(PreTrainedModel):
         cache: KVCache | None = None,
         condition: object = None,
     ) -> Tensor:
-        """The backbone: embeds [R, n, D], positions [3, R, n], mask [R, 1, n, m] bool (None: all visible) -> [R, n, D].
-        Keys and values are added to the cache. `condition` is for models that are not steered by their stream alone."""
+        """The backbone: embeds [R, n, D], positions [3, R, n], mask [R, 1, n, m] bool (None: all visible) ->
+        [R, n, D]. Keys and values are added to the cache. `condition` is for models that are not steered by
+        their stream alone."""
         if mask is None:  # decoders of transformers take None for causal
             seen = (cache.length if cache else 0) + embeds.shape[1]
             mask = torch.ones(1, 1, embeds.shape[1], seen, dtype=torch.bool, device=embeds.device)
+        if isinstance(mask, Tensor) and self.backbone.config._attn_implementation == "eager":  # which adds it
+            mask = torch.zeros_like(mask, dtype=embeds.dtype).masked_fill(
+                ~mask, torch.finfo(embeds.dtype).min
+            )
         if self.grid is not None:
             embeds = embeds + self.grid(positions)
             positions = positions[0].long()
@@ -187,8 +201,8 @@ class UnifiedModel(PreTrainedModel):
         return out.last_hidden_state
 
     def _log_probs(self, hidden: Tensor, ids: Tensor, layout: Layout, wanted: Tensor) -> Tensor:
-        """[B, T] float32, computed only where wanted. Each sort of token is normalised over its own sort: what stands
-        inside an image is a code, what stands outside is not."""
+        """[B, T] float32, computed only where wanted. Each sort of token is normalised over its own sort:
+        what stands inside an image is a code, what stands outside is not."""
         log_probs = torch.zeros(ids.shape, dtype=torch.float32, device=ids.device)
         visual = self.vocabulary.is_visual(ids)
         for chosen, is_code in ((wanted & visual, True), (wanted & ~visual, False)):
@@ -228,7 +242,8 @@ class UnifiedModel(PreTrainedModel):
         return context.run(self, self.embed(ids, layout), layout.index, layout.positions)
 
     def null_stream(self, ids: Sequence[int]) -> list[int]:
-        """The stream of the null branch of guidance: the same turns and images, without what the user wrote."""
+        """The stream of the null branch of guidance: the same turns and images, without what the user
+        wrote."""
         row, drop, role = [], False, None
         for token in ids:
             if token in (self.vocabulary.system, self.vocabulary.user, self.vocabulary.assistant):
@@ -265,8 +280,8 @@ class Writer:
         return self.model.slots(fed, self.plan.starts.to(device)[slots], self.plan.sizes.to(device)[slots])
 
     def commit(self, step: int, codes: Tensor, vectors: Tensor | None = None) -> None:
-        """Codes [B, n] of the step, counted from 0 (or embeddings [B, n, D] in their place). B may be a fraction of the
-        rows: null rows repeat it."""
+        """Codes [B, n] of the step, counted from 0 (or embeddings [B, n, D] in their place). B may be a
+        fraction of the rows: null rows repeat it."""
         values = self.model.head.embed(codes) if vectors is None else vectors
         copies = len(self.values) // len(codes)
         slots = self.plan.steps[step].to(self.values.device)

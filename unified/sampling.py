@@ -1,7 +1,7 @@
 """From logits to symbols: temperature, top-k, top-p, and noise that is indexed by position.
 
-The filter is VAR's (top-k keeps ties with the k-th largest; then entries whose ascending cumulative probability is at
-most 1 - p go, never the largest). Only the k candidates are sorted, not the vocabulary.
+The filter is VAR's (top-k keeps ties with the k-th largest; then entries whose ascending cumulative
+probability is at most 1 - p go, never the largest). Only the k candidates are sorted, not the vocabulary.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from torch import Tensor
 
 
 class Noise(Protocol):
-    """Where randomness comes from. `probs` [B, n, S, V] sum to one; `places` [B, n] are positions in the stream."""
+    """Where randomness comes from. `probs` [B, n, S, V] sum to one; `places` [B, n] are positions in the
+    stream."""
 
     def draw(self, probs: Tensor, places: Tensor) -> Tensor: ...  # -> [B, n, S] int64
 
 
 class PositionNoise:
-    """A uniform number for every (seed of the row, position, symbol): the same sample whatever the batch, the device or the
-    number of steps. Row b of the batch uses `seeds[b]`."""
+    """A uniform number for every (seed of the row, position, symbol): the same sample whatever the batch, the
+    device or the number of steps. Row b of the batch uses `seeds[b]`."""
 
     def __init__(self, seeds: Sequence[int]) -> None:
         self.seeds = np.asarray(seeds, dtype=np.int64).astype(np.uint64)
@@ -44,7 +45,8 @@ class PositionNoise:
 
 
 class GeneratorNoise:
-    """One `torch.multinomial` per step from one generator, as the published samplers draw: depends on the batch."""
+    """One `torch.multinomial` per step from one generator, as the published samplers draw: depends on the
+    batch."""
 
     def __init__(self, generator: torch.Generator) -> None:
         self.generator = generator

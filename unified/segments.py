@@ -31,8 +31,8 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Positions `start` to `stop` of a row. For an image, `codes` is the position of its first code; the sizes and, if
-    it is a WRITE segment, the order are those its header spells."""
+    """Positions `start` to `stop` of a row. For an image, `codes` is the position of its first code; the
+    sizes and, if it is a WRITE segment, the order are those its header spells."""
 
     kind: Kind
     start: int
@@ -43,7 +43,8 @@ class Segment:
 
 
 def segments(ids: Sequence[int] | np.ndarray, vocabulary: Vocabulary) -> list[Segment]:
-    """Split one row of ids into segments. Text segments hold text and control ids; padding belongs to none."""
+    """Split one row of ids into segments. Text segments hold text and control ids; padding belongs to
+    none."""
     row = np.asarray(ids, dtype=np.int64)
     _check_range(row, vocabulary)
     breaks = _breaks(row, vocabulary)

@@ -1,7 +1,8 @@
 """A session: what has been said so far, and its continuation. The only inference path.
 
-A session holds one or more rows (conversations) that are read, and continued, together: text token by token, an image
-step by step of its plan. Chat, drawing, editing, frame prediction and acting are short loops over these calls.
+A session holds one or more rows (conversations) that are read, and continued, together: text token by token,
+an image step by step of its plan. Chat, drawing, editing, frame prediction and acting are short loops over
+these calls.
 """
 
 from __future__ import annotations
@@ -59,8 +60,8 @@ class Generator(Protocol):
 
 @dataclass
 class Choice:
-    """One step of an image, before it is committed. A hook may replace `codes` [B, n], or give `vectors` [B, n, C] to be
-    fed on in place of the codes' own. `logits` [B, n, S, V] are guided and unfiltered."""
+    """One step of an image, before it is committed. A hook may replace `codes` [B, n], or give `vectors` [B,
+    n, C] to be fed on in place of the codes' own. `logits` [B, n, S, V] are guided and unfiltered."""
 
     plan: Plan
     step: int
@@ -104,8 +105,9 @@ class _Row:
 
 
 class Session:
-    """`rows` conversations with one model. Row b samples with the noise of `seed` + b (or `seed[b]`), indexed by position:
-    a row says the same alone or in a batch. `noise` replaces it; `policy` says which keys and values stay."""
+    """`rows` conversations with one model. Row b samples with the noise of `seed` + b (or `seed[b]`), indexed
+    by position: a row says the same alone or in a batch. `noise` replaces it; `policy` says which keys and
+    values stay."""
 
     def __init__(
         self,
@@ -136,8 +138,8 @@ class Session:
     # Reading ------------------------------------------------------------------------------------------------
 
     def feed(self, ids: Sequence[int] | Sequence[Sequence[int]]) -> None:
-        """Append ids to every row (one list per row; a single list goes to all). Malformed ids raise ValueError and
-        leave the session as it was."""
+        """Append ids to every row (one list per row; a single list goes to all). Malformed ids raise
+        ValueError and leave the session as it was."""
         lists = self._per_row(ids)
         for row in lists:
             segments(row, self.vocabulary)
@@ -198,9 +200,10 @@ class Session:
     def text(
         self, *, sampler: Sampler | None = None, max_tokens: int = 256, draw: bool = True
     ) -> Iterator[list[int | None]]:
-        """Continue every row with text until it ends its turn, asks to draw (if `draw`) or has said `max_tokens` ids. Yields
-        one id per row as they come, None for rows that have stopped; `stopped` then says why. Ids are counted as in
-        the vocabulary; `end` is yielded too, `write` is not (call `image`)."""
+        """Continue every row with text until it ends its turn, asks to draw (if `draw`) or has said
+        `max_tokens` ids. Yields one id per row as they come, None for rows that have stopped; `stopped` then
+        says why. Ids are counted as in the vocabulary; `end` is yielded too, `write` is not (call
+        `image`)."""
         sampler = sampler or Sampler()
         self._read_pending()
         if self.last is None:
@@ -245,8 +248,8 @@ class Session:
     def action(
         self, *, sampler: Sampler | None = None, choices: Callable[[int], Sequence[int]] | None = None
     ) -> Tensor:
-        """Continue every row with one action: ids counted from 0 [B, slots]. `choices(slot)` lists the ids a slot may take
-        (an action tokenizer has it); without it any action id."""
+        """Continue every row with one action: ids counted from 0 [B, slots]. `choices(slot)` lists the ids a
+        slot may take (an action tokenizer has it); without it any action id."""
         sampler, words = sampler or Sampler(), self.vocabulary
         self._read_pending()
         if self.last is None:
@@ -284,9 +287,10 @@ class Session:
         hook: Hook | None = None,
         rows: Sequence[bool] | None = None,
     ) -> Iterator[Choice]:
-        """Write an image of these map sizes in the rows marked in `rows` (all). Yields every step as it is committed;
-        `drawing` holds the result. The image is then read, so the conversation goes on. `guidance` compares with
-        the same conversation without the user's words, in one batched pass; `hook` may overwrite each step."""
+        """Write an image of these map sizes in the rows marked in `rows` (all). Yields every step as it is
+        committed; `drawing` holds the result. The image is then read, so the conversation goes on. `guidance`
+        compares with the same conversation without the user's words, in one batched pass; `hook` may
+        overwrite each step."""
         plan = plan_for(order, as_shapes(shapes))
         header = self.vocabulary.open_write(order, plan.shapes)
         active = [True] * len(self.rows) if rows is None else [bool(flag) for flag in rows]
@@ -305,7 +309,7 @@ class Session:
         guidance: Guidance | None,
         hook: Hook | None,
     ) -> Iterator[Choice]:
-        start, cursors = self.context.index.sample.shape[1], self.context.cursors
+        start = self.context.index.sample.shape[1]
         done = False
         try:
             branch = self._branch(needs_null(guidance, plan))
@@ -325,12 +329,12 @@ class Session:
         finally:
             if not done:  # broken off: as if the image had never been begun
                 self.context.keep(torch.arange(start))
-                self.context.cursors = cursors
         self.drawing = drawing
         if branch is not self.context and self.policy.keeps_writes:
-            self.context, branch.cursors = branch.first(len(self.rows)), self.context.cursors
+            self.context = branch.first(len(self.rows))
         elif not self.policy.keeps_writes:
             self.context.keep(torch.arange(start))
+        self.context.cursors = list(layout.cursors)[: len(self.rows)]
         self._record(header, active)
 
     def _blank(self, plan: Plan) -> Drawing:
@@ -367,8 +371,6 @@ class Session:
         layout = Layout.of(ids, words, branch.cursors)
         count = len(header)
         self.model.prefill(ids[:, :count], layout.part(slice(0, count)), branch)
-        if branch is self.context:
-            branch.cursors = list(layout.cursors)
         return layout
 
     def _record(self, header: list[int], active: list[bool]) -> None:

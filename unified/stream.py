@@ -1,11 +1,12 @@
 """Conversations as ids and back: the convention of Hugging Face's chat templates.
 
-    [{"role": "user", "content": [{"type": "text", "text": "What is this?"}, {"type": "image", "codes": ids, "shapes": [[8, 8]]}]},
-     {"role": "assistant", "content": [{"type": "image", "codes": ..., "shapes": ..., "order": "next_scale"}]}]
+    [{"role": "user", "content": [{"type": "text", "text": "What is this?"}, {"type": "image", "codes": ids,
+    "shapes": [[8, 8]]}]}, {"role": "assistant", "content": [{"type": "image", "codes": ..., "shapes": ...,
+    "order": "next_scale"}]}]
 
-An image is given by its codes (counted from 0) and the sizes of its maps. With an `order` it is a drawn image: it
-becomes a WRITE segment and then a READ segment. An action is `{"type": "action", "ids": [...]}`, counted from 0.
-`unified.processor` turns pixels and environment actions into these.
+An image is given by its codes (counted from 0) and the sizes of its maps. With an `order` it is a drawn
+image: it becomes a WRITE segment and then a READ segment. An action is `{"type": "action", "ids": [...]}`,
+counted from 0. `unified.processor` turns pixels and environment actions into these.
 """
 
 from __future__ import annotations
@@ -136,8 +137,8 @@ class Stream:
     # Ids -> messages ----------------------------------------------------------------------------------------
 
     def decode(self, ids: Sequence[int]) -> list[Message]:
-        """Messages of one sample. An open last turn is returned as far as it goes. Ids that no messages give raise a
-        ValueError that names the position."""
+        """Messages of one sample. An open last turn is returned as far as it goes. Ids that no messages give
+        raise a ValueError that names the position."""
         row = [int(token) for token in ids]
         vocabulary = self.vocabulary
         while row and row[-1] == vocabulary.pad:

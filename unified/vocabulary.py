@@ -1,7 +1,8 @@
 """One vocabulary for everything: text | special | visual | action, in this order of ids.
 
-Special ids mark turns and images; an image's header spells its order and the sizes of its maps, so that the ids alone
-say how it is laid out. The visual range may be huge (2**32 for 32-bit codes): no table has a row for each.
+Special ids mark turns and images; an image's header spells its order and the sizes of its maps, so that the
+ids alone say how it is laid out. The visual range may be huge (2**32 for 32-bit codes): no table has a row
+for each.
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ class Vocabulary:
         return (ids >= self.visual_start) & (ids < self.action_start)
 
     def table_rows(self, ids: Tensor) -> Tensor:
-        """Rows of the non-visual table: text and special ids as they are, action ids moved down, visual ids 0."""
+        """Rows of the non-visual table: text and special ids as they are, action ids moved down, visual ids
+        0."""
         rows = ids.where(ids < self.action_start, ids - self.visual)
         return rows.masked_fill(self.is_visual(ids), 0)
 

@@ -1,5 +1,5 @@
-"""Heads: from a hidden state to a distribution over codes. To add one, write a module with the methods of `Head` and
-give it a line in `HEADS`."""
+"""Heads: from a hidden state to a distribution over codes. To add one, write a module with the methods of
+`Head` and give it a line in `HEADS`."""
 
 from unified.heads.bitwise import BitwiseHead
 from unified.heads.categorical import CategoricalHead

@@ -1,7 +1,7 @@
 """What heads have in common: a code is one or more symbols, and a head gives logits [..., symbols, values].
 
-Given the hidden state the symbols of a code are independent, so its log-probability is a sum over symbols; guidance and
-the sampler work on the last axis and need not know which head they serve.
+Given the hidden state the symbols of a code are independent, so its log-probability is a sum over symbols;
+guidance and the sampler work on the last axis and need not know which head they serve.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from torch import Tensor
 
 
 class Head(Protocol):
-    """Codes as input vectors, hidden states as distributions over codes. Members are modules: `embed` and `forward` call
-    sub-modules only, so that sharded parameters are gathered."""
+    """Codes as input vectors, hidden states as distributions over codes. Members are modules: `embed` and
+    `forward` call sub-modules only, so that sharded parameters are gathered."""
 
     symbols: int
     values: int

@@ -1,6 +1,7 @@
 """Diagonal wavefront: all codes with the same row + column are written in one step (NAR, arXiv 2503.10696).
 
-A slot is fed the mean of its upper and left neighbours, both one step older. An h x w map takes h + w - 1 steps.
+A slot is fed the mean of its upper and left neighbours, both one step older. An h x w map takes h + w - 1
+steps.
 """
 
 from __future__ import annotations

@@ -1,10 +1,13 @@
-"""Next-scale prediction by ground truth: every map is the whole image at its size (FlexVAR, arXiv 2502.20313).
+"""Next-scale prediction by ground truth: every map is the whole image at its size (FlexVAR, arXiv
+2502.20313).
 
-A map is predicted in one step; its slots are fed the previous map's codes, resized bicubically to its size. Nothing
-depends on the number or the sizes of the maps, so a schedule is free at run time.
+A map is predicted in one step; its slots are fed the previous map's codes, resized bicubically to its size.
+Nothing depends on the number or the sizes of the maps, so a schedule is free at run time.
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import torch
 
@@ -19,7 +22,7 @@ def next_scale(shapes: Shapes) -> Plan:
     labels = torch.cat([torch.full((h * w,), step) for step, (h, w) in enumerate(shapes)])
     feed = torch.zeros(slots, slots)
     start = 0
-    for source, target in zip(shapes, shapes[1:], strict=False):
+    for source, target in pairwise(shapes):
         middle = start + source[0] * source[1]
         feed[middle : middle + target[0] * target[1], start:middle] = resize_matrix(source, target, "bicubic")
         start = middle

@@ -1,8 +1,9 @@
 """A plan: how one image is written, as pure data computed from map sizes.
 
 A slot is one code to be written. Every slot is *fed* a linear combination of the embeddings of codes known at
-earlier steps (nothing known yet: a learned start embedding) and its own code is read out at the slot itself. So an
-order is three tables: which step a slot belongs to, what it is fed, and which slots others will read later.
+earlier steps (nothing known yet: a learned start embedding) and its own code is read out at the slot itself.
+So an order is three tables: which step a slot belongs to, what it is fed, and which slots others will read
+later.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from unified.vocabulary import Shapes, area
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Plan:
-    """`labels` [T]: the step (0, 1, ...) at which a slot's code becomes known. `feed` [T, T]: row i holds the weights
-    over the codes' embeddings that slot i is fed; a row of zeros is fed the start embedding. `read` [R]: the slots
-    whose codes form the READ part, with `read_shapes` its maps. Slots follow the maps `shapes`, row by row."""
+    """`labels` [T]: the step (0, 1, ...) at which a slot's code becomes known. `feed` [T, T]: row i holds the
+    weights over the codes' embeddings that slot i is fed; a row of zeros is fed the start embedding. `read`
+    [R]: the slots whose codes form the READ part, with `read_shapes` its maps. Slots follow the maps
+    `shapes`, row by row."""
 
     shapes: Shapes
     labels: Tensor
@@ -83,8 +85,9 @@ Order = Callable[[Shapes], Plan]
 
 
 def spread(shapes: Shapes) -> Tensor:
-    """[T, 2] float: where each cell of each map lies on the last map's grid, so that the same place of the image has
-    the same coordinates at every scale. Cell centres are matched: row r of h lies at (r + 1/2) H/h - 1/2."""
+    """[T, 2] float: where each cell of each map lies on the last map's grid, so that the same place of the
+    image has the same coordinates at every scale. Cell centres are matched: row r of h lies at (r + 1/2) H/h
+    - 1/2."""
     height, width = shapes[-1]
     cells = [_cells(h, height)[:, None].expand(h, w) for h, w in shapes]
     columns = [_cells(w, width)[None, :].expand(h, w) for h, w in shapes]

@@ -1,6 +1,7 @@
 """Row by row, one code at a time: plain next-token prediction (as LlamaGen, arXiv 2406.06525).
 
-A slot is fed the code before it; it carries its own position, so the network knows which code it is asked for.
+A slot is fed the code before it; it carries its own position, so the network knows which code it is asked
+for.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Next-scale prediction by residual: every map adds to the sum of the maps before it (VAR, arXiv 2404.02905).
 
-A map's slots are fed the running sum, each map brought to the last size (bicubic), brought down to theirs (area). The
-READ part holds the codes of all maps, since only their sum is the image.
+A map's slots are fed the running sum, each map brought to the last size (bicubic), brought down to theirs
+(area). The READ part holds the codes of all maps, since only their sum is the image.
 """
 
 from __future__ import annotations

@@ -1,0 +1,28 @@
+"""A tiny model with large random weights, so that a wrong mask or feed shows."""
+
+import pytest
+import torch
+from unified.tokenizers.text import byte_tokenizer
+
+from unified.model import UnifiedConfig, UnifiedModel
+from unified.stream import Stream
+
+
+def tiny_model(**config) -> UnifiedModel:
+    torch.manual_seed(0)
+    return UnifiedModel(UnifiedConfig(initializer_range=0.3, **config)).eval()
+
+
+@pytest.fixture(scope="session")
+def make_model():
+    return tiny_model
+
+
+@pytest.fixture(scope="session")
+def model() -> UnifiedModel:
+    return tiny_model()
+
+
+@pytest.fixture(scope="session")
+def stream(model) -> Stream:
+    return Stream(model.vocabulary, byte_tokenizer())

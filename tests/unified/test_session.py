@@ -1,0 +1,217 @@
+"""The session: batches, guidance, dropping the WRITE part, hooks, interruption."""
+
+import pytest
+import torch
+
+from unified.context import DropWrite, Full, Window
+from unified.editing import keep
+from unified.guidance import Constant, Ramp
+from unified.layout import Layout
+from unified.sampling import Sampler
+from unified.session import Session
+
+PROMPTS = ("draw a cat", "x", "a much longer request than the others")
+
+
+def prompts(stream, texts=PROMPTS):
+    return [stream.encode([{"role": "user", "content": text}], prompt=True) for text in texts]
+
+
+def talk(session, guidance=None):
+    """Text, an image, more text, an action."""
+    list(session.text(max_tokens=4, draw=False))
+    session.draw([1, 2, (2, 3)], guidance=guidance)
+    list(session.text(max_tokens=4, draw=False))
+    session.action()
+    return session.streams
+
+
+@pytest.mark.parametrize("guidance", [None, Constant(3.0), Ramp(2.0)])
+def test_a_row_says_the_same_alone_and_in_a_batch(model, stream, guidance):
+    together = Session(model, rows=3, seed=11)
+    together.feed(prompts(stream))
+    batch = talk(together, guidance)
+    for number, prompt in enumerate(prompts(stream)):
+        alone = Session(model, seed=11 + number)
+        alone.feed(prompt)
+        assert talk(alone, guidance)[0] == batch[number]
+
+
+def test_the_same_seed_says_the_same_and_another_does_not(model, stream):
+    def run(seed):
+        session = Session(model, seed=seed)
+        session.feed(prompts(stream)[0])
+        return talk(session)
+
+    assert run(5) == run(5)
+    assert run(5) != run(6)
+
+
+@pytest.mark.parametrize("order", ["next_scale", "residual"])
+@pytest.mark.parametrize("guidance", [None, Constant(2.0)], ids=["plain", "guided"])
+def test_dropping_the_write_part_changes_no_later_logit(model, stream, order, guidance):
+    states = []
+    for policy in (Full(), DropWrite()):
+        session = Session(model, rows=2, seed=3, policy=policy)
+        session.feed(prompts(stream)[:2])
+        session.draw([1, 2, 3], order=order, guidance=guidance)
+        session.feed(stream.text.encode("and then"))
+        states.append((session.last, session.context.cache.length))
+    torch.testing.assert_close(states[0][0], states[1][0], atol=1e-5, rtol=0)
+    assert states[0][1] >= states[1][1] + 14
+
+
+def test_what_a_session_says_is_what_one_pass_gives(model, stream):
+    session = Session(model, seed=2)
+    session.feed(prompts(stream)[0])
+    ids = torch.tensor(talk(session))
+    output = model(ids)
+    session.feed([stream.vocabulary.end])
+    full = model(torch.tensor(session.streams)).hidden_states[0, -1]
+    torch.testing.assert_close(session.last[0], full, atol=1e-4, rtol=0)
+    assert torch.isfinite(output.log_probs).all()
+    assert stream.decode(ids[0].tolist())[1]["role"] == "assistant"
+
+
+def test_feeding_in_pieces_is_feeding_at_once(model, stream):
+    ids = stream.encode(
+        [{"role": "user", "content": [{"type": "image", "codes": [1] * 6, "shapes": [[2, 3]]}]}], prompt=True
+    )
+    whole, pieces = Session(model), Session(model)
+    whole.feed(ids)
+    pieces.feed(ids[:2])
+    pieces.feed(ids[2:-1])
+    pieces.feed(ids[-1:])
+    torch.testing.assert_close(whole.last, pieces.last, atol=1e-5, rtol=0)
+
+
+def test_guidance_without_effect_computes_no_null_branch(model, stream):
+    """Scale 1 is off: the same codes, and the model sees one row at a time."""
+    seen = []
+    hook = model.backbone.register_forward_hook(lambda m, a, out: seen.append(out.last_hidden_state.shape[0]))
+    drawn = []
+    for guidance in (None, Constant(1.0), Constant(4.0)):
+        session = Session(model, seed=1)
+        session.feed(prompts(stream)[0])
+        seen.clear()
+        drawn.append((session.draw([1, 2, 4], guidance=guidance).codes, max(seen)))
+    hook.remove()
+    assert torch.equal(drawn[0][0], drawn[1][0])
+    assert [rows for _, rows in drawn] == [1, 1, 2]
+    assert not torch.equal(drawn[0][0], drawn[2][0])
+
+
+def test_guided_logits_are_the_formula_of_two_sessions(model, stream):
+    prompt = prompts(stream)[0]
+    runs = []
+    for ids in (prompt, model.null_stream(prompt)):
+        session = Session(model)
+        session.feed(ids)
+        runs.append(next(session.image([1, (2, 3)], sampler=Sampler(temperature=0))).logits)
+    session = Session(model)
+    session.feed(prompt)
+    guided = next(iter(session.image([1, (2, 3)], guidance=Constant(2.5)))).logits
+    torch.testing.assert_close(guided, runs[1] + 2.5 * (runs[0] - runs[1]), atol=1e-4, rtol=0)
+
+
+def test_greedy_text_stops_at_the_end_and_streams(model, stream):
+    session = Session(model, rows=2, seed=0)
+    session.feed(prompts(stream)[:2])
+    said = list(session.text(max_tokens=6, sampler=Sampler(temperature=0), draw=False))
+    assert all(len(row) == 2 for row in said)
+    assert len(said) <= 6
+    for number, reason in enumerate(session.stopped()):
+        tokens = [row[number] for row in said if row[number] is not None]
+        assert (reason == "end") == (tokens[-1] == stream.vocabulary.end)
+
+
+def test_a_row_that_asks_to_draw_stops_while_others_go_on(model, stream):
+    session = Session(model, rows=3, seed=0)
+    session.feed(prompts(stream))
+    model.text_head.weight.data, kept = model.text_head.weight.data.clone(), model.text_head.weight.data
+    words = stream.vocabulary
+    model.text_head.weight.data[words.write] = 4 * session.last[1] / session.last[1].norm()
+    list(session.text(max_tokens=3, sampler=Sampler(temperature=0)))
+    model.text_head.weight.data = kept
+    assert session.stopped()[1] == "write"
+    wants = [reason == "write" for reason in session.stopped()]
+    lengths = [len(row) for row in session.streams]
+    session.draw([1, 2], rows=wants)
+    grown = [len(new) > old for new, old in zip(session.streams, lengths, strict=True)]
+    assert grown == wants
+    session.feed([words.end])
+    for row in session.streams:
+        stream.decode(row)
+
+
+def test_an_image_broken_off_leaves_no_trace(model, stream):
+    plain, broken = Session(model, seed=4), Session(model, seed=4)
+    for session in (plain, broken):
+        session.feed(prompts(stream)[0])
+    drawing = broken.image([1, 2, 4])
+    next(drawing)
+    drawing.close()
+    assert broken.streams == plain.streams
+    assert talk(broken) == talk(plain)
+
+
+def test_a_hook_keeps_chosen_places(model, stream):
+    session = Session(model, seed=1)
+    session.feed(prompts(stream)[0])
+    first = session.draw([1, 2, 4])
+    mask = torch.zeros(8, 8)
+    mask[:, :4] = 1
+    again = session.draw([1, 2, 4], hook=keep(first.plan, first.codes[0], mask))
+    left = again.maps()[-1].view(4, 4)[:, :2] == first.maps()[-1].view(4, 4)[:, :2]
+    assert left.all()
+    assert torch.equal(again.maps()[0], first.maps()[0]), "a map of at most three cells is kept whole"
+    assert not torch.equal(again.codes, first.codes)
+    one_pass = model(torch.tensor(session.streams)).step_sums[0].sum()
+    assert one_pass < again.log_probs.sum(), "kept codes are not counted as drawn"
+    with pytest.raises(ValueError, match="has 21 slots, the image to keep 3 codes"):
+        keep(first.plan, torch.zeros(3), mask)
+
+
+def test_a_window_bounds_the_cache(model, stream):
+    session = Session(model, policy=Window(60, keep=2))
+    session.feed(prompts(stream)[0])
+    lengths = []
+    for _ in range(6):
+        session.draw([1, 3])
+        lengths.append(session.context.cache.length)
+        session.feed([stream.vocabulary.end, stream.vocabulary.assistant])
+    assert max(lengths) <= 60
+    assert lengths[-1] == session.context.index.sample.shape[1] - 2 or lengths[-1] <= 60
+    kinds = session.context.index.segment[0]
+    assert kinds[0] == 0
+    layout = Layout.of([session.streams[0]], stream.vocabulary)
+    assert int(layout.index.segment.max()) > 6
+
+
+def test_bad_calls_are_refused_and_change_nothing(model, stream):
+    session = Session(model)
+    with pytest.raises(ValueError, match="feed a prompt first"):
+        list(session.text())
+    session.feed(prompts(stream)[0])
+    before = session.streams
+    with pytest.raises(ValueError, match="unknown grid"):
+        session.feed([stream.vocabulary.read])
+    with pytest.raises(ValueError, match="unknown order"):
+        session.image([2], order="spiral")
+    with pytest.raises(ValueError, match=r"outside 1\.\.64"):
+        session.image([65])
+    with pytest.raises(ValueError, match="1 rows need 1 lists"):
+        session.feed([[1], [2]])
+    with pytest.raises(ValueError, match="at least one row"):
+        Session(model, rows=0)
+    with pytest.raises(ValueError, match="2 rows need 2 seeds"):
+        Session(model, rows=2, seed=[1])
+    assert session.streams == before
+    session.draw([1, 2])
+
+
+def test_gradients_are_not_kept(model, stream):
+    session = Session(model)
+    session.feed(prompts(stream)[0])
+    session.draw([1, 2])
+    assert not session.last.requires_grad

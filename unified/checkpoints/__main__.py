@@ -1,0 +1,72 @@
+"""`python -m unified.checkpoints verify DIR`: recompute a golden folder and compare every tensor.
+
+One line per tensor with its largest error and the tolerance. Exit status 0 only if all that is compared agrees, 1 if not,
+2 if the folder cannot be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+
+from unified.checkpoints.check import Check
+
+CASES = ("var_tokenizer", "flexvar_tokenizer", "var", "flexvar", "mineworld_actions")
+
+
+def verify(folder: Path) -> Iterator[Check]:
+    """The checks of a folder, by the first case whose `matches` knows its config. Unknown or broken: ValueError."""
+    config = read_config(folder)
+    for name in CASES:
+        case = import_module(f"unified.checkpoints.{name}")
+        if case.matches(config, folder):
+            return case.verify(folder)
+    raise ValueError(f"{folder}: config.json is of no known case ({', '.join(CASES)})")
+
+
+def read_config(folder: Path) -> dict:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{folder}: no config.json there")
+    try:
+        config = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not JSON ({error})") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{path}: expected an object, found {type(config).__name__}")
+    return config
+
+
+def report(folder: Path) -> int:
+    """Print the checks of one folder; the number that failed."""
+    checks = []
+    for check in verify(folder):
+        print(check, flush=True)
+        checks.append(check)
+    counts = [sum(check.ok is state for check in checks) for state in (True, False, None)]
+    print(f"{folder}: {counts[0]} agree, {counts[1]} differ, {counts[2]} not compared")
+    if not counts[0] + counts[1]:
+        raise ValueError(f"{folder}: nothing to compare")
+    return counts[1]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m unified.checkpoints")
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("verify", help="recompute golden folders and compare")
+    command.add_argument("folders", nargs="+", type=Path, metavar="DIR")
+    options = parser.parse_args(arguments)
+    try:
+        failures = [report(folder) for folder in options.folders]
+    except (ValueError, OSError) as error:
+        print(f"unified.checkpoints: {error}", file=sys.stderr)
+        return 2
+    return 1 if any(failures) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
