@@ -1,0 +1,12 @@
+"""Coloured shapes on a ground: pictures with exact descriptions, and the tasks made from them.
+
+Start with `scene.py` (what a picture is), `render.py` (how it is drawn) and `parser.py` (how it is read
+back).
+"""
+
+from unified.tasks.scenes.generate import random_scene
+from unified.tasks.scenes.render import render
+from unified.tasks.scenes.scene import Scene, SceneObject
+from unified.tasks.scenes.scene_tasks import TASKS, SceneConfig
+
+__all__ = ["TASKS", "Scene", "SceneConfig", "SceneObject", "random_scene", "render"]

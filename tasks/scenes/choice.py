@@ -1,0 +1,23 @@
+"""Drawing from an explicit random generator: the only source of chance in the scene tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+
+T = TypeVar("T")
+
+
+def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
+    """One of the options, all equally likely."""
+    return options[int(rng.integers(len(options)))]
+
+
+def chance(rng: np.random.Generator, probability: float) -> bool:
+    return bool(rng.random() < probability)
+
+
+def shuffled(rng: np.random.Generator, options: Sequence[T]) -> list[T]:
+    return [options[i] for i in rng.permutation(len(options))]

@@ -1,0 +1,144 @@
+"""The five scene tasks: captions, questions, drawing, editing and conversations that mix them.
+
+Every sample depends on (seed, split, index) and the configuration alone. `meta["turns"]` holds the data of
+each assistant turn, in order; `score` judges the last.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from unified.tasks.sample import Sample, generator
+from unified.tasks.scenes.choice import chance, pick
+from unified.tasks.scenes.generate import Wish
+from unified.tasks.scenes.render import Size, image_shape, render
+from unified.tasks.scenes.turns import Content, Maker, Turn, follow_up, score_turn
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneConfig:
+    """`size` is a side or (height, width) in pixels; pictures hold `least` to `most` objects (an edit keeps
+    to that)."""
+
+    seed: int = 0
+    size: Size = 64
+    least: int = 1
+    most: int = 6
+
+    def __post_init__(self) -> None:
+        if type(self.seed) is not int or self.seed < 0:
+            raise ValueError(f"seed must be a whole number of at least 0, got {self.seed!r}")
+        if min(image_shape(self.size)) < 32:
+            raise ValueError(f"size must be at least 32 so that drawings can be scored, got {self.size!r}")
+        Wish(least=self.least, most=self.most)
+
+
+class SceneTask:
+    """What the five share: the configuration, and scoring of the last turn."""
+
+    name = ""
+
+    def __init__(self, config: SceneConfig | None = None) -> None:
+        self.config = config or SceneConfig()
+
+    def sample(self, index: int, split: str = "train") -> Sample:
+        """The sample with this number, the same every time. Raises ValueError for an unknown split or a bad
+        index."""
+        if not isinstance(index, int | np.integer) or index < 0:
+            raise ValueError(f"index must be a whole number of at least 0, got {index!r}")
+        rng = generator(self.config.seed, split, int(index))
+        turns = self.turns(rng, Maker(split=split, least=self.config.least, most=self.config.most))
+        messages, shown = [], None
+        for turn in turns:
+            messages += self.messages(rng, turn, shown)
+            shown = turn.after
+        meta = {"category": turns[-1].data["category"], "turns": [turn.data for turn in turns]}
+        return Sample(task=self.name, messages=messages, meta=meta)
+
+    def turns(self, rng: np.random.Generator, maker: Maker) -> list[Turn]:
+        raise NotImplementedError
+
+    def messages(self, rng: np.random.Generator, turn: Turn, shown: Any) -> list[dict[str, Any]]:
+        """A user and an assistant message; the picture is given if the conversation does not show it yet."""
+        user: Content = [{"type": "text", "text": turn.request}]
+        if turn.before is not None and turn.before != shown:
+            user.insert(0, {"type": "image", "image": render(turn.before, self.config.size)})
+        answer = turn.answer(self.config.size)
+        return [{"role": "user", "content": user}, {"role": "assistant", "content": answer}]
+
+    def score(self, sample: Sample, answer: Content) -> dict[str, float]:
+        """Scores in [0, 1] of an answer to the last turn; see `score_turn`."""
+        return score_turn(sample.meta["turns"][-1], answer)
+
+
+class SceneCaption(SceneTask):
+    """A picture and a request for a caption; the category is the degree of detail."""
+
+    name = "scene_caption"
+
+    def turns(self, rng: np.random.Generator, maker: Maker) -> list[Turn]:
+        return [maker.caption(rng, maker.scene(rng))]
+
+
+class SceneQuestion(SceneTask):
+    """A picture and a question with a short answer; the category is the kind of question."""
+
+    name = "scene_question"
+
+    def turns(self, rng: np.random.Generator, maker: Maker) -> list[Turn]:
+        return [maker.question(rng)]
+
+
+class SceneDraw(SceneTask):
+    """A text-to-image prompt and one picture that fulfils it; the category is that of GenEval, or
+    "complete"."""
+
+    name = "scene_draw"
+
+    def turns(self, rng: np.random.Generator, maker: Maker) -> list[Turn]:
+        return [maker.draw(rng)]
+
+
+class SceneEdit(SceneTask):
+    """A picture, an instruction, and the picture after it; the category is the kind of edit."""
+
+    name = "scene_edit"
+
+    def turns(self, rng: np.random.Generator, maker: Maker) -> list[Turn]:
+        while True:
+            turn = maker.edit(rng, maker.scene(rng))
+            if turn is not None:
+                return [turn]
+
+
+class SceneConversation(SceneTask):
+    """Two to five turns about one picture that is given or drawn first, edited and asked about."""
+
+    name = "scene_conversation"
+
+    def turns(self, rng: np.random.Generator, maker: Maker) -> list[Turn]:
+        first = maker.draw(rng) if chance(rng, 0.5) else follow_up(rng, maker, maker.scene(rng))
+        turns = [first]
+        for _ in range(int(rng.integers(1, 5))):
+            turns.append(follow_up(rng, maker, turns[-1].after))
+        return turns
+
+    def messages(self, rng: np.random.Generator, turn: Turn, shown: Any) -> list[dict[str, Any]]:
+        """The same with greetings, thanks, and a word along with a picture."""
+        messages = super().messages(rng, turn, shown)
+        polite = pick(rng, GREETINGS if shown is None else THANKS)
+        messages[0]["content"][-1]["text"] = polite.format(turn.request)
+        if turn.text is None and chance(rng, 0.5):
+            messages[1]["content"].insert(0, {"type": "text", "text": pick(rng, PRESENTING)})
+        return messages
+
+
+GREETINGS = ("{}", "{}", "Hello! {}", "Hi. {}", "{} Thank you.")
+THANKS = ("{}", "{}", "{}", "Thanks! {}", "Good. {}", "Very nice. {}", "One more thing. {}", "{} Thanks.")
+PRESENTING = ("Here it is.", "Here you are.", "Done.", "Of course.", "Sure.")
+
+TASKS: dict[str, type[SceneTask]] = {
+    task.name: task for task in (SceneCaption, SceneQuestion, SceneDraw, SceneEdit, SceneConversation)
+}

@@ -1,0 +1,164 @@
+"""One request with its answer: the unit that every scene task and every conversation is made of.
+
+A turn is scored from its data alone, by `score_turn`; drawings are read by the scene parser.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from unified.tasks.scenes import asking, editing
+from unified.tasks.scenes.asking import ask, suitable, wished_answer
+from unified.tasks.scenes.captions import DETAILS, caption, request, score_caption
+from unified.tasks.scenes.choice import chance, pick, shuffled
+from unified.tasks.scenes.drawing import CATEGORIES, Prompt, category_wish, demand, prompt_text, score_drawing
+from unified.tasks.scenes.editing import Edit, instruct, score_edit
+from unified.tasks.scenes.generate import Wish, random_scene
+from unified.tasks.scenes.render import Size, render
+from unified.tasks.scenes.scene import Scene
+from unified.tasks.scenes.words import normal
+
+Content = list[dict[str, Any]]
+
+PATIENCE = 60  # scenes tried for one wish before another is made
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """A request about `before` (None: about no picture) and its answer: a text, or the picture of `after`.
+
+    `data` is what `score_turn` needs, as plain JSON; its "kind" is caption, question, draw or edit, and its
+    "category" tells kinds of these apart."""
+
+    request: str
+    data: dict[str, Any]
+    before: Scene | None
+    after: Scene
+    text: str | None = None
+
+    def answer(self, size: Size) -> Content:
+        if self.text is not None:
+            return [{"type": "text", "text": self.text}]
+        return [{"type": "image", "image": render(self.after, size)}]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Maker:
+    """Makes turns for one split, with between `least` and `most` objects in every picture."""
+
+    split: str
+    least: int
+    most: int
+
+    def scene(self, rng: np.random.Generator, wish: Wish | None = None) -> Scene:
+        return random_scene(rng, self.split, wish or Wish(least=self.least, most=self.most))
+
+    def caption(self, rng: np.random.Generator, scene: Scene) -> Turn:
+        detail = pick(rng, tuple(DETAILS))
+        data = {"kind": "caption", "category": detail, "scene": scene.to_json()}
+        text = caption(rng, scene, detail)
+        return Turn(request=request(rng, detail), data=data, before=scene, after=scene, text=text)
+
+    def question(self, rng: np.random.Generator, scene: Scene | None = None) -> Turn:
+        """About this scene or, if none is given, about a new one that makes the wished answer true."""
+        while True:
+            kind = pick(rng, asking.KINDS)
+            wish = suitable(kind, self.least, self.most)
+            wished = wished_answer(rng, kind)
+            for _ in range(PATIENCE if scene is None else 1):
+                if wish is None:
+                    break
+                shown = scene or self.scene(rng, wish)
+                found = ask(rng, shown, self.split, kind, wished)
+                if found is not None:
+                    data = {"kind": "question", "category": kind, "scene": shown.to_json()}
+                    data |= {"query": found.query.to_json(), "answer": found.answer}
+                    return Turn(request=found.text, data=data, before=shown, after=shown, text=found.answer)
+
+    def draw(self, rng: np.random.Generator) -> Turn:
+        coloured = self.split == "compositional"
+        while True:
+            category = pick(rng, tuple(CATEGORIES))
+            wish = category_wish(category, self.least, self.most, coloured)
+            for _ in range(PATIENCE if wish else 0):
+                scene = self.scene(rng, wish)
+                prompt = demand(rng, scene, category, coloured)
+                if prompt is not None:
+                    data = {"kind": "draw", "category": category, "prompt": prompt.to_json()}
+                    return Turn(request=prompt_text(rng, prompt), data=data, before=None, after=scene)
+
+    def edit(self, rng: np.random.Generator, scene: Scene) -> Turn | None:
+        """Any kind of edit that the scene allows, or None if none is found."""
+        for kind in shuffled(rng, editing.KINDS):
+            found = instruct(rng, scene, self.split, kind, self.most)
+            if found is not None and len(found.after.objects) >= self.least:
+                data = {
+                    "kind": "edit",
+                    "category": kind,
+                    "scene": scene.to_json(),
+                    "edit": found.edit.to_json(),
+                }
+                return Turn(request=found.text, data=data, before=scene, after=found.after)
+        return None
+
+
+def score_turn(data: dict[str, Any], answer: Content) -> dict[str, float]:
+    """The score of an answer to one turn. Draw and edit need an image in it; without one everything is 0.
+
+    Raises ValueError if the answer is not a list of content items or an image is not uint8 [H, W, 3]."""
+    check_content(answer)
+    if data["kind"] == "caption":
+        return score_caption(Scene.from_json(data["scene"]), data["category"], text_of(answer))
+    if data["kind"] == "question":
+        return {"correct": float(normal(text_of(answer)) == normal(data["answer"]))}
+    image = image_of(answer)
+    drawn = _parse(image) if image is not None else Scene()
+    if data["kind"] == "draw":
+        scores = score_drawing(Prompt.from_json(data["prompt"]), drawn)
+    else:
+        scores = score_edit(Edit.from_json(data["edit"]), Scene.from_json(data["scene"]), drawn)
+    return scores if image is not None else dict.fromkeys(scores, 0.0)
+
+
+def _parse(image: np.ndarray) -> Scene:
+    from unified.tasks.scenes.parser import parse  # here: making samples must not need scikit-image
+
+    return parse(image)
+
+
+def check_content(answer: Content) -> None:
+    good = isinstance(answer, list) and all(
+        isinstance(item, dict) and isinstance(item.get("type"), str) and item["type"] in item
+        for item in answer
+    )
+    if not good or not all(isinstance(item["text"], str) for item in answer if item["type"] == "text"):
+        raise ValueError(
+            'an answer is a list of {"type": "text", "text": ...} or {"type": "image", "image": ...}'
+        )
+
+
+def text_of(answer: Content) -> str:
+    return " ".join(item["text"] for item in answer if item["type"] == "text")
+
+
+def image_of(answer: Content) -> np.ndarray | None:
+    """The last image of an answer, or None."""
+    images = [item["image"] for item in answer if item["type"] == "image"]
+    return images[-1] if images else None
+
+
+def follow_up(rng: np.random.Generator, maker: Maker, scene: Scene) -> Turn:
+    """The next turn of a conversation about a picture: mostly questions and edits, now and then a new
+    picture."""
+    turn = None
+    while turn is None:
+        u = rng.random()
+        if u < 0.45:
+            turn = maker.question(rng, scene)
+        elif u < 0.8:
+            turn = maker.edit(rng, scene)
+        else:
+            turn = maker.caption(rng, scene) if chance(rng, 0.7) else maker.draw(rng)
+    return turn
