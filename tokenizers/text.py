@@ -20,7 +20,8 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def train_text_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE with `size` ids (at least 256) learned from texts. The same texts give the same tokenizer."""
+    """Byte-level BPE with `size` ids (at least 256) learned from texts. The same texts give the same
+    tokenizer."""
     if size < 256:
         raise ValueError(f"a byte-level tokenizer needs at least 256 ids, got {size}")
     tokenizer = Tokenizer(models.BPE())

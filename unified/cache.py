@@ -17,6 +17,8 @@ class BufferLayer(CacheLayerMixin):
 
     is_sliding = False
     is_croppable = True
+    keys: Tensor
+    values: Tensor
 
     def __init__(self, capacity: int) -> None:
         super().__init__()
@@ -80,29 +82,30 @@ class KVCache(Cache):
     `capacity` is the number of slots to allocate at first; more are added when needed."""
 
     def __init__(self, layers: int, capacity: int = 256) -> None:
-        super().__init__(layers=[BufferLayer(capacity) for _ in range(layers)])
+        self.buffers = [BufferLayer(capacity) for _ in range(layers)]
+        super().__init__(layers=list(self.buffers))
 
     @property
     def length(self) -> int:
-        return self.layers[0].length
+        return self.buffers[0].length
 
     def truncate(self, length: int) -> None:
         """Forget every slot from `length` on."""
         if not 0 <= length <= self.length:
             raise ValueError(f"cannot truncate a cache of {self.length} slots to {length}")
-        for layer in self.layers:
+        for layer in self.buffers:
             layer.length = length
 
     def keep(self, slots: Tensor) -> None:
-        for layer in self.layers:
+        for layer in self.buffers:
             layer.keep(slots)
 
     def stack(self, below: KVCache) -> KVCache:
         """A new cache whose rows are this cache's and then those of `below`; the shorter is padded on the
         left with zeros (those slots must be masked)."""
         length = max(self.length, below.length)
-        stacked = KVCache(len(self.layers), 2 * length + 1)
-        for mine, other, new in zip(self.layers, below.layers, stacked.layers, strict=True):
+        stacked = KVCache(len(self.buffers), 2 * length + 1)
+        for mine, other, new in zip(self.buffers, below.buffers, stacked.buffers, strict=True):
             if mine.is_initialized and other.is_initialized:
                 keys = torch.cat([_padded(mine, "keys", length), _padded(other, "keys", length)])
                 values = torch.cat([_padded(mine, "values", length), _padded(other, "values", length)])
@@ -111,15 +114,15 @@ class KVCache(Cache):
 
     def first(self, rows: int) -> KVCache:
         """A copy of the first rows."""
-        part = KVCache(len(self.layers), self.length)
-        for mine, new in zip(self.layers, part.layers, strict=True):
+        part = KVCache(len(self.buffers), self.length)
+        for mine, new in zip(self.buffers, part.buffers, strict=True):
             if mine.is_initialized:
                 new.update(mine.keys[:rows, :, : mine.length], mine.values[:rows, :, : mine.length])
         return part
 
     def nbytes(self) -> int:
         """Bytes held by the slots in use."""
-        used = [layer for layer in self.layers if layer.is_initialized]
+        used = [layer for layer in self.buffers if layer.is_initialized]
         return sum(2 * layer.keys[:, :, : layer.length].numel() * layer.keys.element_size() for layer in used)
 
 

@@ -64,10 +64,10 @@ class UnifiedConfig(PreTrainedConfig):
     @property
     def words(self) -> Vocabulary:
         """The vocabulary as an object."""
-        return Vocabulary(**self.vocabulary)
+        return Vocabulary(**(self.vocabulary or {}))
 
     def backbone_config(self) -> PreTrainedConfig:
-        return AutoConfig.for_model(**self.backbone)
+        return AutoConfig.for_model(**(self.backbone or {}))
 
     @property
     def hidden_size(self) -> int:

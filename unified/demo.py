@@ -38,9 +38,7 @@ def run(folder: Path, seed: int = 0) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     model, processor = random_model(seed)
     parameters = sum(p.numel() for p in model.parameters())
-    print(
-        f"Model: {parameters:,} parameters, RANDOM weights. It has learned nothing: words and images are noise."
-    )
+    print(f"Model: {parameters:,} parameters, RANDOM weights: what it says and draws is noise.")
     session = Session(model, seed=seed)
     _ask(session, processor)
     drawing = _draw(session, processor)

@@ -85,7 +85,6 @@ class UnifiedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flex_attn = True
-    _no_split_modules = ()
 
     def __init__(self, config: UnifiedConfig) -> None:
         super().__init__(config)
@@ -105,7 +104,7 @@ class UnifiedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, (nn.Linear, nn.Embedding)):
             nn.init.normal_(module.weight, std=self.config.initializer_range)
-            if getattr(module, "bias", None) is not None:
+            if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, SlotEmbedding):
             nn.init.normal_(module.start, std=self.config.initializer_range)
@@ -184,7 +183,7 @@ class UnifiedModel(PreTrainedModel):
         if mask is None:  # decoders of transformers take None for causal
             seen = (cache.length if cache else 0) + embeds.shape[1]
             mask = torch.ones(1, 1, embeds.shape[1], seen, dtype=torch.bool, device=embeds.device)
-        if isinstance(mask, Tensor) and self.backbone.config._attn_implementation == "eager":  # which adds it
+        if isinstance(mask, Tensor) and self.backbone.config._attn_implementation == "eager":  # it adds masks
             mask = torch.zeros_like(mask, dtype=embeds.dtype).masked_fill(
                 ~mask, torch.finfo(embeds.dtype).min
             )

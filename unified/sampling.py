@@ -1,7 +1,7 @@
 """From logits to symbols: temperature, top-k, top-p, and noise that is indexed by position.
 
 The filter is VAR's (top-k keeps ties with the k-th largest; then entries whose ascending cumulative
-probability is at most 1 - p go, never the largest). Only the k candidates are sorted, not the vocabulary.
+probability is at most 1 - p go, never the largest); ties with the smallest that stays also stay.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ class PositionNoise:
 
     def uniform(self, places: Tensor, symbols: int) -> Tensor:
         """[B, n, S] float64 in [0, 1)."""
-        places = places.cpu().numpy().astype(np.uint64)[:, :, None]
+        positions = places.cpu().numpy().astype(np.uint64)[:, :, None]
         keys = self.seeds[:, None, None] * np.uint64(0x9E3779B97F4A7C15)
-        keys = _mix(_mix(keys + np.uint64(0x632BE59BD9B4E019)) + places)
+        keys = _mix(_mix(keys + np.uint64(0x632BE59BD9B4E019)) + positions)
         mixed = _mix(keys + np.arange(symbols, dtype=np.uint64) * np.uint64(0xD1B54A32D192ED03))
         return torch.from_numpy((mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53)
 
     def draw(self, probs: Tensor, places: Tensor) -> Tensor:
         ladder = probs.cumsum(dim=-1)
         uniform = self.uniform(places, probs.shape[-2]).to(probs)[..., None]
-        drawn = torch.searchsorted(ladder, uniform * ladder[..., -1:], right=True)
+        drawn = torch.searchsorted(ladder, (uniform * ladder[..., -1:]).contiguous(), right=True)
         return drawn.squeeze(-1).clamp(max=probs.shape[-1] - 1)
 
 
@@ -89,21 +89,18 @@ class Sampler:
         """Logits [..., V] at this temperature with everything dropped set to -inf."""
         if self.temperature not in (0, 1):
             logits = logits / self.temperature
-        count = logits.shape[-1]
+        count, top_k = logits.shape[-1], self.top_k
         nucleus = 0 < self.top_p < 1
-        if 0 < self.top_k < count:
-            values, ids = logits.topk(self.top_k, dim=-1)  # descending
-            if bool(
-                ((logits >= values[..., -1:]).sum(dim=-1) > self.top_k).any()
-            ):  # ties with the k-th survive
-                logits = logits.masked_fill(logits < values[..., -1:], float("-inf"))
-            else:
-                values = _nucleus(values.flip(-1), self.top_p).flip(-1) if nucleus else values
-                return torch.full_like(logits, float("-inf")).scatter(-1, ids, values)
-        if not nucleus:
+        if not nucleus and not 0 < top_k < count:
             return logits
-        values, ids = logits.sort(dim=-1)
-        return torch.empty_like(logits).scatter(-1, ids, _nucleus(values, self.top_p))
+        ascending = _sorted(logits)
+        floor = ascending[..., -top_k, None] if 0 < top_k < count else ascending[..., :1]
+        if nucleus:
+            ascending = ascending.masked_fill(ascending < floor, float("-inf"))
+            drop = ascending.softmax(dim=-1).cumsum(dim=-1) <= 1 - self.top_p
+            drop[..., -1] = False
+            floor = ascending.gather(-1, drop.sum(dim=-1, keepdim=True))
+        return logits.masked_fill(logits < floor, float("-inf"))
 
     def draw(self, logits: Tensor, noise: Noise, places: Tensor) -> Drawn:
         """Draw one symbol per row of logits [B, n, S, V]; `places` [B, n] index the noise."""
@@ -116,8 +113,8 @@ class Sampler:
         return Drawn(symbols, chosen.log().sum(dim=-1))
 
 
-def _nucleus(ascending: Tensor, top_p: float) -> Tensor:
-    """Drop the tail of logits sorted ascending [..., K]."""
-    drop = ascending.softmax(dim=-1).cumsum(dim=-1) <= 1 - top_p
-    drop[..., -1] = False
-    return ascending.masked_fill(drop, float("-inf"))
+def _sorted(logits: Tensor) -> Tensor:
+    """Values alone, ascending. NumPy sorts float32 on a processor some twenty times as fast as PyTorch."""
+    if logits.device.type == "cpu" and logits.dtype == torch.float32:
+        return torch.from_numpy(np.sort(logits.detach().numpy(), axis=-1))
+    return logits.sort(dim=-1).values

@@ -141,8 +141,8 @@ class Session:
         """Append ids to every row (one list per row; a single list goes to all). Malformed ids raise
         ValueError and leave the session as it was."""
         lists = self._per_row(ids)
-        for row in lists:
-            segments(row, self.vocabulary)
+        for new in lists:
+            segments(new, self.vocabulary)
         for row, new in zip(self.rows, lists, strict=True):
             row.stream += new
             row.pending += new

@@ -115,9 +115,7 @@ def test_overfits_a_few_samples(head, backbone):
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()
-    floor = (
-        4 * torch.log(torch.tensor(4.0)) / (labels != IGNORED).sum()
-    )  # which of four it is, said once a row
+    floor = 4 * torch.log(torch.tensor(4.0)) / (labels != IGNORED).sum()  # which of the four, said once a row
     assert loss < floor + 0.02
 
 

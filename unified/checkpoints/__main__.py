@@ -1,7 +1,7 @@
 """`python -m unified.checkpoints verify DIR`: recompute a golden folder and compare every tensor.
 
-One line per tensor with its largest error and the tolerance. Exit status 0 only if all that is compared agrees, 1 if not,
-2 if the folder cannot be read.
+One line per tensor with its largest error and the tolerance. Exit status 0 only if all that is compared
+agrees, 1 if not, 2 if the folder cannot be read.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from pathlib import Path
 
 from unified.checkpoints.check import Check
 
-CASES = ("var_tokenizer", "flexvar_tokenizer", "var", "flexvar", "mineworld_actions")
+CASES = ("var_tokenizer", "flexvar_tokenizer", "var_verify", "flexvar_verify", "mineworld_actions")
 
 
 def verify(folder: Path) -> Iterator[Check]:
-    """The checks of a folder, by the first case whose `matches` knows its config. Unknown or broken: ValueError."""
+    """The checks of a folder, by the first case whose `matches` knows its config. Unknown or broken:
+    ValueError."""
     config = read_config(folder)
     for name in CASES:
         case = import_module(f"unified.checkpoints.{name}")

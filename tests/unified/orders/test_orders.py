@@ -56,7 +56,8 @@ def test_feeds_are_averages(order, name):
 
 @pytest.mark.parametrize(("order", "name"), CASES)
 def test_no_leak(order, name, model, stream):
-    """Changing the code at a slot changes no read-out of the same or an earlier step: float64, tolerance 0."""
+    """Changing the code at a slot changes no read-out of the same or an earlier step: float64, tolerance
+    0."""
     shapes = SCHEDULES[name]
     plan = plan_for(order, shapes)
     double = type(model)(model.config).double().eval()

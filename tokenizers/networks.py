@@ -1,0 +1,153 @@
+"""Convolutional encoder and decoder of VQ-GAN image tokenizers (taming-transformers; LlamaGen, VAR, FlexVAR,
+Janus).
+
+The modules are those of `transformers` (Janus), which has the common structure: GroupNorm, residual blocks,
+attention at the lowest resolution only, padding right and bottom before a strided convolution. Their
+`forward`s are replaced here: the library multiplies by the sigmoid in place, which costs a clone under
+autograd and a further pass over memory (published decoder, float32, 256 px, two threads: 2.25 s against 1.70
+s), keeps every intermediate map alive, and refuses a batch of one 1x1 map where a normalisation group has a
+single channel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.models.janus.configuration_janus import JanusVQVAEConfig
+from transformers.models.janus.modeling_janus import (
+    JanusVQVAEDecoder,
+    JanusVQVAEEncoder,
+    JanusVQVAEResnetBlock,
+)
+
+GROUPS = 32  # of every normalisation in published tokenizers; the library builds multiples of it only
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """An encoder or decoder of stride 2^(levels - 1); level i has width `width * multipliers[i]`, level 0 the
+    pixels.
+
+    `latent` is the width of the map between the network and the quantiser. The decoder has one residual block
+    more per level than `blocks`. `attention` is the one at the lowest level, `middle_attention` the one
+    between the two halves. `groups` of normalisation: with one channel each (width 32, 32 groups) flat
+    colours are normalised away, so narrow networks do better with 8.
+    """
+
+    latent: int = 32
+    width: int = 32
+    multipliers: tuple[int, ...] = (1, 1, 2, 2)
+    blocks: int = 1
+    attention: bool = True
+    middle_attention: bool = True
+    dropout: float = 0.0
+    channels: int = 3
+    groups: int = GROUPS
+
+    def __post_init__(self) -> None:
+        widths = [self.width * multiplier for multiplier in self.multipliers]
+        wrong = next((width for width in (self.width, *widths) if width < 1 or width % GROUPS), None)
+        if not self.multipliers:
+            raise ValueError("multipliers must name at least one level")
+        if wrong is not None:
+            raise ValueError(
+                f"every width must be a multiple of {GROUPS} (normalisation groups), got {wrong}"
+            )
+        if self.groups < 1 or GROUPS % self.groups:
+            raise ValueError(f"groups must divide {GROUPS}, got {self.groups}")
+        if self.blocks < 0 or self.latent < 1 or self.channels < 1:
+            raise ValueError("blocks must be at least 0, latent and channels at least 1")
+        if self.blocks == 0 and set(self.multipliers) != {1}:
+            raise ValueError("without residual blocks widths cannot change: set every multiplier to 1")
+        if not 0.0 <= self.dropout < 1.0:
+            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
+
+    @property
+    def stride(self) -> int:
+        """Pixels per latent cell."""
+        return 2 ** (len(self.multipliers) - 1)
+
+
+class Encoder(JanusVQVAEEncoder):
+    """Images [B, channels, H, W] -> maps [B, latent, H / stride, W / stride], in the dtype of the weights."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__(_library_config(config))
+        _adapt(self, self.down[-1], config)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.conv_in(images.to(self.conv_in.weight.dtype))
+        for level in self.down:
+            x = _run_level(level, x)
+            x = level.downsample(x) if hasattr(level, "downsample") else x
+        return self.conv_out(_silu(self.norm_out(self.mid(x))))
+
+
+class Decoder(JanusVQVAEDecoder):
+    """Maps [B, latent, h, w] -> images [B, channels, h * stride, w * stride], not clamped; any h and w."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__(_library_config(config))
+        _adapt(self, self.up[0], config)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        x = self.mid(self.conv_in(latent.to(self.conv_in.weight.dtype)))
+        for level in self.up:  # from the lowest resolution to the highest
+            x = _run_level(level, x)
+            x = level.upsample(x) if hasattr(level, "upsample") else x
+        return self.conv_out(_silu(self.norm_out(x)))
+
+
+class _ResidualBlock(JanusVQVAEResnetBlock):
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv1(_silu(self.norm1(x)))
+        h = self.conv2(self.dropout(_silu(self.norm2(h))))
+        return h.add_(x if self.in_channels == self.out_channels else self.nin_shortcut(x))
+
+
+class _GroupNorm(nn.GroupNorm):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
+def _silu(x: Tensor) -> Tensor:
+    """In place where no gradient is recorded: `x` is always a fresh normalisation output."""
+    return F.silu(x, inplace=not torch.is_grad_enabled())
+
+
+def _run_level(level: Any, x: Tensor) -> Tensor:
+    for j, block in enumerate(level.block):
+        x = block(x)
+        if len(level.attn) > 0:
+            x = level.attn[j](x)
+    return x
+
+
+def _library_config(config: NetworkConfig) -> JanusVQVAEConfig:
+    return JanusVQVAEConfig(
+        latent_channels=config.latent,
+        base_channels=config.width,
+        channel_multiplier=list(config.multipliers),
+        num_res_blocks=config.blocks,
+        dropout=config.dropout,
+        in_channels=config.channels,
+        out_channels=config.channels,
+    )
+
+
+def _adapt(network: Any, lowest: Any, config: NetworkConfig) -> None:
+    """Take out attention that the config does not want; give library modules the `forward`s above."""
+    if not config.attention:
+        lowest.attn = nn.ModuleList()
+    if not config.middle_attention:
+        network.mid.attn_1 = nn.Identity()
+    ours = {JanusVQVAEResnetBlock: _ResidualBlock, nn.GroupNorm: _GroupNorm}
+    for module in network.modules():
+        if type(module) in ours:
+            module.__class__ = ours[type(module)]
+        if isinstance(module, nn.GroupNorm):
+            module.num_groups = config.groups

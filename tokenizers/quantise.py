@@ -1,0 +1,62 @@
+"""Nearest code per vector, the losses that tie vectors and codes together, and how many codes are in use."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CELLS = 2**26  # distances held at once: 256 MiB in float32
+
+
+@torch.no_grad()
+def nearest(vectors: Tensor, table: Tensor) -> Tensor:
+    """Row of `table` [K, D] nearest to each of `vectors` [..., D] in Euclidean distance -> int64 [...].
+
+    Always in float32 (bf16 makes ties), the first row on ties, in chunks so that K may be large.
+    """
+    flat, rows = vectors.reshape(-1, vectors.shape[-1]).float(), table.float()
+    with torch.autocast(vectors.device.type, enabled=False):
+        norms = rows.square().sum(1)
+        parts = [_distances(part, rows, norms).argmin(1) for part in flat.split(max(1, CELLS // len(rows)))]
+    return torch.cat(parts).reshape(vectors.shape[:-1])
+
+
+def _distances(vectors: Tensor, rows: Tensor, norms: Tensor) -> Tensor:
+    return torch.addmm(vectors.square().sum(1, keepdim=True) + norms, vectors, rows.T, alpha=-2)
+
+
+@torch.no_grad()
+def most_aligned(vectors: Tensor, table: Tensor) -> Tensor:
+    """Row of `table` [K, D] with the largest cosine to each of `vectors` [..., D] -> int64 [...]."""
+    flat, rows = (
+        F.normalize(vectors.reshape(-1, vectors.shape[-1]).float(), dim=-1),
+        F.normalize(table.float(), dim=-1),
+    )
+    with torch.autocast(vectors.device.type, enabled=False):
+        parts = [(part @ rows.T).argmax(1) for part in flat.split(max(1, CELLS // len(rows)))]
+    return torch.cat(parts).reshape(vectors.shape[:-1])
+
+
+def entropy_loss(vectors: Tensor, table: Tensor, temperature: float = 0.01) -> Tensor:
+    """Mean entropy of the soft assignment minus entropy of the mean assignment (LlamaGen). vectors [N, D],
+    table [K, D].
+
+    Minimising it makes each choice sure and the use of codes even. The constants 1e-5 are the published
+    code's.
+    """
+    distances = vectors.square().sum(1, keepdim=True) + table.square().sum(1) - 2 * vectors @ table.T
+    affinity = -distances / temperature
+    probabilities = affinity.softmax(-1)
+    log_probabilities = (affinity + 1e-5).log_softmax(-1)
+    mean = probabilities.mean(0)
+    each = -(probabilities * log_probabilities).sum(-1).mean()
+    return each + (mean * (mean + 1e-5).log()).sum()
+
+
+def usage(ids: Tensor, codes: int) -> tuple[float, float]:
+    """(share of `codes` that occur in ids, perplexity of their distribution in [1, codes])."""
+    counts = ids.flatten().bincount(minlength=codes).double()
+    shares = counts / counts.sum()
+    entropy = -(shares * shares.clamp_min(1e-30).log()).sum()
+    return float((counts > 0).double().mean()), float(entropy.exp())

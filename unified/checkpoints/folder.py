@@ -1,0 +1,66 @@
+"""A golden folder: `config.json`, `io.safetensors`, and weights that are stored or given by a formula."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from unified.checkpoints.formula_weights import formula_weights
+from unified.checkpoints.state_dict import read_safetensors, read_weights
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """ValueError (one line) if config.json is missing or no JSON object."""
+    path = Path(folder) / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid JSON ({error})") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{path}: expected an object, found {type(config).__name__}")
+    return config
+
+
+def read_io(folder: Path) -> dict[str, Tensor]:
+    """Inputs and outputs by name. ValueError (one line) if io.safetensors is missing or malformed."""
+    return read_safetensors(Path(folder) / "io.safetensors")
+
+
+def read_state(folder: Path, config: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The stored weights, or those of the formula over `state_dict_manifest` where no file is stored."""
+    path = Path(folder) / "weights.safetensors"
+    if path.is_file() or not has_formula(folder, config):
+        return read_weights(path)
+    manifest = config["state_dict_manifest"]
+    if not isinstance(manifest, dict) or not all(isinstance(shape, list) for shape in manifest.values()):
+        raise ValueError(f"{folder}: state_dict_manifest must map names to shapes")
+    return formula_weights(manifest)
+
+
+def has_formula(folder: Path, config: Mapping[str, Any]) -> bool:
+    """Whether the weights are computed and not stored."""
+    return "state_dict_manifest" in config and not (Path(folder) / "weights.safetensors").is_file()
+
+
+def options(config: Mapping[str, Any], name: str, known: Mapping[str, Any]) -> dict[str, Any]:
+    """The options under `name`, with the published defaults `known`; ValueError for one that is unknown."""
+    given = config.get(name, {})
+    if not isinstance(given, dict):
+        raise ValueError(f"{name} must be an object, found {type(given).__name__}")
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise ValueError(f"{name} has an unknown option {unknown[0]!r}: known are {', '.join(known)}")
+    return {**known, **given}
+
+
+def check_normalisation(config: Mapping[str, Any]) -> None:
+    """ValueError unless normalisation is what all published tokenizers use: 32 groups, eps 1e-6."""
+    groups, eps = config.get("norm_num_groups", 32), config.get("norm_eps", 1e-6)
+    if groups != 32 or eps != 1e-6:
+        raise ValueError(f"normalisation must have 32 groups and eps 1e-06, got {groups} and {eps}")

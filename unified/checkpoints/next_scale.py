@@ -1,0 +1,251 @@
+"""A class-conditional transformer that writes an image map by map: what VAR and FlexVAR share, for training
+(`forward`) and for a `Session`, whose stream holds nothing but the class: its text ids are the labels.
+
+Source: FoundationVision/VAR (MIT), models/var.py. Tests: tests/unified/checkpoints/test_transformers.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unified.attention import Index, attends
+from unified.cache import KVCache
+from unified.checkpoints.adaln import Block, CodeHead, Condition, HeadNorm, TransformerConfig, modulated
+from unified.checkpoints.linear import Linear
+from unified.context import Context
+from unified.layout import Layout
+from unified.orders import Plan
+from unified.segments import Kind
+from unified.vocabulary import Shapes, Vocabulary, area
+
+
+class NextScaleTransformer(nn.Module):
+    """A variant adds `order` (the name of its plan), `positions(shapes)` [1, L, D], `vectors(codes)` and
+    `advance` (what its tokenizer does between two maps). Parameter names are the published ones."""
+
+    order: str
+    tokenizer: Any
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vocabulary = Vocabulary(text=config.classes + 1, visual=config.codes, action=0)
+        self.word_embed = Linear(config.code_width, config.width)
+        self.class_emb = nn.Embedding(config.classes + 1, config.width)
+        self.pos_start = nn.Parameter(torch.zeros(1, area(config.shapes[:1]), config.width))
+        if config.shared_modulation:
+            self.shared_ada_lin = nn.Sequential(nn.SiLU(), Linear(config.width, 6 * config.width))
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.depth))
+        self.head_nm = HeadNorm(config)
+        self.head = CodeHead(config.width, config.codes)
+
+    def layers(self) -> list[Block]:
+        return list(self.blocks)  # type: ignore[arg-type]
+
+    # Of a variant -------------------------------------------------------------------------------------------
+
+    def positions(self, shapes: Shapes) -> Tensor:
+        """[1, L, D], added to every input."""
+        raise NotImplementedError
+
+    def vectors(self, codes: Tensor) -> Tensor:
+        """Code vectors [..., C] of codes [...]."""
+        return self.needed_tokenizer().vectors(codes)
+
+    def advance(
+        self, total: Tensor | None, vectors: Tensor, step: int, shapes: Shapes
+    ) -> tuple[Tensor, Tensor]:
+        """Take in the vectors [B, n, C] of map `step`: what is known of the image now [B, C, H, W], and
+        the vectors [B, m, C] fed to the next map (after the last: nothing that matters)."""
+        raise NotImplementedError
+
+    # Likelihood ---------------------------------------------------------------------------------------------
+
+    def forward(self, labels: Tensor, vectors: Tensor, shapes: Shapes | None = None) -> Tensor:
+        """Teacher forcing: logits [B, L, V] of every code given the codes of earlier maps.
+
+        labels [B]; vectors [B, L - first, C] is what the tokenizer feeds to the second map on
+        (`transformer_inputs`); shapes: the maps, by default those of the config."""
+        shapes = self.config.shapes if shapes is None else shapes
+        self._check_vectors(labels, vectors, shapes)
+        condition = self.condition(labels)
+        inputs = torch.cat([self.first_inputs(condition), self.later_inputs(vectors)], dim=1)
+        mask = block_causal(shapes, inputs.device)
+        hidden = self.hidden(inputs + self.positions(shapes), None, mask, None, condition)
+        return self.head.logits(hidden).squeeze(-2)
+
+    def condition(self, labels: Tensor) -> Condition:
+        """Everything the classes decide. labels [B] in 0..classes, the last being unconditional; else
+        ValueError."""
+        outside = (labels < 0) | (labels > self.null_label)
+        if outside.any():
+            worst = int(labels[outside][0])
+            raise ValueError(f"label {worst} is not in 0..{self.null_label} ({self.null_label}: no class)")
+        classes = self.class_emb(labels)  # [B, D]
+        shared = None
+        if self.config.shared_modulation:
+            shared = self.shared_ada_lin(classes).view(len(labels), 1, 6, -1)
+        return Condition(
+            start=classes[:, None].float(),
+            blocks=tuple(block.modulations(classes, shared) for block in self.layers()),
+            head=self.head_nm(classes),
+        )
+
+    @property
+    def null_label(self) -> int:
+        """The label of no class."""
+        return self.config.classes
+
+    def first_inputs(self, condition: Condition) -> Tensor:
+        """[R, first, D], without the positions."""
+        return condition.start + self.pos_start
+
+    def later_inputs(self, vectors: Tensor) -> Tensor:
+        """[B, n, C] -> [B, n, D] in float32, without the positions."""
+        return self.word_embed(vectors.to(self.word_embed.weight.dtype)).float()
+
+    # What a Session needs -----------------------------------------------------------------------------------
+
+    def hidden(
+        self,
+        embeds: Tensor,
+        positions: Tensor | None,
+        mask: Tensor | None,
+        cache: KVCache | None = None,
+        condition: Any = None,
+    ) -> Tensor:
+        """embeds [R, n, D] under a `Condition` of R rows -> what the head reads [R, n, D], float32.
+
+        Keys and values join the cache, if there is one. mask: None (all visible) or bool [1 or R, 1, n, m].
+        `positions` are part of the embeddings already."""
+        condition = _needed(condition)
+        x = embeds.float()
+        for block, modulations in zip(self.layers(), condition.blocks, strict=True):
+            x = block(x, modulations, mask, cache)
+        scale, shift = condition.head
+        return modulated(x, scale, shift, self.config.norm_eps)
+
+    def prompt(self, label: int) -> list[int]:
+        """The stream that asks for an image of a class."""
+        words = self.vocabulary
+        return [words.begin, words.user, label, words.end, words.assistant]
+
+    def prefill(self, ids: Tensor, layout: Layout, context: Context) -> None:
+        """Only labels matter: the last one of every row decides its condition."""
+        is_label = ids < self.vocabulary.text
+        given = is_label.any(dim=1)
+        if not given.any():
+            return
+        if not given.all():
+            raise ValueError("the rows of a class-conditional session must be given their labels together")
+        last = is_label.shape[1] - 1 - is_label.flip(1).int().argmax(dim=1)
+        context.condition = self.condition(ids.gather(1, last[:, None])[:, 0])
+
+    def null_stream(self, ids: Sequence[int]) -> list[int]:
+        return [self.null_label if token < self.vocabulary.text else token for token in ids]
+
+    def new_cache(self, capacity: int | None = None) -> KVCache:
+        return KVCache(self.config.depth, area(self.config.shapes) if capacity is None else capacity)
+
+    def write(self, plan: Plan, rows: int, condition: Any = None) -> MapWriter:
+        """The state of one image being written in `rows` rows."""
+        return MapWriter(self, plan, _needed(condition))
+
+    def text_logits(self, hidden: Tensor) -> Tensor:
+        raise ValueError("a class-conditional model writes images only: it has no text to continue with")
+
+    # The tokenizer ------------------------------------------------------------------------------------------
+
+    def join(self, tokenizer: Any) -> None:
+        """Write images with this tokenizer. ValueError if it has other codes. It does not become a
+        sub-module: it has its own weights, stays frozen, and stays in float32 when the transformer is
+        cast."""
+        if tokenizer is not None and self.config.codes != tokenizer.codes:
+            raise ValueError(
+                f"the transformer predicts {self.config.codes} codes, the tokenizer has {tokenizer.codes}"
+            )
+        if tokenizer is not None and self.config.code_width != tokenizer.dim:
+            raise ValueError(
+                f"the transformer is fed vectors of {self.config.code_width}, "
+                f"the tokenizer's have {tokenizer.dim}"
+            )
+        object.__setattr__(self, "tokenizer", tokenizer)
+
+    def needed_tokenizer(self) -> Any:
+        """The tokenizer. ValueError if there is none."""
+        if self.tokenizer is None:
+            raise ValueError("writing images needs a tokenizer: join one to the transformer")
+        return self.tokenizer
+
+    def _check_vectors(self, labels: Tensor, vectors: Tensor, shapes: Shapes) -> None:
+        first = area(self.config.shapes[:1])
+        if area(shapes[:1]) != first:
+            raise ValueError(f"the first map must hold {first} codes, got {shapes[0]}")
+        want = (len(labels), area(shapes) - first, self.config.code_width)
+        if tuple(vectors.shape) != want:
+            raise ValueError(f"the maps {shapes} need input vectors {want}, got {tuple(vectors.shape)}")
+
+
+class MapWriter:
+    """The images being written. The first rows are conditional; the others are fed the same codes."""
+
+    def __init__(self, model: NextScaleTransformer, plan: Plan, condition: Condition) -> None:
+        if len(plan.steps) != len(plan.shapes):
+            raise ValueError(f"this model writes one map per step: use the order {model.order}")
+        self.model, self.shapes, self.condition = model, plan.shapes, condition
+        lengths = [area((shape,)) for shape in plan.shapes]
+        self._positions = model.positions(plan.shapes).float().split(lengths, dim=1)
+        self._fed: Tensor | None = None
+        self.total: Tensor | None = None  # what is known of the images [B, C, H, W]
+
+    def inputs(self, step: int) -> Tensor:
+        """[R, n, D]: the inputs of all slots of a map."""
+        if step == 0:
+            return self.model.first_inputs(self.condition) + self._positions[0]
+        if self._fed is None:
+            raise ValueError(f"map {step} is asked for before map {step - 1} was committed")
+        own = self.model.later_inputs(self._fed) + self._positions[step]
+        return own.repeat(len(self.condition.start) // len(own), 1, 1)
+
+    def commit(self, step: int, codes: Tensor, vectors: Tensor | None = None) -> None:
+        """The codes [B, n] of a map are chosen; `vectors` [B, n, C], if given, are used in place of
+        theirs."""
+        vectors = self.model.vectors(codes) if vectors is None else vectors
+        self.total, self._fed = self.model.advance(self.total, vectors, step, self.shapes)
+
+
+def finished(model: NextScaleTransformer, vectors: Sequence[Tensor], shapes: Shapes) -> Tensor:
+    """What is known of the images [B, C, H, W] after all maps, from their vectors [B, n, C]."""
+    if len(vectors) != len(shapes):
+        raise ValueError(f"{len(shapes)} maps need {len(shapes)} lists of codes, got {len(vectors)}")
+    total, _ = model.advance(None, vectors[0], 0, shapes)
+    for step in range(1, len(shapes)):
+        total, _ = model.advance(total, vectors[step], step, shapes)
+    return total
+
+
+def _needed(condition: Condition | None) -> Condition:
+    if condition is None:
+        raise ValueError("no class was given: feed the model's prompt(label) first")
+    return condition
+
+
+def block_causal(shapes: Shapes, device: torch.device | str = "cpu") -> Tensor:
+    """[1, 1, L, L] bool, query by key: the project's attention rule, one step per map."""
+    labels = [torch.full((rows * columns,), step) for step, (rows, columns) in enumerate(shapes)]
+    label = torch.cat(labels)[None].to(device)
+    one_image = torch.zeros_like(label)
+    index = Index(sample=one_image, segment=one_image, kind=torch.full_like(label, Kind.WRITE), label=label)
+    return attends(index, index)[:, None]
+
+
+def drop_labels(
+    labels: Tensor, rate: float, null_label: int, generator: torch.Generator | None = None
+) -> Tensor:
+    """Labels [B] for training with guidance: each becomes the unconditional one with probability `rate`."""
+    dropped = torch.rand(labels.shape, generator=generator, device=labels.device) < rate
+    return torch.where(dropped, torch.full_like(labels, null_label), labels)
