@@ -17,7 +17,7 @@ demo: $(VENV)/.ready
 	$(BIN)/python -m unified.cli demo
 
 test: lint types
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

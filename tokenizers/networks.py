@@ -11,6 +11,7 @@ single channel.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,8 +83,8 @@ class Encoder(JanusVQVAEEncoder):
     def forward(self, images: Tensor) -> Tensor:
         x = self.conv_in(images.to(self.conv_in.weight.dtype))
         for level in self.down:
-            x = _run_level(level, x)
-            x = level.downsample(x) if hasattr(level, "downsample") else x
+            for stage in _stages(level, "downsample"):
+                x = stage(x)
         return self.conv_out(_silu(self.norm_out(self.mid(x))))
 
 
@@ -97,15 +98,17 @@ class Decoder(JanusVQVAEDecoder):
     def forward(self, latent: Tensor) -> Tensor:
         x = self.mid(self.conv_in(latent.to(self.conv_in.weight.dtype)))
         for level in self.up:  # from the lowest resolution to the highest
-            x = _run_level(level, x)
-            x = level.upsample(x) if hasattr(level, "upsample") else x
+            for stage in _stages(level, "upsample"):
+                x = stage(x)
         return self.conv_out(_silu(self.norm_out(x)))
 
 
 class _ResidualBlock(JanusVQVAEResnetBlock):
     def forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(_silu(self.norm1(x)))
-        h = self.conv2(self.dropout(_silu(self.norm2(h))))
+        h = _silu(self.norm1(x))
+        h = self.conv1(h)
+        h = _silu(self.norm2(h))  # one name throughout: a map is freed as soon as the next is there
+        h = self.conv2(self.dropout(h))
         return h.add_(x if self.in_channels == self.out_channels else self.nin_shortcut(x))
 
 
@@ -119,12 +122,15 @@ def _silu(x: Tensor) -> Tensor:
     return F.silu(x, inplace=not torch.is_grad_enabled())
 
 
-def _run_level(level: Any, x: Tensor) -> Tensor:
+def _stages(level: Any, resize: str) -> Iterator[nn.Module]:
+    """The modules of a level in the order they run. The caller alone holds the map, so that none outlives its
+    use."""
     for j, block in enumerate(level.block):
-        x = block(x)
+        yield block
         if len(level.attn) > 0:
-            x = level.attn[j](x)
-    return x
+            yield level.attn[j]
+    if hasattr(level, resize):
+        yield getattr(level, resize)
 
 
 def _library_config(config: NetworkConfig) -> JanusVQVAEConfig:

@@ -1,4 +1,4 @@
-"""Keys and values of what has been read, in buffers allocated once and grown by doubling.
+"""Keys and values of what has been read, in buffers allocated once and grown by half.
 
 `KVCache` is a `transformers` cache, so any decoder of that library writes into it; the published transformers
 use it through the same `update`. Concatenating at every step, as the usual dynamic cache does, copies
@@ -39,7 +39,7 @@ class BufferLayer(CacheLayerMixin):
             self.capacity = max(self.capacity, end)
             self.lazy_initialization(key_states, value_states)
         elif end > self.capacity:
-            self._grow(max(end, 2 * self.capacity))
+            self._grow(max(end, self.capacity + self.capacity // 2))
         self.keys[:, :, self.length : end] = key_states
         self.values[:, :, self.length : end] = value_states
         self.length = end
@@ -100,11 +100,11 @@ class KVCache(Cache):
         for layer in self.buffers:
             layer.keep(slots)
 
-    def stack(self, below: KVCache) -> KVCache:
-        """A new cache whose rows are this cache's and then those of `below`; the shorter is padded on the
-        left with zeros (those slots must be masked)."""
+    def stack(self, below: KVCache, room: int = 0) -> KVCache:
+        """A new cache whose rows are this cache's and then those of `below`, with room for more slots; the
+        shorter is padded on the left with zeros (those slots must be masked)."""
         length = max(self.length, below.length)
-        stacked = KVCache(len(self.buffers), 2 * length + 1)
+        stacked = KVCache(len(self.buffers), length + room)
         for mine, other, new in zip(self.buffers, below.buffers, stacked.buffers, strict=True):
             if mine.is_initialized and other.is_initialized:
                 keys = torch.cat([_padded(mine, "keys", length), _padded(other, "keys", length)])

@@ -46,9 +46,10 @@ class Context:
         self.cache.keep(slots)
         self.index = self.index.map(lambda field: field[:, slots])
 
-    def stack(self, below: Context) -> Context:
-        """A copy whose rows are these and then those of `below`, padded on the left to one length."""
-        stacked = Context(self.cache.stack(below.cache), 0)
+    def stack(self, below: Context, room: int = 0) -> Context:
+        """A copy whose rows are these and then those of `below`, padded on the left to one length, with room
+        for more slots."""
+        stacked = Context(self.cache.stack(below.cache, room), 0)
         length = max(self.index.sample.shape[1], below.index.sample.shape[1])
         upper, lower = self._padded(length), below._padded(length)
         pairs = zip(upper.fields(), lower.fields(), strict=True)

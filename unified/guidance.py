@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from unified.orders import Plan
@@ -59,4 +60,4 @@ def needs_null(guidance: Guidance | None, plan: Plan) -> bool:
 def guide(logits: Tensor, weight: float) -> Tensor:
     """logits [2B, ...], conditional rows first -> [B, ...]."""
     conditional, null = logits.chunk(2)
-    return (1 + weight) * conditional - weight * null
+    return torch.lerp(null, conditional, 1 + weight)

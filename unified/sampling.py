@@ -96,8 +96,8 @@ class Sampler:
         ascending = _sorted(logits)
         floor = ascending[..., -top_k, None] if 0 < top_k < count else ascending[..., :1]
         if nucleus:
-            ascending = ascending.masked_fill(ascending < floor, float("-inf"))
-            drop = ascending.softmax(dim=-1).cumsum(dim=-1) <= 1 - self.top_p
+            kept = ascending.masked_fill_(ascending < floor, float("-inf")).softmax(dim=-1)
+            drop = kept.cumsum_(dim=-1) <= 1 - self.top_p
             drop[..., -1] = False
             floor = ascending.gather(-1, drop.sum(dim=-1, keepdim=True))
         return logits.masked_fill(logits < floor, float("-inf"))

@@ -312,7 +312,8 @@ class Session:
         start = self.context.index.sample.shape[1]
         done = False
         try:
-            branch = self._branch(needs_null(guidance, plan))
+            room = len(header) + plan.length
+            branch = self._branch(room) if needs_null(guidance, plan) else self.context
             layout = self._open(branch, plan, header, active)
             writer = self.model.write(plan, branch.rows, branch.condition)
             drawing = self._blank(plan)
@@ -352,14 +353,12 @@ class Session:
         codes = self.model.head.to_codes(drawn.symbols)
         return Choice(plan, step, codes, drawn.log_probs, logits, sampler, self.noise)
 
-    def _branch(self, null: bool) -> Context:
-        """The rows to write in: the conversation itself or, with guidance, stacked on its null branch."""
-        if not null:
-            return self.context
+    def _branch(self, room: int) -> Context:
+        """The conversation stacked on its null branch, with room for an image."""
         below = Context(self.model.new_cache(), len(self.rows))
         streams = [self._readable(self.model.null_stream(row.stream)) for row in self.rows]
         self._prefill(below, streams)
-        return self.context.stack(below)
+        return self.context.stack(below, room)
 
     def _open(self, branch: Context, plan: Plan, header: list[int], active: list[bool]) -> Layout:
         """Read the header into the branch; the layout of the whole WRITE segment, codes to come."""

@@ -5,12 +5,14 @@ import torch
 from unified.tokenizers.text import byte_tokenizer
 
 from unified.model import UnifiedConfig, UnifiedModel
+from unified.orders import ORDERS
 from unified.stream import Stream
 
 
-def tiny_model(**config) -> UnifiedModel:
+def tiny_model(vocabulary=None, **config) -> UnifiedModel:
     torch.manual_seed(0)
-    return UnifiedModel(UnifiedConfig(initializer_range=0.3, **config)).eval()
+    vocabulary = {"orders": list(ORDERS), **(vocabulary or {})}
+    return UnifiedModel(UnifiedConfig(initializer_range=0.3, vocabulary=vocabulary, **config)).eval()
 
 
 @pytest.fixture(scope="session")

@@ -11,10 +11,10 @@ from unified.segments import segments
 from unified.stream import Stream
 from unified.vocabulary import ROLES, Vocabulary, area
 
-VOCABULARY = Vocabulary(visual=16, max_side=8)
+VOCABULARY = Vocabulary(visual=16, max_side=8, orders=tuple(ORDERS))
 BYTES = Stream(VOCABULARY, byte_tokenizer())
 WORDS = Stream(
-    Vocabulary(text=300, visual=16, max_side=8),
+    Vocabulary(text=300, visual=16, max_side=8, orders=tuple(ORDERS)),
     train_text_tokenizer(["a red circle", "the cat sat"] * 9, 290),
 )
 

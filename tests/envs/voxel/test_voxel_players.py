@@ -118,7 +118,7 @@ def test_unknown_players_are_refused():
 def test_the_benchmark_runs_as_a_command(tmp_path):
     pytest.importorskip("crafter")
     output = tmp_path / "rates.json"
-    command = [sys.executable, "-m", "unified.eval.bench_voxel"]
+    command = [sys.executable, "-m", "unified.eval.bench.voxel"]
     environment = {**os.environ, "NUMBA_NUM_THREADS": "1"}
     run = subprocess.run(
         [*command, "--seconds", "0.3", "--output", str(output)],

@@ -1,16 +1,14 @@
 """Frames a second of the voxel world on one core, beside Crafter's in the same run.
 
-    python -m unified.eval.bench_voxel [--seconds 3] [--output FILE.json]
+    python -m unified.eval.bench.voxel [--seconds 3] [--output FILE.json] [--json]
 
 One frame is one `step` with a random action, picture included. Crafter (Hafner 2021) is measured at its
 default 64x64; without it (`pip install crafter`) its line is left out.
 """
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from unified.eval.bench.machine import machine, versions
 
 GOALS = {"64x64": 300, "640x360": 30}
 
@@ -77,8 +76,8 @@ def measure(seconds: float) -> dict[str, Any]:
         "frames_per_processor_second": {name: round(busy, 1) for name, (_, busy) in rates.items()},
         "goals": {f"voxel {size}": goal for size, goal in GOALS.items()},
         "seconds_each": seconds,
-        "machine": _machine(),
-        "versions": _versions(),
+        "machine": machine(),
+        "versions": versions(),
     }
 
 
@@ -87,34 +86,14 @@ def _parsed(size: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def _machine() -> dict[str, Any]:
-    return {"processor": _processor_name(), "cores_seen": os.cpu_count(), "system": platform.platform()}
-
-
-def _processor_name() -> str:
-    listing = Path("/proc/cpuinfo")
-    if listing.is_file():
-        for line in listing.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for name in ("numpy", "numba", "gymnasium", "crafter", "unified"):
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = "absent"
-    return versions
-
-
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="bench_voxel", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m unified.eval.bench.voxel", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--seconds", type=float, default=3.0, help="time per measurement")
     parser.add_argument("--output", type=Path, help="also write the result as JSON")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON alone")
     options = parser.parse_args(arguments)
     if not 0 < options.seconds <= 600:
         parser.error(f"--seconds must lie above 0 and up to 600, got {options.seconds}")
@@ -123,6 +102,9 @@ def main(arguments: list[str] | None = None) -> int:
     # Importing torch-free parts only, yet other libraries may start threads of their own.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     result = measure(options.seconds)
+    if options.json:
+        print(json.dumps(result))
+        return 0
     for name, rate in result["frames_per_second"].items():
         goal, busy = result["goals"].get(name), result["frames_per_processor_second"][name]
         wanted = f"; at least {goal} wanted" if goal else ""

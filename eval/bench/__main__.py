@@ -1,0 +1,117 @@
+"""`make bench`: all benchmarks, printed and written to a file with the machine, the versions and the command.
+
+The yardstick of a comparison is measured in the same run. Beside it stand the seconds the issue names for the
+published code on a like machine; they were not measured here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from unified.eval.bench.images import Case, in_own_process
+from unified.eval.bench.machine import machine, versions
+
+STATED = {1: {"transformer": 0.83, "decoder": 1.97}, 4: {"transformer": 2.75, "decoder": 7.43}}
+GOALS = {"float32": 1.2, "bfloat16": 3.0}
+
+
+def image_cases(repeats: int, batches: Sequence[int]) -> list[Case]:
+    kinds = [("published", "float32"), ("var", "float32"), ("var", "bfloat16")]
+    kinds += [("own", "float32"), ("own", "bfloat16")]
+    return [Case(method=m, dtype=d, batch=b, repeats=repeats) for b in batches for m, d in kinds]
+
+
+def run_images(repeats: int, batches: Sequence[int]) -> list[dict[str, Any]]:
+    results = []
+    for case in image_cases(repeats, batches):
+        result = in_own_process(case)
+        yardstick = next(
+            (r for r in results if r["method"] == "published" and r["batch"] == case.batch), result
+        )
+        total = result["transformer_seconds"] + result["decoder_seconds"]
+        reference = yardstick["transformer_seconds"] + yardstick["decoder_seconds"]
+        result["images_per_second"] = case.batch / result["transformer_seconds"]
+        result["images_per_second_decoded"] = case.batch / total
+        result["times_as_fast"] = yardstick["transformer_seconds"] / result["transformer_seconds"]
+        result["times_as_fast_decoded"] = reference / total
+        result["memory_ratio"] = result["peak_mb"] / yardstick["peak_mb"]
+        results.append(result)
+        print(line(result), flush=True)
+    return results
+
+
+HEADER = f"{'generation':24} {'transformer':>22} {'with decoder':>22} {'peak memory':>18}"
+
+
+def line(result: dict[str, Any]) -> str:
+    """One row of the table: seconds a batch, and how many times as fast as the published way in this run."""
+    total = result["transformer_seconds"] + result["decoder_seconds"]
+    name = f"{result['method']} {result['dtype']} x{result['batch']}"
+    return (
+        f"{name:24} {result['transformer_seconds']:8.3f} s {result['times_as_fast']:6.2f} times"
+        f" {total:10.3f} s {result['times_as_fast_decoded']:6.2f} times"
+        f" {result['peak_mb']:8.0f} MB ({result['memory_ratio']:.2f})"
+    )
+
+
+def goals(results: list[dict[str, Any]]) -> list[str]:
+    """What was to be reached, and whether it was."""
+    lines = []
+    for result in results:
+        goal = GOALS[result["dtype"]]
+        if result["method"] == "var":
+            reached = result["times_as_fast_decoded"]
+            verdict = "reached" if reached >= goal else "MISSED"
+            memory = "reached" if result["memory_ratio"] <= 1 else "MISSED"
+            lines.append(
+                f"{result['dtype']} x{result['batch']}, with decoder: {reached:.2f} times as fast as the "
+                f"published way (goal {goal}: {verdict}), {result['memory_ratio']:.2f} of its memory (goal 1.00: {memory})"
+            )
+    return lines
+
+
+def run_voxel(seconds: float) -> dict[str, Any]:
+    """The voxel world beside Crafter, in a process with one thread."""
+    command = [sys.executable, "-m", "unified.eval.bench.voxel", "--seconds", str(seconds), "--json"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    return json.loads(result.stdout)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m unified.eval.bench", description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=Path("docs/bench.json"))
+    parser.add_argument("--repeats", type=int, default=7, help="the fastest counts")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--seconds", type=float, default=3.0, help="time per measurement of the voxel world")
+    options = parser.parse_args(arguments)
+    print(HEADER)
+    results = run_images(options.repeats, options.batches)
+    print("\n".join(goals(results)))
+    voxel = run_voxel(options.seconds)
+    for name, rate in voxel["frames_per_second"].items():
+        print(f"{name}: {rate} frames/s")
+    report = {
+        "command": f"python -m unified.eval.bench --repeats {options.repeats}",
+        "machine": machine(),
+        "versions": versions(),
+        "stated_for_the_published_code": STATED,
+        "images": results,
+        "goals": goals(results),
+        "voxel": voxel,
+    }
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(report, indent=1) + "\n")
+    print(f"wrote {options.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
