@@ -38,12 +38,18 @@ class Task(Protocol):
 def generator(seed: int, split: str, index: int) -> np.random.Generator:
     """The random generator of one sample: independent of every other sample and of the number of workers."""
     check_split(split)
+    check_index(index)
     return np.random.default_rng([seed, SPLITS.index(split), index])
 
 
 def check_split(split: str) -> None:
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
+
+
+def check_index(index: int) -> None:
+    if isinstance(index, bool) or not isinstance(index, int | np.integer) or index < 0:
+        raise ValueError(f"index must be a whole number of at least 0, got {index!r}")
 
 
 def split_of(content: str, validation: float = 0.05, test: float = 0.05) -> str:

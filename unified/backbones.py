@@ -31,7 +31,8 @@ def from_backbone(
         )
     backbone = {**decoder.config.to_dict(), "pad_token_id": None}
     settings = UnifiedConfig(backbone=backbone, vocabulary=vocabulary.to_dict(), **config)
-    model = UnifiedModel(settings).to(words.dtype)
+    model = UnifiedModel(settings)
+    model.to(dtype=words.dtype)
     table = model.get_input_embeddings().weight
     skipped = {name for name, tensor in decoder.named_parameters() if tensor is words}
     state = {name: tensor for name, tensor in decoder.state_dict().items() if name not in skipped}

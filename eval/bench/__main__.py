@@ -29,7 +29,7 @@ def image_cases(repeats: int, batches: Sequence[int]) -> list[Case]:
 
 
 def run_images(repeats: int, batches: Sequence[int]) -> list[dict[str, Any]]:
-    results = []
+    results: list[dict[str, Any]] = []
     for case in image_cases(repeats, batches):
         result = in_own_process(case)
         yardstick = next(

@@ -111,7 +111,7 @@ def _own_latents(model: UnifiedModel, visual: ResidualVQTokenizer, batch: int) -
 
 
 def _decoder(visual: ResidualVQTokenizer, dtype: torch.dtype) -> Decode:
-    visual.decoder.to(dtype=dtype, memory_format=torch.channels_last)
+    visual.decoder.to(dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.no_grad()
     def decode(latents: Tensor) -> Tensor:

@@ -46,9 +46,7 @@ class SceneTask:
     def sample(self, index: int, split: str = "train") -> Sample:
         """The sample with this number, the same every time. Raises ValueError for an unknown split or a bad
         index."""
-        if not isinstance(index, int | np.integer) or index < 0:
-            raise ValueError(f"index must be a whole number of at least 0, got {index!r}")
-        rng = generator(self.config.seed, split, int(index))
+        rng = generator(self.config.seed, split, index)
         turns = self.turns(rng, Maker(split=split, least=self.config.least, most=self.config.most))
         messages, shown = [], None
         for turn in turns:

@@ -7,13 +7,13 @@ agrees, 1 if not, 2 if the folder cannot be read.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 
 from unified.checkpoints.check import Check
+from unified.checkpoints.folder import read_config
 
 CASES = ("var_tokenizer", "flexvar_tokenizer", "var_verify", "flexvar_verify", "mineworld_actions")
 
@@ -27,19 +27,6 @@ def verify(folder: Path) -> Iterator[Check]:
         if case.matches(config, folder):
             return case.verify(folder)
     raise ValueError(f"{folder}: config.json is of no known case ({', '.join(CASES)})")
-
-
-def read_config(folder: Path) -> dict:
-    path = folder / "config.json"
-    if not path.is_file():
-        raise ValueError(f"{folder}: no config.json there")
-    try:
-        config = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not JSON ({error})") from None
-    if not isinstance(config, dict):
-        raise ValueError(f"{path}: expected an object, found {type(config).__name__}")
-    return config
 
 
 def report(folder: Path) -> int:

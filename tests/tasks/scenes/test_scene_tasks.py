@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from unified.tasks.packing import content_digest as digest
 from unified.tasks.sample import SPLITS
 from unified.tasks.scenes import TASKS, SceneConfig
-from unified.tasks.scenes.digest import digest
 from unified.tasks.scenes.drawing import CATEGORIES, Prompt
 from unified.tasks.scenes.editing import Edit, apply
 from unified.tasks.scenes.generate import HELD_OUT, belongs

@@ -1,0 +1,195 @@
+"""Writes a mixture as a Hugging Face data set: shard by shard, in any number of processes, with resume.
+
+A shard is written under a temporary name and renamed, so that a file with its name is whole. After an
+interruption (Ctrl-C, kill, a crash) the same command goes on with the missing shards; only those that were
+being written are lost. The bytes do not depend on the number of processes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+from unified.tasks import dataset
+from unified.tasks.dataset import ShardFile, shard_name
+from unified.tasks.mixture import MixtureConfig
+from unified.tasks.rows import Row, RowMaker, features
+
+PARTIAL = ".part"
+
+
+def build(
+    config: MixtureConfig, folder: str | Path, *, workers: int = 1, progress: bool = False
+) -> list[ShardFile]:
+    """Writes the data set, or completes it, and returns its files; a complete one is left as it is.
+
+    Raises ValueError, in one line, for a task that refuses its options and for a folder that holds
+    something else, another configuration, or rows that the generators no longer make. With `workers` above
+    1 the calling script needs the usual `if __name__ == "__main__":`."""
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}")
+    folder = Path(folder)
+    _prepare(config, folder)
+    if (folder / dataset.MANIFEST).is_file():
+        return dataset.read_manifest(folder)
+    missing = [number for number in range(config.shards) if not _finished(config, folder, number)]
+    kept = config.size - sum(len(config.shard_range(number)) for number in missing)
+    with _bar(config.size, kept, progress) as bar:
+        for number in _write_all(config, folder, missing, workers):
+            bar.update(len(config.shard_range(number)))
+    return _complete(config, folder)
+
+
+def write_shard(maker: RowMaker, folder: Path, number: int) -> int:
+    """Makes and writes one shard; returns its number."""
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    config = maker.config
+    rows = list(maker.rows(config.shard_range(number)))
+    table = pyarrow.Table.from_pylist(rows, schema=features(config.format).arrow_schema)
+    path = folder / shard_name(config, number)
+    partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
+    try:
+        parquet.write_table(table, partial)
+        _rename(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return number
+
+
+def _prepare(config: MixtureConfig, folder: Path) -> None:
+    """Writes config.json, or checks that the one there is the same."""
+    maker = RowMaker(config)
+    first_row = row_hash(next(iter(maker.rows(range(1)))))
+    path = folder / dataset.CONFIG
+    if path.is_file():
+        found = dataset.read_json(path)
+        if found.get("fingerprint") != config.fingerprint():
+            raise ValueError(f"{folder} holds a data set of another configuration: choose another folder")
+        if found.get("first_row") != first_row:
+            raise ValueError(
+                f"{folder} was begun by other generators, data or processor: choose another folder"
+            )
+        return
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} exists and is no data set: choose another folder")
+    (folder / dataset.DATA).mkdir(parents=True, exist_ok=True)
+    _write_text(path, dataset.config_text(config, first_row))
+
+
+def _finished(config: MixtureConfig, folder: Path, number: int) -> bool:
+    """Whether a shard is there with all its rows."""
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    try:
+        metadata = parquet.read_metadata(folder / shard_name(config, number))
+    except (OSError, pyarrow.ArrowException):
+        return False
+    return metadata.num_rows == len(config.shard_range(number))
+
+
+def _complete(config: MixtureConfig, folder: Path) -> list[ShardFile]:
+    """Clears what interruptions left, then writes card and manifest."""
+    for partial in (folder / dataset.DATA).glob(f"*{PARTIAL}"):
+        partial.unlink(missing_ok=True)
+    shards = [
+        _described(folder, shard_name(config, number), config, number) for number in range(config.shards)
+    ]
+    _write_text(folder / dataset.CARD, dataset.card_text(config, shards))
+    _write_text(folder / dataset.MANIFEST, dataset.manifest_text(config, shards))
+    return shards
+
+
+def _described(folder: Path, name: str, config: MixtureConfig, number: int) -> ShardFile:
+    with (folder / name).open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    size = (folder / name).stat().st_size
+    return ShardFile(file=name, rows=len(config.shard_range(number)), bytes=size, sha256=sha256)
+
+
+# Processes --------------------------------------------------------------------------------------------------
+
+_maker: RowMaker | None = None  # of a worker process
+
+
+def _write_all(config: MixtureConfig, folder: Path, numbers: list[int], workers: int) -> Iterator[int]:
+    """Writes shards and yields their numbers as they are done."""
+    if workers == 1 or len(numbers) < 2:
+        maker = RowMaker(config)
+        yield from (write_shard(maker, folder, number) for number in numbers)
+        return
+    executor = ProcessPoolExecutor(
+        min(workers, len(numbers)), multiprocessing.get_context("spawn"), _start_worker, (config.to_json(),)
+    )
+    try:
+        futures = [executor.submit(_work, folder, number) for number in numbers]
+        yield from _results(as_completed(futures))
+    finally:  # after an error or Ctrl-C: what is being written is finished, the rest is not begun
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _results(futures: Iterable[Future[int]]) -> Iterator[int]:
+    try:
+        for future in futures:
+            yield future.result()
+    except BrokenProcessPool:
+        raise ValueError("a worker process died: run the same build again to go on") from None
+
+
+def _start_worker(config: dict[str, Any]) -> None:
+    global _maker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then asks for the end
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _maker = RowMaker(MixtureConfig.from_json(config))
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed must not wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _work(folder: Path, number: int) -> int:
+    assert _maker is not None
+    return write_shard(_maker, folder, number)
+
+
+# Files ------------------------------------------------------------------------------------------------------
+
+
+def row_hash(row: Row) -> str:
+    """SHA-256 of a row."""
+    images = [hashlib.sha256(image["bytes"]).hexdigest() for image in row.get("images", [])]
+    return hashlib.sha256(json.dumps({**row, "images": images}, sort_keys=True).encode()).hexdigest()
+
+
+def _write_text(path: Path, text: str) -> None:
+    partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
+    partial.write_text(text, encoding="utf-8")
+    _rename(partial, path)
+
+
+def _rename(partial: Path, path: Path) -> None:
+    """Puts a finished file in its place; after a power cut it is there whole or not at all."""
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _bar(total: int, done: int, shown: bool) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(total=total, initial=done, unit=" samples", disable=not shown)

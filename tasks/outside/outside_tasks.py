@@ -1,0 +1,174 @@
+"""Outside data as tasks, so that a mixture can hold them: `captions` and `llava`.
+
+The content of a record (texts and image files) decides its split by hash, so doubles stay together. Indices
+beyond the number of records start again from the first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from unified.tasks.outside.captions import Caption, read_captions
+from unified.tasks.outside.faults import Faults
+from unified.tasks.outside.images import check_size
+from unified.tasks.outside.llava import Conversation, read_llava
+from unified.tasks.sample import Sample, check_split, split_of
+
+FORMS = ("read", "draw")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionsConfig:
+    """`folder`: see `captions`. `form` "read" asks for the caption, "draw" for the image. `size`: side of
+    the middle square, none for images as they are. `on_error`: "raise" or "skip" bad records."""
+
+    folder: str
+    form: str = "read"
+    prompt: str = "Describe the picture."
+    size: int | None = 64
+    on_error: str = "raise"
+    validation: float = 0.05
+    test: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.form not in FORMS:
+            raise ValueError(f"unknown form {self.form!r}: choose one of {', '.join(FORMS)}")
+        check_size(self.size)
+        Faults(self.on_error)
+        check_shares(self.validation, self.test)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlavaConfig:
+    """`path` of the JSON file, `images` the folder of its images (default: that of the file); the rest as
+    in `CaptionsConfig`."""
+
+    path: str
+    images: str | None = None
+    size: int | None = 64
+    on_error: str = "raise"
+    validation: float = 0.05
+    test: float = 0.05
+
+    def __post_init__(self) -> None:
+        check_size(self.size)
+        Faults(self.on_error)
+        check_shares(self.validation, self.test)
+
+
+class OutsideTask:
+    """Records by split and index."""
+
+    name = ""
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+        self._records: dict[str, list[Any]] = {}
+        for record in self.read():
+            content = hashlib.sha256(self.content(record)).hexdigest()
+            self._records.setdefault(split_of(content, config.validation, config.test), []).append(record)
+
+    def sample(self, index: int, split: str = "train") -> Sample:
+        """The sample with this number. Raises ValueError for a split without records or a damaged image."""
+        check_split(split)
+        if isinstance(index, bool) or index < 0:
+            raise ValueError(f"index must be a whole number of at least 0, got {index!r}")
+        records = self._records.get(split)
+        if not records:
+            raise ValueError(f"{self.name}: no record falls into the split {split!r}")
+        record = records[index % len(records)]
+        messages = self.messages(record)
+        return Sample(task=self.name, messages=messages, meta={"source": record.where})
+
+    def score(self, sample: Sample, answer: list[dict[str, Any]]) -> dict[str, float]:
+        """`exact`: the answer's text is that of the record; `psnr` for a drawn answer of the same size."""
+        from unified.tasks.worlds.scoring import score_frames
+
+        truth = sample.messages[-1]["content"]
+        images = [item["image"] for item in truth if item["type"] == "image"]
+        scores = {"exact": float(_words(answer) == _words(truth))} if _words(truth) else {}
+        if images:
+            drawn = [item["image"] for item in answer if item["type"] == "image"]
+            scores |= score_frames(drawn, images)
+        return scores
+
+    def read(self) -> Any:
+        raise NotImplementedError
+
+    def content(self, record: Any) -> bytes:
+        raise NotImplementedError
+
+    def messages(self, record: Any) -> list[dict[str, Any]]:
+        raise NotImplementedError
+
+
+class Captions(OutsideTask):
+    """A folder of images with captions (option `folder`), to be described or drawn."""
+
+    name = "captions"
+
+    def __init__(self, config: CaptionsConfig) -> None:
+        super().__init__(config)
+
+    def read(self) -> Any:
+        return _loadable(read_captions(self.config.folder, Faults(self.config.on_error)), self.config)
+
+    def content(self, record: Caption) -> bytes:
+        return record.text.encode() + b"\0" + record.path.read_bytes()
+
+    def messages(self, record: Caption) -> list[dict[str, Any]]:
+        image = {"type": "image", "image": record.image(self.config.size)}
+        text = {"type": "text", "text": record.text}
+        prompt = {"type": "text", "text": self.config.prompt}
+        asked, answered = ([image, prompt], [text]) if self.config.form == "read" else ([text], [image])
+        return [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
+
+
+class Llava(OutsideTask):
+    """Conversations about images in LLaVA's JSON form (option `path`)."""
+
+    name = "llava"
+
+    def __init__(self, config: LlavaConfig) -> None:
+        super().__init__(config)
+
+    def read(self) -> Any:
+        faults = Faults(self.config.on_error)
+        return _loadable(read_llava(self.config.path, self.config.images, faults), self.config)
+
+    def content(self, record: Conversation) -> bytes:
+        texts = "\0".join(text for _, text in record.turns).encode()
+        return texts + b"".join(hashlib.sha256(path.read_bytes()).digest() for path in record.paths)
+
+    def messages(self, record: Conversation) -> list[dict[str, Any]]:
+        return record.messages(self.config.size)
+
+
+def check_shares(validation: float, test: float) -> None:
+    if not (0 <= validation <= 1 and 0 <= test <= 1 and validation + test <= 1):
+        raise ValueError(f"validation and test are shares of the records, got {validation} and {test}")
+
+
+def _loadable(records: Any, config: Any) -> Any:
+    """With "skip", records whose images cannot be read are left out at once: an index must not fail later."""
+    if config.on_error == "raise":
+        yield from records
+        return
+    faults = Faults("skip")
+    for record in records:
+        try:
+            record.image() if isinstance(record, Caption) else record.messages()
+        except ValueError as error:
+            faults.lines.append(str(error))
+        else:
+            yield record
+    faults.warn()
+
+
+def _words(content: list[dict[str, Any]]) -> str:
+    return " ".join(" ".join(item["text"] for item in content if item["type"] == "text").lower().split())
+
+
+TASKS: dict[str, Any] = {Captions.name: Captions, Llava.name: Llava}

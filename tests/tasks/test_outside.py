@@ -1,0 +1,300 @@
+"""Data of others: what is read, and how faults are told."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from unified.tasks.outside import Faults, read_captions, read_llava, read_preferences
+from unified.tasks.registry import make
+
+
+def write_images(folder, *names, side=12):
+    for number, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (side, side), (40 * number, 90, 10)).save(folder / name)
+
+
+def refusal(read, *arguments):
+    with pytest.raises(ValueError) as error:  # noqa: PT011 - the text is checked by the caller
+        [record.image() if hasattr(record, "image") else record.messages() for record in read(*arguments)]
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+# Captions ---------------------------------------------------------------------------------------------------
+
+
+def test_captions_of_the_three_layouts(tmp_path):
+    for name in ("texts", "lines", "table"):
+        write_images(tmp_path / name, "a.png", "deep/b.jpg")
+    (tmp_path / "texts/a.txt").write_text("A green square.\n")
+    (tmp_path / "texts/deep/b.txt").write_text("Ünïcode")
+    lines = [
+        {"file_name": "a.png", "text": "A green square."},
+        {"file_name": "deep/b.jpg", "text": "Ünïcode"},
+    ]
+    (tmp_path / "lines/metadata.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n\n")
+    (tmp_path / "table/metadata.csv").write_text(
+        'file_name,caption\na.png,"A green square."\ndeep/b.jpg,Ünïcode\n'
+    )
+    for name in ("texts", "lines", "table"):
+        found = list(read_captions(tmp_path / name))
+        assert [record.text for record in found] == ["A green square.", "Ünïcode"]
+        assert found[0].image().shape == (12, 12, 3)
+        assert found[1].image(size=8).shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"file_name": "x.png", "text": "t"}', "metadata.jsonl:2: no such image 'x.png'"),
+        ('{"file_name": "a.png"}', "metadata.jsonl:2: the key 'text' is missing"),
+        ('{"file_name": "a.png", "text": " "}', "metadata.jsonl:2: text must be a text, got ' '"),
+        ('{"file_name": "a.png", "text": "t", "labl": 1}', "metadata.jsonl:2: unknown key 'labl'"),
+        ('{"file_name": "../secret.png", "text": "t"}', "metadata.jsonl:2: the image '../secret.png' lies"),
+        ('{"file_name": 3, "text": "t"}', "metadata.jsonl:2: file_name must be a text, got 3"),
+        ('["a.png", "t"]', "metadata.jsonl:2: expected an object, got list"),
+        ('{"file_name": "a.png",', "metadata.jsonl:2: not JSON"),
+        ('{"file_name": "a.png", "text": NaN}', "metadata.jsonl:2: NaN is not a number"),
+        (
+            '{"file_name": "bad.png", "text": "t"}',
+            "metadata.jsonl:2: cannot read image 'bad.png': not an image",
+        ),
+        ('{"file_name": "cut.png", "text": "t"}', "metadata.jsonl:2: cannot read image 'cut.png'"),
+    ],
+)
+def test_a_bad_caption_names_its_line(line, message, tmp_path):
+    write_images(tmp_path / "data", "a.png", "cut.png", side=64)
+    write_images(tmp_path, "secret.png")
+    folder = tmp_path / "data"
+    (folder / "bad.png").write_text("no image at all")
+    whole = (folder / "cut.png").read_bytes()
+    (folder / "cut.png").write_bytes(whole[: len(whole) * 2 // 3])
+    good = '{"file_name": "a.png", "text": "good"}'
+    (folder / "metadata.jsonl").write_text(f"{good}\n{line}\n{good}\n")
+    assert message in refusal(read_captions, folder)
+
+
+def test_bad_captions_can_be_left_out_and_are_counted(tmp_path):
+    write_images(tmp_path, "a.png", "b.png")
+    lines = ['{"file_name": "a.png", "text": "1"}', "oops", '{"file_name": "c.png", "text": "2"}']
+    (tmp_path / "metadata.jsonl").write_text("\n".join([*lines, '{"file_name": "b.png", "text": "3"}']))
+    faults = Faults("skip")
+    with pytest.warns(UserWarning, match=r"left out: metadata.jsonl:2: not JSON.* and 1 more"):
+        found = list(read_captions(tmp_path, faults))
+    assert [record.text for record in found] == ["1", "3"]
+    assert [line.split(": ")[0] for line in faults.lines] == ["metadata.jsonl:2", "metadata.jsonl:3"]
+    with pytest.raises(ValueError, match="on_error must be one of"):
+        Faults("ignore")
+
+
+def test_bad_tables_and_texts_name_their_place(tmp_path):
+    write_images(tmp_path, "a.png")
+    assert "a.png: no caption: a.txt is missing" in refusal(read_captions, tmp_path)
+    (tmp_path / "a.txt").write_bytes(b"\xff\xfe\x00")
+    assert "a.txt: not UTF-8" in refusal(read_captions, tmp_path)
+    (tmp_path / "metadata.csv").write_text("file_name,text\na.png,one\na.png\n")
+    assert "metadata.csv:3: 1 values for 2 columns" in refusal(read_captions, tmp_path)
+    (tmp_path / "metadata.csv").write_text("name,text\na.png,one\n")
+    assert "metadata.csv:2: the key 'file_name' is missing" in refusal(read_captions, tmp_path)
+
+
+def test_empty_and_missing_folders_are_refused(tmp_path):
+    assert "no image with a caption" in refusal(read_captions, tmp_path)
+    assert "not a folder" in refusal(read_captions, tmp_path / "none")
+    (tmp_path / "metadata.jsonl").write_text("\n")
+    assert "metadata.jsonl: the file is empty" in refusal(read_captions, tmp_path)
+
+
+def test_odd_images_become_rgb(tmp_path):
+    Image.new("L", (6, 4), 77).save(tmp_path / "grey.png")
+    Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    Image.new("P", (4, 4)).save(tmp_path / "palette.gif")
+    turned = Image.new("RGB", (6, 4))
+    exif = turned.getexif()
+    exif[0x0112] = 6  # to be shown turned by a quarter
+    turned.save(tmp_path / "turned.jpg", exif=exif)
+    for name in ("grey", "clear", "palette", "turned"):
+        (tmp_path / f"{name}.txt").write_text(name)
+    found = {record.text: record.image() for record in read_captions(tmp_path)}
+    assert {image.dtype for image in found.values()} == {np.dtype(np.uint8)}
+    assert found["grey"][0, 0].tolist() == [77, 77, 77]
+    assert found["clear"][0, 0].tolist() == [255, 255, 255]
+    assert found["turned"].shape == (6, 4, 3)
+
+
+@pytest.mark.parametrize("form", ["read", "draw"])
+def test_the_captions_task(form, captions_folder):
+    sample = make("captions", folder=str(captions_folder), form=form, size=16).sample(0)
+    kinds = [[item["type"] for item in message["content"]] for message in sample.messages]
+    assert kinds == ([["image", "text"], ["text"]] if form == "read" else [["text"], ["image"]])
+    assert sample.meta["source"].startswith("metadata.jsonl:")
+
+
+def test_the_captions_task_can_skip(tmp_path):
+    write_images(tmp_path, "a.png")
+    (tmp_path / "b.png").write_text("broken")
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.txt").write_text(name)
+    with pytest.warns(UserWarning, match=r"left out: b.png: cannot read image"):
+        task = make("captions", folder=str(tmp_path), on_error="skip", validation=0, test=0)
+    assert {task.sample(index).messages[1]["content"][0]["text"] for index in range(3)} == {"a"}
+    with pytest.raises(ValueError, match="no record falls into the split 'test'"):
+        task.sample(0, "test")
+
+
+# LLaVA ------------------------------------------------------------------------------------------------------
+
+TALK = [{"from": "human", "value": "<image>\nWhat is this?"}, {"from": "gpt", "value": "A square."}]
+
+
+def write_llava(folder, *records, name="talk.json"):
+    text = "[\n" + ",\n".join(json.dumps(record) for record in records) + "\n]"
+    (folder / name).write_text(text)
+    return folder / name
+
+
+def test_llava_conversations(tmp_path):
+    write_images(tmp_path, "a.png", "b.png")
+    drawn = [{"from": "human", "value": "Mirror <image> this"}, {"from": "gpt", "value": "<image>"}]
+    text = [{"from": "system", "value": "Be brief."}, {"from": "human", "value": "Hi"}, TALK[1]]
+    records = [
+        {"id": "1", "image": "a.png", "conversations": TALK},
+        {"image": ["a.png", "b.png"], "conversations": drawn},
+        {"conversations": text},
+    ]
+    found = list(read_llava(write_llava(tmp_path, *records)))
+    first, second, third = (record.messages() for record in found)
+    assert [item["type"] for item in first[0]["content"]] == ["image", "text"]
+    assert first[0]["content"][1]["text"] == "What is this?"
+    assert [item["type"] for item in second[0]["content"]] == ["text", "image", "text"]
+    assert second[1]["content"][0]["image"][0, 0].tolist() == [40, 90, 10]
+    assert [message["role"] for message in third] == ["system", "user", "assistant"]
+    assert [record.where for record in found] == ["talk.json:2", "talk.json:3", "talk.json:4"]
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"image": "a.png"}, "the key 'conversations' is missing"),
+        ({"image": "c.png", "conversations": TALK}, "no such image 'c.png'"),
+        ({"conversations": TALK}, "1 <image> in the texts, but 0 images"),
+        ({"image": 4, "conversations": TALK}, "image must be the name of an image file"),
+        ({"image": "a.png", "conversations": TALK[:1]}, "must end with a turn of gpt"),
+        ({"image": "a.png", "conversations": [TALK[0], TALK[0], TALK[1]]}, "must take turns"),
+        ({"image": "a.png", "conversations": []}, "must be a list of turns"),
+        ({"image": "a.png", "conversations": [{"from": "cat", "value": "<image>"}]}, "unknown speaker 'cat'"),
+        ({"image": "a.png", "conversations": [{"from": "gpt"}]}, r"conversations\[0\] must be"),
+        ({"image": "a.png", "conversations": [TALK[0], {"from": "gpt", "value": ""}]}, "must not be empty"),
+        ({"image": "a.png", "pictures": [], "conversations": TALK}, "unknown key 'pictures'"),
+        ("talk", "expected an object, got str"),
+    ],
+)
+def test_a_bad_conversation_names_its_line(record, message, tmp_path):
+    write_images(tmp_path, "a.png")
+    path = write_llava(tmp_path, {"image": "a.png", "conversations": TALK}, record)
+    said = refusal(read_llava, path)
+    assert said.startswith("talk.json:3: ")
+    assert message.replace("\\", "") in said
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "talk.json: the file is empty"),
+        ("[]", "talk.json: the list is empty"),
+        ("{}", r"talk.json: expected a list of records ([...])"),
+        ('[\n{"conversations": 1}\n{"conversations": 1}]', "talk.json:2: conversations must be a list"),
+        ('[\n\n{"a": }]', "talk.json:3: not JSON"),
+        ('[{"a": NaN}]', "talk.json:1: NaN is not a number"),
+        ("[", "talk.json:1: not JSON"),
+    ],
+)
+def test_bad_json_names_its_line(text, message, tmp_path):
+    (tmp_path / "talk.json").write_text(text)
+    assert message in refusal(read_llava, tmp_path / "talk.json")
+
+
+def test_a_missing_comma_is_found_after_good_records(tmp_path):
+    record = json.dumps({"conversations": [{"from": "human", "value": "Hi"}, TALK[1]]}, indent=1)
+    (tmp_path / "talk.json").write_text(f"[{record}\n{record}]")
+    assert "expected ',' or ']'" in refusal(read_llava, tmp_path / "talk.json")
+
+
+# Preferences ------------------------------------------------------------------------------------------------
+
+
+def write_lines(folder, *records):
+    (folder / "pairs.jsonl").write_text("\n".join(json.dumps(record) for record in records))
+    return folder / "pairs.jsonl"
+
+
+def gpt(text):
+    return {"from": "gpt", "value": text}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"prompt": "What is this? <image>", "chosen": "A.", "rejected": "B.", "images": ["a.png"]},
+        {"prompt": "What is this?", "chosen": "A.", "rejected": "B.", "images": ["a.png"]},
+        {"prompt": [TALK[0]], "chosen": [gpt("A.")], "rejected": gpt("B."), "images": "a.png"},
+        {"conversations": [TALK[0]], "chosen": gpt("A."), "rejected": gpt("B."), "images": ["a.png"]},
+    ],
+)
+def test_preferences_about_a_picture(record, tmp_path):
+    write_images(tmp_path, "a.png")
+    found = next(read_preferences(write_lines(tmp_path, record))).messages(size=8)
+    assert sorted(item["type"] for item in found["prompt"][0]["content"]) == ["image", "text"]
+    assert found["chosen"] == [{"role": "assistant", "content": [{"type": "text", "text": "A."}]}]
+    assert found["rejected"] == [{"role": "assistant", "content": [{"type": "text", "text": "B."}]}]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"prompt": "Draw.", "chosen_image": "a.png", "rejected_image": "b.png"},
+        {
+            "conversations": [{"from": "human", "value": "Draw."}],
+            "chosen": gpt("<image>"),
+            "rejected": gpt("<image>"),
+            "images": ["a.png", "b.png"],
+        },
+    ],
+)
+def test_preferences_between_drawings(record, tmp_path):
+    write_images(tmp_path, "a.png", "b.png")
+    found = next(read_preferences(write_lines(tmp_path, record))).messages()
+    shown = [found[name][0]["content"][0]["image"][0, 0, 0] for name in ("chosen", "rejected")]
+    assert shown == [0, 40]
+
+
+def test_a_drawing_may_come_with_words(tmp_path):
+    write_images(tmp_path, "a.png", "b.png")
+    record = {"prompt": "Draw.", "chosen": "Here.", "chosen_image": "a.png", "rejected_image": "b.png"}
+    found = next(read_preferences(write_lines(tmp_path, record))).messages()
+    assert [item["type"] for item in found["chosen"][0]["content"]] == ["text", "image"]
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"prompt": "P", "chosen": "A"}, "the key 'rejected' (or 'rejected_image') is missing"),
+        ({"chosen": "A", "rejected": "B"}, "the key 'prompt' is missing"),
+        ({"prompt": "P", "chosen": "A", "rejected": "A"}, "chosen and rejected are equal"),
+        ({"prompt": "P <image>", "chosen": "A", "rejected": "B"}, "1 <image> in the texts, but 0 images"),
+        ({"prompt": "P", "chosen": {"from": "human", "value": "A"}, "rejected": "B"}, "by the assistant"),
+        ({"prompt": [gpt("P")], "chosen": "A", "rejected": "B"}, "must end with a turn of the user"),
+        ({"prompt": "P", "chosen_image": "x.png", "rejected": "B"}, "no such image 'x.png'"),
+        ({"prompt": "P", "chosen": "A", "rejected": "B", "beta": 1}, "unknown key 'beta'"),
+        ({"prompt": "P", "chosen": 3, "rejected": "B"}, "chosen must be {"),
+        ({"prompt": "P", "chosen": [], "rejected": "B"}, "chosen must be a list of turns"),
+        ({"prompt": "", "chosen": "A", "rejected": "B"}, "prompt must be a text"),
+    ],
+)
+def test_a_bad_preference_names_its_line(record, message, tmp_path):
+    good = {"prompt": "P", "chosen": "A", "rejected": "B"}
+    said = refusal(read_preferences, write_lines(tmp_path, good, record))
+    assert said.startswith("pairs.jsonl:2: ")
+    assert message in said
