@@ -94,7 +94,7 @@ class KVCache(Cache):
         if not 0 <= length <= self.length:
             raise ValueError(f"cannot truncate a cache of {self.length} slots to {length}")
         for layer in self.buffers:
-            layer.length = length
+            layer.length = min(layer.length, length)  # after half a pass later layers are behind
 
     def keep(self, slots: Tensor) -> None:
         for layer in self.buffers:

@@ -37,9 +37,14 @@ class Context:
     def run(self, model: Generator, embeds: Tensor, index: Index, positions: Tensor) -> Tensor:
         """Run embeddings [R, n, D] through the model after everything read so far, and remember them: [R, n,
         D]."""
-        self.index = self.index.to(embeds.device).cat(index)
-        mask = visible(index, self.index)
-        return model.hidden(embeds, positions, mask, self.cache, self.condition)
+        before, length = self.index.to(embeds.device), self.cache.length
+        self.index = before.cat(index)
+        try:
+            return model.hidden(embeds, positions, visible(index, self.index), self.cache, self.condition)
+        except BaseException:  # an interruption too: half a pass must not stay
+            self.index = before
+            self.cache.truncate(length)
+            raise
 
     def keep(self, slots: Tensor) -> None:
         """Keep only these slots [k], ascending."""

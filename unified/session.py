@@ -158,15 +158,13 @@ class Session:
     @torch.no_grad()
     def _read_pending(self) -> None:
         chunks = [self._readable(row.pending) for row in self.rows]
+        last = self._prefill(self.context, chunks) if any(chunks) else None
         for row in self.rows:
             row.pending = []
-        if not any(chunks):
-            return
-        last = self._prefill(self.context, chunks)
         if last is not None:
             fresh = torch.tensor([bool(chunk) for chunk in chunks], device=last.device)[:, None]
             self.last = last if self.last is None else torch.where(fresh, last, self.last)
-        self._forget()
+            self._forget()
 
     def _readable(self, ids: list[int]) -> list[int]:
         """Ids without WRITE segments, which nothing later sees."""

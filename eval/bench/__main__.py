@@ -72,7 +72,8 @@ def goals(results: list[dict[str, Any]]) -> list[str]:
             memory = "reached" if result["memory_ratio"] <= 1 else "MISSED"
             lines.append(
                 f"{result['dtype']} x{result['batch']}, with decoder: {reached:.2f} times as fast as the "
-                f"published way (goal {goal}: {verdict}), {result['memory_ratio']:.2f} of its memory (goal 1.00: {memory})"
+                f"published way (goal {goal}: {verdict}), {result['memory_ratio']:.2f} of its memory "
+                f"(goal 1.00: {memory})"
             )
     return lines
 

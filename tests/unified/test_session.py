@@ -155,6 +155,24 @@ def test_an_image_broken_off_leaves_no_trace(model, stream):
     assert talk(broken) == talk(plain)
 
 
+@pytest.mark.parametrize("layer", [0, 1])
+def test_an_interruption_in_the_middle_of_a_pass_loses_nothing(model, stream, layer):
+    """As Ctrl-C would: while text is read, while an image is written; then the conversation goes on."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    plain, broken = Session(model, seed=4), Session(model, seed=4)
+    plain.feed(prompts(stream)[0])
+    for call in (lambda: broken.feed(prompts(stream)[0]), lambda: broken.draw([1, 2, 4])):
+        handle = model.backbone.layers[layer].mlp.register_forward_hook(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            call()
+        handle.remove()
+    assert broken.streams == plain.streams
+    assert talk(broken) == talk(plain)
+
+
 def test_a_hook_keeps_chosen_places(model, stream):
     session = Session(model, seed=1)
     session.feed(prompts(stream)[0])
