@@ -13,6 +13,7 @@ VOXEL_IDS = {
     "unified/VoxelDigDown-v0": "dig_down",
     "unified/VoxelFollowPath-v0": "follow_path",
 }
+WORLD_MODEL_ID = "unified/WorldModel-v0"
 
 
 def register_envs() -> None:
@@ -20,6 +21,8 @@ def register_envs() -> None:
     for name, task in VOXEL_IDS.items():
         if name not in gymnasium.registry:
             gymnasium.register(id=name, entry_point=_VOXEL, kwargs={"task": task})
+    if WORLD_MODEL_ID not in gymnasium.registry:
+        gymnasium.register(id=WORLD_MODEL_ID, entry_point="unified.envs.world_model:WorldModelEnv")
 
 
 register_envs()

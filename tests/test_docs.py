@@ -23,6 +23,16 @@ def test_the_example_runs_and_prints_what_it_says(capsys):
     assert len(order.splitlines()) <= 30
 
 
+def test_the_readmes_python_runs():
+    """All its blocks one after the other, as a reader would type them."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    assert len(blocks) >= 3
+    scope: dict = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), scope)
+    assert scope["picture"].shape == (32, 32, 3)
+
+
 def test_the_new_order_passes_every_test_of_orders(tmp_path):
     """The page's order, registered before the tests are collected."""
     (tmp_path / "with_checkerboard.py").write_text(BLOCKS[0])

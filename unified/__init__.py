@@ -4,7 +4,13 @@
 `unified.session` continues them. The sibling folders (`tokenizers/`, `envs/`, ...) are sub-packages.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unified.assistant import Assistant
 
 __version__ = "0.1.0"
 
@@ -16,3 +22,11 @@ if (_ROOT / "pyproject.toml").is_file():
 from unified.envs.registration import register_envs  # noqa: E402  (needs the path above)
 
 register_envs()  # gymnasium.make("unified/Voxel-v0")
+
+
+def load(model: str | Path | None = None, **options: Any) -> Assistant:
+    """An assistant with the verbs ask, draw, edit, solve, imagine, act and chat. `model`: a folder or hub
+    name, None for the weights that ship with the package. See `unified.assistant.load`."""
+    from unified.assistant import load as load_assistant
+
+    return load_assistant(model, **options)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import transformers
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel
 
 from unified.config import UnifiedConfig
@@ -32,8 +32,8 @@ def from_backbone(
     backbone = {**decoder.config.to_dict(), "pad_token_id": None}
     settings = UnifiedConfig(backbone=backbone, vocabulary=vocabulary.to_dict(), **config)
     model = UnifiedModel(settings)
-    model.to(dtype=words.dtype)
-    table = model.get_input_embeddings().weight
+    nn.Module.to(model, words.dtype)
+    table: Any = model.get_input_embeddings().weight
     skipped = {name for name, tensor in decoder.named_parameters() if tensor is words}
     state = {name: tensor for name, tensor in decoder.state_dict().items() if name not in skipped}
     model.backbone.load_state_dict(state, strict=False)

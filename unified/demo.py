@@ -1,106 +1,205 @@
-"""A tour of the generation path: a question, a drawn image step by step, an in-painted one.
+"""A one-minute tour: look, draw, edit, solve a maze with sketches, walk through an imagined world, chat.
 
-Until a trained default model ships, the model is small and randomly initialised: what it says and draws is
-noise, but it comes from the real session, plans, guidance, sampler and decoder.
+Where no trained weights are at hand, the model is tiny and random: what it says and draws is noise, but it
+comes from the same sessions, plans, guidance, sampler and decoder.
 """
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
+from unified.answering import Turn
+from unified.assistant import DRAWING, Assistant, images_of, load
+from unified.commands.common import save_animation
+from unified.conversation import Conversation, Painted, Scale, Text
 from unified.editing import keep
 from unified.guidance import Constant
 from unified.model import UnifiedConfig, UnifiedModel
+from unified.orders import plan_for
+from unified.pretrained import SHIPPED
 from unified.processor import Processor
-from unified.sampling import Sampler
-from unified.session import Drawing, Session
+from unified.session import Session
+from unified.tokenizers.action import ActionTokenizer
 from unified.tokenizers.text import byte_tokenizer
 from unified.tokenizers.vq import VQConfig, VQTokenizer
 
-GRID = (4, 4)
+TILE, GAP = 128, 6
+WALK = [{"forward": 1}] * 12 + [{"camera": [0.0, 12.0]}] * 8 + [{"forward": 1, "camera": [0.0, 3.0]}] * 12
+Row = tuple[str, list[np.ndarray]]
 
 
 def random_model(seed: int = 0) -> tuple[UnifiedModel, Processor]:
     """A tiny model and matching tokenizers with random weights."""
     torch.manual_seed(seed)
-    visual = VQTokenizer(VQConfig()).eval()
-    vocabulary = {"visual": visual.codes}
+    visual, action = VQTokenizer(VQConfig()).eval(), ActionTokenizer()
+    vocabulary = {"visual": visual.codes, "action": action.size, "action_slots": action.slots}
     model = UnifiedModel(UnifiedConfig(vocabulary=vocabulary, initializer_range=0.1)).eval()
-    return model, Processor(model.vocabulary, byte_tokenizer(), visual)
+    return model, Processor(model.vocabulary, byte_tokenizer(), visual, action)
 
 
-def run(folder: Path, seed: int = 0) -> list[Path]:
-    """Run the tour, print it, and write its pictures into `folder`."""
+def demo(options: argparse.Namespace) -> int:
+    """`unified demo`."""
+    run(options.out, options.seed, model=options.model, device=options.device, dtype=options.dtype)
+    return 0
+
+
+def run(folder: Path, seed: int = 0, **options: Any) -> list[Path]:
+    """Run the tour, print it, and write its pictures into `folder`. `options` as of `assistant.load`; without
+    a model and without shipped weights the random one."""
     folder.mkdir(parents=True, exist_ok=True)
-    model, processor = random_model(seed)
-    parameters = sum(p.numel() for p in model.parameters())
-    print(f"Model: {parameters:,} parameters, RANDOM weights: what it says and draws is noise.")
-    session = Session(model, seed=seed)
-    _ask(session, processor)
-    drawing = _draw(session, processor)
-    painted = _paint(session, processor, drawing)
-    rows = [*_scales(processor, drawing), _picture(processor, painted)]
-    path = folder / "drawing.png"
-    _sheet(rows).save(path)
-    print(f"The conversation as ids: {len(session.streams[0])} of them, read back as")
-    print("  " + processor.stream.print(session.streams[0])[:160] + " ...")
-    print(f"Wrote {path}: the drawing after each scale, then the in-painted one.")
-    return [path]
+    shipped = (SHIPPED / "config.json").is_file()
+    trained = options.get("model") is not None or shipped
+    guide = load(**options, seed=seed) if trained else Assistant(*random_model(seed), seed=seed)
+    parameters = sum(p.numel() for p in guide.model.parameters())
+    parameters += sum(p.numel() for p in guide.visual.parameters())
+    note = f"from {guide.folder}" if trained else "RANDOM weights: what it says and draws is noise"
+    print(f"Model: {parameters:,} parameters, {note}.\n")
+    scales, rows = _talk(guide, seed)
+    rows.append(_maze(guide, seed, trained))
+    frames, row = _walk(guide, seed)
+    rows.append(row)
+    rows.append(_paint(guide, rows[1][1][0]))
+    written = [folder / "drawing.png", folder / "contact_sheet.png", folder / "walk.gif"]
+    strip([("the drawing after each scale", scales)]).save(written[0])
+    strip(rows).save(written[1])
+    save_animation(frames, written[2])
+    print(f"\nWrote {written[0]} (the drawing after each scale), {written[1]} (every picture above)")
+    print(f"and {written[2]} (the imagined walk, animated).")
+    return written
 
 
-def _ask(session: Session, processor: Processor) -> None:
-    question = "What is the capital of the sea?"
-    print(f"user: {question}")
-    session.feed(processor.encode([{"role": "user", "content": question}], prompt=True))
-    said = [row[0] for row in session.text(max_tokens=24, draw=False)]
-    words = [token for token in said if token is not None and token < processor.vocabulary.text]
-    print(f"assistant: {processor.stream.text.decode(words)!r}")
-    if session.stopped()[0] != "end":
-        session.feed([processor.vocabulary.end])
+def _talk(guide: Assistant, seed: int) -> tuple[list[np.ndarray], list[Row]]:
+    """One conversation: questions about a picture, a drawing, an edit. The maps of the drawing, and rows."""
+    from unified.tasks.scenes import random_scene, render
+    from unified.tasks.scenes.generate import Wish
+
+    rng = np.random.default_rng(seed + 5)
+    picture = render(random_scene(rng, "test", Wish(least=2, most=3)), guide.side)
+    talk = guide.chat()
+    limits: dict[str, Any] = {"may_draw": False, "most_tokens": 48}
+    answers = [
+        _said(talk, "Describe the shapes and their colours.", "[a picture of shapes] ", [picture], **limits),
+        _said(talk, "How many objects are there?", **limits),
+    ]
+    _said(guide.chat(), "What will the weather be in Oslo tomorrow?", **limits)
+    drawn, scales = _drawn(guide.chat(), "Draw a large solid red circle in the top left.")
+    edited, _ = _drawn(talk, "Remove the leftmost object.")
+    rows = [
+        (f"asked to describe it: {answers[0]}", [picture]),
+        ("Draw a large solid red circle in the top left.", [drawn]),
+        ("Remove the leftmost object. (before, after)", [picture, edited]),
+    ]
+    return scales, rows
 
 
-def _draw(session: Session, processor: Processor) -> Drawing:
-    request = "Draw a red circle."
-    print(f"user: {request}")
-    session.feed([*processor.turn({"role": "user", "content": request}), processor.vocabulary.assistant])
-    shapes = processor.schedule(GRID)
-    for choice in session.image(shapes, guidance=Constant(2.0), sampler=Sampler(top_k=50)):
-        print(f"assistant: drew {len(choice.slots)} codes, map {shapes[choice.step]}")
-    session.feed([processor.vocabulary.end])
-    return session.drawing
+def _said(
+    talk: Conversation, text: str, shown: str = "", images: Iterable[np.ndarray] = (), **changes: Any
+) -> str:
+    """Say it, print both sides as they come, and return the answer."""
+    print(f"you: {shown}{text}\nmodel: ", end="", flush=True)
+    answer = ""
+    for event in talk.say(text, list(images), **changes):
+        if isinstance(event, Text):
+            answer += event.text
+            print(_printable(event.text), end="", flush=True)
+    print("\n")
+    return _printable(answer)
 
 
-def _paint(session: Session, processor: Processor, drawing: Drawing) -> Drawing:
-    request = "Change its right half."
-    print(f"user: {request}")
-    session.feed([*processor.turn({"role": "user", "content": request}), processor.vocabulary.assistant])
-    mask = torch.zeros(GRID)
-    mask[:, : GRID[1] // 2] = 1
-    hook = keep(drawing.plan, drawing.codes[0], mask)
-    painted = session.draw(drawing.plan.shapes, hook=hook)
-    kept = int((painted.read() == drawing.read()).sum())
-    print(f"assistant: painted again, {kept} of {painted.read().numel()} final codes as before")
-    session.feed([processor.vocabulary.end])
-    return painted
+def _drawn(talk: Conversation, text: str) -> tuple[np.ndarray, list[np.ndarray]]:
+    print(f"you: {text}\nmodel: ", end="", flush=True)
+    scales: list[np.ndarray] = []
+    picture = np.zeros((TILE, TILE, 3), np.uint8)
+    for event in talk.say(text, only_draws=True, guidance=Constant(2.0)):
+        if isinstance(event, Scale):
+            print(f"{event.step}/{event.steps} ", end="", flush=True)
+            scales += [event.image] if event.image is not None else []
+        elif isinstance(event, Painted):
+            picture = event.image
+    print(f"[a picture of {picture.shape[1]} x {picture.shape[0]} pixels]\n")
+    return picture, scales or [picture]
 
 
-def _scales(processor: Processor, drawing: Drawing) -> list[np.ndarray]:
-    items = zip(drawing.maps(), drawing.plan.shapes, strict=True)
-    return [processor.picture({"codes": codes[0].tolist(), "shapes": [shape]}) for codes, shape in items]
+def _maze(guide: Assistant, seed: int, trained: bool) -> Row:
+    """A maze solved with sketches; noise needs no long trace."""
+    from unified.tasks.mazes import MazeConfig, MazeTask
+
+    config = MazeConfig(seed=seed, image_size=guide.side, sizes=((4, 4),))
+    sample = MazeTask(config).sample(0, "test")
+    maze = sample.messages[0]["content"][0]["image"]
+    print("you: [a maze] Find the actions that lead from the green arrow to the red disc.\nmodel: ", end="")
+    if trained:
+        solution = guide.solve(maze)
+        text, sketches = solution.text, solution.sketches
+    else:  # a random model never says </actions>: let it draw at once
+        session = Session(guide.model, seed=seed)
+        session.feed(guide.processor.encode(sample.messages[:1], prompt=True))
+        turn = Turn(session, guide.processor, guide.shapes(maze.shape[:2]), replace(DRAWING, guidance=None))
+        for _ in turn.events():
+            pass
+        text, sketches = "", images_of(turn.content(0))
+    print(f"{_printable(text)}\n[{len(sketches)} sketches]")
+    right = MazeTask(config).score(sample, [{"type": "text", "text": text}])["goal_reached"]
+    print(f"(walked through the maze, these actions {'reach' if right else 'do not reach'} the goal)\n")
+    return "a maze and the sketches drawn while solving it", [maze, *sketches]
 
 
-def _picture(processor: Processor, drawing: Drawing) -> np.ndarray:
-    shapes = drawing.plan.read_shapes
-    return processor.picture({"codes": drawing.read()[0].tolist(), "shapes": shapes})
+def _walk(guide: Assistant, seed: int) -> tuple[list[np.ndarray], Row]:
+    """A walk imagined from the first frame of the voxel world (a drawn picture where numba is missing)."""
+    try:
+        from unified.envs.voxel import VoxelEnv
+
+        env = VoxelEnv(width=guide.side, height=guide.side, world_size=(32, 32, 32))
+        first = env.reset(seed=seed)[0]["pov"]
+    except ImportError as error:
+        print(f"({error}: the walk starts from a drawn picture)")
+        first = guide.draw("Draw a green square.")
+    print("you: [a frame of the voxel world] walk on, look right, walk on: 32 actions")
+    frames = [first, *guide.imagine(first, WALK)]
+    print(f"model: [{len(frames) - 1} imagined frames]\n")
+    return frames, ("imagined from its first frame and 32 actions, every fourth", frames[::4])
 
 
-def _sheet(pictures: list[np.ndarray], side: int = 128) -> Image.Image:
-    sheet = Image.new("RGB", (side * len(pictures) + 4 * (len(pictures) - 1), side), "white")
-    for number, picture in enumerate(pictures):
-        tile = Image.fromarray(picture).resize((side, side), Image.Resampling.NEAREST)
-        sheet.paste(tile, (number * (side + 4), 0))
+def _paint(guide: Assistant, drawing: np.ndarray) -> Row:
+    """In-painting without training: the left half keeps its codes, the right half is drawn anew."""
+    item = guide.processor.image_item(drawing, drawn=True)
+    shapes = guide.shapes((drawing.shape[0], drawing.shape[1]))
+    session = Session(guide.model, seed=guide.seed + 1)
+    session.feed(guide.processor.encode([{"role": "user", "content": "Draw a blue star."}], prompt=True))
+    mask = torch.zeros(shapes[-1])
+    mask[:, : shapes[-1][1] // 2] = 1
+    plan = plan_for(guide.processor.order, shapes)
+    hook = keep(plan, torch.tensor(item["codes"]), mask)
+    painted = session.draw(shapes, order=guide.processor.order, hook=hook)
+    codes = painted.read()[0].tolist()
+    picture = guide.processor.picture({"codes": codes, "shapes": painted.plan.read_shapes})
+    print("you: keep the left half of the drawing, paint the right half anew\nmodel: [a picture]")
+    return "left half kept, right half painted anew (no training for this)", [drawing, picture]
+
+
+def strip(rows: list[Row]) -> Image.Image:
+    """Rows of pictures under a line of words each."""
+    line, most = 20, max(len(pictures) for _, pictures in rows)
+    width = max(most * (TILE + GAP) + GAP, 560)
+    sheet = Image.new("RGB", (width, len(rows) * (TILE + line + 2 * GAP) + GAP), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    for number, (words, pictures) in enumerate(rows):
+        top = number * (TILE + line + 2 * GAP) + GAP
+        draw.text((GAP, top), _printable(words)[:100], fill="black", font=font)
+        for place, picture in enumerate(pictures):
+            tile = Image.fromarray(picture).resize((TILE, TILE), Image.Resampling.NEAREST)
+            sheet.paste(tile, (GAP + place * (TILE + GAP), top + line))
     return sheet
+
+
+def _printable(text: str) -> str:
+    """One line without control characters, which a random model likes to say."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)

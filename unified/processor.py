@@ -8,6 +8,7 @@ assistant turn is a drawn one. The tokenizers are frozen and stay outside the mo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -156,6 +157,21 @@ class Processor:
         """Where the action tokenizer itself starts to count (the published one starts after its visual
         codes)."""
         return getattr(getattr(self.action, "config", None), "offset", 0)
+
+    # Files --------------------------------------------------------------------------------------------------
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the tokenizers into a folder, see `unified.pretrained`."""
+        from unified.pretrained import save_processor
+
+        save_processor(folder, self)
+
+    @staticmethod
+    def from_pretrained(folder: str | Path) -> Processor:
+        """The processor of a folder. ValueError, in one line, for what is missing or malformed."""
+        from unified.pretrained import load_processor
+
+        return load_processor(folder)
 
     @staticmethod
     def _need(tokenizer: Any, name: str) -> Any:

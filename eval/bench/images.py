@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -153,9 +154,11 @@ def _peak() -> float:
 
 
 def in_own_process(case: Case) -> dict[str, Any]:
-    """`measure` in a fresh process."""
+    """`measure` in a fresh process, whose threads give their core away while they wait: with the usual busy
+    waiting another program on the machine slows every case many times over."""
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
     command = [sys.executable, "-m", "unified.eval.bench.images", json.dumps(asdict(case))]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if result.returncode:
         raise RuntimeError(f"the measurement {case} failed: {result.stderr.strip().splitlines()[-1]}")
     return json.loads(result.stdout.strip().splitlines()[-1])

@@ -1,0 +1,123 @@
+"""What a suite is given, and what it hands back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from unified.eval.metrics.rates import Estimate
+from unified.tasks.sample import Sample
+
+from unified.answering import Content, Manner, answers
+from unified.assistant import Assistant
+
+Cell = str | float | int | Estimate | None
+DATA_SEED = 1  # of the samples that are evaluated; the model's own seed is another
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """`count` samples per measurement from `split`; `batch` conversations at once."""
+
+    assistant: Assistant
+    count: int = 200
+    batch: int = 16
+    split: str = "test"
+    inverse: Path | None = None
+
+    def answers(
+        self, samples: Sequence[Sample], manner: Manner, prompts: Sequence[Any] | None = None
+    ) -> list[Content]:
+        """The model's answer to each sample (or to other prompts), pictures of the usual size."""
+        model, side = self.assistant, self.assistant.side
+        asked = [sample.messages[:-1] for sample in samples] if prompts is None else prompts
+        shapes = model.shapes((side, side))
+        found = answers(
+            model.model, model.processor, asked, shapes, manner, seed=model.seed, batch=self.batch
+        )
+        return list(found)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a report; estimates are printed in percent with their interval."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A figure to be reached: `value` at least `bound` (or at most, with `most`)."""
+
+    what: str
+    value: float | None
+    bound: float
+    unit: str = ""
+    most: bool = False
+
+    @property
+    def reached(self) -> bool:
+        if self.value is None:
+            return False
+        return self.value <= self.bound if self.most else self.value >= self.bound
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "reached": self.reached}
+
+
+@dataclass(frozen=True)
+class Example:
+    """Pictures uint8 [H, W, 3] with a line of words."""
+
+    words: str
+    pictures: list[np.ndarray]
+
+
+@dataclass(kw_only=True)
+class Result:
+    """`numbers`: everything, as plain data; `tables` and `goals`: what is printed; `curves`: title to lines
+    (name to values by step)."""
+
+    numbers: dict[str, Any]
+    tables: list[Table] = field(default_factory=list)
+    goals: list[Goal] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
+    curves: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def grouped(pairs: Iterable[tuple[str, Any]]) -> dict[str, list[Any]]:
+    """Values by key, keys in order of their names."""
+    found: dict[str, list[Any]] = {}
+    for key, value in pairs:
+        found.setdefault(key, []).append(value)
+    return dict(sorted(found.items()))
+
+
+def plain(value: Any) -> Any:
+    """Estimates and what contains them as JSON data."""
+    if isinstance(value, Estimate):
+        return value.to_json()
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+class Stopwatch:
+    """Seconds since it was made."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started

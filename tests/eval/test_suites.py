@@ -1,0 +1,160 @@
+"""The suites on a tiny random model, and on stand-ins that know the answers (or ignore the question)."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from unified.eval import measurement
+from unified.eval.inverse import InverseConfig, InverseModel, save
+from unified.eval.measurement import Example, Goal, Result, Run, Table
+from unified.eval.metrics.rates import Estimate, rate
+from unified.eval.report import chart, table_lines, write_report
+from unified.eval.suites import SUITES, drawing, editing, mazes, questions, world
+from unified.tasks.scenes.scene_tasks import SceneConfig, SceneQuestion
+
+from unified.assistant import Assistant
+from unified.demo import random_model
+
+SIDE = 32  # the least that the scene parser reads
+
+
+@pytest.fixture(scope="module")
+def assistant():
+    return Assistant(*random_model(), side=SIDE)
+
+
+@pytest.fixture
+def run(assistant):
+    return Run(assistant=assistant, count=4, batch=2)
+
+
+class Knows(Run):
+    """Answers from the samples themselves: what a perfect model would say."""
+
+    def answers(self, samples, manner, prompts=None):
+        if prompts is not None and not samples:
+            return [[{"type": "text", "text": "no"}] for _ in prompts]
+        return [sample.messages[-1]["content"] for sample in samples]
+
+
+@pytest.fixture
+def knowing(assistant):
+    return Knows(assistant=assistant, count=12)
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Random models do not stop talking: in mazes they are stopped early."""
+    settings = {
+        name: replace(manner, most_tokens=12) for name, manner in mazes.__globals__["MANNERS"].items()
+    }
+    monkeypatch.setitem(mazes.__globals__, "MANNERS", settings)
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_every_suite_runs_is_repeatable_and_is_plain_data(name, run, short, assistant):
+    if name in ("mazes", "tokenizer"):
+        run = replace(run, assistant=Assistant(assistant.model, assistant.processor, side=64))
+    result = SUITES[name](run)
+    assert json.dumps(measurement.plain(result.numbers))
+    assert result.tables
+    assert result.goals
+    assert not any(goal.reached for goal in result.goals if goal.unit != "" and "world" in goal.what)
+    again = SUITES[name](replace(run, batch=3))
+    pairs = zip(figures(again.numbers), figures(result.numbers), strict=True)
+    assert all(new == pytest.approx(old, abs=0.01) for new, old in pairs), "the batch changes nothing"
+
+
+def figures(value):
+    """All numbers of a result, in order."""
+    if isinstance(value, dict):
+        return [figure for item in value.values() for figure in figures(item)]
+    if isinstance(value, list):
+        return [figure for item in value for figure in figures(item)]
+    if isinstance(value, Estimate):
+        return [value.value, value.low, value.high, value.trials]
+    return [value] if isinstance(value, (int, float)) else []
+
+
+def test_a_model_that_knows_scores_all(knowing, short):
+    found = questions(knowing).numbers
+    assert found["all"].value == found["compositional"].value == 1
+    assert found["all"].trials == 12
+    assert sum(kind.trials for kind in found["by_kind"].values()) == 12
+    found = editing(replace(knowing, assistant=_large(knowing))).numbers
+    assert found["all"]["both"].value == 1
+    assert found["left_as_it_was"]["done"].value < 0.2
+    assert found["left_as_it_was"]["rest_unchanged"].value == 1
+    found = drawing(replace(knowing, assistant=_large(knowing))).numbers
+    assert found["all_prompts"]["all"].value == 1
+    assert found["geneval_overall"] == 1
+    assert found["complete_by_number"][3]["all"].trials == 4
+    found = mazes(replace(knowing, assistant=_large(knowing))).numbers
+    for group in found["with sketches"].values():
+        assert group["success"].value == group["visual_success"].value == group["layout"].value == 1
+
+
+def _large(run):
+    return Assistant(run.assistant.model, run.assistant.processor, side=64)
+
+
+def test_always_no_is_half_right_about_absent_objects(knowing):
+    found = questions(replace(knowing, count=40)).numbers["absent_objects"]
+    assert found["accuracy"].value == 0.5
+    assert found["yes_rate"].value == 0
+    assert found["by_kind"]["present"].value == 0
+    assert found["by_kind"]["random"].value == found["by_kind"]["adversarial"].value == 1
+
+
+def test_blind_questions_have_no_picture(knowing, monkeypatch):
+    task = SceneQuestion(SceneConfig(size=SIDE))
+    sample = task.sample(0, "test")
+    blinded = questions.__globals__["_blinded"](sample)
+    kinds = [item["type"] for message in blinded for item in message["content"]]
+    assert kinds == ["text"]
+    assert [item["type"] for item in sample.messages[0]["content"]] == ["image", "text"]
+
+
+def test_following_reads_actions_back(run, tmp_path):
+    save(InverseModel(InverseConfig(width=8, size=SIDE)).eval(), tmp_path / "inverse.safetensors", {})
+    result = world(replace(run, inverse=tmp_path / "inverse.safetensors"))
+    found = result.numbers["action_following"]
+    assert set(found["scores"]) == {"true video", "imagined", "actions of another clip"}
+    assert found["relative"]["true video"] == 1
+    save(InverseModel(InverseConfig(width=8, size=64)).eval(), tmp_path / "b.safetensors", {})
+    with pytest.raises(ValueError, match="reads frames of 64 pixels"):
+        world(replace(run, inverse=tmp_path / "b.safetensors"))
+    notes = world(run)
+    assert "no inverse dynamics model" in notes.notes[0]
+    assert any(goal.value is None and not goal.reached for goal in notes.goals)
+
+
+def test_copies_get_better_with_less_motion(run):
+    numbers = world(run).numbers["by_step"]
+    assert len(numbers["imagined"]["psnr"]) == 16
+    copied = numbers["last frame copied"]["psnr"]
+    assert copied[0] > copied[15]
+
+
+def test_a_report_names_what_it_shows(tmp_path):
+    image = np.zeros((8, 8, 3), np.uint8)
+    result = Result(
+        numbers={"all": rate([1, 0]), "curve": [1.0, float("inf")]},
+        tables=[Table("A table", ["kind", "value"], [["a|b", rate([1, 1])], ["c", None], ["d", 0.25]])],
+        goals=[Goal("good", 0.9, 0.8), Goal("bad", 1.0, 2.0, "dB"), Goal("low", 0.6, 0.5, most=True)],
+        examples=[Example("words\n", [image])],
+        curves={"rise": {"a": [1.0, 2.0], "b": [3.0, 1.0]}},
+        notes=["A note."],
+    )
+    paths = write_report(tmp_path, {"model": "tiny", "versions": {"python": "3"}}, {"demo": result})
+    assert [path.name for path in paths] == ["demo.png", "report.json", "report.md"]
+    data = json.loads((tmp_path / "report.json").read_text())["suites"]["demo"]
+    assert data["numbers"]["all"]["trials"] == 2
+    assert data["numbers"]["curve"] == [1.0, None]
+    assert [goal["reached"] for goal in data["goals"]] == [True, False, False]
+    text = (tmp_path / "report.md").read_text()
+    for words in ("A table", "a/b", "100.0 % (34.2 to 100.0)", "MISSED", "![demo](demo.png)", "A note."):
+        assert words in text
+    assert chart("x", {"flat": [1.0, 1.0]}).size == (640, 300)
+    assert len({len(line) for line in table_lines(result.tables[0])}) == 1

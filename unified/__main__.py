@@ -1,0 +1,8 @@
+"""`python -m unified`: the command line."""
+
+import sys
+
+from unified.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

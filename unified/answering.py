@@ -1,0 +1,178 @@
+"""One assistant turn: words and images in alternation, for any number of conversations at once.
+
+The loop behind every verb: `Session.text` until a row ends its turn or asks to draw, `Session.image` for the
+rows that draw, and again. A row that has ended while others go on keeps being run with its batch; what it
+says then is not part of its turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from unified.guidance import Guidance
+from unified.processor import Processor
+from unified.sampling import Sampler
+from unified.session import Choice, Drawing, Generator, Session
+from unified.stream import Message
+from unified.vocabulary import Shapes
+
+Content = list[dict[str, Any]]
+LIKELIEST = Sampler(temperature=0)
+NUCLEUS = Sampler(top_p=0.9)
+SEED_STRIDE = 1_000_003  # between the seeds of two runs, so that their rows share none
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manner:
+    """How to answer. `only_draws`: the answer is one image and no word. `may_draw`: the model decides when to
+    draw. `draws_after`: words after which an image is drawn whether the model asks for it or not (the rule
+    of Latent Sketchpad). Limits are per turn and row."""
+
+    words: Sampler = LIKELIEST
+    pixels: Sampler = NUCLEUS
+    guidance: Guidance | None = None
+    most_tokens: int = 256
+    most_images: int = 4
+    may_draw: bool = True
+    only_draws: bool = False
+    draws_after: str = ""
+
+    def __post_init__(self) -> None:
+        if self.most_tokens < 1 or self.most_images < 0:
+            raise ValueError(
+                f"an answer takes at least 1 token and 0 images, got {self.most_tokens}, {self.most_images}"
+            )
+
+
+@dataclass(frozen=True)
+class Said:
+    """One id per row, None for a row that is silent."""
+
+    ids: list[int | None]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the images being drawn in `rows`."""
+
+    choice: Choice
+    rows: list[bool]
+
+
+@dataclass(frozen=True)
+class Drew:
+    """Images finished in `rows`."""
+
+    drawing: Drawing
+    rows: list[bool]
+
+
+class Turn:
+    """What every row says in one assistant turn; run `events` to the end, then ask for `content`."""
+
+    def __init__(self, session: Session, processor: Processor, shapes: Shapes, manner: Manner) -> None:
+        self.session, self.processor, self.shapes, self.manner = session, processor, shapes, manner
+        self.starts = [len(row.stream) for row in session.rows]
+        self.stops = [0] * len(session.rows)  # 0: still speaking
+        self.images = [0] * len(session.rows)
+        self.letters: list[list[int]] = [[] for _ in session.rows]  # since the last image
+        self.left = manner.most_tokens
+
+    def events(self) -> Iterator[Said | Step | Drew]:
+        if self.manner.only_draws:
+            yield from self._draw([True] * len(self.stops))
+        else:
+            while self.left > 0 and not all(self.stops):
+                yield from self._speak()
+                wants = [
+                    not stop and why == "write"
+                    for stop, why in zip(self.stops, self.session.stopped(), strict=True)
+                ]
+                if not any(wants):
+                    break
+                yield from self._draw(wants)
+        self._close()
+
+    def content(self, number: int) -> Content:
+        """The items of row `number`'s turn, pixels and actions included."""
+        words = self.session.vocabulary
+        ids = self.session.rows[number].stream[self.starts[number] : self.stops[number] or None]
+        return self.processor.decode([words.begin, words.assistant, *ids])[0]["content"]
+
+    def _speak(self) -> Iterator[Said]:
+        draw = self.manner.may_draw and any(count < self.manner.most_images for count in self.images)
+        tokens = self.session.text(sampler=self.manner.words, max_tokens=self.left, draw=draw)
+        for said in tokens:
+            self.left -= 1
+            heard = [None if self.stops[row] else token for row, token in enumerate(said)]
+            for row, token in enumerate(heard):
+                self._hear(row, token)
+            if any(token is not None for token in heard):
+                yield Said(heard)
+            if all(stop or why for stop, why in zip(self.stops, self.session.stopped(), strict=True)):
+                return
+
+    def _hear(self, row: int, token: int | None) -> None:
+        if token is None:
+            return
+        if token == self.session.vocabulary.end:
+            self.stops[row] = len(self.session.rows[row].stream)
+        elif token < self.session.vocabulary.text:
+            self.letters[row].append(token)
+            if self._must_draw(row):
+                self.session.rows[row].stopped = "write"
+
+    def _must_draw(self, row: int) -> bool:
+        after = self.manner.draws_after
+        if not after or self.images[row] >= self.manner.most_images:
+            return False
+        said: str = self.processor.stream.text.decode(self.letters[row][-len(after.encode()) :])
+        return said.endswith(after)
+
+    def _draw(self, rows: list[bool]) -> Iterator[Step | Drew]:
+        manner = self.manner
+        steps = self.session.image(
+            self.shapes,
+            order=self.processor.order,
+            sampler=manner.pixels,
+            guidance=manner.guidance,
+            rows=rows,
+        )
+        for choice in steps:
+            yield Step(choice, rows)
+        for row, drawn in enumerate(rows):
+            self.images[row] += drawn
+            self.letters[row] = [] if drawn else self.letters[row]
+        yield Drew(self.session.drawing, rows)
+
+    def _close(self) -> None:
+        """End the turns that did not end themselves."""
+        end = self.session.vocabulary.end
+        self.session.feed([[] if stop else [end] for stop in self.stops])
+        for row, stop in enumerate(self.stops):
+            self.stops[row] = stop or len(self.session.rows[row].stream)
+
+
+def answers(
+    model: Generator,
+    processor: Processor,
+    prompts: Sequence[Sequence[Message]],
+    shapes: Shapes,
+    manner: Manner,
+    *,
+    seed: int = 0,
+    batch: int = 16,
+) -> Iterator[Content]:
+    """The answer to each conversation, `batch` at a time. Each depends on (seed, its number) alone, not on
+    the batch."""
+    for start in range(0, len(prompts), batch):
+        part = prompts[start : start + batch]
+        seeds = [seed * SEED_STRIDE + start + number for number in range(len(part))]
+        session = Session(model, rows=len(part), seed=seeds)
+        session.feed([processor.encode(messages, prompt=True) for messages in part])
+        turn = Turn(session, processor, shapes, manner)
+        for _ in turn.events():
+            pass
+        yield from (turn.content(number) for number in range(len(part)))

@@ -1,0 +1,240 @@
+"""The model with verbs: ask, draw, edit, solve, imagine, act, chat.
+
+>>> import unified
+>>> assistant = unified.load()                                              # doctest: +SKIP
+>>> assistant.ask("What colour is the circle?", image="scene.png")          # doctest: +SKIP
+'red'
+
+Without trained weights at hand, a tiny model with random weights shows the same calls; what it says is noise:
+
+>>> from unified.demo import random_model
+>>> assistant = Assistant(*random_model(), side=32)
+>>> assistant.draw("Draw a red circle.").shape
+(32, 32, 3)
+>>> picture = assistant.draw("Draw a red circle.")
+>>> assistant.edit(picture, "Make it blue.").shape
+(32, 32, 3)
+>>> isinstance(assistant.ask("What is this?", image=picture, most_tokens=8), str)
+True
+>>> assistant.imagine(picture, [{"forward": 1}, {"camera": [0, 5]}]).shape
+(2, 32, 32, 3)
+>>> sorted(assistant.act(picture))[:3]
+['ESC', 'attack', 'back']
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from unified.answering import Content, Manner, Turn
+from unified.conversation import LONGEST, Conversation
+from unified.guidance import Constant
+from unified.model import UnifiedModel
+from unified.pictures import fit, open_picture
+from unified.processor import Processor
+from unified.rollout import WINDOW, Player, Rollout
+from unified.sampling import Sampler
+from unified.session import Session
+from unified.stream import Message
+from unified.tokenizers.images import Picture
+from unified.vocabulary import Shapes
+
+SIDE = 64  # pixels of the longer side of every picture, in and out
+MAZE_PROMPT = (  # the words of the task `maze`, which the model was trained on
+    "\nFind the actions that lead from the green arrow to the red disc in this maze. "
+    "Black lines are walls, white is free. "
+    'Each action is one of: "go forward" (move straight until the next turn or junction), '
+    '"turn left" and "turn right" (rotate in place).\n'
+)
+
+ASKING = Manner(may_draw=False, most_tokens=192)
+DRAWING = Manner(only_draws=True, guidance=Constant(2.0))
+SOLVING = Manner(may_draw=False, draws_after="</actions>", most_tokens=1024, most_images=12,
+                 pixels=Sampler(temperature=0))  # fmt: skip
+CHATTING = Manner(guidance=Constant(2.0), most_tokens=512)
+
+Source = Picture | str | Path
+
+
+@dataclass(frozen=True)
+class Solution:
+    """How a maze was solved: the actions in order, the sketches [n][H, W, 3] drawn on the way, all words."""
+
+    actions: list[str]
+    sketches: list[np.ndarray]
+    text: str
+
+
+class Assistant:
+    """A model and its processor behind verbs, each a short loop over a `Session`. Pictures are anything that
+    `tokenizers.images` takes, or the path of a file; they are brought to `side` pixels. Pictures that come
+    back are uint8 [H, W, 3]. The same call with the same seed gives the same answer."""
+
+    def __init__(
+        self,
+        model: UnifiedModel,
+        processor: Processor,
+        *,
+        seed: int = 0,
+        side: int = SIDE,
+        folder: Path | None = None,
+    ) -> None:
+        if processor.visual is None:
+            raise ValueError("this model has no visual tokenizer: it neither sees nor draws")
+        if side < 1 or side % processor.visual.stride:
+            raise ValueError(f"side must be a multiple of {processor.visual.stride}, got {side}")
+        self.model, self.processor = model, processor
+        self.visual: Any = processor.visual
+        self.seed, self.side, self.folder = seed, side, folder
+
+    # Verbs --------------------------------------------------------------------------------------------------
+
+    def ask(self, question: str, image: Source | None = None, *, most_tokens: int = 192) -> str:
+        """The answer to a question, about a picture if one is given."""
+        manner = replace(ASKING, most_tokens=most_tokens)
+        return text_of(self._answer(self._request(question, image), manner, image))
+
+    def draw(self, prompt: str, *, size: tuple[int, int] | None = None, guidance: float = 2.0) -> np.ndarray:
+        """A picture of what the prompt says; `size` (height, width) defaults to a square of `side`."""
+        shapes = self.shapes(size or (self.side, self.side))
+        manner = replace(DRAWING, guidance=Constant(guidance))
+        return images_of(self._answer(self._request(prompt), manner, None, shapes))[-1]
+
+    def edit(self, image: Source, instruction: str, *, guidance: float = 2.0) -> np.ndarray:
+        """The picture after the instruction was carried out, of the size that the model read it in."""
+        manner = replace(DRAWING, guidance=Constant(guidance))
+        return images_of(self._answer(self._request(instruction, image), manner, image))[-1]
+
+    def solve(self, maze: Source, *, sketches: bool = True) -> Solution:
+        """The way through a maze as drawn by the task `maze`; without `sketches` in words alone."""
+        manner = SOLVING if sketches else replace(SOLVING, draws_after="")
+        content = self._answer(self._request(MAZE_PROMPT, maze), manner, maze)
+        text = text_of(content)
+        parts = re.findall(r"<actions>(.*?)</actions>", text, re.DOTALL)
+        actions = [action.strip() for part in parts for action in part.split(",")]
+        return Solution(actions, images_of(content), text)
+
+    def imagine(
+        self, frames: Source | Sequence[Source], actions: Sequence[Mapping[str, Any]], *, window: int = WINDOW
+    ) -> np.ndarray:
+        """The frames that actions lead to, uint8 [n, H, W, 3]. Of n + m - 1 actions for m known frames the
+        first m - 1 lead from one known frame to the next; a single frame needs none of those."""
+        many = isinstance(frames, (list, tuple)) or (isinstance(frames, np.ndarray) and frames.ndim == 4)
+        known = [self.picture(frame) for frame in (frames if many else [frames])]  # type: ignore[arg-type,union-attr]
+        taken, coming = list(actions[: len(known) - 1]), list(actions[len(known) - 1 :])
+        rollout = Rollout(self.model, self.processor, [known], [taken], window=window, seed=self.seed)
+        found = [rollout.step([action])[0] for action in coming]
+        height, width = rollout.shapes[-1]
+        stride = self.visual.stride
+        return np.stack(found) if found else np.zeros((0, height * stride, width * stride, 3), np.uint8)
+
+    def act(self, frame: Source, task: str = "Explore.") -> dict[str, Any]:
+        """One action for what the frame shows; `player` goes on from frame to frame."""
+        return self.player(task).act(self.picture(frame))
+
+    def player(self, task: str = "Explore.") -> Player:
+        return Player(self.model, self.processor, task, seed=self.seed)
+
+    def chat(self, *, most_tokens: int = 512) -> Conversation:
+        """A conversation with streaming answers of at most so many ids of text."""
+        return Conversation(
+            self.model,
+            self.processor,
+            seed=self.seed,
+            shapes=self.shapes((self.side, self.side)),
+            manner=replace(CHATTING, most_tokens=most_tokens),
+        )
+
+    # Parts --------------------------------------------------------------------------------------------------
+
+    def picture(self, source: Source) -> np.ndarray:
+        """A picture as the model reads it: uint8 [H, W, 3]."""
+        image = open_picture(source).image if isinstance(source, (str, Path)) else source
+        return fit(image, self.side, self.visual.stride)
+
+    def shapes(self, size: tuple[int, int]) -> Shapes:
+        """The maps in which a picture of (height, width) pixels is drawn."""
+        stride, most = self.visual.stride, self.processor.vocabulary.max_side
+        if min(size) < 1 or size[0] % stride or size[1] % stride or max(size) > most * stride:
+            raise ValueError(
+                f"a picture has sides of {stride}, {2 * stride}, ... {most * stride} pixels, got {size}"
+            )
+        return self.processor.schedule((size[0] // stride, size[1] // stride))
+
+    def _request(self, words: str, image: Source | None = None) -> list[Message]:
+        content: Content = [{"type": "text", "text": words}]
+        if image is not None:
+            content.insert(0, {"type": "image", "image": self.picture(image)})
+        return [{"role": "user", "content": content}]
+
+    def _answer(
+        self, messages: list[Message], manner: Manner, image: Source | None, shapes: Shapes | None = None
+    ) -> Content:
+        if shapes is None:
+            given = messages[-1]["content"][0].get("image") if image is not None else None
+            shapes = self.shapes(given.shape[:2] if given is not None else (self.side, self.side))
+        session = Session(self.model, seed=self.seed)
+        session.feed(_short_enough(self.processor.encode(messages, prompt=True)))
+        turn = Turn(session, self.processor, shapes, manner)
+        for _ in turn.events():
+            pass
+        return turn.content(0)
+
+
+def load(
+    model: str | Path | None = None,
+    *,
+    device: str | None = None,
+    dtype: str | torch.dtype | None = None,
+    seed: int = 0,
+) -> Assistant:
+    """The model of a folder or of a hub name, or the one that ships with the package. `device` None takes a
+    GPU if there is one; `dtype` None is bfloat16 there and float32 on a processor. ValueError, in one line,
+    if there is no such model or a file is missing or spoilt."""
+    from unified.pretrained import find, load_model
+
+    place = _device(device)
+    folder = find(model)
+    loaded, processor = load_model(folder, device=place, dtype=_dtype(dtype, place))
+    return Assistant(loaded, processor, seed=seed, folder=folder)
+
+
+def _short_enough(ids: list[int]) -> list[int]:
+    if len(ids) > LONGEST:
+        raise ValueError(f"the request has {len(ids)} ids, the model reads {LONGEST} at once: shorten it")
+    return ids
+
+
+def _device(name: str | None) -> torch.device:
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError):
+        raise ValueError(f"device {name!r} is not available here: use cpu or cuda") from None
+    return device
+
+
+def _dtype(name: str | torch.dtype | None, device: torch.device) -> torch.dtype:
+    if isinstance(name, torch.dtype):
+        return name
+    if name is None:
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    found = getattr(torch, name, None)
+    if found not in (torch.float32, torch.bfloat16, torch.float16):
+        raise ValueError(f"unknown dtype {name!r}: use float32, bfloat16 or float16")
+    return found
+
+
+def text_of(content: Content) -> str:
+    return "".join(item["text"] for item in content if item["type"] == "text").strip()
+
+
+def images_of(content: Content) -> list[np.ndarray]:
+    return [item["image"] for item in content if item["type"] == "image"]

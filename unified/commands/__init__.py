@@ -1,0 +1,1 @@
+"""The commands of `unified`, one function each: options in, exit status out."""

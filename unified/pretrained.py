@@ -1,0 +1,269 @@
+"""A trained model as a folder.
+
+    config.json, model.safetensors            the model (UnifiedConfig and its weights)
+    processor.json                            order, sides, vocabulary, names of the files below
+    text_tokenizer.json                       Hugging Face `tokenizers`
+    visual_config.json, visual.safetensors    the visual tokenizer: its kind, its configuration, its weights
+    action.json                               ActionConfig
+
+Whatever is missing or does not fit raises ValueError in one line that names the file.
+"""
+
+from __future__ import annotations
+
+import json
+import typing
+from collections.abc import Callable
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from unified.checkpoints.state_dict import load_strict, read_safetensors
+from unified.config import UnifiedConfig
+from unified.model import UnifiedModel
+from unified.processor import Processor
+from unified.tokenizers.action import ActionConfig, ActionTokenizer
+from unified.tokenizers.residual_vq import ResidualVQConfig, ResidualVQTokenizer
+from unified.tokenizers.text import load_text_tokenizer
+from unified.tokenizers.vq import VQConfig, VQTokenizer
+from unified.vocabulary import Vocabulary
+
+SHIPPED = Path(__file__).resolve().parent / "weights" / "nano"
+VISUAL: dict[str, tuple[Any, Callable[..., Any]]] = {
+    "vq": (VQConfig, VQTokenizer),
+    "residual_vq": (ResidualVQConfig, ResidualVQTokenizer),
+}
+FILES = {"text": "text_tokenizer.json", "visual": "visual_config.json", "action": "action.json"}
+CONFIG, WEIGHTS, PROCESSOR, VISUAL_WEIGHTS = (
+    "config.json",
+    "model.safetensors",
+    "processor.json",
+    "visual.safetensors",
+)
+
+
+# Finding --------------------------------------------------------------------------------------------------
+
+
+def find(model: str | Path | None = None) -> Path:
+    """The folder of a model: the shipped one, a folder on disk, or a name on the hub (downloaded unless
+    offline). ValueError, in one line, if there is none."""
+    if model is None:
+        if not (SHIPPED / CONFIG).is_file():
+            raise ValueError(
+                "no trained weights are shipped with this copy of the package: name a folder or a hub model"
+            )
+        return SHIPPED
+    folder = Path(model)
+    if folder.is_dir():
+        return folder
+    if folder.exists() or str(model).count("/") != 1 or str(model).startswith((".", "/")):
+        raise ValueError(f"{model}: no such model folder")
+    return _download(str(model))
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
+    except Exception as error:  # the hub has a dozen error types; each is a reason why there is no model
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        raise ValueError(f"{name}: neither a folder nor a model that the hub gives out ({reason})") from None
+
+
+# Loading --------------------------------------------------------------------------------------------------
+
+
+def load_model(
+    folder: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> tuple[UnifiedModel, Processor]:
+    """The model in evaluation mode and its processor. The tokenizers stay on the CPU in their own type."""
+    folder = Path(folder)
+    processor = load_processor(folder)
+    config = _config(folder / CONFIG)
+    if config.words != processor.vocabulary:
+        raise ValueError(f"{folder}: {CONFIG} and {PROCESSOR} have different vocabularies")
+    try:
+        model = UnifiedModel(config)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{folder / CONFIG}: {_first_line(error)}") from None
+    _load_weights(model, folder / WEIGHTS)
+    return model.to(device=device, dtype=dtype).eval(), processor  # type: ignore[call-arg]
+
+
+def load_processor(folder: str | Path) -> Processor:
+    """The tokenizers of a folder behind one pair of calls."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such model folder")
+    data = _read_json(folder / PROCESSOR)
+    words = _vocabulary(folder, data)
+    visual = _visual(folder, data["visual"]) if data.get("visual") else None
+    action = _action(folder / data["action"]) if data.get("action") else None
+    sides = data.get("sides")
+    try:
+        text = load_text_tokenizer(folder / data.get("text", FILES["text"]))
+    except Exception as error:  # the library raises a bare Exception for a malformed file
+        raise ValueError(f"{folder / data.get('text', FILES['text'])}: {_first_line(error)}") from None
+    try:
+        return Processor(
+            words,
+            text,
+            visual,
+            action,
+            order=data.get("order", "next_scale"),
+            sides=None if sides is None else tuple(sides),
+        )
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{folder / PROCESSOR}: {_first_line(error)}") from None
+
+
+def _vocabulary(folder: Path, data: dict[str, Any]) -> Vocabulary:
+    if "vocabulary" not in data:
+        return _config(folder / CONFIG).words
+    try:
+        return Vocabulary(**data["vocabulary"])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{folder / PROCESSOR}: {_first_line(error)}") from None
+
+
+def _config(path: Path) -> UnifiedConfig:
+    data = _read_json(path)
+    if data.get("model_type") != UnifiedConfig.model_type:
+        raise ValueError(f"{path}: model_type is {data.get('model_type')!r}, expected 'unified'")
+    try:
+        return UnifiedConfig.from_dict(data)
+    except Exception as error:  # the library's validation has its own types
+        raise ValueError(f"{path}: {_first_line(error)}") from None
+
+
+def _load_weights(module: torch.nn.Module, path: Path) -> None:
+    index = path.with_name(path.name + ".index.json")
+    parts = [path]
+    if index.is_file() and not path.is_file():
+        parts = [path.with_name(name) for name in sorted(set(_read_json(index)["weight_map"].values()))]
+    state = {name: value for part in parts for name, value in read_safetensors(part).items()}
+    try:
+        load_strict(module, state)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _visual(folder: Path, name: str) -> Any:
+    path = folder / name
+    data = _read_json(path)
+    kind = data.pop("kind", "vq")
+    if kind not in VISUAL:
+        raise ValueError(f"{path}: unknown kind {kind!r}: choose one of {', '.join(VISUAL)}")
+    config, build = VISUAL[kind]
+    weights = folder / data.pop("weights", VISUAL_WEIGHTS)
+    try:
+        tokenizer = build(_dataclass(config, data)).eval().requires_grad_(False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {_first_line(error)}") from None
+    _load_weights(tokenizer, weights)
+    return tokenizer
+
+
+def _action(path: Path) -> ActionTokenizer:
+    try:
+        return ActionTokenizer(_dataclass(ActionConfig, _read_json(path)))
+    except TypeError as error:
+        raise ValueError(f"{path}: {_first_line(error)}") from None
+
+
+def _dataclass(kind: Any, data: Any) -> Any:
+    """A configuration from plain data, parts within parts; lists stand for tuples."""
+    if not isinstance(data, dict):
+        raise ValueError(f"{kind.__name__} must be an object, got {type(data).__name__}")
+    hints, values = typing.get_type_hints(kind), {}
+    for name, value in data.items():
+        parts = [hint for hint in (hints.get(name), *typing.get_args(hints.get(name))) if is_dataclass(hint)]
+        if parts and value is not None:
+            value = _dataclass(parts[0], value)
+        values[name] = tuple(value) if isinstance(value, list) else value
+    return kind(**values)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: not readable JSON ({_first_line(error)})") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"{path}: expected an object, found {type(data).__name__}")
+    return data
+
+
+# Saving ---------------------------------------------------------------------------------------------------
+
+
+def save_model(
+    folder: str | Path, model: UnifiedModel, processor: Processor, *, dtype: torch.dtype | None = None
+) -> None:
+    """Write a model and its processor. `dtype`: that of the stored weights of the model (bfloat16 halves
+    them); the visual tokenizer keeps its own."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = model.dtype if dtype is None else dtype
+    state = {name: value.detach().cpu().to(kept).contiguous() for name, value in model.state_dict().items()}
+    save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+    model.config.save_pretrained(folder)
+    save_processor(folder, processor)
+
+
+def save_processor(folder: str | Path, processor: Processor) -> None:
+    """Write the tokenizers and `processor.json`. ValueError for a tokenizer of a kind that has no file
+    format."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    sides = processor.sides
+    data: dict[str, Any] = {
+        "order": processor.order,
+        "sides": None if sides is None else list(sides),
+        "vocabulary": processor.vocabulary.to_dict(),
+        "text": FILES["text"],
+    }
+    _text_backend(processor.stream.text).save(str(folder / FILES["text"]))
+    if processor.visual is not None:
+        _save_visual(folder, processor.visual)
+        data["visual"] = FILES["visual"]
+    if processor.action is not None:
+        config = getattr(processor.action, "config", None)
+        if not isinstance(config, ActionConfig):
+            raise ValueError(f"no file format for an action tokenizer {type(processor.action).__name__}")
+        _write_json(folder / FILES["action"], asdict(config))
+        data["action"] = FILES["action"]
+    _write_json(folder / PROCESSOR, data)
+
+
+def _text_backend(text: Any) -> Any:
+    backend = getattr(text, "backend_tokenizer", None)
+    if backend is None:
+        raise ValueError(f"no file format for a text tokenizer {type(text).__name__}")
+    return backend
+
+
+def _save_visual(folder: Path, visual: Any) -> None:
+    kind = next((name for name, (config, _) in VISUAL.items() if type(visual.config) is config), None)
+    if kind is None:
+        raise ValueError(f"no file format for a visual tokenizer {type(visual).__name__}")
+    state = {name: value.detach().cpu().contiguous() for name, value in visual.state_dict().items()}
+    save_file(state, folder / VISUAL_WEIGHTS, metadata={"format": "pt"})
+    data = asdict(visual.config)
+    _write_json(folder / FILES["visual"], {"kind": kind, **data})
+
+
+def _write_json(path: Path, data: dict[str, Any]) -> None:
+    path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return text[0][:200] if text else type(error).__name__

@@ -1,0 +1,136 @@
+"""Worlds step by step: frames imagined from actions, and actions chosen from frames.
+
+    frames:  user [frame 0, action 0] -> assistant [frame 1], user [action 1] -> assistant [frame 2], ...
+    play:    user [task, frame 0] -> assistant [action 0], user [frame 1] -> assistant [action 1], ...
+
+Only the latest `window` steps are remembered, so the cost of a step does not grow with the episode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from unified.context import Window
+from unified.processor import Processor
+from unified.sampling import Sampler
+from unified.session import Generator, Session
+from unified.tokenizers.action import complete
+from unified.tokenizers.images import Picture, to_uint8
+from unified.vocabulary import Shapes, area
+
+WINDOW = 8  # steps remembered
+BORDERS = 6  # ids of a step beside its image and action: roles, ends, and the two of its READ segment
+Action = Mapping[str, Any]
+
+
+class Rollout:
+    """Frames imagined in one or more rows at once. `history[b]` are the known frames of row b (equally many
+    in every row, all of one size) and `taken[b]` the actions between them, one fewer."""
+
+    def __init__(
+        self,
+        model: Generator,
+        processor: Processor,
+        history: Sequence[Sequence[Picture]],
+        taken: Sequence[Sequence[Action]] | None = None,
+        *,
+        window: int = WINDOW,
+        seed: int | Sequence[int] = 0,
+        sampler: Sampler | None = None,
+    ) -> None:
+        taken = taken or [[] for _ in history]
+        if not history or any(not frames for frames in history):
+            raise ValueError("imagining needs at least one frame to start from")
+        if any(len(frames) != len(actions) + 1 for frames, actions in zip(history, taken, strict=True)):
+            raise ValueError("n known frames have n - 1 actions between them")
+        self.processor, self.sampler = processor, sampler or Sampler(temperature=0)
+        items = [[processor.image_item(frame, drawn=True) for frame in frames] for frames in history]
+        self.shapes = _one_shape(items)
+        words, read = model.vocabulary, processor.image_item(history[0][0])
+        step = area(read["shapes"]) + 2 * len(read["shapes"]) + words.action_slots + BORDERS
+        policy = Window(window * step, keep=1)
+        self.session = Session(model, rows=len(history), seed=seed, policy=policy)
+        self.started = False
+        self.first = [processor.image_item(frames[0]) for frames in history]
+        for number in range(len(history[0]) - 1):
+            self._ask([actions[number] for actions in taken])
+            self.session.feed([processor.stream.content([frames[number + 1]]) for frames in items])
+
+    @torch.no_grad()
+    def step(self, actions: Sequence[Action]) -> np.ndarray:
+        """The frames after one action per row: uint8 [B, H, W, 3]. ValueError for a malformed action, with
+        nothing changed."""
+        self._ask(actions)
+        drawing = self.session.draw(self.shapes, order=self.processor.order, sampler=self.sampler)
+        visual, shapes = self.processor.visual, drawing.plan.read_shapes
+        if visual is None:
+            raise ValueError("this model has no visual tokenizer: it cannot imagine frames")
+        device = visual.codebook().device
+        maps = drawing.read().to(device).split([height * width for height, width in shapes], dim=1)
+        return to_uint8(visual.decode_maps(list(maps), shapes))
+
+    def _ask(self, actions: Sequence[Action]) -> None:
+        if len(actions) != len(self.session.rows):
+            raise ValueError(f"{len(self.session.rows)} rows need as many actions, got {len(actions)}")
+        words = self.session.vocabulary
+        items = [{"type": "action", "action": complete(action)} for action in actions]
+        if not self.started:
+            pairs = zip(self.first, items, strict=True)
+            chats = [[{"role": "user", "content": [image, action]}] for image, action in pairs]
+            self.session.feed([self.processor.encode(chat, prompt=True) for chat in chats])
+        else:
+            turns = [self.processor.turn({"role": "user", "content": [item]}) for item in items]
+            self.session.feed([[words.end, *turn, words.assistant] for turn in turns])
+        self.started = True
+
+
+class Player:
+    """Chooses actions for what it sees. `task` says in words what to do."""
+
+    def __init__(
+        self,
+        model: Generator,
+        processor: Processor,
+        task: str = "Explore.",
+        *,
+        window: int = WINDOW,
+        seed: int = 0,
+        sampler: Sampler | None = None,
+    ) -> None:
+        if processor.action is None:
+            raise ValueError("this model has no action tokenizer: it cannot act")
+        self.model, self.processor, self.task = model, processor, task
+        self.window, self.seed, self.sampler = window, seed, sampler or Sampler(temperature=0)
+        self.session: Session | None = None
+
+    def act(self, frame: Picture) -> dict[str, Any]:
+        """The action for the next frame: 23 buttons and `camera` in degrees."""
+        image = self.processor.image_item(frame)
+        words = self.model.vocabulary
+        if self.session is None:
+            step = len(image["codes"]) + 2 * len(image["shapes"]) + words.action_slots + BORDERS
+            self.session = Session(self.model, seed=self.seed, policy=Window(self.window * step, keep=1))
+            content = [{"type": "text", "text": self.task}, image]
+            self.session.feed(self.processor.encode([{"role": "user", "content": content}], prompt=True))
+        else:
+            turn = self.processor.turn({"role": "user", "content": [image]})
+            self.session.feed([words.end, *turn, words.assistant])
+        taken = self.session.action(sampler=self.sampler, choices=self._choices)
+        return self.processor.actions(taken.tolist())[0]
+
+    def _choices(self, slot: int) -> list[int]:
+        action: Any = self.processor.action
+        offset = getattr(getattr(action, "config", None), "offset", 0)
+        return [number - offset for number in action.choices(slot)]
+
+
+def _one_shape(items: Sequence[Sequence[Mapping[str, Any]]]) -> Shapes:
+    found = {tuple(map(tuple, item["shapes"])) for row in items for item in row}
+    lengths = {len(row) for row in items}
+    if len(found) > 1 or len(lengths) > 1:
+        raise ValueError("all rows need equally many frames of one size")
+    return found.pop()
