@@ -1,0 +1,110 @@
+"""Recipes, overrides, and what the command says to bad input."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from unified.train.__main__ import main
+from unified.train.build import first_model
+from unified.train.override import override
+from unified.train.recipe import ModelRecipe, to_json
+from unified.train.recipes import RECIPES
+
+from unified.vocabulary import Vocabulary
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_is_a_tree_of_plain_data(name):
+    data = json.loads(to_json(RECIPES[name]()))
+    assert data["name"] == name
+    assert data["recipe"].endswith("Recipe")
+
+
+@pytest.mark.parametrize(("name", "low", "high"), [("nano", 6, 12), ("small", 50, 70), ("base", 250, 320)])
+def test_presets_have_the_size_they_promise(name, low, high):
+    with torch.device("meta"):
+        model = first_model(RECIPES[name]().model, Vocabulary(text=1024, visual=1024, action=188), 0)
+    assert low < sum(p.numel() for p in model.parameters()) / 1e6 < high
+
+
+def test_overrides_reach_every_kind_of_node():
+    settings = [
+        "seed=3",
+        "stages.0.steps=7",
+        "stages.0.learning_rate=1",
+        'stages.0.trains=["heads","visual"]',
+        "stages.0.mixture.scene_draw=0.5",
+        "visual.network.encoder.width=64",
+        "visual.training.restarts=null",
+        "text=bytes",
+    ]
+    recipe = override(RECIPES["nano_smoke"](), settings)
+    stage = recipe.stages[0]
+    assert (recipe.seed, stage.steps, stage.learning_rate, stage.trains) == (3, 7, 1.0, ("heads", "visual"))
+    assert stage.mixture["scene_draw"] == 0.5
+    assert recipe.visual.network.encoder.width == 64
+    assert recipe.visual.training.restarts is None
+    assert recipe.text == "bytes"
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("sed=3", "unknown key 'sed'"),
+        ("stages.0.step=3", "unknown key 'step'"),
+        ("stages.4.steps=3", "'4' is not a number from 0 to 0"),
+        ("stages.0.steps=many", "expected a whole number"),
+        ("stages.0.steps=1.5", "expected a whole number"),
+        ("stages.0.steps=0", "at least 1"),
+        ("stages.0.bf16=1", "expected true or false"),
+        ('stages.0.trains=["soul"]', "trains names 'soul'"),
+        ("stages.0.mixture.maze=1", "not among the sources"),
+        ("keep=1", "keep must be at least 2"),
+        ("seed.deep=1", "leads nowhere"),
+        ("steps", "PATH=VALUE"),
+    ],
+)
+def test_a_bad_override_is_one_line_and_status_2(setting, words, capsys):
+    assert main(["nano_smoke", "--override", setting]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nono"],
+        ["fly", "nano"],
+        ["nano_smoke", "--deepspeed", "zero9"],
+        ["nano_smoke", "--resume", "/nowhere"],
+        ["prepare", "text_tokenizer"],
+        ["nano_smoke", "--override", "text=/nowhere"],
+    ],
+)
+def test_a_bad_command_is_one_line_and_status_2(arguments, capsys, tmp_path):
+    assert main([*arguments, "--out", str(tmp_path / "out"), "--cpu"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_curriculum_moves_from_one_mixture_to_the_other():
+    stage = replace(
+        RECIPES["nano_smoke"]().stages[0],
+        mixture={"scene_draw": 2.0, "small_talk": 2.0},
+        mixture_end={"scene_draw": 1.0, "scene_question": 1.0},
+        steps=11,
+    )
+    assert stage.shares(0) == {"scene_draw": 0.5, "small_talk": 0.5, "scene_question": 0.0}
+    assert stage.shares(10) == {"scene_draw": 0.5, "small_talk": 0.0, "scene_question": 0.5}
+    assert sum(stage.shares(4).values()) == pytest.approx(1)
+
+
+def test_every_stage_of_a_preset_fits_one_two_and_four_processes():
+    from unified.train.run import micro_rows
+
+    for make in RECIPES.values():
+        if isinstance(recipe := make(), ModelRecipe):
+            for stage in recipe.stages:
+                for processes in (1, 2, 4):
+                    assert stage.rows % (processes * micro_rows(stage, processes)) == 0

@@ -1,0 +1,125 @@
+"""`python -m unified.train RECIPE | prepare RECIPE | show RECIPE | list`. Errors of the user's making end in
+one line and exit status 2."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+DEEPSPEED = Path(__file__).parent / "deepspeed"
+
+
+def parser() -> argparse.ArgumentParser:
+    root = argparse.ArgumentParser(
+        prog="python -m unified.train", description="Train a tokenizer or a model."
+    )
+    verbs = "RECIPE, `prepare RECIPE` (its data alone), `show RECIPE` (as JSON) or `list`"
+    root.add_argument("recipe", nargs="+", help=verbs)
+    root.add_argument("--override", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
+    root.add_argument("--out", type=Path, help="folder of the run (default: runs/RECIPE)")
+    root.add_argument("--data", type=Path, help="folder of prepared ids (default: OUT/data)")
+    root.add_argument("--resume", default="auto", help="auto (default), none, or the path of a checkpoint")
+    root.add_argument("--deepspeed", metavar="NAME", help=f"a JSON file or one of {', '.join(shipped())}")
+    root.add_argument("--workers", type=int, default=0, help="processes that make data (default: all cores)")
+    root.add_argument("--loaders", type=int, default=0, help="processes that read data while training")
+    root.add_argument("--cpu", action="store_true", help="leave GPUs alone")
+    return root
+
+
+def shipped() -> list[str]:
+    """Names of the DeepSpeed configurations that come with the package."""
+    return sorted(path.stem for path in DEEPSPEED.glob("*.json"))
+
+
+def deepspeed_config(name: str) -> dict[str, Any]:
+    """A shipped configuration by name, or a file. ValueError for neither."""
+    path = DEEPSPEED / f"{name}.json" if name in shipped() else Path(name)
+    if not path.is_file():
+        raise ValueError(f"no DeepSpeed configuration {name!r}: give a JSON file or {', '.join(shipped())}")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    try:
+        return _command(options)
+    except (ValueError, OSError, ImportError) as error:
+        print(f"unified.train: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("unified.train: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return 130
+
+
+def _command(options: argparse.Namespace) -> int:
+    from unified.train.override import override
+    from unified.train.recipes import RECIPES
+
+    words = options.recipe
+    if words == ["list"]:
+        for name, make in RECIPES.items():
+            print(f"{name:18}{' '.join((make.__doc__ or '').split())}")
+        return 0
+    verb, name = ("train", words[0]) if len(words) == 1 else (words[0], words[1])
+    if len(words) > 2 or verb not in ("train", "prepare", "show"):
+        raise ValueError(f"expected RECIPE, prepare RECIPE, show RECIPE or list, got {' '.join(words)!r}")
+    if name not in RECIPES:
+        raise ValueError(f"unknown recipe {name!r}: choose one of {', '.join(RECIPES)}")
+    recipe = override(RECIPES[name](), options.override)
+    if verb == "show":
+        from unified.train.recipe import to_json
+
+        print(to_json(recipe), end="")
+        return 0
+    return _run(verb, recipe, options)
+
+
+def _run(verb: str, recipe: Any, options: argparse.Namespace) -> int:
+    from transformers.utils import logging
+    from unified.train.recipe import ModelRecipe
+    from unified.train.run import Machine, prepare_all, run
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    warnings.showwarning = _warn
+    resume = options.resume
+    if resume not in ("auto", "none") and not Path(resume).is_dir():
+        raise ValueError(f"no checkpoint at {resume}: --resume takes auto, none or the path of one")
+    machine = Machine(
+        out=options.out or Path("runs") / recipe.name,
+        data=options.data,
+        resume=resume,
+        deepspeed=deepspeed_config(options.deepspeed) if options.deepspeed else None,
+        workers=options.workers or os.cpu_count() or 1,
+        loaders=options.loaders,
+        cpu=options.cpu,
+    )
+    if verb == "prepare":
+        if not isinstance(recipe, ModelRecipe):
+            raise ValueError(f"{recipe.name} is no model: its data are made when it is trained")
+        for name, found in prepare_all(recipe, machine).items():
+            print(f"{name:20}{len(found):8} samples {int(found.lengths.sum()):11} ids")
+        return 0
+    result = run(recipe, machine)
+    if int(os.environ.get("RANK", 0)) == 0:
+        print(f"wrote {result}")
+    return 0
+
+
+def _warn(message: Any, category: Any, *_: Any, **__: Any) -> None:
+    """Warnings of ours in one line; those of libraries about themselves are left out."""
+    if category is UserWarning and "checkpoint" in str(message):
+        print(f"unified.train: warning: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

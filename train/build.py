@@ -1,0 +1,55 @@
+"""The model of a recipe: its configuration from the tokenizers' vocabulary, its first weights from a seed or
+from a pretrained decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from unified.train.recipe import ModelShape
+from unified.train.select import add_adapters, merge_adapters
+
+from unified.backbones import from_backbone
+from unified.config import text_decoder
+from unified.model import UnifiedConfig, UnifiedModel
+from unified.vocabulary import Vocabulary
+
+
+def first_model(shape: ModelShape, vocabulary: Vocabulary, seed: int) -> UnifiedModel:
+    """A model at the start of training. A pretrained decoder brings its own sizes."""
+    torch.manual_seed(seed)
+    options: dict[str, Any] = {"head": shape.head, "attn_implementation": shape.attention}
+    with whole():
+        if shape.pretrained:
+            return from_backbone(shape.pretrained, vocabulary, **options).float()
+        sizes = {"width": shape.width, "layers": shape.layers}
+        backbone = text_decoder(**sizes, heads=shape.heads, kv_heads=shape.kv_heads)
+        words = vocabulary.to_dict()
+        return UnifiedModel(UnifiedConfig(vocabulary=words, backbone=backbone, **options))
+
+
+@contextmanager
+def whole() -> Iterator[None]:
+    """Build models in full even where ZeRO 3 will shard them: transformers would create them in shards, into
+    which weights could not be copied."""
+    from transformers.integrations import deepspeed
+
+    reference = deepspeed._hf_deepspeed_config_weak_ref
+    deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        deepspeed._hf_deepspeed_config_weak_ref = reference
+
+
+def loaded(config: UnifiedConfig, weights: dict[str, Tensor], *, adapter: int = 0) -> UnifiedModel:
+    """A model with these weights, adapters of rank `adapter` (0: none) merged, ready to answer."""
+    with whole():
+        model = UnifiedModel(config)
+    if adapter:
+        add_adapters(model, adapter)
+    model.load_state_dict(weights)
+    return merge_adapters(model).eval()  # type: ignore[return-value]

@@ -1,0 +1,191 @@
+"""Samples as ids on disk: made once by several processes, then read as memory maps while training.
+
+The frozen image tokenizer is the slow part of making data, so it never runs during training. A folder holds
+one source for one set of tokenizers; its name ends in a hash of all that decides the ids, so a changed
+tokenizer or option makes a new folder and none is ever mixed up. Shard k is
+
+    00000.ids.npy  all ids in a row (uint16 or int32)      00000.rows.npy  int64 [n, 5]: start, stop, and the
+                                                            number of targets of text, action and image
+
+Ids are renamed into place first and rows last: a shard with rows is whole, and an interrupted `prepare` goes
+on with the missing shards.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from unified.tasks.sample import Sample
+from unified.tokenizers.images import to_images
+from unified.train.folders import bytes_or, load_visual, make_processor
+from unified.train.pictures import mapped, task_of
+from unified.train.recipe import Source
+
+from unified.layout import IGNORED, Layout
+from unified.orders import plan_for
+from unified.processor import Processor
+from unified.segments import Kind
+from unified.vocabulary import Vocabulary
+
+SHARD = 250
+VERSION = 1  # of the format and of the tasks' meaning: raise it when either changes
+
+
+@dataclass(frozen=True)
+class Tokenizers:
+    """Where the tokenizers lie, as plain data that travels to other processes. `text` may be "bytes"."""
+
+    text: str
+    visual: str
+    sides: tuple[int, ...]
+    max_side: int
+
+    def processor(self) -> Processor:
+        return _processor(self)
+
+    def digest(self) -> str:
+        """Of everything that decides the ids of a sample."""
+        processor = self.processor()
+        hasher = hashlib.sha256(json.dumps([VERSION, self.sides, self.max_side]).encode())
+        text: Any = processor.stream.text
+        hasher.update(text.backend_tokenizer.to_str().encode())
+        for name, value in sorted(processor.visual.state_dict().items()):  # type: ignore[union-attr]
+            hasher.update(name.encode() + value.cpu().numpy().tobytes())
+        return hasher.hexdigest()
+
+
+@lru_cache(maxsize=2)
+def _processor(tokenizers: Tokenizers) -> Processor:
+    text = bytes_or(tokenizers.text)
+    return make_processor(
+        text, load_visual(tokenizers.visual), sides=tokenizers.sides, max_side=tokenizers.max_side
+    )
+
+
+class Prepared:
+    """The samples of one source: `lengths` [n], `targets` [n, 3], and the ids of each."""
+
+    def __init__(self, folder: Path, shards: int) -> None:
+        self.maps = [np.load(_path(folder, k, "ids"), mmap_mode="r") for k in range(shards)]
+        rows = [np.load(_path(folder, k, "rows")) for k in range(shards)]
+        self.table = np.concatenate(rows)
+        self.shard = np.repeat(np.arange(shards), [len(part) for part in rows])
+        self.lengths = self.table[:, 1] - self.table[:, 0]
+        self.targets = self.table[:, 2:]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def ids(self, number: int) -> list[int]:
+        start, stop = self.table[number, :2]
+        return self.maps[self.shard[number]][start:stop].tolist()
+
+
+def prepare(
+    source: Source, seed: int, split: str, tokenizers: Tokenizers, root: Path, *, workers: int = 1
+) -> Prepared:
+    """The samples of a source as ids, made first where they are not yet in `root`."""
+    key = [source.task, dict(source.options), seed, split, tokenizers.digest()]
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    folder = root / f"{source.task}-{split}-{digest[:12]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    shards = -(-source.samples // SHARD)
+    missing = [k for k in range(shards) if not _path(folder, k, "rows").is_file()]
+    if source.samples % SHARD and shards - 1 not in missing:
+        last = np.load(_path(folder, shards - 1, "rows"))
+        missing += [shards - 1] if len(last) < source.samples - SHARD * (shards - 1) else []
+    jobs = [(source, seed, split, tokenizers, folder, k) for k in missing]
+    for _ in mapped(_shard, jobs, workers):
+        pass
+    return Prepared(folder, shards)
+
+
+def _shard(job: tuple[Source, int, str, Tokenizers, Path, int]) -> int:
+    source, seed, split, tokenizers, folder, number = job
+    processor, task = tokenizers.processor(), task_of(source, seed)
+    start = number * SHARD
+    samples = [task.sample(index, split) for index in range(start, min(start + SHARD, source.samples))]
+    encoded = encode(samples, processor)
+    ends = np.cumsum([len(ids) for ids in encoded])
+    starts = np.append([0], ends[:-1])
+    counts = [target_counts(ids, processor.vocabulary) for ids in encoded]
+    small = processor.vocabulary.size <= 2**16
+    flat = np.concatenate([np.asarray(ids) for ids in encoded]).astype(np.uint16 if small else np.int32)
+    _write(_path(folder, number, "ids"), flat)
+    _write(_path(folder, number, "rows"), np.column_stack([starts, ends, counts]).astype(np.int64))
+    return number
+
+
+def encode(samples: Sequence[Sample], processor: Processor, batch: int = 32) -> list[list[int]]:
+    """Ids of samples; their pictures are encoded in batches of equal size."""
+    places: dict[tuple[int, ...], list[dict[str, Any]]] = {}
+    messages = [[_copied(message, places) for message in sample.messages] for sample in samples]
+    for items in places.values():
+        for start in range(0, len(items), batch):
+            _code(items[start : start + batch], processor)
+    return [processor.encode(talk) for talk in messages]
+
+
+def _copied(message: dict[str, Any], places: dict[tuple[int, ...], list[dict[str, Any]]]) -> dict[str, Any]:
+    """The message with copies of its picture items, which are noted in `places` by size."""
+    content = []
+    for item in message["content"]:
+        if item["type"] == "image":
+            item = {**item, "drawn": message["role"] == "assistant"}
+            places.setdefault(item["image"].shape, []).append(item)
+        content.append(item)
+    return {**message, "content": content}
+
+
+@torch.no_grad()
+def _code(items: list[dict[str, Any]], processor: Processor) -> None:
+    """Replace pixels by codes, in place: what `Processor.image_item` does for one picture at a time."""
+    visual = processor.visual
+    images = torch.cat([to_images(item["image"], visual.stride, resize=True) for item in items])  # type: ignore[union-attr]
+    grid = (images.shape[2] // visual.stride, images.shape[3] // visual.stride)  # type: ignore[union-attr]
+    schedule = processor.schedule(grid)
+    plan = plan_for(processor.order, schedule)
+    codes = torch.cat(visual.encode(images, schedule), dim=1)  # type: ignore[union-attr]
+    for item, row in zip(items, codes, strict=True):
+        drawn = item.pop("drawn")
+        del item["image"]
+        shapes = schedule if drawn else plan.read_shapes
+        item |= {"codes": (row if drawn else row[plan.read]).tolist(), "shapes": [list(s) for s in shapes]}
+        if drawn:
+            item["order"] = processor.order
+
+
+def target_counts(ids: Sequence[int], vocabulary: Vocabulary) -> list[int]:
+    """How many targets of text, action and image a sample has."""
+    table = torch.tensor([list(ids)])
+    layout = Layout.of(table, vocabulary)
+    kinds = target_kinds(layout)[layout.labels(table) != IGNORED]
+    return torch.bincount(kinds, minlength=3)[:3].tolist()
+
+
+def target_kinds(layout: Layout) -> torch.Tensor:
+    """[B, T]: 0 text (with the choice to draw), 1 action, 2 image code."""
+    kinds = (layout.index.kind == Kind.ACTION).long()
+    return kinds.masked_fill(layout.step >= 0, 2)
+
+
+def _path(folder: Path, number: int, kind: str) -> Path:
+    return folder / f"{number:05d}.{kind}.npy"
+
+
+def _write(path: Path, array: np.ndarray) -> None:
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    with partial.open("wb") as file:
+        np.save(file, array)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

@@ -1,0 +1,242 @@
+"""What a recipe says: a tree of frozen dataclasses, saved as JSON beside the results of every run.
+
+A recipe is a function in `train/recipes/` that returns one of `TextTokenizerRecipe`, `VisualTokenizerRecipe`
+and `ModelRecipe`. Everything that decides the result is in the tree; where and on how many machines it runs
+is not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from unified.tasks.registry import TASKS, check_options
+from unified.tasks.sample import check_split
+from unified.tokenizers.vq import VQConfig
+from unified.train.select import check_selection
+from unified.train.tokenizer import TokenizerTrainingConfig
+
+KINDS = ("text", "action", "image")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """`samples` samples of a task; `weight` is its share of the pictures or texts where a tokenizer is
+    trained (stages of a model have weights of their own)."""
+
+    task: str
+    samples: int = 1000
+    weight: float = 1.0
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.task not in TASKS:
+            raise ValueError(f"unknown task {self.task!r}: choose one of {', '.join(sorted(TASKS))}")
+        if self.samples < 1 or self.weight <= 0:
+            raise ValueError(f"{self.task}: samples must be at least 1 and weight positive")
+        check_options(self.task, self.options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stage of training.
+
+    `mixture`: share of the ids that each source gets; `mixture_end`: the shares at the end, reached linearly
+    (a curriculum). A step is `rows` rows of `length` ids, whatever the number of processes; at most
+    `micro_rows` of them are run at once. `learning_rate` warms up over `warmup` steps and falls along a
+    cosine to `final` of itself. `trains`: names from `unified.train.select`. `condition_dropout`: share of
+    samples with a drawn image that lose the user's words, for guidance. `kind_weights`, `task_weights`:
+    factors on the loss, 1 where not given. `average` > 0: decay of the running mean of the weights.
+    `adapter`: rank of LoRA.
+    """
+
+    name: str = "main"
+    mixture: Mapping[str, float]
+    mixture_end: Mapping[str, float] = field(default_factory=dict)
+    steps: int = 1000
+    rows: int = 16
+    length: int = 1024
+    micro_rows: int = 8
+    learning_rate: float = 1e-3
+    warmup: int = 100
+    final: float = 0.05
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    trains: tuple[str, ...] = ("all",)
+    adapter: int = 8
+    condition_dropout: float = 0.1
+    kind_weights: Mapping[str, float] = field(default_factory=dict)
+    task_weights: Mapping[str, float] = field(default_factory=dict)
+    average: float = 0.999
+    bf16: bool = True
+    gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "rows", "length", "micro_rows", "adapter"):
+            _at_least(name, getattr(self, name), 1)
+        if self.warmup < 0 or self.learning_rate <= 0 or self.clip <= 0 or self.weight_decay < 0:
+            raise ValueError("learning_rate and clip must be positive, warmup and weight_decay not negative")
+        for name in ("condition_dropout", "final"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+        if not 0 <= self.average < 1:
+            raise ValueError(f"average must lie in [0, 1), got {self.average}")
+        if not self.name or "/" in self.name:
+            raise ValueError(f"a stage needs a name without '/', got {self.name!r}")
+        _check_weights("mixture", self.mixture)
+        if self.mixture_end:
+            _check_weights("mixture_end", self.mixture_end)
+        for kind in self.kind_weights:
+            if kind not in KINDS:
+                raise ValueError(f"kind_weights names {kind!r}: the kinds are {', '.join(KINDS)}")
+        check_selection(self.trains)
+
+    def shares(self, step: int) -> dict[str, float]:
+        """The share of every source at a step: they sum to 1."""
+        progress = step / max(self.steps - 1, 1) if self.mixture_end else 0.0
+        names = dict.fromkeys([*self.mixture, *self.mixture_end])
+        mixed = {
+            name: (1 - progress) * self.mixture.get(name, 0.0) + progress * self.mixture_end.get(name, 0.0)
+            for name in names
+        }
+        return {name: weight / sum(mixed.values()) for name, weight in mixed.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelShape:
+    """The decoder: a small Qwen3-VL text decoder of this size or, with `pretrained` (a folder or hub name),
+    the text decoder of that model with its weights."""
+
+    width: int = 256
+    layers: int = 8
+    heads: int = 4
+    kv_heads: int = 2
+    pretrained: str = ""
+    head: str = "categorical"
+    attention: str = "sdpa"
+
+    def __post_init__(self) -> None:
+        for name in ("width", "layers", "heads", "kv_heads"):
+            _at_least(name, getattr(self, name), 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextTokenizerRecipe:
+    """Byte-level BPE of `size` ids from the texts of the sources; 256 ids are plain bytes."""
+
+    name: str = "text_tokenizer"
+    seed: int = 0
+    size: int = 1024
+    sources: tuple[Source, ...] = ()
+
+    def __post_init__(self) -> None:
+        _at_least("size", self.size, 256)
+        if self.size > 256 and not self.sources:
+            raise ValueError("a tokenizer of more than 256 ids needs sources to learn from")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisualTokenizerRecipe:
+    """One picture of every sample of the sources is used; `batch` pictures a step, drawn by weight.
+    `held_out` pictures of each source's validation split are measured at the end."""
+
+    name: str = "visual_tokenizer"
+    seed: int = 0
+    size: int = 64
+    batch: int = 32
+    held_out: int = 200
+    save_every: int = 100
+    sources: tuple[Source, ...]
+    network: VQConfig = field(default_factory=VQConfig)
+    training: TokenizerTrainingConfig = field(default_factory=TokenizerTrainingConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "held_out", "save_every"):
+            _at_least(name, getattr(self, name), 1)
+        if not self.sources:
+            raise ValueError("a visual tokenizer needs sources of pictures")
+        if self.size % self.network.encoder.stride:
+            raise ValueError(f"size {self.size} must be a multiple of {self.network.encoder.stride}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRecipe:
+    """A model with its tokenizers, data and stages. `text` and `visual`: a recipe, trained first, or a folder
+    that one has written. `sides`: longer sides of the maps before the last. `save_every`, `log_every`,
+    `sheet_every` in steps (0: no sheets); `keep` checkpoints stay."""
+
+    name: str
+    seed: int = 0
+    text: TextTokenizerRecipe | str
+    visual: VisualTokenizerRecipe | str
+    sources: tuple[Source, ...]
+    stages: tuple[Stage, ...]
+    model: ModelShape = field(default_factory=ModelShape)
+    sides: tuple[int, ...] = (1, 2, 4, 6)
+    max_side: int = 16
+    split: str = "train"
+    log_every: int = 20
+    save_every: int = 200
+    sheet_every: int = 500
+    keep: int = 2
+    export_bf16: bool = True
+
+    def __post_init__(self) -> None:
+        _at_least("save_every", self.save_every, 1)
+        _at_least("log_every", self.log_every, 1)
+        _at_least("keep", self.keep, 2)  # one to fall back on
+        check_split(self.split)
+        if not self.stages:
+            raise ValueError("a recipe needs at least one stage")
+        tasks = [source.task for source in self.sources]
+        if len(set(tasks)) < len(tasks):
+            raise ValueError("sources names a task twice: add up its samples")
+        for number, stage in enumerate(self.stages):
+            for name in (*stage.mixture, *stage.mixture_end, *stage.task_weights):
+                if name not in tasks:
+                    raise ValueError(f"stages.{number} mixes {name!r}, which is not among the sources")
+        if len({stage.name for stage in self.stages}) < len(self.stages):
+            raise ValueError("stages need names that differ")
+
+
+Recipe = TextTokenizerRecipe | VisualTokenizerRecipe | ModelRecipe
+
+
+def to_json(recipe: Any) -> str:
+    """The tree as JSON, with the class of every recipe in it."""
+    return json.dumps(_plain(recipe), indent=2, ensure_ascii=False) + "\n"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that it is there whole or not at all."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        fields = {item.name: _plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+        kind = type(value).__name__
+        return {"recipe": kind, **fields} if kind.endswith("Recipe") else fields
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def _check_weights(name: str, weights: Mapping[str, float]) -> None:
+    if not weights or min(weights.values()) < 0 or sum(weights.values()) <= 0:
+        raise ValueError(f"{name} needs sources with weights that are not negative and not all zero")

@@ -1,0 +1,20 @@
+"""Recipes by name. To add one, write a function that returns a recipe and give it a line here."""
+
+from collections.abc import Callable
+
+from unified.train.recipe import Recipe
+from unified.train.recipes.base import base
+from unified.train.recipes.nano import nano
+from unified.train.recipes.nano_smoke import nano_smoke
+from unified.train.recipes.small import small
+from unified.train.recipes.text_tokenizer import text_tokenizer
+from unified.train.recipes.visual_tokenizer import visual_tokenizer
+
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    "text_tokenizer": text_tokenizer,
+    "visual_tokenizer": visual_tokenizer,
+    "nano": nano,
+    "small": small,
+    "base": base,
+    "nano_smoke": nano_smoke,
+}

@@ -1,0 +1,184 @@
+"""Packed rows of ids: row n of a stage is the same whatever the number of processes and wherever one resumes.
+
+All rows of one step form a block that depends on (seed, stage, step) alone: sources are drawn by their shares
+at that step, samples at random, and packed. A process takes its rows of the block. Each row carries factors
+on the loss that are normalised over the whole block, so the mean over rows, micro-batches and processes is
+the mean over the targets of the step.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from unified.train.prepared import Prepared, target_kinds
+from unified.train.recipe import KINDS, Stage
+
+from unified.layout import IGNORED, Layout, pack
+from unified.model import UnifiedModel
+from unified.vocabulary import Vocabulary
+
+FULL = 0.97  # of a block's room is drawn; the rest is what packing leaves over
+
+
+@dataclass(frozen=True)
+class Block:
+    """`ids` and `owners` [rows, length]: the sample each id belongs to, -1 for padding. By sample: `tasks`
+    (number of its source), `null` (the user's words are left out), `factors` [n, 3] on text, action and
+    image targets."""
+
+    ids: Tensor
+    owners: Tensor
+    tasks: np.ndarray
+    null: np.ndarray
+    factors: np.ndarray
+
+
+class Rows(Dataset):
+    """`steps * rows` rows; row n belongs to step n // rows. `sources` go by the names of the mixture."""
+
+    def __init__(self, stage: Stage, sources: dict[str, Prepared], vocabulary: Vocabulary, seed: int) -> None:
+        self.stage, self.vocabulary, self.seed = stage, vocabulary, seed
+        self.names = list(sources)
+        self.sources = list(sources.values())
+        self.fits = [np.flatnonzero(source.lengths <= stage.length) for source in self.sources]
+        for name, fitting in zip(self.names, self.fits, strict=True):
+            if name in stage.shares(0) and not len(fitting):
+                raise ValueError(f"no sample of {name} fits a row of {stage.length} ids: raise length")
+        self._latest: tuple[int, Block] = (-1, None)  # type: ignore[assignment]
+
+    def __len__(self) -> int:
+        return self.stage.steps * self.stage.rows
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        """A row: `ids`, `tasks` (number of the source, -1: padding), `null`, `factors` [length, 3]."""
+        step, row = divmod(number, self.stage.rows)
+        if step != self._latest[0]:
+            self._latest = (step, self.block(step))
+        block = self._latest[1]
+        owners = block.owners[row].numpy()
+        inside = owners >= 0
+        return {
+            "ids": block.ids[row],
+            "tasks": torch.from_numpy(np.where(inside, block.tasks[owners], -1)),
+            "null": torch.from_numpy(inside & block.null[owners]),
+            "factors": torch.from_numpy(np.where(inside[:, None], block.factors[owners], 0.0)).float(),
+        }
+
+    def block(self, step: int) -> Block:
+        """All rows of one step."""
+        rng = np.random.default_rng([self.seed, zlib.crc32(self.stage.name.encode()), step])
+        tasks, numbers = self._draw(rng, step)
+        drop = rng.random(len(tasks)) < self.stage.condition_dropout
+        samples = [self.sources[t].ids(n) for t, n in zip(tasks, numbers, strict=True)]
+        write = self.vocabulary.write
+        null = np.array([bool(d) and write in ids for d, ids in zip(drop, samples, strict=True)])
+        samples = [self.without_words(ids) if n else ids for n, ids in zip(null, samples, strict=True)]
+        ids, owners = self._pack(samples)
+        kept = np.unique(owners[owners >= 0].numpy())
+        factors = self._factors(tasks, numbers, null, kept)
+        return Block(ids=ids, owners=owners, tasks=tasks, null=null, factors=factors)
+
+    def without_words(self, ids: Sequence[int]) -> list[int]:
+        """A sample as the null branch of guidance reads it: the model's own rule, which needs the vocabulary
+        alone."""
+        return UnifiedModel.null_stream(self, ids)  # type: ignore[arg-type]
+
+    def _draw(self, rng: np.random.Generator, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Sources and numbers of the samples that fill a block: shares are of ids, not of samples."""
+        shares = self.stage.shares(step)
+        rates = np.array([shares.get(name, 0.0) for name in self.names]) / self._means
+        room = FULL * self.stage.rows * self.stage.length
+        mean = float((rates * self._means).sum() / rates.sum())
+        count = int(2 * room / mean) + 16
+        tasks = rng.choice(len(self.names), count, p=rates / rates.sum())
+        picks = rng.random(count)
+        counts = np.array([len(fits) for fits in self.fits])[tasks]
+        places = (picks * counts).astype(np.int64)
+        numbers = np.array([self.fits[t][place] for t, place in zip(tasks, places, strict=True)])
+        lengths = np.array([self.sources[t].lengths[n] for t, n in zip(tasks, numbers, strict=True)])
+        stop = max(int((lengths.cumsum() <= room).sum()), 1)
+        return tasks[:stop], numbers[:stop]
+
+    @cached_property
+    def _means(self) -> np.ndarray:
+        """Mean length by source of the samples that fit."""
+        pairs = zip(self.sources, self.fits, strict=True)
+        return np.array([source.lengths[fits].mean() if len(fits) else 1.0 for source, fits in pairs])
+
+    def _pack(self, samples: list[list[int]]) -> tuple[Tensor, Tensor]:
+        """Rows of ids and of owners. Samples drawn last are left out until the rest fits the block."""
+        words, rows, length = self.vocabulary, self.stage.rows, self.stage.length
+        while True:
+            ids = pack(samples, length, words)
+            if len(ids) <= rows:
+                break
+            samples = samples[:-1]
+        marked = [[words.begin, *[words.size + n] * (len(ids) - 1)] for n, ids in enumerate(samples)]
+        owners = pack(marked, length, words)  # packing sees lengths alone: the same places
+        owners = torch.where(owners == words.begin, owners.roll(-1, dims=1), owners) - words.size
+        missing = rows - len(ids)
+        ids = torch.nn.functional.pad(ids, (0, 0, 0, missing), value=words.pad)
+        return ids, torch.nn.functional.pad(owners.clamp(min=-1), (0, 0, 0, missing), value=-1)
+
+    def _factors(
+        self, tasks: np.ndarray, numbers: np.ndarray, null: np.ndarray, kept: np.ndarray
+    ) -> np.ndarray:
+        """[n, 3]: weight of a target, scaled so that all targets of the block add up to its rows. A sample
+        without the user's words teaches images alone: what it says could not be known."""
+        kinds = np.array([self.stage.kind_weights.get(kind, 1.0) for kind in KINDS])
+        by_task = np.array([self.stage.task_weights.get(name, 1.0) for name in self.names])
+        factors = by_task[tasks][:, None] * kinds
+        factors[null, :2] = 0.0
+        counts = np.array([self.sources[t].targets[n] for t, n in zip(tasks, numbers, strict=True)])
+        total = (factors * counts)[kept].sum()
+        return factors * (self.stage.rows / total if total > 0 else 0.0)
+
+
+class Collator:
+    """Rows -> a batch: `input_ids`, `labels`, `layout`, `weights` [B, T] on the loss of each target, `tasks`
+    [B, T], `parts` [B, T] (0 text, 1 action, 2 + side of the map of an image code). With `everywhere` a batch
+    that draws nothing gets a row that does, without weight: parallel training wants every parameter used."""
+
+    def __init__(self, vocabulary: Vocabulary, *, everywhere: bool = False) -> None:
+        self.vocabulary, self.everywhere = vocabulary, everywhere
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        batch = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+        if self.everywhere and not bool((batch["ids"] == self.vocabulary.write).any()):
+            batch = {name: torch.cat([value, self._drawing(name, value)]) for name, value in batch.items()}
+        layout = Layout.of(batch["ids"], self.vocabulary)
+        kinds = target_kinds(layout)
+        labels = layout.labels(batch["ids"]).masked_fill(batch["null"] & (kinds < 2), IGNORED)
+        weights = batch["factors"].gather(2, kinds[..., None])[..., 0]
+        parts = kinds.clone()
+        for group in layout.writes:
+            sides = group.plan.sizes.amax(dim=1)
+            parts[group.rows[:, None], group.slots()] = 2 + sides[None].expand(len(group.rows), -1)
+        return {
+            "input_ids": batch["ids"],
+            "labels": labels,
+            "layout": layout,
+            "weights": weights.masked_fill(labels == IGNORED, 0.0),
+            "tasks": batch["tasks"],
+            "parts": parts,
+        }
+
+    def _drawing(self, name: str, like: Tensor) -> Tensor:
+        """A row that draws an image of one code, as an entry of the batch."""
+        row = torch.zeros_like(like[:1])
+        if name == "tasks":
+            return row - 1
+        if name != "ids":
+            return row
+        words = self.vocabulary
+        image = [*words.open_write(words.orders[0], [(1, 1)]), words.visual_start, words.close]
+        sample = [words.begin, words.assistant, *image, *words.read_segment([0], [(1, 1)]), words.end]
+        return pack([sample], like.shape[1], words)

@@ -1,0 +1,274 @@
+"""Runs a recipe: tokenizers, data, stage after stage, the finished model. Everything that is done is found
+again by the same command.
+
+    OUT/recipe.json                   what was run
+    OUT/text_tokenizer visual_tokenizer data
+    OUT/stages/0-main/                checkpoint-N, log.jsonl, sheets/, tensorboard/
+    OUT/stages/0-main/weights.safetensors   the stage's result: the mark that it is done
+    OUT/model/                        the finished model with its tokenizers
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import PrinterCallback, ProgressCallback, TrainingArguments
+from unified.train.average import Average
+from unified.train.build import first_model, loaded
+from unified.train.checkpoints import latest_checkpoint, problem
+from unified.train.pictures import task_of
+from unified.train.prepared import Prepared, Tokenizers, prepare
+from unified.train.recipe import (
+    ModelRecipe,
+    Recipe,
+    Stage,
+    TextTokenizerRecipe,
+    VisualTokenizerRecipe,
+    to_json,
+    write_text,
+)
+from unified.train.rows import Rows
+from unified.train.select import select
+from unified.train.sheets import Sheets
+from unified.train.train_tokenizers import text_tokenizer, visual_tokenizer
+from unified.train.trainer import JsonLines, UnifiedTrainer
+
+from unified.config import UnifiedConfig
+from unified.pretrained import save_model
+
+WEIGHTS = "weights.safetensors"
+PATIENCE = 24 * 3600  # seconds that other processes wait for the first one to prepare
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Where a recipe runs; none of it changes what is computed. `data`: folder of prepared ids (default
+    OUT/data), which may be shared by runs. `workers` make data, `loaders` read it."""
+
+    out: Path
+    data: Path | None = None
+    resume: str = "auto"
+    deepspeed: dict[str, Any] | None = None
+    workers: int = 1
+    loaders: int = 0
+    cpu: bool = False
+
+    @property
+    def device(self) -> str:
+        return "cpu" if self.cpu or not torch.cuda.is_available() else "cuda"
+
+
+def run(recipe: Recipe, machine: Machine) -> Path:
+    """Run a recipe to its end; returns the folder of its result."""
+    _claim(recipe, machine)
+    if isinstance(recipe, TextTokenizerRecipe):
+        text_tokenizer(recipe, machine.out)
+        return machine.out
+    if isinstance(recipe, VisualTokenizerRecipe):
+        visual_tokenizer(recipe, machine.out, workers=machine.workers, device=machine.device)
+        return machine.out
+    return _run_model(recipe, machine)
+
+
+def _claim(recipe: Recipe, machine: Machine) -> None:
+    """Note the recipe in the folder; another one there is refused. `--resume none` moves old stages away."""
+    if int(os.environ.get("RANK", 0)):
+        return
+    machine.out.mkdir(parents=True, exist_ok=True)
+    path, stages = machine.out / "recipe.json", machine.out / "stages"
+    if machine.resume == "none" and stages.exists():
+        number = next(n for n in range(1, 1000) if not (machine.out / f"stages.old-{n}").exists())
+        stages.rename(machine.out / f"stages.old-{number}")
+    elif path.is_file() and path.read_text(encoding="utf-8") != to_json(recipe) and machine.resume == "auto":
+        difference = _difference(json.loads(path.read_text(encoding="utf-8")), json.loads(to_json(recipe)))
+        remedy = "choose another --out, or --resume none"
+        raise ValueError(f"{machine.out} was begun with another recipe ({difference}): {remedy}")
+    write_text(path, to_json(recipe))
+
+
+def _difference(old: Any, new: Any, path: str = "") -> str:
+    """The first value that differs, with its path."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+        return _difference(old.get(keys[0]), new.get(keys[0]), f"{path}.{keys[0]}") if keys else "its form"
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        number = next(n for n in range(len(old)) if old[n] != new[n])
+        return _difference(old[number], new[number], f"{path}.{number}")
+    return f"{path.lstrip('.')} was {json.dumps(old)}"
+
+
+# Data -------------------------------------------------------------------------------------------------------
+
+
+def tokenizers_of(recipe: ModelRecipe, machine: Machine) -> Tokenizers:
+    """Train the tokenizers of a model where they are missing; where they lie."""
+    text, visual = recipe.text, recipe.visual
+    text_tokenizer(text, machine.out / "text_tokenizer")
+    visual_tokenizer(visual, machine.out / "visual_tokenizer", workers=machine.workers, device=machine.device)
+    return Tokenizers(
+        text=text if isinstance(text, str) else str(machine.out / "text_tokenizer"),
+        visual=visual if isinstance(visual, str) else str(machine.out / "visual_tokenizer"),
+        sides=recipe.sides,
+        max_side=recipe.max_side,
+    )
+
+
+def prepare_all(
+    recipe: ModelRecipe, machine: Machine, tokenizers: Tokenizers | None = None
+) -> dict[str, Prepared]:
+    """Every source of a model as ids, made where they are missing."""
+    tokenizers = tokenizers or tokenizers_of(recipe, machine)
+    root = machine.data or machine.out / "data"
+    found = {}
+    for source in recipe.sources:
+        found[source.task] = prepare(
+            source, recipe.seed, recipe.split, tokenizers, root, workers=machine.workers
+        )
+    return found
+
+
+# Stages -----------------------------------------------------------------------------------------------------
+
+
+def _run_model(recipe: ModelRecipe, machine: Machine) -> Path:
+    done = machine.out / "model"
+    pending = [n for n in range(len(recipe.stages)) if not (_folder(recipe, machine, n) / WEIGHTS).is_file()]
+    first = pending[0] if pending else len(recipe.stages) - 1
+    arguments = training_arguments(recipe, machine, first)  # joins the other processes, if any
+    with arguments.main_process_first(local=False, desc="preparing data"):
+        tokenizers = tokenizers_of(recipe, machine)
+        sources = prepare_all(recipe, machine, tokenizers)
+    processor = tokenizers.processor()
+    for number in pending:
+        run_stage(recipe, machine, number, sources, processor)
+    if arguments.process_index == 0 and (pending or not done.exists()):
+        last = _folder(recipe, machine, len(recipe.stages) - 1)
+        config: Any = UnifiedConfig.from_pretrained(last)
+        model = loaded(config, load_file(last / WEIGHTS))
+        dtype = torch.bfloat16 if recipe.export_bf16 else torch.float32
+        save_model(done, model, processor, dtype=dtype)
+    return done
+
+
+def run_stage(
+    recipe: ModelRecipe, machine: Machine, number: int, sources: dict[str, Prepared], processor: Any
+) -> None:
+    """One stage, from the weights of the one before to its own."""
+    stage, folder = recipe.stages[number], _folder(recipe, machine, number)
+    arguments = training_arguments(recipe, machine, number)
+    checkpoint = _checkpoint(machine, folder)
+    model = first_model(recipe.model, processor.vocabulary, recipe.seed)
+    if number:
+        model.load_state_dict(load_file(_folder(recipe, machine, number - 1) / WEIGHTS))
+    select(model, stage.trains, rank=stage.adapter)
+    config: Any = model.config
+    build = partial(loaded, config, adapter=stage.adapter if "lora" in stage.trains else 0)
+    trainer = UnifiedTrainer(
+        model,
+        arguments,
+        Rows(stage, sources, processor.vocabulary, recipe.seed),
+        Average(stage.average, checkpoint),
+        bf16=stage.bf16,
+        callbacks=[JsonLines(folder / "log.jsonl")],
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    if recipe.sheet_every:
+        samples = [
+            task_of(source, recipe.seed).sample(0, "validation")
+            for source in recipe.sources
+            if source.task in {**stage.mixture, **stage.mixture_end}
+        ]
+        trainer.add_callback(
+            Sheets(samples, processor, trainer.weights, build, folder / "sheets", recipe.sheet_every)
+        )
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    weights = trainer.weights()
+    if arguments.process_index == 0:
+        model.config.save_pretrained(folder)
+        merged = build(weights).state_dict()
+        save_file({name: value.contiguous() for name, value in merged.items()}, folder / f"{WEIGHTS}.part")
+        (folder / f"{WEIGHTS}.part").replace(folder / WEIGHTS)
+    trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.free_memory()
+
+
+def _folder(recipe: ModelRecipe, machine: Machine, number: int) -> Path:
+    return machine.out / "stages" / f"{number}-{recipe.stages[number].name}"
+
+
+def _checkpoint(machine: Machine, folder: Path) -> Path | None:
+    """The checkpoint that a stage goes on from."""
+    if machine.resume in ("auto", "none"):
+        return latest_checkpoint(folder)
+    path = Path(machine.resume)
+    if path.parent.resolve() != folder.resolve():  # of another stage: that one is done
+        return latest_checkpoint(folder)
+    if reason := problem(path):
+        raise ValueError(f"{path} cannot be resumed: {reason}")
+    return path
+
+
+def micro_rows(stage: Stage, processes: int) -> int:
+    """Rows that a process runs at once: the largest number that divides its part of a step."""
+    if stage.rows % processes:
+        raise ValueError(f"{processes} processes cannot share the {stage.rows} rows of stage {stage.name!r}")
+    part = stage.rows // processes
+    return next(n for n in range(min(stage.micro_rows, part), 0, -1) if part % n == 0)
+
+
+def without_compilation() -> None:
+    """DeepSpeed would compile a shared-memory all-reduce for minutes; gloo does without."""
+    import deepspeed
+
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
+def training_arguments(recipe: ModelRecipe, machine: Machine, number: int) -> TrainingArguments:
+    """Hugging Face's arguments for one stage."""
+    stage, folder = recipe.stages[number], _folder(recipe, machine, number)
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    micro = micro_rows(stage, processes)
+    cpu = machine.device == "cpu"
+    if cpu and machine.deepspeed:
+        without_compilation()
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "tensorboard")
+    return TrainingArguments(
+        output_dir=str(folder),
+        use_cpu=cpu,
+        ddp_backend="gloo" if cpu and processes > 1 else None,
+        ddp_timeout=PATIENCE,
+        deepspeed=machine.deepspeed,
+        seed=recipe.seed,
+        max_steps=stage.steps,
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=stage.rows // processes // micro,
+        learning_rate=stage.learning_rate,
+        weight_decay=stage.weight_decay,
+        adam_beta2=0.95,
+        max_grad_norm=stage.clip,
+        lr_scheduler_type="cosine_with_min_lr",
+        lr_scheduler_kwargs={"min_lr_rate": stage.final},
+        warmup_steps=stage.warmup,
+        bf16=stage.bf16,
+        gradient_checkpointing=stage.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False} if stage.gradient_checkpointing else None,
+        logging_steps=recipe.log_every,
+        logging_first_step=True,
+        save_steps=recipe.save_every,
+        save_total_limit=recipe.keep,
+        dataloader_num_workers=machine.loaders,
+        average_tokens_across_devices=False,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        accelerator_config={"dispatch_batches": False, "split_batches": False, "even_batches": False},
+        report_to=["tensorboard"],
+        disable_tqdm=True,
+    )

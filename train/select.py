@@ -1,0 +1,77 @@
+"""What a stage trains, by name: the rest of the model is frozen (arXiv 2504.02949 trains projectors, then the
+visual side, then everything).
+
+| name | parameters |
+|---|---|
+| all | everything |
+| backbone | the decoder without its table of embeddings |
+| heads | what reads hidden states: the heads of text, actions and codes |
+| visual | all that is made of codes: their embedding and head, the embedding of slots and grids |
+| tables | the embedding of text, special and action ids |
+| lora | low-rank adapters beside the decoder's matrices (peft), which stay as they are |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+PREFIXES: dict[str, tuple[str, ...]] = {
+    "all": ("",),
+    "backbone": ("backbone.",),
+    "heads": ("text_head.", "head."),
+    "visual": ("head.", "slots.", "grid."),
+    "tables": ("backbone.embed_tokens.",),
+    "lora": (),
+}
+
+
+def check_selection(names: Sequence[str]) -> None:
+    """ValueError for an unknown name or none."""
+    for name in names:
+        if name not in PREFIXES:
+            raise ValueError(f"trains names {name!r}: choose from {', '.join(PREFIXES)}")
+    if not names:
+        raise ValueError("trains is empty: nothing would be trained")
+
+
+def select(model: nn.Module, names: Sequence[str], *, rank: int = 8) -> int:
+    """Freeze all but the named parts, in place; returns the number of trainable parameters. `lora` adds
+    adapters of this rank: call `merge_adapters` to fold them in again."""
+    check_selection(names)
+    prefixes = tuple(prefix for name in names for prefix in PREFIXES[name])
+    if "lora" in names:
+        add_adapters(model, rank)
+    for name, parameter in model.named_parameters():
+        chosen = bool(prefixes) and name.startswith(prefixes)
+        if chosen and "backbone" in names and not {"all", "tables"} & set(names):
+            chosen = not name.startswith(PREFIXES["tables"])
+        parameter.requires_grad = chosen or ("lora" in names and "lora_" in name)
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def add_adapters(model: nn.Module, rank: int) -> None:
+    """Low-rank adapters on every matrix of the decoder's layers."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    targets = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and name.startswith("backbone.")
+    ]
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets)
+    inject_adapter_in_model(config, model)
+
+
+def merge_adapters(model: nn.Module) -> nn.Module:
+    """Adapters added into their matrices and taken out, in place; a model without any stays as it is."""
+    from peft.tuners.lora import LoraLayer
+
+    for name, module in list(model.named_modules()):
+        if isinstance(module, LoraLayer):
+            module.merge()
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, module.get_base_layer())
+    model.requires_grad_(True)
+    return model

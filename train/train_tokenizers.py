@@ -1,0 +1,89 @@
+"""Runs the recipes of tokenizers: text by byte-level BPE, pictures by `train_tokenizer`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from unified.tokenizers.quantise import usage
+from unified.tokenizers.text import byte_tokenizer, train_text_tokenizer
+from unified.tokenizers.vq import VQTokenizer
+from unified.train.folders import TEXT, VISUAL_CONFIG, bytes_or, load_visual, save_text, save_visual
+from unified.train.pictures import as_images, batches, pictures, texts
+from unified.train.recipe import TextTokenizerRecipe, VisualTokenizerRecipe, to_json, write_text
+from unified.train.tokenizer import Saving, train_tokenizer
+
+Report = dict[str, Any]
+
+
+def text_tokenizer(recipe: TextTokenizerRecipe | str, folder: Path) -> Any:
+    """The tokenizer of a recipe, trained into `folder` unless it lies there, or that of another folder."""
+    if isinstance(recipe, str):
+        return bytes_or(recipe)
+    if not (folder / TEXT).is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "recipe.json", to_json(recipe))
+        found = (text for source in recipe.sources for text in texts(source, recipe.seed))
+        made = byte_tokenizer() if recipe.size == 256 else train_text_tokenizer(found, recipe.size)
+        save_text(made, folder)
+    return bytes_or(folder)
+
+
+def visual_tokenizer(
+    recipe: VisualTokenizerRecipe | str, folder: Path, *, workers: int = 1, device: str = "cpu"
+) -> VQTokenizer:
+    """The same for pictures. Interrupted training goes on from its last checkpoint."""
+    if isinstance(recipe, str):
+        return load_visual(recipe)
+    if (folder / VISUAL_CONFIG).is_file():
+        return load_visual(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "recipe.json", to_json(recipe))
+    arrays = [_pictures(recipe, number, "train", folder, workers) for number in range(len(recipe.sources))]
+    weights = [source.weight for source in recipe.sources]
+    torch.manual_seed(recipe.seed)
+    tokenizer = VQTokenizer(recipe.network).to(device)
+    saving = Saving(folder / "checkpoint.pt", every=recipe.save_every)
+    feed = (b.to(device) for b in batches(arrays, weights, recipe.batch, recipe.seed, saving.step()))
+    generator = torch.Generator().manual_seed(recipe.seed)
+    train_tokenizer(
+        tokenizer, feed, recipe.training, generator=generator, log=folder / "log.jsonl", saving=saving
+    )
+    tokenizer = tokenizer.to("cpu")
+    report = measure(tokenizer, recipe, folder, workers)
+    write_text(folder / "report.json", json.dumps(report, indent=2) + "\n")
+    save_visual(tokenizer, folder)
+    return load_visual(folder)
+
+
+@torch.no_grad()
+def measure(tokenizer: VQTokenizer, recipe: VisualTokenizerRecipe, folder: Path, workers: int = 1) -> Report:
+    """Mean PSNR in dB by source over held-out pictures, and use of the codes by all of them on the full
+    grid."""
+    found: Report = {}
+    ids = []
+    for number, source in enumerate(recipe.sources):
+        array = _pictures(recipe, number, "validation", folder, workers)
+        values = []
+        for start in range(0, len(array), 64):
+            images = as_images(np.asarray(array[start : start + 64]))
+            (codes,) = tokenizer.encode(images)
+            grid = (images.shape[2] // tokenizer.stride, images.shape[3] // tokenizer.stride)
+            error = (tokenizer.decode(codes, grid).clamp(-1, 1) - images).square().mean(dim=(1, 2, 3)) / 4
+            values.append(-10 * torch.log10(error.clamp(min=1e-10)))
+            ids.append(codes.flatten())
+        found[source.task] = {"psnr": float(torch.cat(values).mean()), "pictures": len(array)}
+    used, perplexity = usage(torch.cat(ids), tokenizer.codes)
+    return {"sources": found, "usage": used, "perplexity": perplexity}
+
+
+def _pictures(
+    recipe: VisualTokenizerRecipe, number: int, split: str, folder: Path, workers: int
+) -> np.ndarray:
+    source = recipe.sources[number]
+    count = source.samples if split == "train" else recipe.held_out
+    path = folder / "pictures" / f"{number}-{source.task}-{split}-{count}.npy"
+    return pictures(source, recipe.seed, split, count, recipe.size, path, workers)

@@ -1,0 +1,153 @@
+"""Hugging Face's `Trainer` with our loss, its parts in the log, whole checkpoints and throughput."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Sampler, SequentialSampler
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from unified.train.average import Average
+from unified.train.checkpoints import MARK, mark_complete
+from unified.train.rows import Collator, Rows
+from unified.train.throughput import flops_per_token, peak_flops
+
+from unified.vocabulary import Vocabulary
+
+
+class Meter:
+    """Sums of the negative log-likelihood of targets by part and by task, and a count of ids, since the last
+    report."""
+
+    def __init__(self, vocabulary: Vocabulary, tasks: list[str]) -> None:
+        sides = range(vocabulary.max_side + 1)
+        self.names = ["loss_text", "loss_action", *(f"loss_image_{side}" for side in sides)]
+        self.parts = len(self.names)
+        self.names += [f"task_{task}" for task in tasks]
+        self.sums: Tensor | None = None  # [2, names + 1]: sums and counts; the last column counts ids
+
+    def add(self, nll: Tensor, scored: Tensor, parts: Tensor, tasks: Tensor) -> None:
+        """nll, scored (bool), parts and tasks, each [B, T]."""
+        table = torch.zeros(2, len(self.names) + 1, device=nll.device, dtype=torch.float64)
+        values = torch.stack([nll[scored].double(), torch.ones_like(nll[scored], dtype=torch.float64)])
+        table.index_add_(1, parts[scored], values)
+        table.index_add_(1, self.parts + tasks[scored], values)
+        table[:, -1] = (tasks >= 0).sum()
+        self.sums = table if self.sums is None else self.sums + table
+
+    def report(self) -> tuple[dict[str, float], int]:
+        """(means by name, ids seen) over all processes; empties the meter."""
+        if self.sums is None:
+            return {}, 0
+        sums, self.sums = self.sums, None
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            sums = sums if sums.device.type != "mps" else sums.float()
+            torch.distributed.all_reduce(sums)
+        totals, counts = sums.tolist()
+        found = zip(self.names, totals, counts, strict=False)
+        return {name: total / count for name, total, count in found if count}, int(totals[-1])
+
+
+class UnifiedTrainer(Trainer):
+    """`rows` are already in order and normalised (see `rows.py`); `average` is saved with each checkpoint."""
+
+    # The loss is a mean over the rows of a micro-batch: the trainer divides by the accumulation.
+    loss_is_scaled_for_ga = False
+
+    def __init__(
+        self,
+        model: nn.Module,
+        args: TrainingArguments,
+        rows: Rows,
+        average: Average,
+        *,
+        bf16: bool,
+        **options: Any,
+    ) -> None:
+        collator = Collator(rows.vocabulary, everywhere=args.world_size > 1)
+        super().__init__(model=model, args=args, train_dataset=rows, data_collator=collator, **options)
+        self.model_accepts_loss_kwargs = False
+        self.meter, self.average = Meter(rows.vocabulary, rows.names), average
+        self.flops = flops_per_token(model, rows.stage.length)
+        self.peak = peak_flops(args.device, bf16=bf16) * args.world_size
+        self.clock = time.perf_counter()
+        self.add_callback(average)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler:
+        return SequentialSampler(self.train_dataset)  # type: ignore[arg-type]
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Weighted sum over the targets, by row of the micro-batch."""
+        names = ("input_ids", "labels", "layout")
+        outputs = model(**{name: inputs[name] for name in names}, return_logits=False)
+        nll = -outputs["log_probs"].float()
+        loss = (nll * inputs["weights"]).sum() / self.args.per_device_train_batch_size
+        self.meter.add(nll.detach(), inputs["weights"] > 0, inputs["parts"], inputs["tasks"])
+        return (loss, outputs) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            means, ids = self.meter.report()
+            now = time.perf_counter()
+            rate = ids / (now - self.clock)
+            self.clock = now
+            logs |= {**means, "tokens_per_second": rate, "mfu": rate * self.flops / self.peak}
+        super().log(logs, start_time)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """The mark of completeness comes last, when every process has written its part."""
+        folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
+        if self.args.should_save:
+            (folder / MARK).unlink(missing_ok=True)
+        self.accelerator.wait_for_everyone()
+        super()._save_checkpoint(model, trial)
+        self.average.save(folder, self.model)  # type: ignore[arg-type]
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            mark_complete(folder)
+
+    def weights(self) -> dict[str, Tensor]:
+        """All weights in full, the averaged ones in place of their latest values where there are any. All
+        processes must call it."""
+        state = self.accelerator.get_state_dict(self.model_wrapped) or {}
+        mean = self.average.whole(self.model)  # type: ignore[arg-type]
+        return {name: mean.get(name, value).detach() for name, value in state.items()}
+
+
+class JsonLines(TrainerCallback):
+    """The log as one JSON object a line, and the main figures on the screen; on resuming, lines after the
+    checkpoint go."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.is_world_process_zero:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text("".join(json.dumps(entry) + "\n" for entry in state.log_history))
+
+    def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.is_world_process_zero:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(state.log_history[-1]) + "\n")
+            if "loss" in state.log_history[-1]:
+                print(_line(state.log_history[-1], state.max_steps), flush=True)
+
+
+def _line(entry: dict[str, Any], steps: int) -> str:
+    sides = [value for name, value in entry.items() if name.startswith("loss_image_")]
+    shown = {"loss": entry["loss"], "text": entry.get("loss_text"), "action": entry.get("loss_action")}
+    shown["image (last map)"] = sides[-1] if sides else None
+    words = [f"{name} {value:.3f}" for name, value in shown.items() if value is not None]
+    speed = f"{entry['tokens_per_second']:,.0f} tokens/s, MFU {entry['mfu']:.0%}"
+    return f"step {entry['step']}/{steps}  {'  '.join(words)}  ({speed})"
