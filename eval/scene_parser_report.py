@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import math
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from typing import Any, NoReturn
 import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter
+from unified.eval.metrics.rates import wilson
 from unified.tasks.sample import generator
 from unified.tasks.scenes.asking import Question, questions_about
 from unified.tasks.scenes.generate import random_scene
@@ -83,17 +83,6 @@ class Tally:
         }
         counts = {name: dict(value) for name, value in vars(self).items() if isinstance(value, Counter)}
         return {**vars(self), **counts, **rates}
-
-
-def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """The 95 % interval of a rate (Wilson's)."""
-    if trials == 0:
-        return 0.0, 1.0
-    z, rate = 1.96, successes / trials
-    middle = rate + z * z / (2 * trials)
-    half = z * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials))
-    scale = 1 + z * z / trials
-    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
 
 
 def measure(

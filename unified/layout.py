@@ -99,10 +99,6 @@ class Layout:
             writes=(),
         )
 
-    def pick(self, values: Tensor, kind: Kind) -> Tensor:
-        """The entries of [B, T, ...] that belong to one kind, flattened over rows."""
-        return values[self.index.kind == kind]
-
 
 class _Row:
     """Builds the layout of one row, segment by segment."""

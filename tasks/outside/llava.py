@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from unified.tasks.outside.faults import Faults
-from unified.tasks.outside.numbered import expect_object, read_numbered
+from unified.tasks.outside.numbered import expect_object, read_built
 from unified.tasks.outside.placeholders import Turn, check_count, load_messages, read_paths, read_turns
 
 
@@ -38,16 +38,7 @@ def read_llava(
 ) -> Iterator[Conversation]:
     """The conversations of a file; `images` is the folder of the images, by default that of the file. Raises
     ValueError, in one line, for a file without any and, unless `faults` skips, for the first bad one."""
-    path, faults = Path(path), faults or Faults()
-    folder = Path(images) if images is not None else path.parent
-    found = 0
-    for record in read_numbered(path, faults):
-        with faults.at(record.where):
-            yield _conversation(record.value, folder, record.where)
-            found += 1
-    if not found and not faults.lines:
-        raise ValueError(f"{path.name}: the list is empty")
-    faults.warn()
+    return read_built(path, images, faults, _conversation)
 
 
 def _conversation(value: Any, folder: Path, where: str) -> Conversation:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from unified.tasks.outside.faults import Faults
 
+Built = TypeVar("Built")
 _BLANK = " \t\r\n"
 
 
@@ -121,3 +122,24 @@ def _skip(text: str, place: int) -> int:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not a number that JSON has")
+
+
+def read_built(
+    path: str | Path,
+    images: str | Path | None,
+    faults: Faults | None,
+    build: Callable[[Any, Path, str], Built],
+) -> Iterator[Built]:
+    """What `build(value, folder of the images, place)` makes of each record; `images` is that folder, by
+    default the file's. Raises ValueError, in one line, for a file without any and, unless `faults` skips, for
+    the first bad one."""
+    path, faults = Path(path), faults or Faults()
+    folder = Path(images) if images is not None else path.parent
+    found = 0
+    for record in read_numbered(path, faults):
+        with faults.at(record.where):
+            yield build(record.value, folder, record.where)
+            found += 1
+    if not found and not faults.lines:
+        raise ValueError(f"{path.name}: the list is empty")
+    faults.warn()

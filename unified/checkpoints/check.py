@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 
@@ -46,7 +45,3 @@ def not_compared(name: str, reason: str) -> Check:
 
 def _shapes(name: str, got: Tensor, want: Tensor) -> Check:
     return Check(name, False, f"shape {tuple(got.shape)}, expected {tuple(want.shape)}")
-
-
-def as_tensor(value: object) -> Tensor:
-    return value if isinstance(value, Tensor) else torch.as_tensor(value)
