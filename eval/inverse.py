@@ -161,8 +161,11 @@ def train(data: Steps, config: InverseConfig, training: InverseTraining) -> Inve
     generator = torch.Generator().manual_seed(training.seed)
     for step in range(steps):
         rows = torch.randint(len(data), (training.batch,), generator=generator)
-        logits = model(data.windows(rows, config.around))
-        losses = [F.cross_entropy(logits[name], data.truth[name][rows], weights[name]) for name in HEADS]
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(data.windows(rows, config.around))
+        losses = [
+            F.cross_entropy(logits[name].float(), data.truth[name][rows], weights[name]) for name in HEADS
+        ]
         loss = torch.stack(losses).sum()
         optimiser.zero_grad()
         loss.backward()

@@ -31,8 +31,9 @@ GROUPS = 32  # of every normalisation in published tokenizers; the library build
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
-    """An encoder or decoder of stride 2^(levels - 1); level i has width `width * multipliers[i]`, level 0 the
-    pixels.
+    """An encoder or decoder of stride patch * 2^(levels - 1); level i has width `width * multipliers[i]`,
+    level 0 the pixels, or squares of `patch` x `patch` of them folded into channels (most of a network's time
+    goes into its finest level: at equal time folding buys several times the weights).
 
     `latent` is the width of the map between the network and the quantiser. The decoder has one residual block
     more per level than `blocks`. `attention` is the one at the lowest level, `middle_attention` the one
@@ -49,6 +50,7 @@ class NetworkConfig:
     dropout: float = 0.0
     channels: int = 3
     groups: int = GROUPS
+    patch: int = 1
 
     def __post_init__(self) -> None:
         widths = [self.width * multiplier for multiplier in self.multipliers]
@@ -61,8 +63,8 @@ class NetworkConfig:
             )
         if self.groups < 1 or GROUPS % self.groups:
             raise ValueError(f"groups must divide {GROUPS}, got {self.groups}")
-        if self.blocks < 0 or self.latent < 1 or self.channels < 1:
-            raise ValueError("blocks must be at least 0, latent and channels at least 1")
+        if self.blocks < 0 or min(self.latent, self.channels, self.patch) < 1:
+            raise ValueError("blocks must be at least 0, latent, channels and patch at least 1")
         if self.blocks == 0 and set(self.multipliers) != {1}:
             raise ValueError("without residual blocks widths cannot change: set every multiplier to 1")
         if not 0.0 <= self.dropout < 1.0:
@@ -71,7 +73,7 @@ class NetworkConfig:
     @property
     def stride(self) -> int:
         """Pixels per latent cell."""
-        return 2 ** (len(self.multipliers) - 1)
+        return self.patch * 2 ** (len(self.multipliers) - 1)
 
 
 class Encoder(JanusVQVAEEncoder):
@@ -79,10 +81,11 @@ class Encoder(JanusVQVAEEncoder):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__(_library_config(config))
+        self.patch = config.patch
         _adapt(self, self.down[-1], config)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = self.conv_in(images.to(self.conv_in.weight.dtype))
+        x = self.conv_in(F.pixel_unshuffle(images.to(self.conv_in.weight.dtype), self.patch))
         for level in self.down:
             for stage in _stages(level, "downsample"):
                 x = stage(x)
@@ -94,6 +97,7 @@ class Decoder(JanusVQVAEDecoder):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__(_library_config(config))
+        self.patch = config.patch
         _adapt(self, self.up[0], config)
 
     def forward(self, latent: Tensor) -> Tensor:
@@ -111,7 +115,7 @@ class Decoder(JanusVQVAEDecoder):
         for level in self.up:  # from the lowest resolution to the highest
             for stage in _stages(level, "upsample"):
                 x = stage(x)
-        return self.conv_out(_silu(self.norm_out(x)))
+        return F.pixel_shuffle(self.conv_out(_silu(self.norm_out(x))), self.patch)
 
 
 class _ResidualBlock(JanusVQVAEResnetBlock):
@@ -151,8 +155,8 @@ def _library_config(config: NetworkConfig) -> JanusVQVAEConfig:
         channel_multiplier=list(config.multipliers),
         num_res_blocks=config.blocks,
         dropout=config.dropout,
-        in_channels=config.channels,
-        out_channels=config.channels,
+        in_channels=config.channels * config.patch**2,
+        out_channels=config.channels * config.patch**2,
     )
 
 

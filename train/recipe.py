@@ -18,6 +18,7 @@ from typing import Any
 from unified.tasks.registry import TASKS, check_options
 from unified.tasks.sample import check_split
 from unified.tokenizers.vq import VQConfig
+from unified.train.optimiser import check_optimiser
 from unified.train.select import check_selection
 from unified.train.tokenizer import TokenizerTrainingConfig
 
@@ -50,9 +51,11 @@ class Stage:
     (a curriculum). A step is `rows` rows of `length` ids, whatever the number of processes; at most
     `micro_rows` of them are run at once. `learning_rate` warms up over `warmup` steps and falls along a
     cosine to `final` of itself. `trains`: names from `unified.train.select`. `condition_dropout`: share of
-    samples with a drawn image that lose the user's words, for guidance. `kind_weights`, `task_weights`:
-    factors on the loss, 1 where not given. `average` > 0: decay of the running mean of the weights.
-    `adapter`: rank of LoRA.
+    samples with a drawn image that lose the user's words, for guidance. `cut`: share of samples ending with a
+    drawn image that end where it is written: nothing reads it any more but the end of the turn, and a third
+    of a drawing's ids are saved. `kind_weights`, `task_weights`: factors on the loss, 1 where not given.
+    `average` > 0: decay of the running mean of the weights.
+    `adapter`: rank of LoRA. `optimiser`: "adamw" or "muon".
     """
 
     name: str = "main"
@@ -62,6 +65,7 @@ class Stage:
     rows: int = 16
     length: int = 1024
     micro_rows: int = 8
+    optimiser: str = "adamw"
     learning_rate: float = 1e-3
     warmup: int = 100
     final: float = 0.05
@@ -70,6 +74,7 @@ class Stage:
     trains: tuple[str, ...] = ("all",)
     adapter: int = 8
     condition_dropout: float = 0.1
+    cut: float = 0.0
     kind_weights: Mapping[str, float] = field(default_factory=dict)
     task_weights: Mapping[str, float] = field(default_factory=dict)
     average: float = 0.999
@@ -81,7 +86,7 @@ class Stage:
             _at_least(name, getattr(self, name), 1)
         if self.warmup < 0 or self.learning_rate <= 0 or self.clip <= 0 or self.weight_decay < 0:
             raise ValueError("learning_rate and clip must be positive, warmup and weight_decay not negative")
-        for name in ("condition_dropout", "final"):
+        for name in ("condition_dropout", "cut", "final"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
         if not 0 <= self.average < 1:
@@ -95,6 +100,7 @@ class Stage:
             if kind not in KINDS:
                 raise ValueError(f"kind_weights names {kind!r}: the kinds are {', '.join(KINDS)}")
         check_selection(self.trains)
+        check_optimiser(self.optimiser)
 
     def shares(self, step: int) -> dict[str, float]:
         """The share of every source at a step: they sum to 1."""

@@ -75,15 +75,16 @@ class Rows(Dataset):
     def block(self, step: int) -> Block:
         """All rows of one step."""
         rng = np.random.default_rng([self.seed, zlib.crc32(self.stage.name.encode()), step])
-        tasks, numbers = self._draw(rng, step)
+        tasks, numbers, samples = self._draw(rng, step)
+        targets = np.array([self.sources[t].targets[n] for t, n in zip(tasks, numbers, strict=True)])
+        targets[[ids[-1] != self.vocabulary.end for ids in samples], 0] -= 1  # a cut sample has lost its end
         drop = rng.random(len(tasks)) < self.stage.condition_dropout
-        samples = [self.sources[t].ids(n) for t, n in zip(tasks, numbers, strict=True)]
         write = self.vocabulary.write
         null = np.array([bool(d) and write in ids for d, ids in zip(drop, samples, strict=True)])
         samples = [self.without_words(ids) if n else ids for n, ids in zip(null, samples, strict=True)]
         ids, owners = self._pack(samples)
         kept = np.unique(owners[owners >= 0].numpy())
-        factors = self._factors(tasks, numbers, null, kept)
+        factors = self._factors(tasks, targets, null, kept)
         return Block(ids=ids, owners=owners, tasks=tasks, null=null, factors=factors)
 
     def without_words(self, ids: Sequence[int]) -> list[int]:
@@ -91,21 +92,36 @@ class Rows(Dataset):
         alone."""
         return UnifiedModel.null_stream(self, ids)  # type: ignore[arg-type]
 
-    def _draw(self, rng: np.random.Generator, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Sources and numbers of the samples that fill a block: shares are of ids, not of samples."""
+    def _draw(self, rng: np.random.Generator, step: int) -> tuple[np.ndarray, np.ndarray, list[list[int]]]:
+        """Sources, numbers and ids of the samples that fill a block: shares are of ids (before any cut), not
+        of samples."""
         shares = self.stage.shares(step)
         rates = np.array([shares.get(name, 0.0) for name in self.names]) / self._means
         room = FULL * self.stage.rows * self.stage.length
-        mean = float((rates * self._means).sum() / rates.sum())
-        count = int(2 * room / mean) + 16
-        tasks = rng.choice(len(self.names), count, p=rates / rates.sum())
-        picks = rng.random(count)
-        counts = np.array([len(fits) for fits in self.fits])[tasks]
-        places = (picks * counts).astype(np.int64)
-        numbers = np.array([self.fits[t][place] for t, place in zip(tasks, places, strict=True)])
-        lengths = np.array([self.sources[t].lengths[n] for t, n in zip(tasks, numbers, strict=True)])
-        stop = max(int((lengths.cumsum() <= room).sum()), 1)
-        return tasks[:stop], numbers[:stop]
+        tasks: list[int] = []
+        numbers: list[int] = []
+        samples: list[list[int]] = []
+        while True:
+            task = int(rng.choice(len(self.names), p=rates / rates.sum()))
+            fits = self.fits[task]
+            number = int(fits[int(rng.integers(len(fits)))])
+            ids = self.sources[task].ids(number)
+            if rng.random() < self.stage.cut:
+                ids = self.cut(ids)
+            room -= len(ids)
+            if room < 0 and samples:
+                return np.array(tasks), np.array(numbers), samples
+            tasks.append(task)
+            numbers.append(number)
+            samples.append(ids)
+
+    def cut(self, ids: list[int]) -> list[int]:
+        """A sample that ends with a drawn image, without its READ part and the end; others as they are."""
+        words = self.vocabulary
+        if len(ids) < 2 or ids[-2] != words.close or words.write not in ids:
+            return ids
+        read = len(ids) - 1 - ids[::-1].index(words.read)
+        return ids[:read] if ids[read - 1] == words.close else ids
 
     @cached_property
     def _means(self) -> np.ndarray:
@@ -129,7 +145,7 @@ class Rows(Dataset):
         return ids, torch.nn.functional.pad(owners.clamp(min=-1), (0, 0, 0, missing), value=-1)
 
     def _factors(
-        self, tasks: np.ndarray, numbers: np.ndarray, null: np.ndarray, kept: np.ndarray
+        self, tasks: np.ndarray, counts: np.ndarray, null: np.ndarray, kept: np.ndarray
     ) -> np.ndarray:
         """[n, 3]: weight of a target, scaled so that all targets of the block add up to its rows. A sample
         without the user's words teaches images alone: what it says could not be known."""
@@ -137,7 +153,6 @@ class Rows(Dataset):
         by_task = np.array([self.stage.task_weights.get(name, 1.0) for name in self.names])
         factors = by_task[tasks][:, None] * kinds
         factors[null, :2] = 0.0
-        counts = np.array([self.sources[t].targets[n] for t, n in zip(tasks, numbers, strict=True)])
         total = (factors * counts)[kept].sum()
         return factors * (self.stage.rows / total if total > 0 else 0.0)
 

@@ -23,6 +23,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 from unified.train.average import Average
 from unified.train.build import first_model, loaded
 from unified.train.checkpoints import latest_checkpoint, problem
+from unified.train.optimiser import muon
 from unified.train.pictures import task_of
 from unified.train.prepared import Prepared, Tokenizers, prepare
 from unified.train.recipe import (
@@ -177,6 +178,7 @@ def run_stage(
         Average(stage.average, checkpoint),
         bf16=stage.bf16,
         callbacks=[JsonLines(folder / "log.jsonl")],
+        optimizers=(own_optimiser(model, stage, machine), None),
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
@@ -198,6 +200,20 @@ def run_stage(
         (folder / f"{WEIGHTS}.part").replace(folder / WEIGHTS)
     trainer.accelerator.wait_for_everyone()
     trainer.accelerator.free_memory()
+
+
+def own_optimiser(model: Any, stage: Stage, machine: Machine) -> torch.optim.Optimizer | None:
+    """What the stage names, or None for the trainer's own AdamW."""
+    if stage.optimiser == "adamw":
+        return None
+    if machine.deepspeed:
+        raise ValueError(
+            f"stage {stage.name!r} uses muon, which needs whole matrices, and DeepSpeed cuts them to pieces: "
+            "override its optimiser with adamw"
+        )
+    return muon(
+        model.named_parameters(), lambda name: ".layers." in name, stage.learning_rate, stage.weight_decay
+    )
 
 
 def _folder(recipe: ModelRecipe, machine: Machine, number: int) -> Path:

@@ -35,6 +35,7 @@ from unified.tokenizers.losses import (
 from unified.tokenizers.quantise import nearest, usage
 from unified.tokenizers.resize import Shape, area
 from unified.tokenizers.visual import TrainableTokenizer
+from unified.train.optimiser import BETAS, check_optimiser, muon
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,14 +97,16 @@ class RestartConfig:
 @dataclass(frozen=True, kw_only=True)
 class TokenizerTrainingConfig:
     """`draws` random maps per step beside the full one, where the tokenizer allows any; `average` > 0 is the
-    decay of a running mean of the weights, which replaces them at the end; `restarts` None leaves dead codes
-    dead."""
+    decay of a running mean of the weights, which replaces them at the end; `bf16`: convolutions in bfloat16
+    (codes and losses stay in float32); `restarts` None leaves dead codes dead."""
 
     steps: int = 200
     learning_rate: float = 1e-3
     clip: float = 1.0
     draws: int = 2
     average: float = 0.0
+    bf16: bool = False
+    optimiser: str = "adamw"
     log_every: int = 50
     losses: LossConfig = field(default_factory=LossConfig)
     annealing: AnnealingConfig = field(default_factory=AnnealingConfig)
@@ -112,6 +115,7 @@ class TokenizerTrainingConfig:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.log_every < 1 or self.draws < 0:
             raise ValueError("steps and log_every must be at least 1, draws at least 0")
+        check_optimiser(self.optimiser)
         if self.learning_rate <= 0 or self.clip <= 0 or not 0 <= self.average < 1:
             raise ValueError("learning_rate and clip must be positive, average lie in [0, 1)")
 
@@ -135,7 +139,7 @@ def train_tokenizer(
     start at batch `saving.step()`.
     """
     parameters = [p for p in tokenizer.parameters() if p.requires_grad]
-    optimiser = torch.optim.Adam(parameters, lr=config.learning_rate, betas=(0.9, 0.95))
+    optimiser = _optimiser(tokenizer, config)
     losses = _Losses(config.losses, perceptual, config.learning_rate, parameters[0].device)
     restarts = Restarts(tokenizer, config.restarts, optimiser, generator) if config.restarts else None
     mean = copy.deepcopy(tokenizer) if config.average else None
@@ -151,7 +155,8 @@ def train_tokenizer(
         shapes = tokenizer.training_shapes(images, config.draws, generator)
         if restarts and step == 0:
             restarts.start(images, shapes)
-        result = tokenizer.training_pass(images, shapes, config.losses.entropy)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=config.bf16):
+            result = tokenizer.training_pass(images, shapes, config.losses.entropy)
         total, terms = losses(result.images, images, result.loss, step, rate)
         optimiser.zero_grad(set_to_none=True)
         total.backward()
@@ -174,6 +179,14 @@ def train_tokenizer(
         tokenizer.load_state_dict(mean.state_dict())
     tokenizer.eval()
     return records
+
+
+def _optimiser(tokenizer: Any, config: TokenizerTrainingConfig) -> torch.optim.Optimizer:
+    if config.optimiser == "adamw":
+        trained = [p for p in tokenizer.parameters() if p.requires_grad]
+        return torch.optim.AdamW(trained, lr=config.learning_rate, betas=BETAS, weight_decay=0.0)
+    named = tokenizer.named_parameters()
+    return muon(named, lambda name: "coder." in name and "conv_out" not in name, config.learning_rate, 0.0)
 
 
 @dataclass
@@ -277,6 +290,7 @@ class _Losses:
         self, got: Sequence[Tensor], images: Tensor, quantiser: Tensor, step: int, rate: float
     ) -> tuple[Tensor, dict[str, float]]:
         """Reconstructions of any sizes, the images they come from -> (loss, its terms as numbers)."""
+        got = [item.float() for item in got]
         targets = [_resized(images, item) for item in got]
         distance = F.l1_loss if self.config.pixels == "l1" else F.mse_loss
         terms = {"pixels": _mean(distance(a, b) for a, b in zip(got, targets, strict=True))}

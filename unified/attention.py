@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from unified.segments import Kind
 
@@ -89,3 +90,67 @@ def block_mask(index: Index) -> object:
 
     rows, length = index.sample.shape
     return create_block_mask(mask_mod(index), rows, None, length, length, device=str(index.sample.device))
+
+
+# Attention sample by sample ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """The samples of a batch [B, T] as runs of its B * T positions laid end to end: `lengths`, and for each
+    what is added to its scores, [t, t] (0 where seen, -inf where not)."""
+
+    lengths: list[int]
+    masks: list[Tensor]
+
+    @staticmethod
+    def of(index: Index, dtype: torch.dtype) -> Pieces:
+        """Runs of padding are pieces too."""
+        rows, length = index.sample.shape
+        flat = index.map(lambda field: field.reshape(1, -1))
+        place = torch.arange(rows, device=flat.sample.device).repeat_interleave(length)
+        pairs = torch.stack([place, flat.sample[0]])
+        borders = (pairs[:, 1:] != pairs[:, :-1]).any(dim=0).nonzero()[:, 0] + 1
+        ends = [*borders.tolist(), rows * length]
+        lengths = [end - start for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+        masks = []
+        for start, end in zip([0, *ends[:-1]], ends, strict=True):
+            part = flat.map(lambda field, span=slice(start, end): field[:, span])  # type: ignore[misc]
+            seen = attends(part, part)[0]
+            masks.append(
+                torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, -torch.inf)
+            )
+        return Pieces(lengths, masks)
+
+
+@torch.compiler.disable
+def attend_by_sample(
+    module: object,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: object,
+    scaling: float,
+    pieces: Pieces,
+    **_: object,
+) -> tuple[Tensor, None]:
+    """An attention function of transformers: query [B, H, T, D], key and value [B, G, T, D] -> [B, T, H, D].
+
+    Packed rows are mostly pairs of positions of different samples, which a dense mask computes and throws
+    away; here each sample is one small product.
+    """
+    (rows, heads, length, width), groups = query.shape, key.shape[1]
+    dtype = pieces.masks[0].dtype
+    q, k, v = (x.to(dtype).transpose(0, 1).reshape(x.shape[1], -1, width) for x in (query, key, value))
+    found = []
+    parts = zip(*(x.split(pieces.lengths, dim=1) for x in (q, k, v)), pieces.masks, strict=True)
+    for one, keys, values, mask in parts:
+        stacked = one.reshape(groups, -1, width)  # the heads of a group share keys: [G, H / G * t, D]
+        added = mask.repeat(heads // groups, 1)[None]
+        scores = torch.baddbmm(added, stacked, keys.transpose(1, 2), alpha=scaling)
+        found.append((scores.softmax(dim=-1) @ values).view(heads, -1, width))
+    out = torch.cat(found, dim=1).view(heads, rows, length, width)
+    return out.permute(1, 2, 0, 3).contiguous(), None
+
+
+ALL_ATTENTION_FUNCTIONS.register("by_sample", attend_by_sample)

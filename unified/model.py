@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from unified.attention import attends, block_mask
+from unified.attention import Pieces, attends, block_mask
 from unified.cache import KVCache
 from unified.config import UnifiedConfig
 from unified.context import Context
@@ -24,6 +24,8 @@ from unified.layout import IGNORED, Layout, WriteGroup
 from unified.orders import Plan
 from unified.segments import Kind
 from unified.vocabulary import Vocabulary
+
+WHOLE = ("flex_attention", "by_sample")  # ways to attend that serve whole batches only; sessions use SDPA
 
 
 @dataclass
@@ -91,8 +93,8 @@ class UnifiedModel(PreTrainedModel):
         words, width = config.words, config.hidden_size
         self.vocabulary: Vocabulary = words
         backbone = config.backbone_config()
-        flex = config._attn_implementation == "flex_attention"  # for whole batches only, see `decode`
-        backbone._attn_implementation = "sdpa" if flex else config._attn_implementation
+        whole = config._attn_implementation in WHOLE  # see `decode`
+        backbone._attn_implementation = "sdpa" if whole else config._attn_implementation
         self.backbone = AutoModel.from_config(backbone)
         self.spatial = "mrope_section" in (getattr(backbone, "rope_parameters", None) or {})
         self.grid = None if self.spatial else GridEmbedding(width)
@@ -159,12 +161,21 @@ class UnifiedModel(PreTrainedModel):
 
     def decode(self, embeds: Tensor, layout: Layout) -> Tensor:
         """Hidden states [B, T, D] of a whole batch under the attention rule."""
-        if self.config._attn_implementation != "flex_attention":
+        kind = self.config._attn_implementation
+        if kind not in WHOLE:
             return self.hidden(embeds, layout.positions, attends(layout.index, layout.index)[:, None])
         usual = self.backbone.config._attn_implementation
-        self.backbone.config._attn_implementation = "flex_attention"
+        self.backbone.config._attn_implementation = kind
         try:
-            return self.hidden(embeds, layout.positions, block_mask(layout.index))
+            if kind == "flex_attention":
+                return self.hidden(embeds, layout.positions, block_mask(layout.index))
+            device = embeds.device.type
+            low = torch.is_autocast_enabled(device)
+            pieces = Pieces.of(layout.index, torch.get_autocast_dtype(device) if low else embeds.dtype)
+            unread = torch.ones(
+                1, 1, 1, 1, dtype=torch.bool, device=embeds.device
+            )  # so that no mask is built
+            return self.hidden(embeds, layout.positions, unread, pieces=pieces)
         finally:
             self.backbone.config._attn_implementation = usual
 
@@ -175,6 +186,7 @@ class UnifiedModel(PreTrainedModel):
         mask: Tensor | object | None,
         cache: KVCache | None = None,
         condition: object = None,
+        **attention: object,
     ) -> Tensor:
         """The backbone: embeds [R, n, D], positions [3, R, n], mask [R, 1, n, m] bool (None: all visible) ->
         [R, n, D]. Keys and values are added to the cache. `condition` is for models that are not steered by
@@ -195,6 +207,7 @@ class UnifiedModel(PreTrainedModel):
             position_ids=positions,
             past_key_values=cache,
             use_cache=cache is not None,
+            **attention,
         )
         return out.last_hidden_state
 

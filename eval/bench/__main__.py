@@ -15,8 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from unified.eval.bench import verbs
 from unified.eval.bench.images import Case, in_own_process
 from unified.eval.bench.machine import machine, versions
+
+from unified.pretrained import SHIPPED
 
 STATED = {1: {"transformer": 0.83, "decoder": 1.97}, 4: {"transformer": 2.75, "decoder": 7.43}}
 GOALS = {"float32": 1.2, "bfloat16": 3.0}
@@ -86,6 +89,14 @@ def run_voxel(seconds: float) -> dict[str, Any]:
     return json.loads(result.stdout)
 
 
+def run_verbs() -> dict[str, Any] | None:
+    """The shipped model's speed, in a process of its own; None where no weights are shipped."""
+    if not (SHIPPED / "config.json").is_file():
+        return None
+    command = [sys.executable, "-m", "unified.eval.bench.verbs", "--json"]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m unified.eval.bench", description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("docs/bench.json"))
@@ -99,6 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     voxel = run_voxel(options.seconds)
     for name, rate in voxel["frames_per_second"].items():
         print(f"{name}: {rate} frames/s")
+    shipped = run_verbs()
+    print("\n".join(verbs.lines(shipped) if shipped else ["no weights are shipped: no verb was timed"]))
     report = {
         "command": f"python -m unified.eval.bench --repeats {options.repeats}",
         "machine": machine(),
@@ -107,6 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "images": results,
         "goals": goals(results),
         "voxel": voxel,
+        "verbs": shipped,
     }
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(report, indent=1) + "\n")

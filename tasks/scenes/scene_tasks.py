@@ -1,4 +1,4 @@
-"""The five scene tasks: captions, questions, drawing, editing and conversations that mix them.
+"""The scene tasks: captions, questions, drawing, editing and conversations that mix them.
 
 Every sample depends on (seed, split, index) and the configuration alone. `meta["turns"]` holds the data of
 each assistant turn, in order; `score` judges the last.
@@ -15,6 +15,8 @@ from unified.tasks.scenes.choice import chance, pick
 from unified.tasks.scenes.generate import Wish
 from unified.tasks.scenes.render import Size, image_shape, render
 from unified.tasks.scenes.turns import Content, Maker, Turn, follow_up, score_turn
+
+QUIZ = 8  # questions about a picture in `scene_quiz`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +38,7 @@ class SceneConfig:
 
 
 class SceneTask:
-    """What the five share: the configuration, and scoring of the last turn."""
+    """What they share: the configuration, and scoring of the last turn."""
 
     name = ""
 
@@ -89,6 +91,21 @@ class SceneQuestion(SceneTask):
         return [maker.question(rng)]
 
 
+class SceneQuiz(SceneTask):
+    """A picture and eight questions about it, one after another, now and then a caption in the end.
+
+    A picture takes as many ids as three questions: here an answer costs a third of one in `scene_question`.
+    """
+
+    name = "scene_quiz"
+
+    def turns(self, rng: np.random.Generator, maker: Maker) -> list[Turn]:
+        turns = [maker.question(rng)]
+        scene = turns[0].after
+        turns += [maker.question(rng, scene) for _ in range(QUIZ - 1)]
+        return [*turns, maker.caption(rng, scene)] if chance(rng, 0.3) else turns
+
+
 class SceneDraw(SceneTask):
     """A text-to-image prompt and one picture that fulfils it; the category is that of GenEval, or
     "complete"."""
@@ -138,5 +155,6 @@ THANKS = ("{}", "{}", "{}", "Thanks! {}", "Good. {}", "Very nice. {}", "One more
 PRESENTING = ("Here it is.", "Here you are.", "Done.", "Of course.", "Sure.")
 
 TASKS: dict[str, type[SceneTask]] = {
-    task.name: task for task in (SceneCaption, SceneQuestion, SceneDraw, SceneEdit, SceneConversation)
+    task.name: task
+    for task in (SceneCaption, SceneQuestion, SceneQuiz, SceneDraw, SceneEdit, SceneConversation)
 }

@@ -306,6 +306,7 @@ def test_inference_and_training_paths_of_the_networks_agree():
         (lambda: NetworkConfig(multipliers=()), "at least one level"),
         (lambda: NetworkConfig(blocks=0), "set every multiplier to 1"),
         (lambda: NetworkConfig(groups=5), "divide 32, got 5"),
+        (lambda: NetworkConfig(patch=0), "patch at least 1"),
         (lambda: VQConfig(codes=1), "2 codes"),
         (lambda: VQConfig(decoder=NetworkConfig(multipliers=(1, 1))), "stride 8 and decoder stride 2 differ"),
         (lambda: VQConfig(codes=60, codebook=CodebookConfig(kind="bridge")), "square number .* got 60"),
@@ -329,3 +330,15 @@ def test_the_default_size_can_be_expressed():
     assert tokenizer.stride == 8
     assert 1.0e6 < parameters < 2.0e6
     assert tokenizer.encode(torch.zeros(1, 3, 64, 64))[0].shape == (1, 64)
+
+
+def test_folded_pixels_keep_the_stride_and_see_every_pixel():
+    network = NetworkConfig(latent=16, width=32, multipliers=(1, 1), blocks=0, patch=4, groups=8)
+    tokenizer = VQTokenizer(VQConfig(encoder=network))
+    images = torch.rand(1, 3, 16, 24, requires_grad=True)
+    latent = tokenizer.latent(images)
+    assert tokenizer.stride == 8
+    assert latent.shape == (1, 16, 2, 3)
+    assert tokenizer.decode_vectors(latent).shape == images.shape
+    latent.sum().backward()
+    assert (images.grad != 0).all()

@@ -135,3 +135,18 @@ def test_a_batch_without_a_drawing_gets_one_of_no_weight(make_rows):
 def test_samples_that_fit_no_row_are_refused(make_rows):
     with pytest.raises(ValueError, match="raise length"):
         make_rows(length=8)
+
+
+def test_cut_samples_end_where_their_image_is_written(make_rows, sources):
+    whole, rows = make_rows(condition_dropout=0.0), make_rows(cut=1.0, condition_dropout=0.0)
+    words = rows.vocabulary
+    drawing = sources["scene_draw"].ids(0)
+    cut = rows.cut(drawing)
+    assert cut == drawing[: len(cut)]
+    assert drawing[len(cut)] == words.read
+    assert cut[-1] == words.close
+    assert rows.cut(sources["small_talk"].ids(0)) == sources["small_talk"].ids(0)
+    ids = torch.stack([rows[n]["ids"] for n in range(8)])
+    assert not (ids == words.read).logical_and(ids.roll(1, 1) == words.close).any()
+    assert float(batch_of(rows, range(4))["weights"].sum()) == pytest.approx(4, rel=1e-4)
+    assert (torch.stack([whole[n]["ids"] for n in range(8)]) == words.read).any()

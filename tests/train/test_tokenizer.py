@@ -242,3 +242,15 @@ def test_residual_tokenizer_refuses_an_entropy_term():
     tokenizer = build("residual", network=TINY, sizes=(1, 2, 4))
     with pytest.raises(ValueError, match="entropy"):
         tokenizer.training_pass(torch.zeros(1, 3, 8, 8), [1, 2, 4], entropy=0.1)
+
+
+@pytest.mark.parametrize("options", [{"bf16": True}, {"optimiser": "muon"}], ids=["bf16", "muon"])
+def test_other_ways_to_train_learn_too(options):
+    tokenizer, held_out = build("vq"), scenes(64, 1)
+    before = psnr(tokenizer, held_out)
+    config = TokenizerTrainingConfig(steps=60, learning_rate=3e-3, log_every=10, **options)
+    records = train_tokenizer(
+        tokenizer, batches(scenes(64, 0)), config, generator=torch.Generator().manual_seed(0)
+    )
+    assert records[-1]["pixels"] < records[0]["pixels"]
+    assert psnr(tokenizer, held_out) > before + 3

@@ -6,7 +6,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 from unified.tokenizers.text import byte_tokenizer
 
 from unified.attention import attends, block_mask
-from unified.layout import IGNORED, Layout
+from unified.layout import IGNORED, Layout, pack
 from unified.model import UnifiedConfig, UnifiedModel
 from unified.session import Session
 from unified.stream import Stream
@@ -189,3 +189,19 @@ def test_bad_configurations_are_refused():
         UnifiedConfig(backbone={"hidden_size": 8})
     with pytest.raises(ValueError, match="power of two"):
         UnifiedModel(UnifiedConfig(head="bitwise", vocabulary={"visual": 100}))
+
+
+def test_attending_sample_by_sample_is_the_dense_mask(make_model):
+    """Packed rows with padding between and after: same likelihoods, same gradients."""
+    first, second = sample(make_model().vocabulary)[0].tolist(), sample(make_model().vocabulary, ((1, 1),))[0]
+    found = []
+    for name in ("sdpa", "by_sample"):
+        model = make_model(attn_implementation=name)
+        ids = pack([first, second.tolist(), second.tolist()], len(first) + 5, model.vocabulary)
+        output = model(ids, labels=Layout.of(ids, model.vocabulary).labels(ids))
+        output.loss.backward()
+        gradient = model.backbone.layers[0].self_attn.q_proj.weight.grad
+        found.append((output.log_probs, gradient))
+        session = Session(model, seed=0)  # goes on with SDPA
+        session.feed(first[:12])
+    torch.testing.assert_close(found[1], found[0], atol=1e-4, rtol=1e-4)

@@ -5,15 +5,20 @@ from dataclasses import replace
 from unified.train.recipe import ModelRecipe, ModelShape
 from unified.train.recipes.nano import nano
 
+DATA = 8  # times as many samples
+
 
 def small() -> ModelRecipe:
     """Width 512, 20 layers: about 60M parameters."""
     recipe = nano()
     stages = tuple(
         replace(
-            s, steps=30000, rows=4 * s.rows, micro_rows=16, learning_rate=s.learning_rate / 2, warmup=1000
+            s, steps=60000, rows=4 * s.rows, micro_rows=16, learning_rate=s.learning_rate / 3, warmup=1000
         )
         for s in recipe.stages
     )
     shape = ModelShape(width=512, layers=20, heads=8, kv_heads=4)
-    return replace(recipe, name="small", model=shape, stages=stages, save_every=1000, sheet_every=2000)
+    sources = tuple(replace(source, samples=DATA * source.samples) for source in recipe.sources)
+    return replace(
+        recipe, name="small", model=shape, stages=stages, sources=sources, save_every=1000, sheet_every=2000
+    )

@@ -1,4 +1,4 @@
-"""The five tasks as a trainer meets them."""
+"""The scene tasks as a trainer meets them."""
 
 import json
 from concurrent.futures import ProcessPoolExecutor
@@ -14,6 +14,8 @@ from unified.tasks.scenes.drawing import CATEGORIES, Prompt
 from unified.tasks.scenes.editing import Edit, apply
 from unified.tasks.scenes.generate import HELD_OUT, belongs
 from unified.tasks.scenes.scene import Scene
+from unified.tasks.scenes.scene_tasks import QUIZ
+from unified.tasks.scenes.turns import score_turn
 
 each_task = pytest.mark.parametrize("task", [make() for make in TASKS.values()], ids=list(TASKS))
 
@@ -162,3 +164,16 @@ def test_a_bad_image_is_refused():
     task = TASKS["scene_draw"]()
     with pytest.raises(ValueError, match="an image must be uint8"):
         task.score(task.sample(0), [{"type": "image", "image": np.zeros((64, 64, 3))}])
+
+
+def test_a_quiz_asks_about_one_picture_and_answers_from_it():
+    task = TASKS["scene_quiz"]()
+    for index in range(12):
+        sample = task.sample(index)
+        pictures = [item for m in sample.messages for item in m["content"] if item["type"] == "image"]
+        kinds = [turn["kind"] for turn in sample.meta["turns"]]
+        assert len(pictures) == 1
+        assert kinds in (["question"] * QUIZ, [*["question"] * QUIZ, "caption"])
+        for number, turn in enumerate(sample.meta["turns"]):
+            scores = score_turn(turn, sample.messages[2 * number + 1]["content"])
+            assert min(scores.values()) == 1
