@@ -18,8 +18,18 @@ from unified.model import UnifiedConfig, UnifiedModel
 from unified.vocabulary import Vocabulary
 
 
-def first_model(shape: ModelShape, vocabulary: Vocabulary, seed: int) -> UnifiedModel:
-    """A model at the start of training. A pretrained decoder brings its own sizes."""
+def first_model(
+    shape: ModelShape, vocabulary: Vocabulary, seed: int, codes: Tensor | None = None
+) -> UnifiedModel:
+    """A model at the start of training. A pretrained decoder brings its own sizes. `codes` [codes, dim], of
+    length 1, tell a head that takes them which codes are alike."""
+    model = _first_model(shape, vocabulary, seed)
+    if codes is not None and hasattr(model.head, "start_from"):
+        model.head.start_from(codes, model.config.initializer_range)
+    return model
+
+
+def _first_model(shape: ModelShape, vocabulary: Vocabulary, seed: int) -> UnifiedModel:
     torch.manual_seed(seed)
     options: dict[str, Any] = {"head": shape.head, "attn_implementation": shape.attention}
     with whole():

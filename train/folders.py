@@ -15,6 +15,7 @@ from unified.tokenizers.text import byte_tokenizer, load_text_tokenizer
 from unified.tokenizers.vq import VQConfig, VQTokenizer
 from unified.train.recipe import write_text
 
+from unified.pretrained import compact
 from unified.processor import Processor
 from unified.vocabulary import Vocabulary
 
@@ -42,7 +43,7 @@ def save_visual(tokenizer: VQTokenizer, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     plain = export(tokenizer)
     partial = folder / f"{VISUAL}.part"
-    save_file({name: value.contiguous() for name, value in plain.state_dict().items()}, partial)
+    save_file({name: compact(value) for name, value in plain.state_dict().items()}, partial)
     partial.replace(folder / VISUAL)
     write_text(folder / VISUAL_CONFIG, json.dumps({"kind": "vq", **asdict(plain.config)}, indent=2) + "\n")
 

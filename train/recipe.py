@@ -149,10 +149,12 @@ class TextTokenizerRecipe:
 @dataclass(frozen=True, kw_only=True)
 class VisualTokenizerRecipe:
     """One picture of every sample of the sources is used; `batch` pictures a step, drawn by weight.
-    `held_out` pictures of each source's validation split are measured at the end."""
+    `held_out` pictures of each source's validation split are measured at the end. `start`: folder of a
+    tokenizer whose networks are taken over; its codebook, of any size, is drawn anew."""
 
     name: str = "visual_tokenizer"
     seed: int = 0
+    start: str = ""
     size: int = 64
     batch: int = 32
     held_out: int = 200

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 from unified.train.average import Average
@@ -165,7 +166,9 @@ def run_stage(
     stage, folder = recipe.stages[number], _folder(recipe, machine, number)
     arguments = training_arguments(recipe, machine, number)
     checkpoint = _checkpoint(machine, folder)
-    model = first_model(recipe.model, processor.vocabulary, recipe.seed)
+    visual = processor.visual
+    codes = F.normalize(visual.codebook().detach().cpu(), dim=-1)
+    model = first_model(recipe.model, processor.vocabulary, recipe.seed, codes)
     if number:
         model.load_state_dict(load_file(_folder(recipe, machine, number - 1) / WEIGHTS))
     select(model, stage.trains, rank=stage.adapter)

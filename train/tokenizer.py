@@ -14,8 +14,6 @@ from __future__ import annotations
 import copy
 import itertools
 import json
-import pickle
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +34,7 @@ from unified.tokenizers.quantise import nearest, usage
 from unified.tokenizers.resize import Shape, area
 from unified.tokenizers.visual import TrainableTokenizer
 from unified.train.optimiser import BETAS, check_optimiser, muon
+from unified.train.tokenizer_state import Saving, State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +144,7 @@ def train_tokenizer(
     mean = copy.deepcopy(tokenizer) if config.average else None
     window = Window(tokenizer.codes)
     records: list[dict[str, Any]] = []
-    state = _State(tokenizer, optimiser, losses, restarts, mean, window, records, generator)
+    state = State(tokenizer, optimiser, losses, restarts, mean, window, records, generator)
     begun = saving.restore(state, log) if saving else 0
     step = begun - 1
     tokenizer.train()
@@ -187,91 +186,6 @@ def _optimiser(tokenizer: Any, config: TokenizerTrainingConfig) -> torch.optim.O
         return torch.optim.AdamW(trained, lr=config.learning_rate, betas=BETAS, weight_decay=0.0)
     named = tokenizer.named_parameters()
     return muon(named, lambda name: "coder." in name and "conv_out" not in name, config.learning_rate, 0.0)
-
-
-@dataclass
-class _State:
-    """Everything that changes while training."""
-
-    tokenizer: Any
-    optimiser: torch.optim.Optimizer
-    losses: _Losses
-    restarts: Restarts | None
-    mean: Any
-    window: Window
-    records: list[dict[str, Any]]
-    generator: torch.Generator
-
-    def pack(self) -> dict[str, Any]:
-        parts = {"tokenizer": self.tokenizer, "optimiser": self.optimiser, "mean": self.mean}
-        parts |= {"discriminator": self.losses.discriminator}
-        parts |= {"critic": self.losses.optimiser if self.losses.discriminator else None}
-        packed: dict[str, Any] = {name: part.state_dict() for name, part in parts.items() if part}
-        packed |= {"use": self.restarts.use if self.restarts else None, "window": self.window.ids}
-        return {**packed, "records": self.records, "generator": self.generator.get_state()}
-
-    def unpack(self, packed: dict[str, Any]) -> None:
-        self.tokenizer.load_state_dict(packed["tokenizer"])
-        self.optimiser.load_state_dict(packed["optimiser"])
-        if self.mean is not None:
-            self.mean.load_state_dict(packed["mean"])
-        if self.losses.discriminator is not None:
-            self.losses.discriminator.load_state_dict(packed["discriminator"])
-            self.losses.optimiser.load_state_dict(packed["critic"])
-        if self.restarts is not None:
-            self.restarts.use.copy_(packed["use"])
-        self.window.ids = packed["window"]
-        self.records.extend(packed["records"])
-        self.generator.set_state(packed["generator"])
-
-
-class Saving:
-    """A checkpoint at `path` every `every` steps, and the one before it beside it: a damaged one is skipped
-    with a warning."""
-
-    def __init__(self, path: Path, every: int = 100) -> None:
-        self.path, self.every = Path(path), every
-        self._loaded: dict[str, Any] | None = None
-
-    def step(self) -> int:
-        """Steps that the latest whole checkpoint has behind it; 0 without one."""
-        return self._load().get("step", 0)
-
-    def save(self, state: _State, step: int) -> None:
-        partial = self.path.with_name(f"{self.path.name}.part")
-        torch.save({**state.pack(), "step": step}, partial)
-        if self.path.is_file():
-            self.path.replace(self._before())
-        partial.replace(self.path)
-
-    def restore(self, state: _State, log: Path | None) -> int:
-        """Puts a state back where the latest checkpoint left it; records after it leave the log."""
-        packed = self._load()
-        if not packed:
-            return 0
-        state.unpack(packed)
-        if log is not None and Path(log).is_file():
-            Path(log).write_text("".join(json.dumps(record) + "\n" for record in state.records))
-        return packed["step"]
-
-    def _before(self) -> Path:
-        return self.path.with_name(f"{self.path.name}.before")
-
-    def _load(self) -> dict[str, Any]:
-        if self._loaded is None:
-            self._loaded = next(filter(None, map(_whole, (self.path, self._before()))), {})
-        return self._loaded
-
-
-def _whole(path: Path) -> dict[str, Any] | None:
-    """A checkpoint, or None if there is none or it is damaged."""
-    if not path.is_file():
-        return None
-    try:
-        return torch.load(path, weights_only=True, map_location="cpu")
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        warnings.warn(f"{path} is damaged and skipped: {str(error).splitlines()[0]}", stacklevel=2)
-        return None
 
 
 class _Losses:

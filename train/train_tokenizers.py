@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from unified.tokenizers.codebook import CodebookConfig
 from unified.tokenizers.quantise import usage
 from unified.tokenizers.text import byte_tokenizer, train_text_tokenizer
 from unified.tokenizers.vq import VQTokenizer
 from unified.train.folders import TEXT, VISUAL_CONFIG, bytes_or, load_visual, save_text, save_visual
 from unified.train.pictures import as_images, batches, pictures, texts
 from unified.train.recipe import TextTokenizerRecipe, VisualTokenizerRecipe, to_json, write_text
-from unified.train.tokenizer import Saving, train_tokenizer
+from unified.train.tokenizer import train_tokenizer
+from unified.train.tokenizer_state import Saving
 
 Report = dict[str, Any]
 
@@ -45,18 +48,32 @@ def visual_tokenizer(
     arrays = [_pictures(recipe, number, "train", folder, workers) for number in range(len(recipe.sources))]
     weights = [source.weight for source in recipe.sources]
     torch.manual_seed(recipe.seed)
-    tokenizer = VQTokenizer(recipe.network).to(device)
+    tokenizer = _first(recipe).to(device)
     saving = Saving(folder / "checkpoint.pt", every=recipe.save_every)
     feed = (b.to(device) for b in batches(arrays, weights, recipe.batch, recipe.seed, saving.step()))
     generator = torch.Generator().manual_seed(recipe.seed)
     train_tokenizer(
         tokenizer, feed, recipe.training, generator=generator, log=folder / "log.jsonl", saving=saving
     )
-    tokenizer = tokenizer.to("cpu")
+    tokenizer = tokenizer.to("cpu").bfloat16().float()  # measured as it will be stored: in half the room
     report = measure(tokenizer, recipe, folder, workers)
     write_text(folder / "report.json", json.dumps(report, indent=2) + "\n")
     save_visual(tokenizer, folder)
     return load_visual(folder)
+
+
+def _first(recipe: VisualTokenizerRecipe) -> VQTokenizer:
+    """The tokenizer before training."""
+    tokenizer = VQTokenizer(recipe.network)
+    if recipe.start:
+        known = load_visual(recipe.start)
+        if replace(known.config, codes=recipe.network.codes) != replace(
+            recipe.network, codebook=CodebookConfig()
+        ):
+            raise ValueError(f"{recipe.start}: a tokenizer with other networks than the recipe's")
+        taken = {name: value for name, value in known.state_dict().items() if not name.startswith("table.")}
+        tokenizer.load_state_dict(taken, strict=False)
+    return tokenizer
 
 
 @torch.no_grad()

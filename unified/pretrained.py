@@ -208,7 +208,7 @@ def save_model(
     folder: str | Path, model: UnifiedModel, processor: Processor, *, dtype: torch.dtype | None = None
 ) -> None:
     """Write a model and its processor. `dtype`: that of the stored weights of the model (bfloat16 halves
-    them); the visual tokenizer keeps its own."""
+    them); the visual tokenizer keeps its own (stored in half the room where that loses nothing)."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     kept = model.dtype if dtype is None else dtype
@@ -243,6 +243,13 @@ def save_processor(folder: str | Path, processor: Processor) -> None:
     _write_json(folder / PROCESSOR, data)
 
 
+def compact(value: torch.Tensor) -> torch.Tensor:
+    """A tensor to be stored: in bfloat16 if no bit is lost by it, otherwise as it is."""
+    value = value.detach().cpu().contiguous()
+    half = value.bfloat16()
+    return half if value.dtype == torch.float32 and torch.equal(half.float(), value) else value
+
+
 def _text_backend(text: Any) -> Any:
     backend = getattr(text, "backend_tokenizer", None)
     if backend is None:
@@ -254,7 +261,7 @@ def _save_visual(folder: Path, visual: Any) -> None:
     kind = next((name for name, (config, _) in VISUAL.items() if type(visual.config) is config), None)
     if kind is None:
         raise ValueError(f"no file format for a visual tokenizer {type(visual).__name__}")
-    state = {name: value.detach().cpu().contiguous() for name, value in visual.state_dict().items()}
+    state = {name: compact(value) for name, value in visual.state_dict().items()}
     save_file(state, folder / VISUAL_WEIGHTS, metadata={"format": "pt"})
     data = asdict(visual.config)
     _write_json(folder / FILES["visual"], {"kind": kind, **data})

@@ -371,7 +371,7 @@ class Session:
         return layout
 
     def _record(self, header: list[int], active: list[bool]) -> None:
-        """Add the finished image to the streams, and read it."""
+        """Add the finished image to the streams; it is read together with what comes next."""
         words, drawing = self.vocabulary, self.drawing
         reads = drawing.read().tolist()
         for number, row in enumerate(self.rows):
@@ -380,7 +380,6 @@ class Session:
                 read = words.read_segment(reads[number], drawing.plan.read_shapes)
                 row.stream += [*header, *codes, words.close, *read]
                 row.pending += read
-        self._read_pending()
 
     def draw(self, shapes: Sequence[int | Sequence[int]], **options: Any) -> Drawing:
         """`image` without streaming."""

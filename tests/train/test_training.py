@@ -23,7 +23,8 @@ from unified.train.checkpoints import latest_checkpoint, mark_complete, problem
 from unified.train.recipe import ModelShape
 from unified.train.recipes import RECIPES
 from unified.train.select import PREFIXES, merge_adapters, select
-from unified.train.tokenizer import Saving, TokenizerTrainingConfig, train_tokenizer
+from unified.train.tokenizer import TokenizerTrainingConfig, train_tokenizer
+from unified.train.tokenizer_state import Saving
 
 from unified.pretrained import load_model
 from unified.vocabulary import Vocabulary

@@ -163,7 +163,8 @@ def test_a_rollout_remembers_only_its_window(parts):
         rollout.step([{"forward": 1}])
         sizes.append(rollout.session.context.cache.length)
     assert sizes[2] > sizes[0]
-    assert max(sizes) == sizes[-1] == sizes[6]
+    assert max(sizes) <= rollout.session.policy.size
+    assert len(set(sizes[4:])) == 1
 
 
 def test_a_player_chooses_actions_an_environment_takes(parts):

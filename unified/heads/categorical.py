@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
+
+SHARED = 0.9  # of a row's first value is what its code's vector says, the rest is its own
 
 
 class CategoricalHead(nn.Module):
@@ -13,6 +16,15 @@ class CategoricalHead(nn.Module):
         self.symbols, self.values = 1, codes
         self.embedding = nn.Embedding(codes, width)
         self.projection = nn.Linear(width, codes, bias=False)
+
+    @torch.no_grad()
+    def start_from(self, vectors: Tensor, std: float) -> None:
+        """First weights from the tokenizer's code vectors [codes, dim] of length 1: one random linear image
+        of them for embedding and projection, so that what is learned of a code holds for codes like it."""
+        image = torch.randn(vectors.shape[1], self.embedding.weight.shape[1]) * std
+        for table in (self.embedding.weight, self.projection.weight):
+            own = torch.randn(table.shape) * std
+            table.copy_(SHARED * (vectors.to(image) @ image) + (1 - SHARED**2) ** 0.5 * own)
 
     def embed(self, codes: Tensor) -> Tensor:
         return self.embedding(codes)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from unified.heads import HEADS, log_prob
+from unified.heads.categorical import CategoricalHead
 from unified.sampling import PositionNoise, Sampler
 
 
@@ -40,3 +41,16 @@ def test_drawing_reports_the_probability_of_the_code(head):
 def test_different_codes_are_embedded_differently(head):
     embedded = head.embed(torch.arange(16))
     assert all((a - b).abs().max() > 1e-4 for a, b in itertools.combinations(embedded, 2))
+
+
+def test_codes_that_are_alike_start_alike():
+    torch.manual_seed(0)
+    vectors = torch.nn.functional.normalize(torch.randn(64, 8), dim=-1)
+    vectors[1] = vectors[0]
+    head = CategoricalHead(256, 64)
+    head.start_from(vectors, 0.02)
+    for table in (head.embedding.weight, head.projection.weight):
+        rows = torch.nn.functional.normalize(table.detach(), dim=-1)
+        assert float(rows[0] @ rows[1]) > 0.7
+        torch.testing.assert_close(rows @ rows.T, vectors @ vectors.T, atol=0.45, rtol=0)
+        assert 0.015 < float(table.std()) < 0.025
