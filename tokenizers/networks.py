@@ -26,6 +26,7 @@ from transformers.models.janus.modeling_janus import (
 )
 
 MOST_VALUES = 2**23  # in a map of the finest level, for images decoded together
+LATENT_SCALE = 4.0  # brings the lowest frequencies of a patch to a size near 1
 GROUPS = 32  # of every normalisation in published tokenizers; the library builds multiples of it only
 
 
@@ -51,6 +52,7 @@ class NetworkConfig:
     channels: int = 3
     groups: int = GROUPS
     patch: int = 1
+    shortcut: bool = False
 
     def __post_init__(self) -> None:
         widths = [self.width * multiplier for multiplier in self.multipliers]
@@ -63,6 +65,8 @@ class NetworkConfig:
             )
         if self.groups < 1 or GROUPS % self.groups:
             raise ValueError(f"groups must divide {GROUPS}, got {self.groups}")
+        if self.shortcut and (len(self.multipliers) > 1 or self.latent > self.channels * self.patch**2):
+            raise ValueError("a shortcut needs one level, and a latent no wider than a folded patch")
         if self.blocks < 0 or min(self.latent, self.channels, self.patch) < 1:
             raise ValueError("blocks must be at least 0, latent, channels and patch at least 1")
         if self.blocks == 0 and set(self.multipliers) != {1}:
@@ -83,13 +87,16 @@ class Encoder(JanusVQVAEEncoder):
         super().__init__(_library_config(config))
         self.patch = config.patch
         _adapt(self, self.down[-1], config)
+        self.shortcut = _shortcut(self, config, "encoder") if config.shortcut else None
 
     def forward(self, images: Tensor) -> Tensor:
-        x = self.conv_in(F.pixel_unshuffle(images.to(self.conv_in.weight.dtype), self.patch))
+        folded = F.pixel_unshuffle(images.to(self.conv_in.weight.dtype), self.patch)
+        x = self.conv_in(folded)
         for level in self.down:
             for stage in _stages(level, "downsample"):
                 x = stage(x)
-        return self.conv_out(_silu(self.norm_out(self.mid(x))))
+        x = self.conv_out(_silu(self.norm_out(self.mid(x))))
+        return x if self.shortcut is None else x + self.shortcut(folded)
 
 
 class Decoder(JanusVQVAEDecoder):
@@ -99,6 +106,7 @@ class Decoder(JanusVQVAEDecoder):
         super().__init__(_library_config(config))
         self.patch = config.patch
         _adapt(self, self.up[0], config)
+        self.shortcut = _shortcut(self, config, "decoder") if config.shortcut else None
 
     def forward(self, latent: Tensor) -> Tensor:
         """On a processor, without gradient, large images are decoded few at a time: their maps are then still
@@ -111,11 +119,13 @@ class Decoder(JanusVQVAEDecoder):
         return torch.cat([self._decoded(part) for part in latent.split(few)])
 
     def _decoded(self, latent: Tensor) -> Tensor:
-        x = self.mid(self.conv_in(latent.to(self.conv_in.weight.dtype)))
+        latent = latent.to(self.conv_in.weight.dtype)
+        x = self.mid(self.conv_in(latent))
         for level in self.up:  # from the lowest resolution to the highest
             for stage in _stages(level, "upsample"):
                 x = stage(x)
-        return F.pixel_shuffle(self.conv_out(_silu(self.norm_out(x))), self.patch)
+        x = self.conv_out(_silu(self.norm_out(x)))
+        return F.pixel_shuffle(x if self.shortcut is None else x + self.shortcut(latent), self.patch)
 
 
 class _ResidualBlock(JanusVQVAEResnetBlock):
@@ -172,3 +182,36 @@ def _adapt(network: Any, lowest: Any, config: NetworkConfig) -> None:
             module.__class__ = ours[type(module)]
         if isinstance(module, nn.GroupNorm):
             module.num_groups = config.groups
+
+
+@torch.no_grad()
+def _shortcut(network: Any, config: NetworkConfig, side: str) -> nn.Conv2d:
+    """A 1x1 convolution from folded pixels to the latent or back, and a network that adds nothing yet."""
+    nn.init.zeros_(network.conv_out.weight)
+    nn.init.zeros_(network.conv_out.bias)
+    basis = lowest_frequencies(config.channels, config.patch, config.latent)  # [latent, channels * patch^2]
+    weight = basis / LATENT_SCALE if side == "encoder" else basis.T * LATENT_SCALE
+    layer = nn.Conv2d(weight.shape[1], weight.shape[0], 1)
+    layer.weight.copy_(weight[..., None, None])
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def lowest_frequencies(channels: int, patch: int, count: int) -> Tensor:
+    """[count, channels * patch^2], orthonormal rows: cosines over a patch (DCT-II), the lowest frequencies
+    first, brightness (the mean of the channels) and then what differs from it; columns as `pixel_unshuffle`
+    folds them."""
+    places = (torch.arange(patch, dtype=torch.float64) + 0.5) * torch.pi / patch
+    waves = torch.cos(torch.arange(patch, dtype=torch.float64)[:, None] * places)
+    waves = F.normalize(waves, dim=1)  # [frequency, place]
+    tones = torch.linalg.qr(
+        torch.cat([torch.ones(channels, 1), torch.eye(channels)[:, 1:]], dim=1).double()
+    ).Q.T
+    table = torch.einsum("tc,ah,bw->tabchw", tones, waves, waves)
+    tone, rows, columns = torch.meshgrid(
+        torch.arange(channels), torch.arange(patch), torch.arange(patch), indexing="ij"
+    )
+    order = (
+        (rows + columns + 2 * (tone > 0)).flatten().argsort(stable=True)
+    )  # colour is coarser than brightness
+    return table.reshape(channels * patch**2, -1)[order[:count]].float()

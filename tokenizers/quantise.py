@@ -60,3 +60,19 @@ def usage(ids: Tensor, codes: int) -> tuple[float, float]:
     shares = counts / counts.sum()
     entropy = -(shares * shares.clamp_min(1e-30).log()).sum()
     return float((counts > 0).double().mean()), float(entropy.exp())
+
+
+@torch.no_grad()
+def k_means(vectors: Tensor, codes: int, generator: torch.Generator, rounds: int = 10) -> Tensor:
+    """Rows [codes, D] that vectors [N, D] lie near to: Lloyd's algorithm from random vectors. A row that has
+    none is moved onto a random vector. `generator` is on the CPU."""
+    rows = vectors[torch.randperm(len(vectors), generator=generator)[:codes].to(vectors.device)].clone()
+    if len(rows) < codes:
+        raise ValueError(f"{codes} codes need as many vectors, got {len(vectors)}")
+    for _ in range(rounds):
+        ids = nearest(vectors, rows)
+        counts = torch.bincount(ids, minlength=codes)[:, None]
+        sums = torch.zeros_like(rows).index_add_(0, ids, vectors)
+        spare = torch.randint(len(vectors), (codes,), generator=generator).to(vectors.device)
+        rows = torch.where(counts > 0, sums / counts.clamp(min=1), vectors[spare])
+    return rows

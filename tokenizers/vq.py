@@ -78,6 +78,10 @@ class VQTokenizer(nn.Module):
             config.normalised
         ):  # vectors of length 1 are small against the biases that follow: start them at size 1
             nn.init.normal_(self.post_quant_conv.weight)
+        if config.encoder.shortcut and config.encoder.latent == config.dim:
+            for layer in (self.quant_conv, self.post_quant_conv):  # the identity, for a start
+                nn.init.dirac_(layer.weight)
+                nn.init.zeros_(layer.bias)
         self.table = build_codebook(config.codes, config.dim, config.codebook)
         if config.recent:
             self.register_buffer("recent", torch.zeros(config.recent))

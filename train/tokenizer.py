@@ -30,7 +30,7 @@ from unified.tokenizers.losses import (
     discriminator_loss,
     generator_loss,
 )
-from unified.tokenizers.quantise import nearest, usage
+from unified.tokenizers.quantise import k_means, nearest, usage
 from unified.tokenizers.resize import Shape, area
 from unified.tokenizers.visual import TrainableTokenizer
 from unified.train.optimiser import BETAS, check_optimiser, muon
@@ -80,24 +80,28 @@ class AnnealingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RestartConfig:
-    """Every `every` steps, until the share `until` of training, move codes used less than `threshold` of an
-    even share."""
+    """The codes start from the vectors of `first` batches: one batch is drawn from, more are clustered
+    (k-means). Every `every` steps, until the share `until` of training, move codes used less than `threshold`
+    of an even share."""
 
+    first: int = 1
     every: int = 10
     threshold: float = 0.05
     until: float = 0.7
     memory: float = 0.95  # of the running use, per step
 
     def __post_init__(self) -> None:
-        if self.every < 1 or not 0 < self.memory < 1 or not 0 <= self.until <= 1:
-            raise ValueError("every must be at least 1, memory lie in (0, 1), until in [0, 1]")
+        if min(self.first, self.every) < 1 or not 0 < self.memory < 1 or not 0 <= self.until <= 1:
+            raise ValueError("first and every must be at least 1, memory lie in (0, 1), until in [0, 1]")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerTrainingConfig:
     """`draws` random maps per step beside the full one, where the tokenizer allows any; `average` > 0 is the
     decay of a running mean of the weights, which replaces them at the end; `bf16`: convolutions in bfloat16
-    (codes and losses stay in float32); `restarts` None leaves dead codes dead."""
+    (codes and losses stay in float32); `decoder_only`: encoder and codes stay as they start (with a shortcut:
+    clusters of patches), so that the decoder learns from codes that stand still; `restarts` None leaves dead
+    codes dead."""
 
     steps: int = 200
     learning_rate: float = 1e-3
@@ -105,6 +109,7 @@ class TokenizerTrainingConfig:
     draws: int = 2
     average: float = 0.0
     bf16: bool = False
+    decoder_only: bool = False
     optimiser: str = "adamw"
     log_every: int = 50
     losses: LossConfig = field(default_factory=LossConfig)
@@ -137,6 +142,10 @@ def train_tokenizer(
     RandomPyramid. With `saving` an interrupted training goes on as if it had not been: `batches` must then
     start at batch `saving.step()`.
     """
+    if config.decoder_only:
+        tokenizer.requires_grad_(False)
+        for part in (tokenizer.decoder, tokenizer.post_quant_conv):
+            part.requires_grad_(True)
     parameters = [p for p in tokenizer.parameters() if p.requires_grad]
     optimiser = _optimiser(tokenizer, config)
     losses = _Losses(config.losses, perceptual, config.learning_rate, parameters[0].device)
@@ -147,13 +156,17 @@ def train_tokenizer(
     state = State(tokenizer, optimiser, losses, restarts, mean, window, records, generator)
     begun = saving.restore(state, log) if saving else 0
     step = begun - 1
+    if restarts and config.restarts and not begun:
+        seen = list(itertools.islice(batches, config.restarts.first))
+        batches = itertools.chain(seen, batches)
+        restarts.start(seen, [tokenizer.training_shapes(images, config.draws, generator) for images in seen])
+        if mean is not None:
+            mean.load_state_dict(tokenizer.state_dict())
     tokenizer.train()
     for step, images in enumerate(itertools.islice(batches, config.steps - begun), start=begun):
         rate = config.learning_rate * config.annealing.factor(step, config.steps)
         _set_rate(optimiser, rate)
         shapes = tokenizer.training_shapes(images, config.draws, generator)
-        if restarts and step == 0:
-            restarts.start(images, shapes)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=config.bf16):
             result = tokenizer.training_pass(images, shapes, config.losses.entropy)
         total, terms = losses(result.images, images, result.loss, step, rate)
@@ -185,7 +198,12 @@ def _optimiser(tokenizer: Any, config: TokenizerTrainingConfig) -> torch.optim.O
         trained = [p for p in tokenizer.parameters() if p.requires_grad]
         return torch.optim.AdamW(trained, lr=config.learning_rate, betas=BETAS, weight_decay=0.0)
     named = tokenizer.named_parameters()
-    return muon(named, lambda name: "coder." in name and "conv_out" not in name, config.learning_rate, 0.0)
+    return muon(named, _is_inner, config.learning_rate, 0.0)
+
+
+def _is_inner(name: str) -> bool:
+    """Weights between the first and the last of a network."""
+    return "coder." in name and "conv_out" not in name and "shortcut" not in name
 
 
 class _Losses:
@@ -249,10 +267,15 @@ class Restarts:
         self.use = torch.ones(tokenizer.codes, device=tokenizer.table.weight.device)  # 1 is an even share
 
     @torch.no_grad()
-    def start(self, images: Tensor, shapes: Sequence[Shape]) -> None:
-        """All codes from the vectors of a first batch, so that none starts far away."""
-        candidates = self.tokenizer.training_pass(images, shapes).candidates
-        self._move(torch.ones_like(self.use, dtype=torch.bool), candidates)
+    def start(self, batches: Sequence[Tensor], shapes: Sequence[Sequence[Shape]]) -> None:
+        """All codes from the vectors of first batches, so that none starts far away."""
+        passes = [self.tokenizer.training_pass(*pair) for pair in zip(batches, shapes, strict=True)]
+        if len(passes) == 1:
+            self._move(torch.ones_like(self.use, dtype=torch.bool), passes[0].candidates)
+            return
+        vectors = torch.cat([vectors for found in passes for vectors in found.candidates]).float()
+        weight = self.tokenizer.table.weight
+        weight.copy_(k_means(vectors, len(weight), self.generator))
 
     @torch.no_grad()
     def update(

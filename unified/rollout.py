@@ -22,7 +22,7 @@ from unified.tokenizers.action import complete
 from unified.tokenizers.images import Picture, to_uint8
 from unified.vocabulary import Shapes, area
 
-WINDOW = 8  # steps remembered
+WINDOW = 4  # steps remembered: the default model is trained on clips of five frames
 BORDERS = 6  # ids of a step beside its image and action: roles, ends, and the two of its READ segment
 Action = Mapping[str, Any]
 

@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from unified.tokenizers.codebook import CodebookConfig, export
-from unified.tokenizers.networks import Decoder, Encoder, NetworkConfig
+from unified.tokenizers.networks import Decoder, Encoder, NetworkConfig, lowest_frequencies
 from unified.tokenizers.phi import PhiConfig, phi_index
-from unified.tokenizers.quantise import entropy_loss, most_aligned, nearest, usage
+from unified.tokenizers.quantise import entropy_loss, k_means, most_aligned, nearest, usage
 from unified.tokenizers.residual_vq import ResidualVQConfig, ResidualVQTokenizer
 from unified.tokenizers.resize import area, as_shapes, unflatten
 from unified.tokenizers.visual import check_maps
@@ -306,6 +306,7 @@ def test_inference_and_training_paths_of_the_networks_agree():
         (lambda: NetworkConfig(multipliers=()), "at least one level"),
         (lambda: NetworkConfig(blocks=0), "set every multiplier to 1"),
         (lambda: NetworkConfig(groups=5), "divide 32, got 5"),
+        (lambda: NetworkConfig(shortcut=True), "one level"),
         (lambda: NetworkConfig(patch=0), "patch at least 1"),
         (lambda: VQConfig(codes=1), "2 codes"),
         (lambda: VQConfig(decoder=NetworkConfig(multipliers=(1, 1))), "stride 8 and decoder stride 2 differ"),
@@ -342,3 +343,33 @@ def test_folded_pixels_keep_the_stride_and_see_every_pixel():
     assert tokenizer.decode_vectors(latent).shape == images.shape
     latent.sum().backward()
     assert (images.grad != 0).all()
+
+
+def test_the_shortcut_starts_as_the_lowest_frequencies_of_a_patch():
+    basis = lowest_frequencies(3, 8, 192)
+    torch.testing.assert_close(basis @ basis.T, torch.eye(192), atol=1e-5, rtol=0)
+    network = NetworkConfig(
+        latent=192, width=32, multipliers=(1,), blocks=0, patch=8, shortcut=True, groups=8
+    )
+    tokenizer = VQTokenizer(VQConfig(dim=192, encoder=network, normalised=False)).eval()
+    images = pictures(2)
+    with torch.no_grad():  # as many frequencies as values: nothing is lost
+        torch.testing.assert_close(
+            tokenizer.decode_vectors(tokenizer.latent(images)), images, atol=1e-4, rtol=0
+        )
+        few = NetworkConfig(latent=3, **folded)
+        flat = torch.tensor([0.2, -0.4, 0.9])[None, :, None, None].expand(1, 3, 16, 16)
+        mean = VQTokenizer(VQConfig(dim=3, encoder=few, normalised=False)).eval()
+        grey = mean.decode_vectors(mean.latent(flat)).mean(dim=1)  # brightness is kept first
+    torch.testing.assert_close(grey, flat.mean(dim=1), atol=1e-4, rtol=0)
+
+
+def test_k_means_finds_clusters_and_fills_every_row():
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn(16, 4, generator=generator) * 10
+    vectors = (centres[:, None] + 0.01 * torch.randn(16, 50, 4, generator=generator)).flatten(0, 1)
+    rows = k_means(vectors, 40, generator, rounds=30)
+    assert float(torch.cdist(centres, rows).amin(dim=1).max()) < 0.1
+    assert len(nearest(vectors, rows).unique()) >= 35
+    with pytest.raises(ValueError, match="need as many vectors"):
+        k_means(vectors[:10], 40, generator)

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -254,3 +255,29 @@ def test_other_ways_to_train_learn_too(options):
     )
     assert records[-1]["pixels"] < records[0]["pixels"]
     assert psnr(tokenizer, held_out) > before + 3
+
+
+def test_a_decoder_learns_from_codes_that_stand_still():
+    network = NetworkConfig(
+        latent=32, width=32, multipliers=(1,), patch=4, groups=8, attention=False, middle_attention=False,
+        shortcut=True,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    tokenizer = VQTokenizer(VQConfig(codes=CODES, dim=32, encoder=network, normalised=False))
+    settings = {"decoder_only": True, "log_every": 10, "average": 0.9}
+    config = TokenizerTrainingConfig(
+        steps=200, learning_rate=2e-3, restarts=RestartConfig(first=20, until=0.0), **settings
+    )
+    held_out, images = scenes(64, 1), scenes(64, 0)
+    generator = torch.Generator().manual_seed(0)
+    first = TokenizerTrainingConfig(steps=1, learning_rate=1e-9, restarts=config.restarts, **settings)
+    train_tokenizer(tokenizer, batches(images), first, generator=generator)
+    before, codes = psnr(tokenizer, held_out), tokenizer.codebook().clone()
+    ids = tokenizer.encode(held_out)[0]
+    assert before > 18  # clusters of patches are a fair tokenizer already
+    train_tokenizer(
+        tokenizer, batches(images), replace(config, restarts=None), generator=torch.Generator().manual_seed(0)
+    )
+    assert torch.equal(tokenizer.codebook(), codes)
+    assert torch.equal(tokenizer.encode(held_out)[0], ids)
+    assert psnr(tokenizer, held_out) > before + 0.3

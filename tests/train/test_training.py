@@ -20,11 +20,13 @@ from unified.train.__main__ import main
 from unified.train.average import Average
 from unified.train.build import first_model
 from unified.train.checkpoints import latest_checkpoint, mark_complete, problem
+from unified.train.folders import load_visual
 from unified.train.recipe import ModelShape
 from unified.train.recipes import RECIPES
 from unified.train.select import PREFIXES, merge_adapters, select
 from unified.train.tokenizer import TokenizerTrainingConfig, train_tokenizer
 from unified.train.tokenizer_state import Saving
+from unified.train.train_tokenizers import visual_tokenizer
 
 from unified.pretrained import load_model
 from unified.vocabulary import Vocabulary
@@ -290,3 +292,14 @@ def free_port():
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         return server.getsockname()[1]
+
+
+def test_a_visual_tokenizer_starts_from_the_networks_of_another(smoke, tmp_path):
+    start, recipe = smoke / "visual_tokenizer", RECIPES["nano_smoke"]().visual
+    still = replace(recipe.training, steps=1, learning_rate=1e-12)
+    recipe = replace(recipe, start=str(start), network=replace(recipe.network, codes=32), training=still)
+    made, known = visual_tokenizer(recipe, tmp_path / "new"), load_visual(start)
+    assert made.codes == 32
+    torch.testing.assert_close(made.encoder.conv_in.weight, known.encoder.conv_in.weight)
+    with pytest.raises(ValueError, match="other networks"):
+        visual_tokenizer(replace(recipe, network=replace(recipe.network, dim=4)), tmp_path / "other")

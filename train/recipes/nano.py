@@ -40,7 +40,7 @@ def nano() -> ModelRecipe:
         name="all",
         mixture=EVERYTHING,
         kind_weights={"text": 2.0},  # an answer is a few ids beside the hundred of a picture
-        steps=2200,
+        steps=1250,
         rows=8,
         length=1024,
         micro_rows=8,
