@@ -348,9 +348,8 @@ def test_folded_pixels_keep_the_stride_and_see_every_pixel():
 def test_the_shortcut_starts_as_the_lowest_frequencies_of_a_patch():
     basis = lowest_frequencies(3, 8, 192)
     torch.testing.assert_close(basis @ basis.T, torch.eye(192), atol=1e-5, rtol=0)
-    network = NetworkConfig(
-        latent=192, width=32, multipliers=(1,), blocks=0, patch=8, shortcut=True, groups=8
-    )
+    folded = {"width": 32, "multipliers": (1,), "blocks": 0, "patch": 8, "shortcut": True, "groups": 8}
+    network = NetworkConfig(latent=192, **folded)
     tokenizer = VQTokenizer(VQConfig(dim=192, encoder=network, normalised=False)).eval()
     images = pictures(2)
     with torch.no_grad():  # as many frequencies as values: nothing is lost
