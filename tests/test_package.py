@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from unified.pretrained import SHIPPED
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -49,11 +51,14 @@ def test_importing_needs_neither_gpu_nor_network_nor_extras():
     assert "imported" in result.stdout, result.stderr
 
 
-def test_the_demo_writes_its_pictures_and_says_that_weights_are_random(tmp_path):
+def test_the_demo_writes_its_pictures_and_says_what_its_weights_are(tmp_path):
     result = run("-m", "unified.cli", "demo", "--out", str(tmp_path / "out"))
     assert result.returncode == 0, result.stderr
-    assert "RANDOM" in result.stdout
-    assert (tmp_path / "out" / "drawing.png").stat().st_size > 1000
+    shipped = (SHIPPED / "config.json").is_file()
+    assert ("RANDOM" in result.stdout) != shipped
+    for name in ("drawing.png", "contact_sheet.png", "walk.gif"):
+        assert (tmp_path / "out" / name).stat().st_size > 1000
+        assert name in result.stdout
 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], ["demo", "--seed", "x"], []])

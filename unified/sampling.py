@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+TIES = 64  # values beside the `top_k` largest that are looked at: most often all that tie with the last
+
 
 class Noise(Protocol):
     """Where randomness comes from. `probs` [B, n, S, V] sum to one; `places` [B, n] are positions in the
@@ -93,7 +95,7 @@ class Sampler:
         nucleus = 0 < self.top_p < 1
         if not nucleus and not 0 < top_k < count:
             return logits
-        ascending = _sorted(logits)
+        ascending = _largest(logits, top_k)
         floor = ascending[..., -top_k, None] if 0 < top_k < count else ascending[..., :1]
         if nucleus:
             kept = ascending.masked_fill_(ascending < floor, float("-inf")).softmax(dim=-1)
@@ -111,6 +113,18 @@ class Sampler:
         symbols = noise.draw(probs, places)
         chosen = probs.gather(-1, symbols[..., None]).squeeze(-1)
         return Drawn(symbols, chosen.log().sum(dim=-1))
+
+
+def _largest(logits: Tensor, top_k: int) -> Tensor:
+    """Values alone, ascending: the `top_k` largest, all that tie with them, and perhaps more (0: all)."""
+    count, most = logits.shape[-1], top_k + TIES
+    if not top_k or most >= count or logits.device.type != "cpu" or logits.dtype != torch.float32:
+        return _sorted(logits)
+    ranked = np.partition(logits.detach().numpy(), count - most, axis=-1)[..., count - most :]
+    ranked = np.sort(ranked, axis=-1)
+    if (ranked[..., 0] >= ranked[..., TIES]).any():  # there may be more ties than these
+        return _sorted(logits)
+    return torch.from_numpy(ranked)
 
 
 def _sorted(logits: Tensor) -> Tensor:

@@ -38,6 +38,18 @@ def test_the_filter_is_its_definition(top_k, top_p, seed, ties):
     assert kept.any(dim=-1).all()
 
 
+@pytest.mark.parametrize("ties", [False, True])
+def test_the_filter_of_many_values_is_that_of_all(ties):
+    """Only the largest are sorted where that is enough."""
+    logits = torch.randn(6, 1000, generator=torch.Generator().manual_seed(0)) * 3
+    logits = logits.round() if ties else logits
+    for top_p in (0.0, 0.9):
+        got = Sampler(top_k=100, top_p=top_p).filter(logits)
+        want = torch.stack([plain_filter(row, 100, top_p) for row in logits])
+        assert torch.equal(got.isinf(), want.isinf()) or (ties and top_p)
+        assert got.isfinite().sum() >= want.isfinite().sum()
+
+
 @pytest.mark.parametrize(
     "noise",
     [PositionNoise([7]), GeneratorNoise(torch.Generator().manual_seed(1))],
