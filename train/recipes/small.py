@@ -5,7 +5,7 @@ from dataclasses import replace
 from unified.train.recipe import ModelRecipe, ModelShape
 from unified.train.recipes.nano import nano
 
-DATA = 8  # times as many samples
+DATA = 3  # times as many samples
 
 
 def small() -> ModelRecipe:

@@ -37,7 +37,7 @@ def visual_tokenizer() -> VisualTokenizerRecipe:
         ),
         network=VQConfig(codes=4096, dim=64, encoder=encoder, decoder=decoder, normalised=False),
         training=TokenizerTrainingConfig(
-            steps=2600,
+            steps=1600,
             learning_rate=2e-3,
             draws=1,
             average=0.998,
