@@ -193,7 +193,7 @@ def _shortcut(network: Any, config: NetworkConfig, side: str) -> nn.Conv2d:
     weight = basis / LATENT_SCALE if side == "encoder" else basis.T * LATENT_SCALE
     layer = nn.Conv2d(weight.shape[1], weight.shape[0], 1)
     layer.weight.copy_(weight[..., None, None])
-    nn.init.zeros_(layer.bias)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     return layer
 
 

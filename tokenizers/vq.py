@@ -81,7 +81,7 @@ class VQTokenizer(nn.Module):
         if config.encoder.shortcut and config.encoder.latent == config.dim:
             for layer in (self.quant_conv, self.post_quant_conv):  # the identity, for a start
                 nn.init.dirac_(layer.weight)
-                nn.init.zeros_(layer.bias)
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
         self.table = build_codebook(config.codes, config.dim, config.codebook)
         if config.recent:
             self.register_buffer("recent", torch.zeros(config.recent))

@@ -143,9 +143,7 @@ def train_tokenizer(
     start at batch `saving.step()`.
     """
     if config.decoder_only:
-        tokenizer.requires_grad_(False)
-        for part in (tokenizer.decoder, tokenizer.post_quant_conv):
-            part.requires_grad_(True)
+        _freeze_all_but_decoder(tokenizer)
     parameters = [p for p in tokenizer.parameters() if p.requires_grad]
     optimiser = _optimiser(tokenizer, config)
     losses = _Losses(config.losses, perceptual, config.learning_rate, parameters[0].device)
@@ -191,6 +189,12 @@ def train_tokenizer(
         tokenizer.load_state_dict(mean.state_dict())
     tokenizer.eval()
     return records
+
+
+def _freeze_all_but_decoder(tokenizer: Any) -> None:
+    tokenizer.requires_grad_(False)
+    for part in (tokenizer.decoder, tokenizer.post_quant_conv):
+        part.requires_grad_(True)
 
 
 def _optimiser(tokenizer: Any, config: TokenizerTrainingConfig) -> torch.optim.Optimizer:

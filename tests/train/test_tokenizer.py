@@ -264,11 +264,11 @@ def test_a_decoder_learns_from_codes_that_stand_still():
     )  # fmt: skip
     torch.manual_seed(0)
     tokenizer = VQTokenizer(VQConfig(codes=CODES, dim=32, encoder=network, normalised=False))
-    settings = {"decoder_only": True, "log_every": 10, "average": 0.9}
+    settings = {"decoder_only": True, "optimiser": "muon", "average": 0.9}
     config = TokenizerTrainingConfig(
         steps=200, learning_rate=2e-3, restarts=RestartConfig(first=20, until=0.0), **settings
     )
-    held_out, images = scenes(64, 1), scenes(64, 0)
+    held_out, images = scenes(64, 1), scenes(512, 0)
     generator = torch.Generator().manual_seed(0)
     first = TokenizerTrainingConfig(steps=1, learning_rate=1e-9, restarts=config.restarts, **settings)
     train_tokenizer(tokenizer, batches(images), first, generator=generator)
