@@ -303,3 +303,9 @@ def test_a_visual_tokenizer_starts_from_the_networks_of_another(smoke, tmp_path)
     torch.testing.assert_close(made.encoder.conv_in.weight, known.encoder.conv_in.weight)
     with pytest.raises(ValueError, match="other networks"):
         visual_tokenizer(replace(recipe, network=replace(recipe.network, dim=4)), tmp_path / "other")
+
+
+def test_muon_trains_and_is_refused_with_deepspeed(train, tmp_path, capsys):
+    assert train("stages.0.optimiser=muon", "stages.0.steps=3") == 0
+    assert train("stages.0.optimiser=muon", out=tmp_path / "zero", deepspeed="zero1") == 2
+    assert "muon, which needs whole matrices" in capsys.readouterr().err
