@@ -140,6 +140,7 @@ def prepare_all(
 
 
 def _run_model(recipe: ModelRecipe, machine: Machine) -> Path:
+    check_optimisers(recipe, machine)
     done = machine.out / "model"
     pending = [n for n in range(len(recipe.stages)) if not (_folder(recipe, machine, n) / WEIGHTS).is_file()]
     first = pending[0] if pending else len(recipe.stages) - 1
@@ -181,7 +182,7 @@ def run_stage(
         Average(stage.average, checkpoint),
         bf16=stage.bf16,
         callbacks=[JsonLines(folder / "log.jsonl")],
-        optimizers=(own_optimiser(model, stage, machine), None),
+        optimizers=(own_optimiser(model, stage), None),
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
@@ -205,15 +206,20 @@ def run_stage(
     trainer.accelerator.free_memory()
 
 
-def own_optimiser(model: Any, stage: Stage, machine: Machine) -> torch.optim.Optimizer | None:
+def check_optimisers(recipe: ModelRecipe, machine: Machine) -> None:
+    """ValueError, before anything is made, if a stage's optimiser cannot run on this machine."""
+    for stage in recipe.stages:
+        if machine.deepspeed and stage.optimiser == "muon":
+            raise ValueError(
+                f"stage {stage.name!r} uses muon, which needs whole matrices, and DeepSpeed cuts them to "
+                "pieces: override its optimiser with adamw"
+            )
+
+
+def own_optimiser(model: Any, stage: Stage) -> torch.optim.Optimizer | None:
     """What the stage names, or None for the trainer's own AdamW."""
     if stage.optimiser == "adamw":
         return None
-    if machine.deepspeed:
-        raise ValueError(
-            f"stage {stage.name!r} uses muon, which needs whole matrices, and DeepSpeed cuts them to pieces: "
-            "override its optimiser with adamw"
-        )
     return muon(
         model.named_parameters(), lambda name: ".layers." in name, stage.learning_rate, stage.weight_decay
     )

@@ -173,7 +173,12 @@ def train_tokenizer(
         torch.nn.utils.clip_grad_norm_(parameters, config.clip)
         optimiser.step()
         window.add(shapes, result.ids)
-        moved = restarts.update(result.ids, result.candidates, step, config.steps) if restarts else None
+        moving = not config.decoder_only
+        moved = (
+            restarts.update(result.ids, result.candidates, step, config.steps)
+            if restarts and moving
+            else None
+        )
         if mean is not None:
             _average(mean, tokenizer, config.average, moved)
         if (step + 1) % config.log_every == 0 or step + 1 == config.steps:

@@ -97,7 +97,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    measured = measure(load(options.model), options.repeats)
+    try:
+        assistant = load(options.model)
+    except ValueError as error:
+        parser.error(str(error))
+    measured = measure(assistant, options.repeats)
     print(json.dumps(measured) if options.json else "\n".join(lines(measured)))
     return 0
 
