@@ -309,3 +309,14 @@ def test_muon_trains_and_is_refused_with_deepspeed(train, tmp_path, capsys):
     assert train("stages.0.optimiser=muon", "stages.0.steps=3") == 0
     assert train("stages.0.optimiser=muon", out=tmp_path / "zero", deepspeed="zero1") == 2
     assert "muon, which needs whole matrices" in capsys.readouterr().err
+
+
+def test_muon_resumes_as_if_uninterrupted(train, tmp_path):
+    settings = ("stages.0.optimiser=muon", "stages.0.steps=6")
+    assert train(*settings) == 0
+    shutil.copytree(tmp_path / "out", tmp_path / "again")
+    (tmp_path / "again" / STAGE / "weights.safetensors").unlink()
+    shutil.rmtree(tmp_path / "again" / STAGE / "checkpoint-6")
+    assert train(*settings, out=tmp_path / "again") == 0
+    assert losses(tmp_path / "again") == losses(tmp_path / "out")
+    same_weights(tmp_path / "again", tmp_path / "out")
