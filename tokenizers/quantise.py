@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CELLS = 2**26  # distances held at once: 256 MiB in float32
+CELLS = {"cpu": 2**20}  # distances held at once: what stays in a processor's cache
+MOST_CELLS = 2**26  # on other devices: 256 MiB in float32
 
 
 @torch.no_grad()
@@ -18,12 +19,21 @@ def nearest(vectors: Tensor, table: Tensor) -> Tensor:
     flat, rows = vectors.reshape(-1, vectors.shape[-1]).float(), table.float()
     with torch.autocast(vectors.device.type, enabled=False):
         norms = rows.square().sum(1)
-        parts = [_distances(part, rows, norms).argmin(1) for part in flat.split(max(1, CELLS // len(rows)))]
+        parts = [_nearest(part, rows, norms) for part in flat.split(_chunk(rows))]
     return torch.cat(parts).reshape(vectors.shape[:-1])
 
 
-def _distances(vectors: Tensor, rows: Tensor, norms: Tensor) -> Tensor:
-    return torch.addmm(vectors.square().sum(1, keepdim=True) + norms, vectors, rows.T, alpha=-2)
+def _nearest(vectors: Tensor, rows: Tensor, norms: Tensor) -> Tensor:
+    """By distances less the square of the vector itself. NumPy finds the least on a processor four times as
+    fast as PyTorch."""
+    distances = torch.addmm(norms, vectors, rows.T, alpha=-2)
+    if distances.device.type == "cpu":
+        return torch.from_numpy(distances.numpy().argmin(1))
+    return distances.argmin(1)
+
+
+def _chunk(rows: Tensor) -> int:
+    return max(1, CELLS.get(rows.device.type, MOST_CELLS) // len(rows))
 
 
 @torch.no_grad()
@@ -34,7 +44,7 @@ def most_aligned(vectors: Tensor, table: Tensor) -> Tensor:
         F.normalize(table.float(), dim=-1),
     )
     with torch.autocast(vectors.device.type, enabled=False):
-        parts = [(part @ rows.T).argmax(1) for part in flat.split(max(1, CELLS // len(rows)))]
+        parts = [(part @ rows.T).argmax(1) for part in flat.split(_chunk(rows))]
     return torch.cat(parts).reshape(vectors.shape[:-1])
 
 

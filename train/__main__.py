@@ -28,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--deepspeed", metavar="NAME", help=f"a JSON file or one of {', '.join(shipped())}")
     root.add_argument("--workers", type=int, default=0, help="processes that make data (default: all cores)")
     root.add_argument("--loaders", type=int, default=0, help="processes that read data while training")
+    root.add_argument("--compile", action="store_true", help="compile the decoder's layers (torch.compile)")
     root.add_argument("--cpu", action="store_true", help="leave GPUs alone")
     return root
 
@@ -102,6 +103,7 @@ def _run(verb: str, recipe: Any, options: argparse.Namespace) -> int:
         workers=options.workers or os.cpu_count() or 1,
         loaders=options.loaders,
         cpu=options.cpu,
+        compile=options.compile,
     )
     if verb == "prepare":
         if not isinstance(recipe, ModelRecipe):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,10 +20,18 @@ from unified.vocabulary import Vocabulary
 
 
 def first_model(
-    shape: ModelShape, vocabulary: Vocabulary, seed: int, codes: Tensor | None = None
+    shape: ModelShape,
+    vocabulary: Vocabulary,
+    seed: int,
+    codes: Tensor | None = None,
+    *,
+    device: str = "cpu",
 ) -> UnifiedModel:
-    """A model at the start of training. A pretrained decoder brings its own sizes. `codes` [codes, dim], of
-    length 1, tell a head that takes them which codes are alike."""
+    """A model at the start of training, on the CPU, to be trained on `device`. A pretrained decoder brings
+    its own sizes. `codes` [codes, dim], of length 1, tell a head that takes them which codes are alike."""
+    if shape.attention == "auto":
+        own = "by_block" if device == "cuda" else "by_sample"
+        shape = replace(shape, attention="sdpa" if shape.pretrained else own)
     model = _first_model(shape, vocabulary, seed)
     if codes is not None and hasattr(model.head, "start_from"):
         model.head.start_from(codes, model.config.initializer_range)

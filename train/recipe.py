@@ -116,7 +116,9 @@ class Stage:
 @dataclass(frozen=True, kw_only=True)
 class ModelShape:
     """The decoder: a small Qwen3-VL text decoder of this size or, with `pretrained` (a folder or hub name),
-    the text decoder of that model with its weights."""
+    the text decoder of that model with its weights. `attention`: "by_block" (FlexAttention, GPUs), "by_sample"
+    (the fastest on processors), "auto" (one of these, and SDPA for a pretrained decoder), or what
+    transformers knows."""
 
     width: int = 256
     layers: int = 8
@@ -124,7 +126,7 @@ class ModelShape:
     kv_heads: int = 2
     pretrained: str = ""
     head: str = "categorical"
-    attention: str = "sdpa"
+    attention: str = "auto"
 
     def __post_init__(self) -> None:
         for name in ("width", "layers", "heads", "kv_heads"):
@@ -150,7 +152,8 @@ class TextTokenizerRecipe:
 class VisualTokenizerRecipe:
     """One picture of every sample of the sources is used; `batch` pictures a step, drawn by weight.
     `held_out` pictures of each source's validation split are measured at the end. `start`: folder of a
-    tokenizer whose networks are taken over; its codebook, of any size, is drawn anew."""
+    tokenizer whose networks are taken over; its codebook, of any size, is drawn anew, but where `training`
+    has no restarts it is kept."""
 
     name: str = "visual_tokenizer"
     seed: int = 0

@@ -52,7 +52,8 @@ PATIENCE = 24 * 3600  # seconds that other processes wait for the first one to p
 @dataclass(frozen=True, kw_only=True)
 class Machine:
     """Where a recipe runs; none of it changes what is computed. `data`: folder of prepared ids (default
-    OUT/data), which may be shared by runs. `workers` make data, `loaders` read it."""
+    OUT/data), which may be shared by runs. `workers` make data, `loaders` read it. `compile`: layers go
+    through torch.compile."""
 
     out: Path
     data: Path | None = None
@@ -61,6 +62,7 @@ class Machine:
     workers: int = 1
     loaders: int = 0
     cpu: bool = False
+    compile: bool = False
 
     @property
     def device(self) -> str:
@@ -169,10 +171,12 @@ def run_stage(
     checkpoint = _checkpoint(machine, folder)
     visual = processor.visual
     codes = F.normalize(visual.codebook().detach().cpu(), dim=-1)
-    model = first_model(recipe.model, processor.vocabulary, recipe.seed, codes)
+    model = first_model(recipe.model, processor.vocabulary, recipe.seed, codes, device=machine.device)
     if number:
         model.load_state_dict(load_file(_folder(recipe, machine, number - 1) / WEIGHTS))
     select(model, stage.trains, rank=stage.adapter)
+    if machine.compile:
+        compile_layers(model)
     config: Any = model.config
     build = partial(loaded, config, adapter=stage.adapter if "lora" in stage.trains else 0)
     trainer = UnifiedTrainer(
@@ -182,7 +186,7 @@ def run_stage(
         Average(stage.average, checkpoint),
         bf16=stage.bf16,
         callbacks=[JsonLines(folder / "log.jsonl")],
-        optimizers=(own_optimiser(model, stage), None),
+        optimizers=(own_optimiser(model, stage, arguments.device), None),
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
@@ -206,6 +210,15 @@ def run_stage(
     trainer.accelerator.free_memory()
 
 
+def compile_layers(model: Any) -> None:
+    """In place; ValueError for a decoder that has none under their usual name."""
+    layers = getattr(model.backbone, "layers", None)
+    if layers is None:
+        raise ValueError(f"{type(model.backbone).__name__} has no `layers` to compile")
+    for layer in layers:
+        layer.compile()
+
+
 def check_optimisers(recipe: ModelRecipe, machine: Machine) -> None:
     """ValueError, before anything is made, if a stage's optimiser cannot run on this machine."""
     for stage in recipe.stages:
@@ -216,10 +229,11 @@ def check_optimisers(recipe: ModelRecipe, machine: Machine) -> None:
             )
 
 
-def own_optimiser(model: Any, stage: Stage) -> torch.optim.Optimizer | None:
+def own_optimiser(model: Any, stage: Stage, device: Any) -> torch.optim.Optimizer | None:
     """What the stage names, or None for the trainer's own AdamW."""
     if stage.optimiser == "adamw":
         return None
+    model.to(device)  # it steps matrices that share their memory with the weights: they must lie still
     return muon(
         model.named_parameters(), lambda name: ".layers." in name, stage.learning_rate, stage.weight_decay
     )

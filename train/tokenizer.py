@@ -36,6 +36,8 @@ from unified.tokenizers.visual import TrainableTokenizer
 from unified.train.optimiser import BETAS, check_optimiser, muon
 from unified.train.tokenizer_state import Saving, State
 
+from unified.schedules import ladder
+
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
@@ -80,19 +82,22 @@ class AnnealingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RestartConfig:
-    """The codes start from the vectors of `first` batches: one batch is drawn from, more are clustered
-    (k-means). Every `every` steps, until the share `until` of training, move codes used less than `threshold`
-    of an even share."""
+    """The codes start from the vectors of `first` batches, of the full map and of coarser ones of the longer
+    `sides` (none: of random ones): one batch is drawn from, more are clustered (k-means, `rounds`). Every
+    `every` steps, until the share `until` of training, move codes used less than `threshold` of an even
+    share."""
 
     first: int = 1
+    sides: tuple[int, ...] = ()
+    rounds: int = 10
     every: int = 10
     threshold: float = 0.05
     until: float = 0.7
     memory: float = 0.95  # of the running use, per step
 
     def __post_init__(self) -> None:
-        if min(self.first, self.every) < 1 or not 0 < self.memory < 1 or not 0 <= self.until <= 1:
-            raise ValueError("first and every must be at least 1, memory lie in (0, 1), until in [0, 1]")
+        if min(self.first, self.every, self.rounds, *self.sides) < 1 or not 0 < self.memory < 1 or not 0 <= self.until <= 1:
+            raise ValueError("first, every, rounds and sides must be at least 1, memory lie in (0, 1), until in [0, 1]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +162,7 @@ def train_tokenizer(
     if restarts and config.restarts and not begun:
         seen = list(itertools.islice(batches, config.restarts.first))
         batches = itertools.chain(seen, batches)
-        restarts.start(seen, [tokenizer.training_shapes(images, config.draws, generator) for images in seen])
+        restarts.start(seen, [_first_shapes(tokenizer, images, config, generator) for images in seen])
         if mean is not None:
             mean.load_state_dict(tokenizer.state_dict())
     tokenizer.train()
@@ -194,6 +199,19 @@ def train_tokenizer(
         tokenizer.load_state_dict(mean.state_dict())
     tokenizer.eval()
     return records
+
+
+def _first_shapes(
+    tokenizer: TrainableTokenizer,
+    images: Tensor,
+    config: TokenizerTrainingConfig,
+    generator: torch.Generator,
+) -> Sequence[Shape]:
+    """The maps whose vectors the first codes come from."""
+    if config.restarts is None or not config.restarts.sides:
+        return tokenizer.training_shapes(images, config.draws, generator)
+    grid = (images.shape[2] // tokenizer.stride, images.shape[3] // tokenizer.stride)
+    return ladder(grid, config.restarts.sides)
 
 
 def _freeze_all_but_decoder(tokenizer: Any) -> None:
@@ -278,13 +296,14 @@ class Restarts:
     @torch.no_grad()
     def start(self, batches: Sequence[Tensor], shapes: Sequence[Sequence[Shape]]) -> None:
         """All codes from the vectors of first batches, so that none starts far away."""
-        passes = [self.tokenizer.training_pass(*pair) for pair in zip(batches, shapes, strict=True)]
-        if len(passes) == 1:
-            self._move(torch.ones_like(self.use, dtype=torch.bool), passes[0].candidates)
+        pairs = zip(batches, shapes, strict=True)
+        candidates = [self.tokenizer.training_pass(*pair).candidates for pair in pairs]
+        if len(candidates) == 1:
+            self._move(torch.ones_like(self.use, dtype=torch.bool), candidates[0])
             return
-        vectors = torch.cat([vectors for found in passes for vectors in found.candidates]).float()
+        vectors = torch.cat([vectors for found in candidates for vectors in found]).float()
         weight = self.tokenizer.table.weight
-        weight.copy_(k_means(vectors, len(weight), self.generator))
+        weight.copy_(k_means(vectors, len(weight), self.generator, self.config.rounds))
 
     @torch.no_grad()
     def update(

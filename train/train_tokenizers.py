@@ -67,11 +67,14 @@ def _first(recipe: VisualTokenizerRecipe) -> VQTokenizer:
     tokenizer = VQTokenizer(recipe.network)
     if recipe.start:
         known = load_visual(recipe.start)
-        if replace(known.config, codes=recipe.network.codes) != replace(
+        same = recipe.training.restarts is not None or known.codes == recipe.network.codes
+        if not same or replace(known.config, codes=recipe.network.codes) != replace(
             recipe.network, codebook=CodebookConfig()
         ):
             raise ValueError(f"{recipe.start}: a tokenizer with other networks than the recipe's")
-        taken = {name: value for name, value in known.state_dict().items() if not name.startswith("table.")}
+        anew = recipe.training.restarts is not None
+        state = known.state_dict()
+        taken = {name: value for name, value in state.items() if not (anew and name.startswith("table."))}
         tokenizer.load_state_dict(taken, strict=False)
     return tokenizer
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,15 +73,19 @@ def visible(query: Index, key: Index) -> Tensor | None:
     return None if plain else attends(query, key)[:, None]
 
 
+# Attention block by block (FlexAttention, GPUs) --------------------------------------------------------------
+
+
 def mask_mod(index: Index) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
     """The same rule as a FlexAttention `mask_mod` over one batch."""
     write = int(Kind.WRITE)  # traced code compares a tensor with an enumeration wrongly, without an error
+    sample, segment, kind, label = (field.int() for field in index.fields())
 
     def rule(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        same_sample = index.sample[batch, query] == index.sample[batch, key]
-        known = index.label[batch, key] <= index.label[batch, query]
-        same_segment = index.segment[batch, query] == index.segment[batch, key]
-        return same_sample & known & ((index.kind[batch, key] != write) | same_segment)
+        same_sample = sample[batch, query] == sample[batch, key]
+        known = label[batch, key] <= label[batch, query]
+        same_segment = segment[batch, query] == segment[batch, key]
+        return same_sample & known & ((kind[batch, key] != write) | same_segment)
 
     return rule
 
@@ -88,8 +94,35 @@ def block_mask(index: Index) -> object:
     """The rule as a FlexAttention block mask [B, 1, T, T], on the device of the index."""
     from torch.nn.attention.flex_attention import create_block_mask
 
-    rows, length = index.sample.shape
-    return create_block_mask(mask_mod(index), rows, None, length, length, device=str(index.sample.device))
+    (rows, length), device = index.sample.shape, index.sample.device
+    return create_block_mask(
+        mask_mod(index), rows, None, length, length, device=str(device), _compile=device.type == "cuda"
+    )
+
+
+def attend_by_block(
+    module: object,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: object,
+    scaling: float,
+    blocks: object,
+    **_: object,
+) -> tuple[Tensor, None]:
+    """An attention function of transformers: query [B, H, T, D], key and value [B, G, T, D] -> [B, T, H, D].
+    Blocks of pairs that no sample holds are skipped."""
+    from torch.nn.attention.flex_attention import flex_attention
+
+    run: Any = flex_attention if torch.compiler.is_compiling() else _compiled(flex_attention)
+    q, k = query.to(value.dtype), key.to(value.dtype)  # normalisation has left them in float32
+    out = run(q, k, value, block_mask=blocks, scale=scaling, enable_gqa=q.shape[1] != k.shape[1])
+    return out.transpose(1, 2).contiguous(), None
+
+
+@cache
+def _compiled(function: Any) -> Any:
+    return torch.compile(function, dynamic=False)
 
 
 # Attention sample by sample ---------------------------------------------------------------------------------
@@ -154,3 +187,4 @@ def attend_by_sample(
 
 
 ALL_ATTENTION_FUNCTIONS.register("by_sample", attend_by_sample)
+ALL_ATTENTION_FUNCTIONS.register("by_block", attend_by_block)

@@ -25,7 +25,7 @@ from unified.orders import Plan
 from unified.segments import Kind
 from unified.vocabulary import Vocabulary
 
-WHOLE = ("flex_attention", "by_sample")  # ways to attend that serve whole batches only; sessions use SDPA
+WHOLE = ("by_block", "by_sample")  # ways to attend that serve whole batches only; sessions use SDPA
 
 
 @dataclass
@@ -167,14 +167,12 @@ class UnifiedModel(PreTrainedModel):
         usual = self.backbone.config._attn_implementation
         self.backbone.config._attn_implementation = kind
         try:
-            if kind == "flex_attention":
-                return self.hidden(embeds, layout.positions, block_mask(layout.index))
+            unread = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=embeds.device)  # no mask is built
+            if kind == "by_block":
+                return self.hidden(embeds, layout.positions, unread, blocks=block_mask(layout.index))
             device = embeds.device.type
             low = torch.is_autocast_enabled(device)
             pieces = Pieces.of(layout.index, torch.get_autocast_dtype(device) if low else embeds.dtype)
-            unread = torch.ones(
-                1, 1, 1, 1, dtype=torch.bool, device=embeds.device
-            )  # so that no mask is built
             return self.hidden(embeds, layout.positions, unread, pieces=pieces)
         finally:
             self.backbone.config._attn_implementation = usual

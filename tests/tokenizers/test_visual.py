@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from unified.tokenizers.codebook import CodebookConfig, export
 from unified.tokenizers.networks import Decoder, Encoder, NetworkConfig, lowest_frequencies
 from unified.tokenizers.phi import PhiConfig, phi_index
-from unified.tokenizers.quantise import entropy_loss, k_means, most_aligned, nearest, usage
+from unified.tokenizers.quantise import CELLS, entropy_loss, k_means, most_aligned, nearest, usage
 from unified.tokenizers.residual_vq import ResidualVQConfig, ResidualVQTokenizer
 from unified.tokenizers.resize import area, as_shapes, unflatten
 from unified.tokenizers.visual import check_maps
@@ -268,7 +268,7 @@ def test_nearest_is_the_brute_force_answer(count, codes, dim, seed):
 def test_nearest_in_chunks_equals_at_once(monkeypatch):
     vectors, table = torch.randn(50, 4), torch.randn(16, 4)
     whole = nearest(vectors, table), most_aligned(vectors, table)
-    monkeypatch.setattr("unified.tokenizers.quantise.CELLS", 48)
+    monkeypatch.setitem(CELLS, "cpu", 48)
     assert torch.equal(whole[0], nearest(vectors, table))
     assert torch.equal(whole[1], most_aligned(vectors, table))
 

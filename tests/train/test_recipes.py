@@ -21,7 +21,7 @@ def test_every_recipe_is_a_tree_of_plain_data(name):
     assert data["recipe"].endswith("Recipe")
 
 
-@pytest.mark.parametrize(("name", "low", "high"), [("nano", 6, 12), ("small", 50, 70), ("base", 250, 320)])
+@pytest.mark.parametrize(("name", "low", "high"), [("nano", 14, 20), ("small", 50, 70), ("base", 250, 320)])
 def test_presets_have_the_size_they_promise(name, low, high):
     with torch.device("meta"):
         model = first_model(RECIPES[name]().model, Vocabulary(text=1024, visual=1024, action=188), 0)

@@ -1,8 +1,8 @@
 """The default visual tokenizer: scenes, mazes and frames together in one codebook at every scale.
 
-Codes are clusters of patches (of their cosines) and stand still; a decoder learns what stands there, from a
-code and its neighbours. With few steps this is ahead of learning encoder, codes and decoder together, where
-rare codes never catch up with a moving encoder.
+Codes are clusters of patches (of their cosines), at the full grid and at the coarser maps that the model
+writes first, and stand still; a decoder learns what stands there, from a code and its neighbours. This is
+ahead of learning encoder, codes and decoder together, where rare codes never catch up with a moving encoder.
 """
 
 from typing import Any
@@ -12,9 +12,11 @@ from unified.tokenizers.vq import VQConfig
 from unified.train.recipe import Source, VisualTokenizerRecipe
 from unified.train.tokenizer import AnnealingConfig, RestartConfig, TokenizerTrainingConfig
 
+SIDES = (1, 2, 4, 8)  # of the maps before the last
 FOLDED: dict[str, Any] = {
+    "latent": 48,
     "multipliers": (1,),
-    "patch": 8,
+    "patch": 4,
     "attention": False,
     "middle_attention": False,
     "groups": 8,
@@ -23,21 +25,21 @@ FOLDED: dict[str, Any] = {
 
 
 def visual_tokenizer() -> VisualTokenizerRecipe:
-    """6M parameters, stride 8, 4096 codes: 64 x 64 pixels are 8 x 8 codes. All convolutions work on the grid
-    of codes."""
-    encoder = NetworkConfig(latent=64, width=32, blocks=0, **FOLDED)
-    decoder = NetworkConfig(latent=64, width=256, **FOLDED)
+    """5M parameters, stride 4, 4096 codes: 64 x 64 pixels are 16 x 16 codes. All convolutions work on the
+    grid of codes."""
+    encoder = NetworkConfig(width=32, blocks=0, **FOLDED)
+    decoder = NetworkConfig(width=256, blocks=1, **FOLDED)
     return VisualTokenizerRecipe(
-        batch=16,
-        save_every=500,
+        batch=64,
+        save_every=2000,
         sources=(
-            Source(task="scene_conversation", samples=16000, weight=0.45),
-            Source(task="maze", samples=4000, weight=0.25),
-            Source(task="world_frames", samples=8000, weight=0.3, options={"frames": 3}),
+            Source(task="scene_conversation", samples=16000, weight=0.4),
+            Source(task="maze", samples=8000, weight=0.35),
+            Source(task="world_frames", samples=8000, weight=0.25, options={"frames": 3}),
         ),
-        network=VQConfig(codes=4096, dim=64, encoder=encoder, decoder=decoder, normalised=False),
+        network=VQConfig(codes=4096, dim=48, encoder=encoder, decoder=decoder, normalised=False),
         training=TokenizerTrainingConfig(
-            steps=1600,
+            steps=6000,
             learning_rate=2e-3,
             draws=1,
             average=0.998,
@@ -46,6 +48,6 @@ def visual_tokenizer() -> VisualTokenizerRecipe:
             optimiser="muon",
             log_every=100,
             annealing=AnnealingConfig(warmup=50),
-            restarts=RestartConfig(first=300, until=0.0),
+            restarts=RestartConfig(first=120, sides=SIDES, rounds=20, until=0.0),
         ),
     )
