@@ -112,6 +112,11 @@ def prepare(
     return Prepared(folder, shards)
 
 
+def whole_shards(samples: int, share: float) -> int:
+    """The first `share` of so many samples, filled up to a whole shard."""
+    return min(samples, -(-round(samples * share) // SHARD) * SHARD)
+
+
 def _shard(job: tuple[Source, int, str, Tokenizers, Path, int]) -> int:
     source, seed, split, tokenizers, folder, number = job
     processor, task = tokenizers.processor(), task_of(source, seed)

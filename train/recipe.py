@@ -54,7 +54,8 @@ class Stage:
     samples with a drawn image that lose the user's words, for guidance. `cut`: share of samples ending with a
     drawn image that end where it is written: nothing reads it any more but the end of the turn, and a third
     of a drawing's ids are saved. `kind_weights`, `task_weights`: factors on the loss, 1 where not given.
-    `average` > 0: decay of the running mean of the weights.
+    `average` > 0: decay of the running mean of the weights. `samples`: share of every source's samples that
+    the stage needs, the first ones: it can begin while `prepare` makes the rest.
     `adapter`: rank of LoRA. `optimiser`: "adamw" or "muon".
     """
 
@@ -77,6 +78,7 @@ class Stage:
     cut: float = 0.0
     kind_weights: Mapping[str, float] = field(default_factory=dict)
     task_weights: Mapping[str, float] = field(default_factory=dict)
+    samples: float = 1.0
     average: float = 0.999
     bf16: bool = True
     gradient_checkpointing: bool = False
@@ -89,6 +91,8 @@ class Stage:
         for name in ("condition_dropout", "cut", "final"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+        if not 0 < self.samples <= 1:
+            raise ValueError(f"samples must lie in (0, 1], got {self.samples}")
         if not 0 <= self.average < 1:
             raise ValueError(f"average must lie in [0, 1), got {self.average}")
         if not self.name or "/" in self.name:
@@ -116,8 +120,8 @@ class Stage:
 @dataclass(frozen=True, kw_only=True)
 class ModelShape:
     """The decoder: a small Qwen3-VL text decoder of this size or, with `pretrained` (a folder or hub name),
-    the text decoder of that model with its weights. `attention`: "by_block" (FlexAttention, GPUs), "by_sample"
-    (the fastest on processors), "auto" (one of these, and SDPA for a pretrained decoder), or what
+    the text decoder of that model with its weights. `attention`: "by_block" (FlexAttention, for GPUs),
+    "by_sample" (the fastest on processors), "auto" (one of these, and SDPA for a pretrained decoder), or what
     transformers knows."""
 
     width: int = 256

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from unified.train.build import first_model, loaded
 from unified.train.checkpoints import latest_checkpoint, problem
 from unified.train.optimiser import muon
 from unified.train.pictures import task_of
-from unified.train.prepared import Prepared, Tokenizers, prepare
+from unified.train.prepared import Prepared, Tokenizers, prepare, whole_shards
 from unified.train.recipe import (
     ModelRecipe,
     Recipe,
@@ -125,15 +125,16 @@ def tokenizers_of(recipe: ModelRecipe, machine: Machine) -> Tokenizers:
 
 
 def prepare_all(
-    recipe: ModelRecipe, machine: Machine, tokenizers: Tokenizers | None = None
+    recipe: ModelRecipe, machine: Machine, tokenizers: Tokenizers | None = None, share: float = 1.0
 ) -> dict[str, Prepared]:
-    """Every source of a model as ids, made where they are missing."""
+    """Every source of a model, or the first `share` of each, as ids; made where they are missing."""
     tokenizers = tokenizers or tokenizers_of(recipe, machine)
     root = machine.data or machine.out / "data"
     found = {}
     for source in recipe.sources:
+        part = replace(source, samples=whole_shards(source.samples, share))
         found[source.task] = prepare(
-            source, recipe.seed, recipe.split, tokenizers, root, workers=machine.workers
+            part, recipe.seed, recipe.split, tokenizers, root, workers=machine.workers
         )
     return found
 
@@ -147,18 +148,18 @@ def _run_model(recipe: ModelRecipe, machine: Machine) -> Path:
     pending = [n for n in range(len(recipe.stages)) if not (_folder(recipe, machine, n) / WEIGHTS).is_file()]
     first = pending[0] if pending else len(recipe.stages) - 1
     arguments = training_arguments(recipe, machine, first)  # joins the other processes, if any
-    with arguments.main_process_first(local=False, desc="preparing data"):
+    with arguments.main_process_first(local=False, desc="training tokenizers"):
         tokenizers = tokenizers_of(recipe, machine)
-        sources = prepare_all(recipe, machine, tokenizers)
-    processor = tokenizers.processor()
     for number in pending:
-        run_stage(recipe, machine, number, sources, processor)
+        with arguments.main_process_first(local=False, desc="preparing data"):
+            sources = prepare_all(recipe, machine, tokenizers, recipe.stages[number].samples)
+        run_stage(recipe, machine, number, sources, tokenizers.processor())
     if arguments.process_index == 0 and (pending or not done.exists()):
         last = _folder(recipe, machine, len(recipe.stages) - 1)
         config: Any = UnifiedConfig.from_pretrained(last)
         model = loaded(config, load_file(last / WEIGHTS))
         dtype = torch.bfloat16 if recipe.export_bf16 else torch.float32
-        save_model(done, model, processor, dtype=dtype)
+        save_model(done, model, tokenizers.processor(), dtype=dtype)
     return done
 
 

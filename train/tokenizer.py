@@ -96,8 +96,14 @@ class RestartConfig:
     memory: float = 0.95  # of the running use, per step
 
     def __post_init__(self) -> None:
-        if min(self.first, self.every, self.rounds, *self.sides) < 1 or not 0 < self.memory < 1 or not 0 <= self.until <= 1:
-            raise ValueError("first, every, rounds and sides must be at least 1, memory lie in (0, 1), until in [0, 1]")
+        if (
+            min(self.first, self.every, self.rounds, *self.sides) < 1
+            or not 0 < self.memory < 1
+            or not 0 <= self.until <= 1
+        ):
+            raise ValueError(
+                "first, every, rounds and sides must be at least 1, memory lie in (0, 1), until in [0, 1]"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

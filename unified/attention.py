@@ -73,7 +73,7 @@ def visible(query: Index, key: Index) -> Tensor | None:
     return None if plain else attends(query, key)[:, None]
 
 
-# Attention block by block (FlexAttention, GPUs) --------------------------------------------------------------
+# Attention block by block (FlexAttention, GPUs) -------------------------------------------------------------
 
 
 def mask_mod(index: Index) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:

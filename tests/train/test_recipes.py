@@ -57,6 +57,7 @@ def test_overrides_reach_every_kind_of_node():
         ("stages.0.steps=many", "expected a whole number"),
         ("stages.0.steps=1.5", "expected a whole number"),
         ("stages.0.steps=0", "at least 1"),
+        ("stages.0.samples=0", "samples must lie in"),
         ("stages.0.bf16=1", "expected true or false"),
         ('stages.0.trains=["soul"]', "trains names 'soul'"),
         ("stages.0.mixture.maze=1", "not among the sources"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from unified.tasks.registry import make
-from unified.train.prepared import Tokenizers, encode, prepare
+from unified.train.prepared import Tokenizers, encode, prepare, whole_shards
 from unified.train.recipes import RECIPES
 from unified.train.rows import Collator, Rows
 
@@ -60,6 +60,11 @@ def test_a_half_made_folder_is_completed_and_grows(tokenizers, tmp_path):
     assert len(first) == len(again) == 260
     assert len(more) == 270
     assert [more.ids(n) for n in range(260)] == [first.ids(n) for n in range(260)]
+
+
+def test_a_share_of_the_samples_is_whole_shards():
+    assert [whole_shards(10000, share) for share in (1.0, 0.35, 0.01)] == [10000, 3500, 250]
+    assert whole_shards(100, 0.5) == 100
 
 
 def test_rows_are_the_same_in_any_order(make_rows):

@@ -305,6 +305,20 @@ def test_a_visual_tokenizer_starts_from_the_networks_of_another(smoke, tmp_path)
         visual_tokenizer(replace(recipe, network=replace(recipe.network, dim=4)), tmp_path / "other")
 
 
+def test_a_decoder_learns_on_with_the_codes_that_are_there(smoke, tmp_path):
+    start, recipe = smoke / "visual_tokenizer", RECIPES["nano_smoke"]().visual
+    training = replace(recipe.training, steps=2, restarts=None, decoder_only=True, log_every=1)
+    made = visual_tokenizer(replace(recipe, start=str(start), training=training), tmp_path / "on")
+    known = load_visual(start)
+    assert torch.equal(made.codebook(), known.codebook())
+    assert not torch.equal(made.decoder.conv_in.weight, known.decoder.conv_in.weight)
+    fewer = replace(recipe.network, codes=32)
+    with pytest.raises(ValueError, match="other networks"):
+        visual_tokenizer(
+            replace(recipe, start=str(start), training=training, network=fewer), tmp_path / "fewer"
+        )
+
+
 def test_muon_trains_and_is_refused_with_deepspeed(train, tmp_path, capsys):
     assert train("stages.0.optimiser=muon", "stages.0.steps=3") == 0
     assert train("stages.0.optimiser=muon", out=tmp_path / "zero", deepspeed="zero1") == 2

@@ -182,6 +182,21 @@ def test_flex_attention_follows_the_same_rule(make_model):
     )
 
 
+def uncompiled(function):
+    """FlexAttention's own slow code, which has a gradient on a processor only in parts: dense attention with
+    its mask."""
+
+    def attend(query, key, value, block_mask, scale, enable_gqa):
+        rows, length = query.shape[0], query.shape[2]
+        batch, places = torch.arange(rows)[:, None, None], torch.arange(length)
+        mask = block_mask.mask_mod(batch, 0, places[:, None], places[None, :])[:, None]
+        return torch.nn.functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, scale=scale, enable_gqa=enable_gqa
+        )
+
+    return attend
+
+
 def test_bad_configurations_are_refused():
     with pytest.raises(ValueError, match="unknown head 'round'"):
         UnifiedConfig(head="round")
@@ -191,11 +206,13 @@ def test_bad_configurations_are_refused():
         UnifiedModel(UnifiedConfig(head="bitwise", vocabulary={"visual": 100}))
 
 
-def test_attending_sample_by_sample_is_the_dense_mask(make_model):
+@pytest.mark.parametrize("kind", ["by_sample", "by_block"])
+def test_attending_to_whole_batches_is_the_dense_mask(make_model, kind, monkeypatch):
     """Packed rows with padding between and after: same likelihoods, same gradients."""
+    monkeypatch.setattr("unified.attention._compiled", uncompiled)  # compiled code is for GPUs
     first, second = sample(make_model().vocabulary)[0].tolist(), sample(make_model().vocabulary, ((1, 1),))[0]
     found = []
-    for name in ("sdpa", "by_sample"):
+    for name in ("sdpa", kind):
         model = make_model(attn_implementation=name)
         ids = pack([first, second.tolist(), second.tolist()], len(first) + 5, model.vocabulary)
         output = model(ids, labels=Layout.of(ids, model.vocabulary).labels(ids))

@@ -16,12 +16,14 @@ def base() -> ModelRecipe:
     recipe = nano()
     first = replace(
         recipe.stages[0],
+        samples=1.0,
         steps=80000,
-        rows=128,
-        micro_rows=16,
+        rows=48,
+        micro_rows=6,
         optimiser="adamw",  # ZeRO cuts matrices to pieces
         learning_rate=4e-4,
         warmup=2000,
+        final=0.05,
         gradient_checkpointing=True,
     )
     last = replace(

@@ -11,14 +11,11 @@ DATA = 3  # times as many samples
 def small() -> ModelRecipe:
     """Width 512, 20 layers: about 60M parameters."""
     recipe = nano()
-    stages = tuple(
-        replace(
-            s, steps=60000, rows=4 * s.rows, micro_rows=16, learning_rate=s.learning_rate / 3, warmup=1000
-        )
-        for s in recipe.stages
+    stage = replace(
+        recipe.stages[0], name="all", samples=1.0, steps=40000, learning_rate=1e-3, warmup=1000, final=0.01
     )
     shape = ModelShape(width=512, layers=20, heads=8, kv_heads=4)
     sources = tuple(replace(source, samples=DATA * source.samples) for source in recipe.sources)
     return replace(
-        recipe, name="small", model=shape, stages=stages, sources=sources, save_every=1000, sheet_every=2000
+        recipe, name="small", model=shape, stages=(stage,), sources=sources, save_every=1000, sheet_every=2000
     )
