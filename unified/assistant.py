@@ -196,8 +196,8 @@ def load(
     seed: int = 0,
 ) -> Assistant:
     """The model of a folder or of a hub name, or the one that ships with the package. `device` None takes a
-    GPU if there is one; `dtype` None is bfloat16 there and float32 on a processor. ValueError, in one line,
-    if there is no such model or a file is missing or spoilt."""
+    GPU if there is one; `dtype` None is bfloat16 there and on processors that multiply it natively, float32
+    on others. ValueError, in one line, if there is no such model or a file is missing or spoilt."""
     from unified.pretrained import find, load_model
 
     place = _device(device)
@@ -225,11 +225,17 @@ def _dtype(name: str | torch.dtype | None, device: torch.device) -> torch.dtype:
     if isinstance(name, torch.dtype):
         return name
     if name is None:
-        return torch.float32 if device.type == "cpu" else torch.bfloat16
+        return torch.float32 if device.type == "cpu" and not _fast_bf16() else torch.bfloat16
     found = getattr(torch, name, None)
     if found not in (torch.float32, torch.bfloat16, torch.float16):
         raise ValueError(f"unknown dtype {name!r}: use float32, bfloat16 or float16")
     return found
+
+
+def _fast_bf16() -> bool:
+    """Whether this processor has instructions for products of bfloat16 (AVX-512 BF16, AMX)."""
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # PyTorch has no public names for these
+    return any(getattr(torch.cpu, name, lambda: False)() for name in names)
 
 
 def text_of(content: Content) -> str:

@@ -43,7 +43,7 @@ def nano() -> ModelRecipe:
         mixture=EVERYTHING,
         samples=0.35,
         kind_weights={"text": 4.0, "action": 3.0},  # an answer is a few ids beside the hundreds of a picture
-        steps=5000,
+        steps=4500,
         rows=24,
         length=4096,
         micro_rows=24,
