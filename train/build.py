@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from unified.train.recipe import ModelShape
 from unified.train.select import add_adapters, merge_adapters
 
 from unified.backbones import from_backbone
+from unified.checkpoints.state_dict import read_safetensors
 from unified.config import text_decoder
 from unified.model import UnifiedConfig, UnifiedModel
 from unified.vocabulary import Vocabulary
@@ -40,7 +42,11 @@ def first_model(
 
 def _first_model(shape: ModelShape, vocabulary: Vocabulary, seed: int) -> UnifiedModel:
     torch.manual_seed(seed)
-    options: dict[str, Any] = {"head": shape.head, "attn_implementation": shape.attention}
+    options: dict[str, Any] = {
+        "head": shape.head,
+        "attn_implementation": shape.attention,
+        "references": shape.references,
+    }
     with whole():
         if shape.pretrained:
             return from_backbone(shape.pretrained, vocabulary, **options).float()
@@ -48,6 +54,17 @@ def _first_model(shape: ModelShape, vocabulary: Vocabulary, seed: int) -> Unifie
         backbone = text_decoder(**sizes, heads=shape.heads, kv_heads=shape.kv_heads)
         words = vocabulary.to_dict()
         return UnifiedModel(UnifiedConfig(vocabulary=words, backbone=backbone, **options))
+
+
+def take_over(model: UnifiedModel, folder: str | Path) -> None:
+    """The weights of a saved model, which may lack parts but has no others. ValueError in one line if it
+    does not fit."""
+    state = read_safetensors(Path(folder) / "model.safetensors")
+    own = model.state_dict()
+    wrong = [name for name, value in state.items() if name not in own or own[name].shape != value.shape]
+    if wrong:
+        raise ValueError(f"{folder}: {wrong[0]} does not fit the recipe's model")
+    model.load_state_dict({name: value.float() for name, value in state.items()}, strict=False)
 
 
 @contextmanager

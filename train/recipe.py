@@ -122,7 +122,7 @@ class ModelShape:
     """The decoder: a small Qwen3-VL text decoder of this size or, with `pretrained` (a folder or hub name),
     the text decoder of that model with its weights. `attention`: "by_block" (FlexAttention, for GPUs),
     "by_sample" (the fastest on processors), "auto" (one of these, and SDPA for a pretrained decoder), or what
-    transformers knows."""
+    transformers knows. `references`: see `UnifiedConfig`."""
 
     width: int = 256
     layers: int = 8
@@ -131,6 +131,7 @@ class ModelShape:
     pretrained: str = ""
     head: str = "categorical"
     attention: str = "auto"
+    references: bool = True
 
     def __post_init__(self) -> None:
         for name in ("width", "layers", "heads", "kv_heads"):
@@ -182,7 +183,7 @@ class VisualTokenizerRecipe:
 @dataclass(frozen=True, kw_only=True)
 class ModelRecipe:
     """A model with its tokenizers, data and stages. `text` and `visual`: a recipe, trained first, or a folder
-    that one has written. `sides`: longer sides of the maps before the last. `save_every`, `log_every`,
+    that one has written. `start`: folder of a model to go on from; parts that it lacks are fresh. `sides`: longer sides of the maps before the last. `save_every`, `log_every`,
     `sheet_every` in steps (0: no sheets); `keep` checkpoints stay."""
 
     name: str
@@ -191,6 +192,7 @@ class ModelRecipe:
     visual: VisualTokenizerRecipe | str
     sources: tuple[Source, ...]
     stages: tuple[Stage, ...]
+    start: str = ""
     model: ModelShape = field(default_factory=ModelShape)
     sides: tuple[int, ...] = (1, 2, 4, 6)
     max_side: int = 16

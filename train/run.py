@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 from unified.train.average import Average
-from unified.train.build import first_model, loaded
+from unified.train.build import first_model, loaded, take_over
 from unified.train.checkpoints import latest_checkpoint, problem
 from unified.train.optimiser import muon
 from unified.train.pictures import task_of
@@ -173,6 +173,8 @@ def run_stage(
     visual = processor.visual
     codes = F.normalize(visual.codebook().detach().cpu(), dim=-1)
     model = first_model(recipe.model, processor.vocabulary, recipe.seed, codes, device=machine.device)
+    if recipe.start and not number:
+        take_over(model, recipe.start)
     if number:
         model.load_state_dict(load_file(_folder(recipe, machine, number - 1) / WEIGHTS))
     select(model, stage.trains, rank=stage.adapter)

@@ -41,14 +41,16 @@ def text_decoder(
 @strict
 class UnifiedConfig(PreTrainedConfig):
     """`vocabulary`: fields of `Vocabulary`. `backbone`: config of a `transformers` decoder with its
-    `model_type`; its own `vocab_size` is set from the vocabulary. `head`: name in `HEADS`. The defaults give
-    a tiny working model."""
+    `model_type`; its own `vocab_size` is set from the vocabulary. `head`: name in `HEADS`. `references`: the
+    slots of an image that is written are also fed what the latest image before it shows at their place. The
+    defaults give a tiny working model."""
 
     model_type = "unified"
 
     vocabulary: dict[str, Any] | None = None
     backbone: dict[str, Any] | None = None
     head: str = "categorical"
+    references: bool = False
     initializer_range: float = 0.02
 
     def __post_init__(self, **kwargs: Any) -> None:

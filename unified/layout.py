@@ -18,7 +18,7 @@ from unified.attention import PADDING, Index
 from unified.orders import Plan, plan_for
 from unified.orders.plan import spread
 from unified.segments import Kind, Segment, segments
-from unified.vocabulary import Vocabulary
+from unified.vocabulary import Shape, Vocabulary
 
 IGNORED = -100  # the label of a position that is not a target, as in `transformers`
 
@@ -26,11 +26,16 @@ IGNORED = -100  # the label of a position that is not a target, as in `transform
 @dataclass(frozen=True)
 class WriteGroup:
     """WRITE segments that share a plan: segment n fills slots `starts[n]`, `starts[n]` + 1, ... of row
-    `rows[n]`."""
+    `rows[n]`. `before[n]`: where the last map of the latest image of its sample begins, if that has the size
+    of the plan's last map, otherwise -1."""
 
     plan: Plan
     rows: Tensor
     starts: Tensor
+    before: Tensor
+
+    def to(self, device: torch.device | str) -> WriteGroup:
+        return WriteGroup(self.plan, *(x.to(device) for x in (self.rows, self.starts, self.before)))
 
     def slots(self) -> Tensor:
         """[N, T] positions of the slots."""
@@ -77,7 +82,7 @@ class Layout:
         return _stack(rows).to(device)
 
     def to(self, device: torch.device | str) -> Layout:
-        writes = tuple(WriteGroup(g.plan, g.rows.to(device), g.starts.to(device)) for g in self.writes)
+        writes = tuple(g.to(device) for g in self.writes)
         names = ("positions", "source", "predicted", "answers", "step")
         tensors = {name: getattr(self, name).to(device) for name in names}
         return replace(self, index=self.index.to(device), writes=writes, **tensors)
@@ -112,7 +117,8 @@ class _Row:
         self.source = np.maximum(np.arange(length) - 1, 0)
         self.predicted = np.zeros(length, dtype=bool)
         self.step = np.full(length, -1)
-        self.writes: list[tuple[Segment, Plan]] = []
+        self.writes: list[tuple[Segment, Plan, int]] = []
+        self.latest: tuple[int, Shape] | None = None  # where the latest image's last map begins, and its size
         for segment in segments(ids, vocabulary):
             self._add(segment)
         self.answers = self.predicted & self._assistant()
@@ -120,6 +126,7 @@ class _Row:
     def _add(self, segment: Segment) -> None:
         if self.ids[segment.start] == self.vocabulary.begin:
             self.cursor = Cursor(sample=self.cursor.sample + 1, segment=self.cursor.segment)
+            self.latest = None
         span = slice(segment.start, segment.stop)
         self.sample[span] = self.cursor.sample
         self.segment[span] = self.cursor.segment
@@ -158,6 +165,8 @@ class _Row:
         self._line(segment.start, segment.codes)
         self._grid(segment, np.zeros(segment.stop - 1 - segment.codes, dtype=np.int64))
         self._line(segment.stop - 1, segment.stop)
+        height, width = segment.shapes[-1]
+        self.latest = (segment.stop - 1 - height * width, (height, width))
 
     def _write(self, segment: Segment) -> None:
         """Written once: what follows stands where it would stand had there been no WRITE segment."""
@@ -171,7 +180,8 @@ class _Row:
         self.source[span] = np.arange(segment.codes, segment.stop - 1)
         self.step[span] = plan.labels.numpy()
         self.predicted[segment.start] = self.predicted[span] = True  # `write` itself is the choice to draw
-        self.writes.append((segment, plan))
+        fits = self.latest is not None and self.latest[1] == plan.shapes[-1]
+        self.writes.append((segment, plan, self.latest[0] if fits and self.latest else -1))
 
     def _plan(self, segment: Segment) -> Plan:
         try:
@@ -207,13 +217,11 @@ def _stack(rows: list[_Row]) -> Layout:
 
 
 def _groups(rows: list[_Row]) -> tuple[WriteGroup, ...]:
-    places: dict[int, tuple[Plan, list[int], list[int]]] = {}
+    places: dict[int, tuple[Plan, list[tuple[int, int, int]]]] = {}
     for number, row in enumerate(rows):
-        for segment, plan in row.writes:
-            _, in_rows, starts = places.setdefault(id(plan), (plan, [], []))
-            in_rows.append(number)
-            starts.append(segment.codes)
-    return tuple(WriteGroup(plan, torch.tensor(r), torch.tensor(s)) for plan, r, s in places.values())
+        for segment, plan, before in row.writes:
+            places.setdefault(id(plan), (plan, []))[1].append((number, segment.codes, before))
+    return tuple(WriteGroup(plan, *torch.tensor(found).unbind(dim=1)) for plan, found in places.values())
 
 
 def pack(samples: Sequence[Sequence[int]], length: int, vocabulary: Vocabulary) -> Tensor:

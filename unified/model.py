@@ -23,7 +23,7 @@ from unified.heads import HEADS, log_prob
 from unified.layout import IGNORED, Layout, WriteGroup
 from unified.orders import Plan
 from unified.segments import Kind
-from unified.vocabulary import Vocabulary
+from unified.vocabulary import Shape, Vocabulary
 
 WHOLE = ("by_block", "by_sample")  # ways to attend that serve whole batches only; sessions use SDPA
 
@@ -45,19 +45,23 @@ class UnifiedOutput(ModelOutput):
 
 
 class SlotEmbedding(nn.Module):
-    """What a WRITE slot reads besides earlier codes: a start vector where none are known, and its map's
-    size."""
+    """What a WRITE slot reads besides earlier codes: a start vector where none are known, its map's size, and
+    with `references` what the latest image before shows at its place. An edit, a sketch or a frame is mostly
+    a copy; that a code stands where another image has one is hard to learn from relative positions."""
 
-    def __init__(self, width: int, max_side: int) -> None:
+    def __init__(self, width: int, max_side: int, references: bool = False) -> None:
         super().__init__()
+        self.reference = nn.Linear(width, width, bias=False) if references else None
         self.start = nn.Parameter(torch.zeros(width))
         self.height = nn.Embedding(max_side + 1, width)
         self.width = nn.Embedding(max_side + 1, width)
 
-    def forward(self, fed: Tensor, starts: Tensor, sizes: Tensor) -> Tensor:
-        """fed [..., T, D], starts [T] bool, sizes [T, 2] -> [..., T, D]."""
+    def forward(self, fed: Tensor, starts: Tensor, sizes: Tensor, before: Tensor) -> Tensor:
+        """fed and before (zero where no image was) [..., T, D], starts [T] bool, sizes [T, 2] ->
+        [..., T, D]."""
         fed = torch.where(starts[:, None], self.start.to(fed.dtype), fed)
-        return fed + self.height(sizes[:, 0]) + self.width(sizes[:, 1])
+        fed = fed + self.height(sizes[:, 0]) + self.width(sizes[:, 1])
+        return fed if self.reference is None else fed + self.reference(before)
 
 
 class GridEmbedding(nn.Module):
@@ -98,7 +102,7 @@ class UnifiedModel(PreTrainedModel):
         self.backbone = AutoModel.from_config(backbone)
         self.spatial = "mrope_section" in (getattr(backbone, "rope_parameters", None) or {})
         self.grid = None if self.spatial else GridEmbedding(width)
-        self.slots = SlotEmbedding(width, words.max_side)
+        self.slots = SlotEmbedding(width, words.max_side, config.references)
         self.text_head = nn.Linear(width, words.table_size, bias=False)
         self.head = HEADS[config.head](width, words.visual)
         self.post_init()
@@ -110,6 +114,9 @@ class UnifiedModel(PreTrainedModel):
                 nn.init.zeros_(module.bias)
         elif isinstance(module, SlotEmbedding):
             nn.init.normal_(module.start, std=self.config.initializer_range)
+            if module.reference is not None:
+                nn.init.eye_(module.reference.weight)
+                module.reference.weight.data.mul_(0.5)  # codes stand for themselves
         else:
             super()._init_weights(module)
 
@@ -153,10 +160,8 @@ class UnifiedModel(PreTrainedModel):
             visual[..., None], values, self.get_input_embeddings()(self.vocabulary.table_rows(ids))
         )
         fed = [_fed(values, group) for group in layout.writes] or [_nothing_fed(values)]
-        rows, slots, vectors, starts, sizes = (torch.cat(parts) for parts in zip(*fed, strict=True))
-        inputs = self.slots(
-            vectors, starts, sizes
-        )  # one call, whatever is drawn: sharded parameters count calls
+        rows, slots, *given = (torch.cat(parts) for parts in zip(*fed, strict=True))
+        inputs = self.slots(*given)  # one call, whatever is drawn: sharded parameters count calls
         return embeds.index_put((rows, slots), inputs.to(embeds.dtype))
 
     def decode(self, embeds: Tensor, layout: Layout) -> Tensor:
@@ -280,13 +285,27 @@ class Writer:
         width, device = model.config.hidden_size, model.device
         self.values = torch.zeros(rows, plan.length, width, device=device, dtype=model.dtype)
         self.feed = plan.feed.to(device=device, dtype=model.dtype)
+        self.before = torch.zeros_like(self.values)
+
+    def refer(self, images: Sequence[tuple[Shape, Sequence[int]] | None]) -> None:
+        """The latest image of each conversation, size and codes of its last map; used where the size fits.
+        There may be fewer than rows: null rows repeat them."""
+        if self.model.slots.reference is None:
+            return
+        copies, plan = len(self.values) // len(images), self.plan
+        for number, image in enumerate(images):
+            if image is not None and image[0] == plan.shapes[-1]:
+                codes = torch.tensor(image[1], device=self.values.device)
+                vectors = plan.places.to(self.values) @ self.model.head.embed(codes)
+                self.before[number :: len(images)] = vectors.expand(copies, -1, -1)
 
     def inputs(self, step: int) -> Tensor:
         """[R, n, D]: input embeddings of the step's slots."""
         slots = self.plan.steps[step].to(self.values.device)
         fed = self.feed[slots] @ self.values
         device = self.values.device
-        return self.model.slots(fed, self.plan.starts.to(device)[slots], self.plan.sizes.to(device)[slots])
+        starts, sizes = self.plan.starts.to(device)[slots], self.plan.sizes.to(device)[slots]
+        return self.model.slots(fed, starts, sizes, self.before[:, slots])
 
     def commit(self, step: int, codes: Tensor, vectors: Tensor | None = None) -> None:
         """Codes [B, n] of the step, counted from 0 (or embeddings [B, n, D] in their place). B may be a
@@ -299,17 +318,25 @@ class Writer:
 
 def _fed(values: Tensor, group: WriteGroup) -> tuple[Tensor, ...]:
     """For all M slots of a group: row [M], position [M], what earlier codes feed it [M, D], whether it starts
-    [M] and its map's size [M, 2]. values [B, T, D] are the embeddings of all codes."""
+    [M], its map's size [M, 2] and the image before at its place [M, D]. values [B, T, D] are the embeddings
+    of all codes."""
     plan, count = group.plan, len(group.rows)
     rows, slots = group.rows[:, None].expand(-1, plan.length), group.slots()
     fed = plan.feed.to(values) @ values[rows, slots]  # [N, T, D]
     starts, sizes = plan.starts.to(values.device), plan.sizes.to(values.device)
-    return rows.flatten(), slots.flatten(), fed.flatten(0, 1), starts.repeat(count), sizes.repeat(count, 1)
+    codes = torch.arange(plan.places.shape[1], device=values.device)
+    image = values[group.rows[:, None], group.before.clamp(min=0)[:, None] + codes]  # [N, R, D]
+    image = image * (group.before >= 0)[:, None, None]
+    before = plan.places.to(values) @ image
+    return (
+        rows.flatten(), slots.flatten(), fed.flatten(0, 1), starts.repeat(count), sizes.repeat(count, 1),
+        before.flatten(0, 1),
+    )  # fmt: skip
 
 
 def _nothing_fed(values: Tensor) -> tuple[Tensor, ...]:
     none = torch.zeros(0, dtype=torch.long, device=values.device)
-    return none, none, values[:0, 0], none.bool(), none[:, None].expand(0, 2)
+    return none, none, values[:0, 0], none.bool(), none[:, None].expand(0, 2), values[:0, 0]
 
 
 def _sums(log_probs: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:

@@ -21,11 +21,15 @@ from unified.layout import Layout
 from unified.orders import Plan, plan_for
 from unified.sampling import Noise, PositionNoise, Sampler
 from unified.segments import Kind, segments
-from unified.vocabulary import Vocabulary, as_shapes
+from unified.vocabulary import Shape, Vocabulary, as_shapes
+
+Image = tuple[Shape, Sequence[int]]  # size and codes of an image's last map, counted from 0
 
 
 class WriterState(Protocol):
     """One image being written in a batch of rows (conditional rows first, null rows after them)."""
+
+    def refer(self, images: Sequence[Image | None]) -> None: ...  # what each conversation last showed
 
     def inputs(self, step: int) -> Tensor: ...  # [R, n, D] embeddings of the step's slots
 
@@ -101,6 +105,7 @@ class Drawing:
 class _Row:
     stream: list[int] = field(default_factory=list)
     pending: list[int] = field(default_factory=list)  # said, not yet read
+    latest: Image | None = None
     stopped: str = ""  # why the row's text ended: "end", "write", "length"
 
 
@@ -141,12 +146,21 @@ class Session:
         """Append ids to every row (one list per row; a single list goes to all). Malformed ids raise
         ValueError and leave the session as it was."""
         lists = self._per_row(ids)
-        for new in lists:
-            segments(new, self.vocabulary)
-        for row, new in zip(self.rows, lists, strict=True):
+        images = [self._latest(new) for new in lists]
+        for row, new, image in zip(self.rows, lists, images, strict=True):
             row.stream += new
             row.pending += new
+            row.latest = image or row.latest
         self._read_pending()
+
+    def _latest(self, ids: list[int]) -> Image | None:
+        """The last image in ids that is read."""
+        read = [found for found in segments(ids, self.vocabulary) if found.kind == Kind.READ]
+        if not read:
+            return None
+        (height, width), stop = read[-1].shapes[-1], read[-1].stop - 1
+        codes = [token - self.vocabulary.visual_start for token in ids[stop - height * width : stop]]
+        return (height, width), codes
 
     def _per_row(self, ids: Any) -> list[list[int]]:
         flat = not len(ids) or not hasattr(ids[0], "__len__")
@@ -314,6 +328,7 @@ class Session:
             branch = self._branch(room) if needs_null(guidance, plan) else self.context
             layout = self._open(branch, plan, header, active)
             writer = self.model.write(plan, branch.rows, branch.condition)
+            writer.refer([row.latest for row in self.rows])
             drawing = self._blank(plan)
             for step, slots in enumerate(plan.steps):
                 at = len(header) + slots.to(drawing.codes.device)
@@ -380,6 +395,7 @@ class Session:
                 read = words.read_segment(reads[number], drawing.plan.read_shapes)
                 row.stream += [*header, *codes, words.close, *read]
                 row.pending += read
+                row.latest = self._latest(read)
 
     def draw(self, shapes: Sequence[int | Sequence[int]], **options: Any) -> Drawing:
         """`image` without streaming."""

@@ -12,7 +12,11 @@ from unified.stream import Stream
 def tiny_model(vocabulary=None, **config) -> UnifiedModel:
     torch.manual_seed(0)
     vocabulary = {"orders": list(ORDERS), **(vocabulary or {})}
-    return UnifiedModel(UnifiedConfig(initializer_range=0.3, vocabulary=vocabulary, **config)).eval()
+    config = {"references": True, "initializer_range": 0.3, **config}
+    model = UnifiedModel(UnifiedConfig(vocabulary=vocabulary, **config)).eval()
+    if model.slots.reference is not None:  # zero at the start of training
+        torch.nn.init.normal_(model.slots.reference.weight, std=0.3)
+    return model
 
 
 @pytest.fixture(scope="session")

@@ -222,7 +222,7 @@ def test_pictures_are_fitted(height, width):
 
 def test_a_saved_model_answers_as_before(assistant, parts, tmp_path):
     save_model(tmp_path, *parts)
-    loaded = load(tmp_path, device="cpu")
+    loaded = load(tmp_path, device="cpu", dtype="float32")
     loaded.side = SIDE
     assert np.array_equal(loaded.draw("A heart."), assistant.draw("A heart."))
 

@@ -15,6 +15,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from unified.orders.resize import resize_matrix
 from unified.vocabulary import Shapes, area
 
 
@@ -69,6 +70,11 @@ class Plan:
     def coordinates(self) -> Tensor:
         """[T, 2] float: row and column on the last map's grid."""
         return spread(self.shapes)
+
+    @cached_property
+    def places(self) -> Tensor:
+        """[T, R] float: row i averages the codes of a map of the last one's size over the place of slot i."""
+        return torch.cat([resize_matrix(self.shapes[-1], shape, "area") for shape in self.shapes])
 
     @cached_property
     def map_slices(self) -> tuple[slice, ...]:
