@@ -183,8 +183,9 @@ class VisualTokenizerRecipe:
 @dataclass(frozen=True, kw_only=True)
 class ModelRecipe:
     """A model with its tokenizers, data and stages. `text` and `visual`: a recipe, trained first, or a folder
-    that one has written. `start`: folder of a model to go on from; parts that it lacks are fresh. `sides`: longer sides of the maps before the last. `save_every`, `log_every`,
-    `sheet_every` in steps (0: no sheets); `keep` checkpoints stay."""
+    that one has written. `start`: folder of a model to go on from; parts that it lacks are fresh. `sides`:
+    longer sides of the maps before the last. `save_every`, `log_every`, `sheet_every` in steps (0: no
+    sheets); `keep` checkpoints stay."""
 
     name: str
     seed: int = 0

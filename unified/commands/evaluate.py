@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from unified.commands.common import assistant
+from unified.pretrained import SHIPPED
 
 
 def evaluate(options: argparse.Namespace) -> int:
@@ -67,7 +68,7 @@ def describe_run(options: argparse.Namespace, model: Any) -> dict[str, Any]:
     from unified.eval.bench.machine import machine, versions
 
     return {
-        "model": str(model.folder),
+        "model": "shipped with the package" if model.folder == SHIPPED else str(model.folder),
         "weights": weights_hash(model.model),
         "parameters": sum(p.numel() for part in (model.model, model.visual) for p in part.parameters()),
         "device": str(model.model.device),
