@@ -26,13 +26,13 @@ def test_they_are_small(run):
 
 def test_the_card_says_how_they_came_to_be():
     card = (SHIPPED / "README.md").read_text(encoding="utf-8")
-    for word in ("Data", "Recipe", "commit", "Hardware", "hours", "python -m unified.cli eval", "Limits"):
+    for word in ("Data", "Recipe", "commit", "hardware, hours", "python -m unified.cli eval", "Limits"):
         assert word in card, word
 
 
 def test_answers_need_the_picture(run):
     found = questions(run).numbers
-    seen, blind = (found[name]["all"].value for name in ("with_image", "blind"))
+    seen, blind = found["all"].value, found["blind"].value
     assert seen > blind
 
 

@@ -99,6 +99,7 @@ class UnifiedModel(PreTrainedModel):
         backbone = config.backbone_config()
         whole = config._attn_implementation in WHOLE  # see `decode`
         backbone._attn_implementation = "sdpa" if whole else config._attn_implementation
+        self.usual = backbone._attn_implementation
         self.backbone = AutoModel.from_config(backbone)
         self.spatial = "mrope_section" in (getattr(backbone, "rope_parameters", None) or {})
         self.grid = None if self.spatial else GridEmbedding(width)
@@ -169,18 +170,14 @@ class UnifiedModel(PreTrainedModel):
         kind = self.config._attn_implementation
         if kind not in WHOLE:
             return self.hidden(embeds, layout.positions, attends(layout.index, layout.index)[:, None])
-        usual = self.backbone.config._attn_implementation
-        self.backbone.config._attn_implementation = kind
-        try:
-            unread = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=embeds.device)  # no mask is built
-            if kind == "by_block":
-                return self.hidden(embeds, layout.positions, unread, blocks=block_mask(layout.index))
-            device = embeds.device.type
-            low = torch.is_autocast_enabled(device)
-            pieces = Pieces.of(layout.index, torch.get_autocast_dtype(device) if low else embeds.dtype)
-            return self.hidden(embeds, layout.positions, unread, pieces=pieces)
-        finally:
-            self.backbone.config._attn_implementation = usual
+        # Stays until a session's next pass: what gradient checkpointing computes anew must be the same.
+        unread = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=embeds.device)  # no mask is built
+        if kind == "by_block":
+            return self.hidden(embeds, layout.positions, unread, kind=kind, blocks=block_mask(layout.index))
+        device = embeds.device.type
+        low = torch.is_autocast_enabled(device)
+        pieces = Pieces.of(layout.index, torch.get_autocast_dtype(device) if low else embeds.dtype)
+        return self.hidden(embeds, layout.positions, unread, kind=kind, pieces=pieces)
 
     def hidden(
         self,
@@ -189,11 +186,13 @@ class UnifiedModel(PreTrainedModel):
         mask: Tensor | object | None,
         cache: KVCache | None = None,
         condition: object = None,
+        kind: str = "",
         **attention: object,
     ) -> Tensor:
         """The backbone: embeds [R, n, D], positions [3, R, n], mask [R, 1, n, m] bool (None: all visible) ->
         [R, n, D]. Keys and values are added to the cache. `condition` is for models that are not steered by
-        their stream alone."""
+        their stream alone; `kind`: how to attend, if not as sessions do."""
+        self.backbone.config._attn_implementation = kind or self.usual
         if mask is None:  # decoders of transformers take None for causal
             seen = (cache.length if cache else 0) + embeds.shape[1]
             mask = torch.ones(1, 1, embeds.shape[1], seen, dtype=torch.bool, device=embeds.device)
