@@ -24,8 +24,8 @@ def nearest(vectors: Tensor, table: Tensor) -> Tensor:
 
 
 def _nearest(vectors: Tensor, rows: Tensor, norms: Tensor) -> Tensor:
-    """By distances less the square of the vector itself. NumPy finds the least on a processor four times as
-    fast as PyTorch."""
+    """By distances less the square of the vector itself. On a processor NumPy finds the least faster than
+    PyTorch."""
     distances = torch.addmm(norms, vectors, rows.T, alpha=-2)
     if distances.device.type == "cpu":
         return torch.from_numpy(distances.numpy().argmin(1))

@@ -144,6 +144,8 @@ def prepare_all(
 
 def _run_model(recipe: ModelRecipe, machine: Machine) -> Path:
     check_optimisers(recipe, machine)
+    if recipe.start and not (Path(recipe.start) / "model.safetensors").is_file():
+        raise ValueError(f"start={recipe.start}: no model.safetensors there")
     done = machine.out / "model"
     pending = [n for n in range(len(recipe.stages)) if not (_folder(recipe, machine, n) / WEIGHTS).is_file()]
     first = pending[0] if pending else len(recipe.stages) - 1

@@ -67,12 +67,10 @@ def _first(recipe: VisualTokenizerRecipe) -> VQTokenizer:
     tokenizer = VQTokenizer(recipe.network)
     if recipe.start:
         known = load_visual(recipe.start)
-        same = recipe.training.restarts is not None or known.codes == recipe.network.codes
-        if not same or replace(known.config, codes=recipe.network.codes) != replace(
-            recipe.network, codebook=CodebookConfig()
-        ):
-            raise ValueError(f"{recipe.start}: a tokenizer with other networks than the recipe's")
         anew = recipe.training.restarts is not None
+        codes = recipe.network.codes if anew else known.codes
+        if replace(known.config, codes=codes) != replace(recipe.network, codebook=CodebookConfig()):
+            raise ValueError(f"{recipe.start}: a tokenizer with other networks than the recipe's")
         state = known.state_dict()
         taken = {name: value for name, value in state.items() if not (anew and name.startswith("table."))}
         tokenizer.load_state_dict(taken, strict=False)

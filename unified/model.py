@@ -160,7 +160,8 @@ class UnifiedModel(PreTrainedModel):
         embeds = torch.where(
             visual[..., None], values, self.get_input_embeddings()(self.vocabulary.table_rows(ids))
         )
-        fed = [_fed(values, group) for group in layout.writes] or [_nothing_fed(values)]
+        references = self.slots.reference is not None
+        fed = [_fed(values, group, references) for group in layout.writes] or [_nothing_fed(values)]
         rows, slots, *given = (torch.cat(parts) for parts in zip(*fed, strict=True))
         inputs = self.slots(*given)  # one call, whatever is drawn: sharded parameters count calls
         return embeds.index_put((rows, slots), inputs.to(embeds.dtype))
@@ -315,7 +316,7 @@ class Writer:
         self.values[:, slots] = values.repeat(copies, 1, 1).to(self.values.dtype)
 
 
-def _fed(values: Tensor, group: WriteGroup) -> tuple[Tensor, ...]:
+def _fed(values: Tensor, group: WriteGroup, references: bool) -> tuple[Tensor, ...]:
     """For all M slots of a group: row [M], position [M], what earlier codes feed it [M, D], whether it starts
     [M], its map's size [M, 2] and the image before at its place [M, D]. values [B, T, D] are the embeddings
     of all codes."""
@@ -323,14 +324,19 @@ def _fed(values: Tensor, group: WriteGroup) -> tuple[Tensor, ...]:
     rows, slots = group.rows[:, None].expand(-1, plan.length), group.slots()
     fed = plan.feed.to(values) @ values[rows, slots]  # [N, T, D]
     starts, sizes = plan.starts.to(values.device), plan.sizes.to(values.device)
-    codes = torch.arange(plan.places.shape[1], device=values.device)
-    image = values[group.rows[:, None], group.before.clamp(min=0)[:, None] + codes]  # [N, R, D]
-    image = image * (group.before >= 0)[:, None, None]
-    before = plan.places.to(values) @ image
+    before = _before(values, group) if references else torch.zeros_like(fed)
     return (
         rows.flatten(), slots.flatten(), fed.flatten(0, 1), starts.repeat(count), sizes.repeat(count, 1),
         before.flatten(0, 1),
     )  # fmt: skip
+
+
+def _before(values: Tensor, group: WriteGroup) -> Tensor:
+    """[N, T, D]: what the image before shows at the place of each slot, zero without one."""
+    places = group.plan.places.to(values)
+    codes = torch.arange(places.shape[1], device=values.device)
+    image = values[group.rows[:, None], group.before.clamp(min=0)[:, None] + codes]  # [N, R, D]
+    return places @ (image * (group.before >= 0)[:, None, None])
 
 
 def _nothing_fed(values: Tensor) -> tuple[Tensor, ...]:

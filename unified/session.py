@@ -395,7 +395,8 @@ class Session:
                 read = words.read_segment(reads[number], drawing.plan.read_shapes)
                 row.stream += [*header, *codes, words.close, *read]
                 row.pending += read
-                row.latest = self._latest(read)
+                (height, width), last = drawing.plan.read_shapes[-1], reads[number]
+                row.latest = (height, width), last[len(last) - height * width :]
 
     def draw(self, shapes: Sequence[int | Sequence[int]], **options: Any) -> Drawing:
         """`image` without streaming."""

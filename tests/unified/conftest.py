@@ -14,7 +14,7 @@ def tiny_model(vocabulary=None, **config) -> UnifiedModel:
     vocabulary = {"orders": list(ORDERS), **(vocabulary or {})}
     config = {"references": True, "initializer_range": 0.3, **config}
     model = UnifiedModel(UnifiedConfig(vocabulary=vocabulary, **config)).eval()
-    if model.slots.reference is not None:  # zero at the start of training
+    if model.slots.reference is not None:  # part of the identity at the start of training
         torch.nn.init.normal_(model.slots.reference.weight, std=0.3)
     return model
 
