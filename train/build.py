@@ -46,6 +46,7 @@ def _first_model(shape: ModelShape, vocabulary: Vocabulary, seed: int) -> Unifie
         "head": shape.head,
         "attn_implementation": shape.attention,
         "references": shape.references,
+        "copies": shape.copies,
     }
     with whole():
         if shape.pretrained:

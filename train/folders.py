@@ -69,7 +69,9 @@ def _network(data: dict[str, Any]) -> NetworkConfig:
     return NetworkConfig(**{**data, "multipliers": tuple(data["multipliers"])})
 
 
-def make_processor(text: Any, visual: VQTokenizer, *, sides: tuple[int, ...], max_side: int) -> Processor:
+def make_processor(
+    text: Any, visual: VQTokenizer, *, sides: tuple[int, ...], max_side: int, fold: int = 0
+) -> Processor:
     """The processor of these tokenizers and the default actions, with the vocabulary that fits them."""
     action = ActionTokenizer()
     words = Vocabulary(
@@ -78,6 +80,7 @@ def make_processor(text: Any, visual: VQTokenizer, *, sides: tuple[int, ...], ma
         action=action.size,
         action_slots=action.slots,
         max_side=max_side,
+        fold=fold,
     )
     return Processor(words, text, visual, action, sides=sides)
 

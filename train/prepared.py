@@ -48,6 +48,7 @@ class Tokenizers:
     visual: str
     sides: tuple[int, ...]
     max_side: int
+    fold: int = 0
 
     def processor(self) -> Processor:
         return _processor(self)
@@ -69,9 +70,9 @@ class Tokenizers:
 @lru_cache(maxsize=2)
 def _processor(tokenizers: Tokenizers) -> Processor:
     text = bytes_or(tokenizers.text)
-    return make_processor(
-        text, load_visual(tokenizers.visual), sides=tokenizers.sides, max_side=tokenizers.max_side
-    )
+    names = ("sides", "max_side", "fold")
+    options = {name: getattr(tokenizers, name) for name in names}
+    return make_processor(text, load_visual(tokenizers.visual), **options)
 
 
 class Prepared:

@@ -122,7 +122,7 @@ class ModelShape:
     """The decoder: a small Qwen3-VL text decoder of this size or, with `pretrained` (a folder or hub name),
     the text decoder of that model with its weights. `attention`: "by_block" (FlexAttention, for GPUs),
     "by_sample" (the fastest on processors), "auto" (one of these, and SDPA for a pretrained decoder), or what
-    transformers knows. `references`: see `UnifiedConfig`."""
+    transformers knows. `references` and `copies`: see `UnifiedConfig`."""
 
     width: int = 256
     layers: int = 8
@@ -132,6 +132,7 @@ class ModelShape:
     head: str = "categorical"
     attention: str = "auto"
     references: bool = True
+    copies: bool = True
 
     def __post_init__(self) -> None:
         for name in ("width", "layers", "heads", "kv_heads"):
@@ -184,8 +185,8 @@ class VisualTokenizerRecipe:
 class ModelRecipe:
     """A model with its tokenizers, data and stages. `text` and `visual`: a recipe, trained first, or a folder
     that one has written. `start`: folder of a model to go on from; parts that it lacks are fresh. `sides`:
-    longer sides of the maps before the last. `save_every`, `log_every`, `sheet_every` in steps (0: no
-    sheets); `keep` checkpoints stay."""
+    longer sides of the maps before the last. `fold`: see `Vocabulary`. `save_every`, `log_every`,
+    `sheet_every` in steps (0: no sheets); `keep` checkpoints stay."""
 
     name: str
     seed: int = 0
@@ -197,6 +198,7 @@ class ModelRecipe:
     model: ModelShape = field(default_factory=ModelShape)
     sides: tuple[int, ...] = (1, 2, 4, 6)
     max_side: int = 16
+    fold: int = 0
     split: str = "train"
     log_every: int = 20
     save_every: int = 200

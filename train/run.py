@@ -121,6 +121,7 @@ def tokenizers_of(recipe: ModelRecipe, machine: Machine) -> Tokenizers:
         visual=visual if isinstance(visual, str) else str(machine.out / "visual_tokenizer"),
         sides=recipe.sides,
         max_side=recipe.max_side,
+        fold=recipe.fold,
     )
 
 

@@ -42,8 +42,8 @@ def text_decoder(
 class UnifiedConfig(PreTrainedConfig):
     """`vocabulary`: fields of `Vocabulary`. `backbone`: config of a `transformers` decoder with its
     `model_type`; its own `vocab_size` is set from the vocabulary. `head`: name in `HEADS`. `references`: the
-    slots of an image that is written are also fed what the latest image before it shows at their place. The
-    defaults give a tiny working model."""
+    slots of an image that is written are also fed what the latest image before it shows at their place;
+    `copies`: their states may ask for it too. The defaults give a tiny working model."""
 
     model_type = "unified"
 
@@ -51,6 +51,7 @@ class UnifiedConfig(PreTrainedConfig):
     backbone: dict[str, Any] | None = None
     head: str = "categorical"
     references: bool = False
+    copies: bool = False
     initializer_range: float = 0.02
 
     def __post_init__(self, **kwargs: Any) -> None:

@@ -22,25 +22,44 @@ if TYPE_CHECKING:
 
 class Context:
     """`cursors`: where each row stands. `condition`: what a model keeps besides its keys (class-conditional
-    models: all that depends on the class); it must have `stack(below)`."""
+    models: all that depends on the class); it must have `stack(below)`. `held`: what is to be run together
+    with what comes next, one pass for both."""
 
     def __init__(self, cache: KVCache, rows: int) -> None:
         self.cache = cache
         self.index = Index.padding(rows, 0)
         self.cursors = [Cursor()] * rows
         self.condition: Any = None
+        self.held: list[tuple[Tensor, Index, Tensor]] = []
 
     @property
     def rows(self) -> int:
         return len(self.cursors)
 
+    @property
+    def ahead(self) -> int:
+        """How many positions are held."""
+        return sum(embeds.shape[1] for embeds, _, _ in self.held)
+
+    @property
+    def length(self) -> int:
+        return self.index.sample.shape[1] + self.ahead
+
+    def hold(self, embeds: Tensor, index: Index, positions: Tensor) -> None:
+        self.held.append((embeds, index.to(embeds.device), positions))
+
     def run(self, model: Generator, embeds: Tensor, index: Index, positions: Tensor) -> Tensor:
-        """Run embeddings [R, n, D] through the model after everything read so far, and remember them: [R, n,
-        D]."""
+        """Run embeddings [R, n, D] through the model after everything read so far, and remember them. The
+        states of what was held come first: [R, ahead + n, D]."""
         before, length = self.index.to(embeds.device), self.cache.length
+        for held, own, places in reversed(self.held):
+            embeds, index = torch.cat([held, embeds], dim=1), own.cat(index)
+            positions = torch.cat([places, positions], dim=2)
         self.index = before.cat(index)
         try:
-            return model.hidden(embeds, positions, visible(index, self.index), self.cache, self.condition)
+            hidden = model.hidden(embeds, positions, visible(index, self.index), self.cache, self.condition)
+            self.held = []
+            return hidden
         except BaseException:  # an interruption too: half a pass must not stay
             self.index = before
             self.cache.truncate(length)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from unified.attention import PADDING, Index
+from unified.folding import Blocks, Folding, blocks_of
 from unified.orders import Plan, plan_for
 from unified.orders.plan import spread
 from unified.segments import Kind, Segment, segments
@@ -57,7 +58,8 @@ class Layout:
     """`positions` [3, B, T] float: time, row, column. `source` [B, T]: the position whose hidden state
     predicts a token (the one before; for WRITE codes their own). `predicted` [B, T] bool: tokens that may be
     targets at all. `answers` [B, T] bool: the predicted tokens of assistant turns. `step` [B, T]: the step of
-    a WRITE code in its plan, -1 elsewhere. `cursors`: where each row stands after its last id."""
+    a WRITE code in its plan, -1 elsewhere. `cursors`: where each row stands after its last id. `folding`: the
+    positions of the backbone, if not one for each id."""
 
     index: Index
     positions: Tensor
@@ -67,6 +69,7 @@ class Layout:
     step: Tensor
     writes: tuple[WriteGroup, ...]
     cursors: tuple[Cursor, ...] = field(default=())
+    folding: Folding | None = None
 
     @staticmethod
     def of(
@@ -85,14 +88,21 @@ class Layout:
         writes = tuple(g.to(device) for g in self.writes)
         names = ("positions", "source", "predicted", "answers", "step")
         tensors = {name: getattr(self, name).to(device) for name in names}
-        return replace(self, index=self.index.to(device), writes=writes, **tensors)
+        folding = self.folding.to(device) if self.folding else None
+        return replace(self, index=self.index.to(device), writes=writes, folding=folding, **tensors)
 
     def labels(self, ids: Tensor) -> Tensor:
         """The target rule: ids of the assistant's text, actions and WRITE codes, IGNORED elsewhere."""
         return ids.masked_fill(~self.answers, IGNORED)
 
+    def folded(self) -> tuple[Index, Tensor]:
+        """Index [B, P] and positions [3, B, P] of what the backbone runs over."""
+        if self.folding is None:
+            return self.index, self.positions
+        return self.folding.index(self.index), self.folding.positions(self.positions)
+
     def part(self, places: slice | Tensor) -> Layout:
-        """The layout of some of the positions, to be run on their own after what came before."""
+        """The layout of some of the ids, to be run on their own, a position each, after what came before."""
         return replace(
             self,
             index=self.index.map(lambda field: field[:, places]),
@@ -102,6 +112,7 @@ class Layout:
             answers=self.answers[:, places],
             step=self.step[:, places],
             writes=(),
+            folding=None,
         )
 
 
@@ -118,6 +129,8 @@ class _Row:
         self.predicted = np.zeros(length, dtype=bool)
         self.step = np.full(length, -1)
         self.writes: list[tuple[Segment, Plan, int]] = []
+        self.first = np.arange(length)
+        self.blocks = [np.zeros((0, 4), dtype=np.int64)]
         self.latest: tuple[int, Shape] | None = None  # where the latest image's last map begins, and its size
         for segment in segments(ids, vocabulary):
             self._add(segment)
@@ -149,12 +162,16 @@ class _Row:
             self.cursor, label=self.cursor.label + count, position=self.cursor.position + count
         )
 
-    def _grid(self, segment: Segment, labels: np.ndarray) -> None:
-        """An image's codes: one point in time, their places spread over the last map."""
+    def _grid(self, segment: Segment, labels: np.ndarray, blocks: Blocks) -> None:
+        """An image's codes: one point in time, their places spread over the last map. A block stands in its
+        middle."""
         span = slice(segment.codes, segment.stop - 1)
         self.label[span] = self.cursor.label + labels
         self.position[0, span] = self.cursor.position
-        self.position[1:, span] = self.cursor.position + spread(segment.shapes).T.numpy()
+        places = spread(segment.shapes).numpy() + blocks.shift
+        self.position[1:, span] = self.cursor.position + places.T
+        self.first[span] = segment.codes + blocks.first
+        self.blocks.append(segment.codes + blocks.members)
         steps = int(labels.max()) + 1
         extent = max(segment.shapes[-1])
         self.cursor = replace(
@@ -163,7 +180,8 @@ class _Row:
 
     def _read(self, segment: Segment) -> None:
         self._line(segment.start, segment.codes)
-        self._grid(segment, np.zeros(segment.stop - 1 - segment.codes, dtype=np.int64))
+        blocks = blocks_of(segment.shapes, self.vocabulary.fold)
+        self._grid(segment, np.zeros(segment.stop - 1 - segment.codes, dtype=np.int64), blocks)
         self._line(segment.stop - 1, segment.stop)
         height, width = segment.shapes[-1]
         self.latest = (segment.stop - 1 - height * width, (height, width))
@@ -173,7 +191,7 @@ class _Row:
         plan = self._plan(segment)
         before = self.cursor.position
         self._line(segment.start, segment.codes)
-        self._grid(segment, plan.labels.numpy())
+        self._grid(segment, plan.labels.numpy(), blocks_of(plan.shapes, self.vocabulary.fold, plan))
         self._line(segment.stop - 1, segment.stop)
         self.cursor = replace(self.cursor, position=before)
         span = slice(segment.codes, segment.stop - 1)
@@ -204,6 +222,10 @@ def _stack(rows: list[_Row]) -> Layout:
         return torch.from_numpy(np.stack([getattr(row, name) for row in rows]))
 
     index = Index(*(stacked(name) for name in ("sample", "segment", "kind", "label")))
+    folding = None
+    if rows[0].vocabulary.fold:
+        first = np.stack([row.first for row in rows])
+        folding = Folding.of(first, [np.concatenate(row.blocks) for row in rows])
     return Layout(
         index=index,
         positions=stacked("position").transpose(0, 1).contiguous(),
@@ -213,6 +235,7 @@ def _stack(rows: list[_Row]) -> Layout:
         step=stacked("step"),
         writes=_groups(rows),
         cursors=tuple(row.cursor for row in rows),
+        folding=folding,
     )
 
 

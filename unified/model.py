@@ -15,16 +15,18 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from unified.attention import Pieces, attends, block_mask
+from unified.attention import Index, Pieces, attends, block_mask
 from unified.cache import KVCache
 from unified.config import UnifiedConfig
 from unified.context import Context
+from unified.folding import Fold, folded_steps
 from unified.heads import HEADS, log_prob
 from unified.layout import IGNORED, Layout, WriteGroup
 from unified.orders import Plan
 from unified.segments import Kind
 from unified.vocabulary import Shape, Vocabulary
 
+FILL = 128  # the blocks of FlexAttention
 WHOLE = ("by_block", "by_sample")  # ways to attend that serve whole batches only; sessions use SDPA
 
 
@@ -47,11 +49,13 @@ class UnifiedOutput(ModelOutput):
 class SlotEmbedding(nn.Module):
     """What a WRITE slot reads besides earlier codes: a start vector where none are known, its map's size, and
     with `references` what the latest image before shows at its place. An edit, a sketch or a frame is mostly
-    a copy; that a code stands where another image has one is hard to learn from relative positions."""
+    a copy; that a code stands where another image has one is hard to learn from relative positions. With
+    `copies` the same is brought to the slot's state, as much of it as the state asks for."""
 
-    def __init__(self, width: int, max_side: int, references: bool = False) -> None:
+    def __init__(self, width: int, max_side: int, references: bool = False, copies: bool = False) -> None:
         super().__init__()
         self.reference = nn.Linear(width, width, bias=False) if references else None
+        self.copying = nn.Linear(width, 1) if copies else None
         self.start = nn.Parameter(torch.zeros(width))
         self.height = nn.Embedding(max_side + 1, width)
         self.width = nn.Embedding(max_side + 1, width)
@@ -62,6 +66,13 @@ class SlotEmbedding(nn.Module):
         fed = torch.where(starts[:, None], self.start.to(fed.dtype), fed)
         fed = fed + self.height(sizes[:, 0]) + self.width(sizes[:, 1])
         return fed if self.reference is None else fed + self.reference(before)
+
+    def copied(self, states: Tensor, before: Tensor) -> Tensor:
+        """States of slots and what the image before shows at their places, [..., D] -> [..., D]."""
+        if self.copying is None:
+            return states
+        shown = nn.functional.rms_norm(before.float(), before.shape[-1:])
+        return states + (self.copying(states) * shown).to(states.dtype)
 
 
 class GridEmbedding(nn.Module):
@@ -103,7 +114,8 @@ class UnifiedModel(PreTrainedModel):
         self.backbone = AutoModel.from_config(backbone)
         self.spatial = "mrope_section" in (getattr(backbone, "rope_parameters", None) or {})
         self.grid = None if self.spatial else GridEmbedding(width)
-        self.slots = SlotEmbedding(width, words.max_side, config.references)
+        self.slots = SlotEmbedding(width, words.max_side, config.references, config.copies)
+        self.fold = Fold(width) if words.fold else None
         self.text_head = nn.Linear(width, words.table_size, bias=False)
         self.head = HEADS[config.head](width, words.visual)
         self.post_init()
@@ -118,6 +130,10 @@ class UnifiedModel(PreTrainedModel):
             if module.reference is not None:
                 nn.init.eye_(module.reference.weight)
                 module.reference.weight.data.mul_(0.5)  # codes stand for themselves
+            if module.copying is not None:
+                nn.init.zeros_(module.copying.weight)
+        elif isinstance(module, Fold):
+            module.start(self.config.initializer_range)
         else:
             super()._init_weights(module)
 
@@ -143,7 +159,9 @@ class UnifiedModel(PreTrainedModel):
         `layout`: computed from the ids if not given. `attention_mask` (0 = padding) is accepted for trainers'
         sake; <|pad|> ids are what counts."""
         layout = (layout or Layout.of(input_ids, self.vocabulary)).to(input_ids.device)
-        hidden = self.decode(self.embed(input_ids, layout), layout)
+        slots = self._slots(input_ids, layout)
+        hidden = self.decode(self._embed(input_ids, layout, slots), layout)
+        hidden = self._copied(hidden, slots)
         wanted = layout.predicted if labels is None else layout.predicted & (labels != IGNORED)
         log_probs = self._log_probs(hidden, input_ids, layout, wanted)
         count = wanted.sum()
@@ -153,32 +171,55 @@ class UnifiedModel(PreTrainedModel):
         return UnifiedOutput(loss, logits, log_probs, segments, steps, hidden)
 
     def embed(self, ids: Tensor, layout: Layout) -> Tensor:
-        """Input embeddings [B, T, D]: ids as themselves, WRITE slots as what their plan feeds them."""
+        """Input embeddings [B, T, D], one for each id: ids as themselves, WRITE slots as what their plan
+        feeds them."""
+        return self._embed(ids, layout, self._slots(ids, layout))
+
+    def _slots(self, ids: Tensor, layout: Layout) -> tuple[Tensor, ...]:
+        """All M slots of a batch, see `_fed`."""
         codes = (ids - self.vocabulary.visual_start).clamp(0, self.vocabulary.visual - 1)
-        visual = self.vocabulary.is_visual(ids)
         values = self.head.embed(codes)
-        embeds = torch.where(
-            visual[..., None], values, self.get_input_embeddings()(self.vocabulary.table_rows(ids))
-        )
-        references = self.slots.reference is not None
+        references = self.slots.reference is not None or self.slots.copying is not None
         fed = [_fed(values, group, references) for group in layout.writes] or [_nothing_fed(values)]
-        rows, slots, *given = (torch.cat(parts) for parts in zip(*fed, strict=True))
+        return (values, *(torch.cat(parts) for parts in zip(*fed, strict=True)))
+
+    def _embed(self, ids: Tensor, layout: Layout, slots: tuple[Tensor, ...]) -> Tensor:
+        values, rows, places, *given = slots
+        table = self.get_input_embeddings()(self.vocabulary.table_rows(ids))
+        embeds = torch.where(self.vocabulary.is_visual(ids)[..., None], values, table)
         inputs = self.slots(*given)  # one call, whatever is drawn: sharded parameters count calls
-        return embeds.index_put((rows, slots), inputs.to(embeds.dtype))
+        return embeds.index_put((rows, places), inputs.to(embeds.dtype))
+
+    def _copied(self, hidden: Tensor, slots: tuple[Tensor, ...]) -> Tensor:
+        """Hidden states [B, T, D] with what slots copy."""
+        if self.slots.copying is None:
+            return hidden
+        _, rows, places, *_, before = slots
+        return hidden.index_put((rows, places), self.slots.copied(hidden[rows, places], before))
 
     def decode(self, embeds: Tensor, layout: Layout) -> Tensor:
         """Hidden states [B, T, D] of a whole batch under the attention rule."""
+        index, positions = layout.folded()
+        if self.fold is None or layout.folding is None:
+            return self._attended(embeds, index, positions)
+        hidden = self._attended(self.fold.fold(embeds, layout.folding), index, positions)
+        return self.fold.unfold(hidden, layout.folding)
+
+    def _attended(self, embeds: Tensor, index: Index, positions: Tensor) -> Tensor:
         kind = self.config._attn_implementation
         if kind not in WHOLE:
-            return self.hidden(embeds, layout.positions, attends(layout.index, layout.index)[:, None])
+            return self.hidden(embeds, positions, attends(index, index)[:, None])
         # Stays until a session's next pass: what gradient checkpointing computes anew must be the same.
         unread = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=embeds.device)  # no mask is built
         if kind == "by_block":
-            return self.hidden(embeds, layout.positions, unread, kind=kind, blocks=block_mask(layout.index))
+            length = embeds.shape[1]
+            embeds, index, positions = _filled(embeds, index, positions)
+            hidden = self.hidden(embeds, positions, unread, kind=kind, blocks=block_mask(index))
+            return hidden[:, :length]
         device = embeds.device.type
         low = torch.is_autocast_enabled(device)
-        pieces = Pieces.of(layout.index, torch.get_autocast_dtype(device) if low else embeds.dtype)
-        return self.hidden(embeds, layout.positions, unread, kind=kind, pieces=pieces)
+        pieces = Pieces.of(index, torch.get_autocast_dtype(device) if low else embeds.dtype)
+        return self.hidden(embeds, positions, unread, kind=kind, pieces=pieces)
 
     def hidden(
         self,
@@ -251,9 +292,17 @@ class UnifiedModel(PreTrainedModel):
 
     # What a Session needs -----------------------------------------------------------------------------------
 
-    def prefill(self, ids: Tensor, layout: Layout, context: Context) -> Tensor:
-        """Read ids [B, n] into a context: hidden states [B, n, D]."""
-        return context.run(self, self.embed(ids, layout), layout.index, layout.positions)
+    def prefill(self, ids: Tensor, layout: Layout, context: Context, hold: bool = False) -> Tensor | None:
+        """Read ids [B, n] into a context: hidden states [B, n, D], or None if they are held back until
+        something else is run."""
+        embeds, folding = self.embed(ids, layout), layout.folding
+        if self.fold is not None and folding is not None:
+            embeds = self.fold.fold(embeds, folding)
+        if hold:
+            context.hold(embeds, *layout.folded())
+            return None
+        hidden = context.run(self, embeds, *layout.folded())
+        return hidden if self.fold is None or folding is None else self.fold.unfold(hidden, folding)
 
     def null_stream(self, ids: Sequence[int]) -> list[int]:
         """The stream of the null branch of guidance: the same turns and images, without what the user
@@ -286,11 +335,12 @@ class Writer:
         self.values = torch.zeros(rows, plan.length, width, device=device, dtype=model.dtype)
         self.feed = plan.feed.to(device=device, dtype=model.dtype)
         self.before = torch.zeros_like(self.values)
+        self.steps = folded_steps(plan, model.vocabulary.fold)
 
     def refer(self, images: Sequence[tuple[Shape, Sequence[int]] | None]) -> None:
         """The latest image of each conversation, size and codes of its last map; used where the size fits.
         There may be fewer than rows: null rows repeat them."""
-        if self.model.slots.reference is None:
+        if self.model.slots.reference is None and self.model.slots.copying is None:
             return
         copies, plan = len(self.values) // len(images), self.plan
         for number, image in enumerate(images):
@@ -300,12 +350,27 @@ class Writer:
                 self.before[number :: len(images)] = vectors.expand(copies, -1, -1)
 
     def inputs(self, step: int) -> Tensor:
-        """[R, n, D]: input embeddings of the step's slots."""
-        slots = self.plan.steps[step].to(self.values.device)
-        fed = self.feed[slots] @ self.values
+        """[R, n, D]: inputs of the step's positions."""
         device = self.values.device
+        slots = self.plan.steps[step].to(device)
+        fed = self.feed[slots] @ self.values
         starts, sizes = self.plan.starts.to(device)[slots], self.plan.sizes.to(device)[slots]
-        return self.model.slots(fed, starts, sizes, self.before[:, slots])
+        inputs = self.model.slots(fed, starts, sizes, self.before[:, slots])
+        folded = self.steps[step]
+        if self.model.fold is None or not len(folded.place):
+            return inputs
+        positions = inputs[:, folded.kept.to(device)]
+        positions[:, folded.place.to(device)] = self.model.fold.merge(inputs[:, folded.members.to(device)])
+        return positions
+
+    def states(self, step: int, hidden: Tensor) -> Tensor:
+        """States of the step's positions [R, n, D] -> of its slots."""
+        folded, device = self.steps[step], hidden.device
+        states = hidden
+        if self.model.fold is not None and len(folded.place):
+            states = hidden[:, folded.slot.to(device)]
+            states[:, folded.members.to(device)] = self.model.fold.split(hidden[:, folded.place.to(device)])
+        return self.model.slots.copied(states, self.before[:, self.plan.steps[step].to(device)])
 
     def commit(self, step: int, codes: Tensor, vectors: Tensor | None = None) -> None:
         """Codes [B, n] of the step, counted from 0 (or embeddings [B, n, D] in their place). B may be a
@@ -337,6 +402,14 @@ def _before(values: Tensor, group: WriteGroup) -> Tensor:
     codes = torch.arange(places.shape[1], device=values.device)
     image = values[group.rows[:, None], group.before.clamp(min=0)[:, None] + codes]  # [N, R, D]
     return places @ (image * (group.before >= 0)[:, None, None])
+
+
+def _filled(embeds: Tensor, index: Index, positions: Tensor) -> tuple[Tensor, Index, Tensor]:
+    """Rows of positions filled up to a multiple of FILL: what is compiled for a length serves few of them."""
+    missing = -embeds.shape[1] % FILL
+    rest = Index.padding(len(embeds), missing).to(embeds.device)
+    pad = nn.functional.pad
+    return pad(embeds, (0, 0, 0, missing)), index.cat(rest), pad(positions, (0, missing))
 
 
 def _nothing_fed(values: Tensor) -> tuple[Tensor, ...]:

@@ -15,15 +15,16 @@ import numpy as np
 import torch
 
 from unified.context import Window
+from unified.folding import positions_of
 from unified.processor import Processor
 from unified.sampling import Sampler
 from unified.session import Generator, Session
 from unified.tokenizers.action import complete
 from unified.tokenizers.images import Picture, to_uint8
-from unified.vocabulary import Shapes, area
+from unified.vocabulary import Shapes, Vocabulary, as_shapes
 
 WINDOW = 4  # steps remembered: the default model is trained on clips of five frames
-BORDERS = 6  # ids of a step beside its image and action: roles, ends, and the two of its READ segment
+BORDERS = 6  # positions of a step beside its image and action: roles, ends, and the two of its READ segment
 Action = Mapping[str, Any]
 
 
@@ -51,7 +52,7 @@ class Rollout:
         items = [[processor.image_item(frame, drawn=True) for frame in frames] for frames in history]
         self.shapes = _one_shape(items)
         words, read = model.vocabulary, processor.image_item(history[0][0])
-        step = area(read["shapes"]) + 2 * len(read["shapes"]) + words.action_slots + BORDERS
+        step = _step(read, words)
         policy = Window(window * step, keep=1)
         self.session = Session(model, rows=len(history), seed=seed, policy=policy)
         self.started = False
@@ -112,8 +113,8 @@ class Player:
         image = self.processor.image_item(frame)
         words = self.model.vocabulary
         if self.session is None:
-            step = len(image["codes"]) + 2 * len(image["shapes"]) + words.action_slots + BORDERS
-            self.session = Session(self.model, seed=self.seed, policy=Window(self.window * step, keep=1))
+            policy = Window(self.window * _step(image, words), keep=1)
+            self.session = Session(self.model, seed=self.seed, policy=policy)
             content = [{"type": "text", "text": self.task}, image]
             self.session.feed(self.processor.encode([{"role": "user", "content": content}], prompt=True))
         else:
@@ -126,6 +127,12 @@ class Player:
         action: Any = self.processor.action
         offset = getattr(getattr(action, "config", None), "offset", 0)
         return [number - offset for number in action.choices(slot)]
+
+
+def _step(image: Mapping[str, Any], words: Vocabulary) -> int:
+    """Positions of a step: an image that is read, an action, and what borders them."""
+    shapes = as_shapes(image["shapes"])
+    return positions_of(shapes, words.fold) + 2 * len(shapes) + words.action_slots + BORDERS
 
 
 def _one_shape(items: Sequence[Sequence[Mapping[str, Any]]]) -> Shapes:

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from unified.cache import KVCache
 from unified.context import CachePolicy, Context, DropWrite
+from unified.folding import folded_steps
 from unified.guidance import Guidance, guide, needs_null
-from unified.layout import Layout
+from unified.layout import Cursor, Layout
 from unified.orders import Plan, plan_for
 from unified.sampling import Noise, PositionNoise, Sampler
 from unified.segments import Kind, segments
@@ -31,7 +32,9 @@ class WriterState(Protocol):
 
     def refer(self, images: Sequence[Image | None]) -> None: ...  # what each conversation last showed
 
-    def inputs(self, step: int) -> Tensor: ...  # [R, n, D] embeddings of the step's slots
+    def inputs(self, step: int) -> Tensor: ...  # [R, n, D] inputs of the step's positions
+
+    def states(self, step: int, hidden: Tensor) -> Tensor: ...  # of positions -> of the step's slots
 
     def commit(self, step: int, codes: Tensor, vectors: Tensor | None = None) -> None: ...
 
@@ -44,7 +47,7 @@ class Generator(Protocol):
 
     def new_cache(self, capacity: int = ...) -> KVCache: ...
 
-    def prefill(self, ids: Tensor, layout: Layout, context: Context) -> Tensor | None: ...
+    def prefill(self, ids: Tensor, layout: Layout, context: Context, hold: bool = False) -> Tensor | None: ...
 
     def null_stream(self, ids: Sequence[int]) -> list[int]: ...
 
@@ -109,6 +112,14 @@ class _Row:
     stopped: str = ""  # why the row's text ended: "end", "write", "length"
 
 
+@dataclass(frozen=True)
+class _Mark:
+    """What is held back until an image's first step."""
+
+    pending: list[list[int]]
+    cursors: list[Cursor]
+
+
 class Session:
     """`rows` conversations with one model. Row b samples with the noise of `seed` + b (or `seed[b]`), indexed
     by position: a row says the same alone or in a batch. `noise` replaces it; `policy` says which keys and
@@ -170,15 +181,23 @@ class Session:
         return lists
 
     @torch.no_grad()
-    def _read_pending(self) -> None:
+    def _read_pending(self, hold: bool = False) -> list[bool]:
+        """Rows that had something to be read. It is held back, or read at once."""
         chunks = [self._readable(row.pending) for row in self.rows]
-        last = self._prefill(self.context, chunks) if any(chunks) else None
+        last = self._prefill(self.context, chunks, hold) if any(chunks) else None
         for row in self.rows:
             row.pending = []
+        fresh = [bool(chunk) for chunk in chunks]
         if last is not None:
-            fresh = torch.tensor([bool(chunk) for chunk in chunks], device=last.device)[:, None]
-            self.last = last if self.last is None else torch.where(fresh, last, self.last)
+            self._note(last, fresh)
+        if last is not None or self.context.held:
             self._forget()
+        return fresh
+
+    def _note(self, last: Tensor, fresh: list[bool]) -> None:
+        """The states [B, D] after what was read in some rows."""
+        chosen = torch.tensor(fresh, device=last.device)[:, None]
+        self.last = last if self.last is None else torch.where(chosen, last, self.last)
 
     def _readable(self, ids: list[int]) -> list[int]:
         """Ids without WRITE segments, which nothing later sees."""
@@ -187,14 +206,14 @@ class Session:
         found = segments(ids, self.vocabulary)
         return [t for s in found if s.kind != Kind.WRITE for t in ids[s.start : s.stop]]
 
-    def _prefill(self, context: Context, chunks: list[list[int]]) -> Tensor | None:
+    def _prefill(self, context: Context, chunks: list[list[int]], hold: bool = False) -> Tensor | None:
         """Read one chunk per row, padded on the left. Returns the last hidden states [B, D]."""
         width = max(len(chunk) for chunk in chunks)
         padded = [[self.vocabulary.pad] * (width - len(chunk)) + chunk for chunk in chunks]
         device = self._device()
         ids = torch.tensor(padded, device=device)
         layout = Layout.of(ids, self.vocabulary, context.cursors)
-        hidden = self.model.prefill(ids, layout, context)
+        hidden = self.model.prefill(ids, layout, context, hold)
         context.cursors = list(layout.cursors)
         return None if hidden is None else hidden[:, -1]
 
@@ -202,9 +221,14 @@ class Session:
         return next(self.model.parameters()).device  # type: ignore[attr-defined]
 
     def _forget(self) -> None:
-        slots = self.policy.slots(self.context.index)
+        """Ask the policy, which knows of what is held too; that stays."""
+        index = self.context.index
+        length = index.sample.shape[1]
+        for _, held, _ in self.context.held:
+            index = index.cat(held)
+        slots = self.policy.slots(index)
         if slots is not None:
-            self.context.keep(slots)
+            self.context.keep(slots[slots < length])
 
     # Text ---------------------------------------------------------------------------------------------------
 
@@ -308,7 +332,6 @@ class Session:
         active = [True] * len(self.rows) if rows is None else [bool(flag) for flag in rows]
         if len(active) != len(self.rows) or not any(active):
             raise ValueError(f"rows must mark at least one of {len(self.rows)} rows")
-        self._read_pending()
         return self._write(plan, header, active, sampler or Sampler(), guidance, hook)
 
     @torch.no_grad()
@@ -321,20 +344,26 @@ class Session:
         guidance: Guidance | None,
         hook: Hook | None,
     ) -> Iterator[Choice]:
-        start = self.context.index.sample.shape[1]
+        guided, before = needs_null(guidance, plan), self._mark()
+        fresh = self._read_pending(hold=not guided)
+        said, start = self.context.ahead, self.context.length
         done = False
         try:
             room = len(header) + plan.length
-            branch = self._branch(room) if needs_null(guidance, plan) else self.context
+            branch = self._branch(room) if guided else self.context
             layout = self._open(branch, plan, header, active)
             writer = self.model.write(plan, branch.rows, branch.condition)
             writer.refer([row.latest for row in self.rows])
             drawing = self._blank(plan)
+            folded = folded_steps(plan, self.vocabulary.fold)
             for step, slots in enumerate(plan.steps):
-                at = len(header) + slots.to(drawing.codes.device)
-                part = layout.part(at)
+                part = layout.part(len(header) + folded[step].slots.to(drawing.codes.device))
+                ahead = branch.ahead
                 hidden = branch.run(self.model, writer.inputs(step), part.index, part.positions)
-                choice = self._choose(plan, step, hidden, len(header), sampler, guidance)
+                if step == 0 and said:
+                    self._note(hidden[:, said - 1], fresh)
+                states = writer.states(step, hidden[:, ahead:])
+                choice = self._choose(plan, step, states, len(header), sampler, guidance)
                 choice = hook(choice) if hook else choice
                 writer.commit(step, choice.codes, choice.vectors)
                 drawing.codes[:, slots], drawing.log_probs[:, slots] = choice.codes, choice.log_probs
@@ -342,7 +371,7 @@ class Session:
             done = True
         finally:
             if not done:  # broken off: as if the image had never been begun
-                self.context.keep(torch.arange(start))
+                self._go_back(before, start)
         self.drawing = drawing
         if branch is not self.context and self.policy.keeps_writes:
             self.context = branch.first(len(self.rows))
@@ -350,6 +379,19 @@ class Session:
             self.context.keep(torch.arange(start))
         self.context.cursors = list(layout.cursors)[: len(self.rows)]
         self._record(header, active)
+
+    def _mark(self) -> _Mark:
+        return _Mark([list(row.pending) for row in self.rows], list(self.context.cursors))
+
+    def _go_back(self, before: _Mark, start: int) -> None:
+        """To the first `start` positions or, where they were held and never run, to what was there before."""
+        if not self.context.held:
+            self.context.keep(torch.arange(start))
+            return
+        self.context.held = []
+        self.context.cursors = before.cursors
+        for row, pending in zip(self.rows, before.pending, strict=True):
+            row.pending = pending
 
     def _blank(self, plan: Plan) -> Drawing:
         codes = torch.zeros(len(self.rows), plan.length, dtype=torch.long, device=self._device())
@@ -382,7 +424,7 @@ class Session:
         ids = torch.tensor([segment if flag else pad for flag in flags], device=self._device())
         layout = Layout.of(ids, words, branch.cursors)
         count = len(header)
-        self.model.prefill(ids[:, :count], layout.part(slice(0, count)), branch)
+        self.model.prefill(ids[:, :count], layout.part(slice(0, count)), branch, hold=True)
         return layout
 
     def _record(self, header: list[int], active: list[bool]) -> None:

@@ -23,7 +23,8 @@ ROLES = ("system", "user", "assistant")
 @dataclass(frozen=True, kw_only=True)
 class Vocabulary:
     """How many ids of each sort there are. `orders` are the names of the orders an image may be written in;
-    `max_side` is the longest side of a map of codes; an action is always `action_slots` ids long."""
+    `max_side` is the longest side of a map of codes; an action is always `action_slots` ids long. With `fold`
+    (0: never) every 2 x 2 codes of a map whose sides are at least that long take one position (`folding`)."""
 
     text: int = 256
     visual: int = 64
@@ -31,10 +32,18 @@ class Vocabulary:
     action_slots: int = 11
     orders: tuple[str, ...] = ("next_scale", "residual", "raster", "diagonal")
     max_side: int = 64
+    fold: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "orders", tuple(self.orders))
-        for name, least in (("text", 1), ("visual", 2), ("action", 0), ("action_slots", 1), ("max_side", 1)):
+        for name, least in (
+            ("text", 1),
+            ("visual", 2),
+            ("action", 0),
+            ("action_slots", 1),
+            ("max_side", 1),
+            ("fold", 0),
+        ):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if len(set(self.orders)) != len(self.orders):

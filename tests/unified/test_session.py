@@ -233,3 +233,49 @@ def test_gradients_are_not_kept(model, stream):
     session.feed(prompts(stream)[0])
     session.draw([1, 2])
     assert not session.last.requires_grad
+
+
+class Passes:
+    """Counts what goes through the backbone."""
+
+    def __init__(self, model, monkeypatch):
+        self.sizes = []
+        hidden = model.hidden
+
+        def counted(embeds, *rest, **named):
+            self.sizes.append(embeds.shape[1])
+            return hidden(embeds, *rest, **named)
+
+        monkeypatch.setattr(model, "hidden", counted)
+
+
+def test_what_comes_before_an_image_is_read_with_its_first_step(model, stream, monkeypatch):
+    session = Session(model, seed=0)
+    session.feed(stream.encode([{"role": "user", "content": "draw"}], prompt=True))
+    session.draw([1, 2])
+    session.feed([model.vocabulary.end])
+    passes = Passes(model, monkeypatch)
+    session.rows[0].pending += stream.encode([{"role": "user", "content": "and"}], prompt=True)[1:]
+    session.draw([1, 2])
+    assert len(passes.sizes) == 2
+    assert passes.sizes[1] == 4
+
+
+def test_breaking_off_before_the_first_step_loses_nothing(model, stream, monkeypatch):
+    prompt = stream.encode([{"role": "user", "content": "draw"}], prompt=True)
+    plain = Session(model, seed=0)
+    plain.feed(prompt)
+    plain.draw([1, 2])
+    expected = list(plain.text(max_tokens=4))
+
+    session = Session(model, seed=0)
+    session.feed(prompt)
+    session.draw([1, 2])
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "hidden", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            session.draw([1, 2])
+    steps = session.image([1, 2])
+    next(steps)
+    steps.close()
+    assert list(session.text(max_tokens=4)) == expected

@@ -63,6 +63,7 @@ def nano() -> ModelRecipe:
         visual=visual_tokenizer(),
         sources=SOURCES,
         sides=SIDES,
+        fold=16,
         model=ModelShape(width=384, layers=8, heads=6, kv_heads=2),
         stages=(first, second),
         log_every=50,

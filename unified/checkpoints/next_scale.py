@@ -134,7 +134,7 @@ class NextScaleTransformer(nn.Module):
         words = self.vocabulary
         return [words.begin, words.user, label, words.end, words.assistant]
 
-    def prefill(self, ids: Tensor, layout: Layout, context: Context) -> None:
+    def prefill(self, ids: Tensor, layout: Layout, context: Context, hold: bool = False) -> None:
         """Only labels matter: the last one of every row decides its condition."""
         is_label = ids < self.vocabulary.text
         given = is_label.any(dim=1)
@@ -204,6 +204,9 @@ class MapWriter:
 
     def refer(self, images: Any) -> None:
         """A class is all that these models are told."""
+
+    def states(self, step: int, hidden: Tensor) -> Tensor:
+        return hidden
 
     def inputs(self, step: int) -> Tensor:
         """[R, n, D]: the inputs of all slots of a map."""

@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from unified.tokenizers.text import byte_tokenizer
 
 from unified.guidance import Constant
 from unified.layout import Layout, pack
 from unified.orders import ORDERS, Plan, plan_for
 from unified.sampling import Sampler
 from unified.session import Session
+from unified.stream import Stream
 from unified.vocabulary import area, as_shapes
 
 SCHEDULES = {
@@ -16,6 +18,17 @@ SCHEDULES = {
     "repeated": as_shapes([2, 2, 3]),
     "single": as_shapes([(3, 4)]),
 }
+
+
+@pytest.fixture(scope="session", params=[0, 2], ids=["plain", "folded"])
+def model(request, make_model):
+    """Every property holds where 2 x 2 codes share a position too."""
+    return make_model(vocabulary={"fold": request.param})
+
+
+@pytest.fixture(scope="session")
+def stream(model):
+    return Stream(model.vocabulary, byte_tokenizer())
 
 
 def legal(order: str, name: str) -> bool:
