@@ -5,8 +5,8 @@ visual side, then everything).
 |---|---|
 | all | everything |
 | backbone | the decoder without its table of embeddings |
-| heads | what reads hidden states: the heads of text, actions and codes |
-| visual | all that is made of codes: their embedding and head, the embedding of slots and grids |
+| heads | what reads hidden states: the heads of text, actions and codes, the splitting of folded positions |
+| visual | all that is made of codes: their embedding and head, the embedding of slots and grids, the folding |
 | tables | the embedding of text, special and action ids |
 | lora | low-rank adapters beside the decoder's matrices (peft), which stay as they are |
 """
@@ -20,8 +20,8 @@ from torch import nn
 PREFIXES: dict[str, tuple[str, ...]] = {
     "all": ("",),
     "backbone": ("backbone.",),
-    "heads": ("text_head.", "head."),
-    "visual": ("head.", "slots.", "grid."),
+    "heads": ("text_head.", "head.", "fold.splitting."),
+    "visual": ("head.", "slots.", "grid.", "fold."),
     "tables": ("backbone.embed_tokens.",),
     "lora": (),
 }

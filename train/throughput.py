@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from unified.attention import PADDING
+from unified.layout import IGNORED, Layout
 
 # Dense bf16 peaks in FLOP/s, from the makers' data sheets.
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12}
@@ -32,13 +36,38 @@ def measured_peak(device: torch.device, dtype: torch.dtype, side: int = 1024, re
     return 2 * side**3 / best
 
 
-def flops_per_token(model: nn.Module, length: int) -> float:
-    """Forward and backward of one token: 6 per weight of a matrix, and 12 * layers * width * length for
-    attention over a row (arXiv 2204.02311, appendix B). Tables that are only looked up do not count."""
-    config = model.config.backbone_config().get_text_config()  # type: ignore[union-attr, operator]
-    weights = sum(_size(m.weight) for m in model.modules() if isinstance(m, nn.Linear))
-    return 6 * weights + 12 * config.num_hidden_layers * config.hidden_size * length
+class ModelFlops:
+    """Arithmetic that a batch asks of a model, forward and backward: 6 per weight of a matrix and position,
+    and 12 * layers * width * length for attention over a sample (arXiv 2204.02311, appendix B). Heads count
+    where something is predicted, tables that are looked up do not."""
+
+    def __init__(self, model: Any) -> None:
+        config = model.config.backbone_config().get_text_config()
+        self.attention = 12 * config.num_hidden_layers * config.hidden_size
+        self.text, self.code = _weights(model.text_head), _weights(model.head)
+        self.body = _weights(model) - self.text - self.code
+
+    def __call__(self, layout: Layout, labels: Tensor) -> float:
+        """Floating-point operations for rows of one layout with these labels [B, T]."""
+        lengths = sample_lengths(layout.folded()[0].sample).double()
+        targets = labels != IGNORED
+        codes = (targets & (layout.step >= 0)).sum().item()
+        heads = self.code * codes + self.text * (targets.sum().item() - codes)
+        body = self.body * lengths.sum().item() + heads
+        return 6 * body + self.attention * (lengths**2).sum().item()
 
 
-def _size(parameter: torch.Tensor) -> int:
+def sample_lengths(sample: Tensor) -> Tensor:
+    """Positions of each sample in rows [B, P], padding left out."""
+    rows = torch.arange(len(sample), device=sample.device)[:, None].expand_as(sample)
+    real = sample != PADDING
+    pairs = torch.stack([rows[real], sample[real]])
+    return torch.unique(pairs, dim=1, return_counts=True)[1]
+
+
+def _weights(module: nn.Module) -> int:
+    return sum(_size(part.weight) for part in module.modules() if isinstance(part, nn.Linear))
+
+
+def _size(parameter: Tensor) -> int:
     return getattr(parameter, "ds_numel", None) or parameter.numel()

@@ -14,7 +14,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from unified.train.average import Average
 from unified.train.checkpoints import MARK, mark_complete
 from unified.train.rows import Collator, Rows
-from unified.train.throughput import flops_per_token, peak_flops
+from unified.train.throughput import ModelFlops, peak_flops
 
 from unified.vocabulary import Vocabulary
 
@@ -28,28 +28,28 @@ class Meter:
         self.names = ["loss_text", "loss_action", *(f"loss_image_{side}" for side in sides)]
         self.parts = len(self.names)
         self.names += [f"task_{task}" for task in tasks]
-        self.sums: Tensor | None = None  # [2, names + 1]: sums and counts; the last column counts ids
+        self.sums: Tensor | None = None  # [2, names + 1]: sums and counts; the last column: flops and ids
 
-    def add(self, nll: Tensor, scored: Tensor, parts: Tensor, tasks: Tensor) -> None:
+    def add(self, nll: Tensor, scored: Tensor, parts: Tensor, tasks: Tensor, flops: float) -> None:
         """nll, scored (bool), parts and tasks, each [B, T]."""
         table = torch.zeros(2, len(self.names) + 1, device=nll.device, dtype=torch.float64)
         values = torch.stack([nll[scored].double(), torch.ones_like(nll[scored], dtype=torch.float64)])
         table.index_add_(1, parts[scored], values)
         table.index_add_(1, self.parts + tasks[scored], values)
-        table[:, -1] = (tasks >= 0).sum()
+        table[0, -1], table[1, -1] = flops, (tasks >= 0).sum()
         self.sums = table if self.sums is None else self.sums + table
 
-    def report(self) -> tuple[dict[str, float], int]:
-        """(means by name, ids seen) over all processes; empties the meter."""
+    def report(self) -> tuple[dict[str, float], int, float]:
+        """(means by name, ids seen, arithmetic done) over all processes; empties the meter."""
         if self.sums is None:
-            return {}, 0
+            return {}, 0, 0.0
         sums, self.sums = self.sums, None
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             sums = sums if sums.device.type != "mps" else sums.float()
             torch.distributed.all_reduce(sums)
         totals, counts = sums.tolist()
         found = zip(self.names, totals, counts, strict=False)
-        return {name: total / count for name, total, count in found if count}, int(totals[-1])
+        return {name: total / count for name, total, count in found if count}, int(counts[-1]), totals[-1]
 
 
 class UnifiedTrainer(Trainer):
@@ -72,7 +72,7 @@ class UnifiedTrainer(Trainer):
         super().__init__(model=model, args=args, train_dataset=rows, data_collator=collator, **options)
         self.model_accepts_loss_kwargs = False
         self.meter, self.average = Meter(rows.vocabulary, rows.names), average
-        self.flops = flops_per_token(model, rows.stage.length)
+        self.flops = ModelFlops(model)
         self.peak = peak_flops(args.device, bf16=bf16) * args.world_size
         self.clock = time.perf_counter()
         self.add_callback(average)
@@ -92,16 +92,16 @@ class UnifiedTrainer(Trainer):
         outputs = model(**{name: inputs[name] for name in names}, return_logits=False)
         nll = -outputs["log_probs"].float()
         loss = (nll * inputs["weights"]).sum() / self.args.per_device_train_batch_size
-        self.meter.add(nll.detach(), inputs["weights"] > 0, inputs["parts"], inputs["tasks"])
+        scored, flops = inputs["weights"] > 0, self.flops(inputs["layout"], inputs["labels"])
+        self.meter.add(nll.detach(), scored, inputs["parts"], inputs["tasks"], flops)
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
-            means, ids = self.meter.report()
+            means, ids, flops = self.meter.report()
             now = time.perf_counter()
-            rate = ids / (now - self.clock)
-            self.clock = now
-            logs |= {**means, "tokens_per_second": rate, "mfu": rate * self.flops / self.peak}
+            spent, self.clock = now - self.clock, now
+            logs |= {**means, "tokens_per_second": ids / spent, "mfu": flops / spent / self.peak}
         super().log(logs, start_time)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:

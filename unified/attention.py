@@ -186,5 +186,39 @@ def attend_by_sample(
     return out.permute(1, 2, 0, 3).contiguous(), None
 
 
+# Attention of a session ------------------------------------------------------------------------------------
+
+FEW = 48  # queries of a group from which plain products are faster on a processor than SDPA
+
+
+def attend_grouped(
+    module: object,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: object,
+    scaling: float,
+    seen: Tensor | None,
+    **_: object,
+) -> tuple[Tensor, None]:
+    """An attention function of transformers: query [B, H, n, D], key and value [B, G, m, D] -> [B, n, H, D].
+    `seen` [B or 1, 1, n, m] bool, None: everything. Heads that share keys are rows of one product, so no key
+    is repeated."""
+    (rows, heads, count, width), groups = query.shape, key.shape[1]
+    q, k = query.to(value.dtype), key.to(value.dtype)
+    stacked = q.reshape(rows, groups, -1, width)  # [B, G, H / G * n, D]
+    mask = None if seen is None else seen.repeat(1, 1, heads // groups, 1)
+    if query.device.type != "cpu" or stacked.shape[2] < FEW:
+        out = torch.nn.functional.scaled_dot_product_attention(
+            stacked, k, value, attn_mask=mask, scale=scaling
+        )
+    else:
+        scores = stacked * scaling @ k.transpose(2, 3)
+        scores = scores if mask is None else scores.masked_fill_(~mask, -torch.inf)
+        out = scores.softmax(dim=-1) @ value
+    return out.view(rows, heads, count, width).transpose(1, 2).contiguous(), None
+
+
+ALL_ATTENTION_FUNCTIONS.register("grouped", attend_grouped)
 ALL_ATTENTION_FUNCTIONS.register("by_sample", attend_by_sample)
 ALL_ATTENTION_FUNCTIONS.register("by_block", attend_by_block)

@@ -110,7 +110,8 @@ class UnifiedModel(PreTrainedModel):
         backbone = config.backbone_config()
         whole = config._attn_implementation in WHOLE  # see `decode`
         backbone._attn_implementation = "sdpa" if whole else config._attn_implementation
-        self.usual = backbone._attn_implementation
+        own = backbone.model_type == "qwen3_vl_text" and backbone._attn_implementation == "sdpa"
+        self.usual = "grouped" if own else backbone._attn_implementation  # how sessions attend
         self.backbone = AutoModel.from_config(backbone)
         self.spatial = "mrope_section" in (getattr(backbone, "rope_parameters", None) or {})
         self.grid = None if self.spatial else GridEmbedding(width)
@@ -208,7 +209,7 @@ class UnifiedModel(PreTrainedModel):
     def _attended(self, embeds: Tensor, index: Index, positions: Tensor) -> Tensor:
         kind = self.config._attn_implementation
         if kind not in WHOLE:
-            return self.hidden(embeds, positions, attends(index, index)[:, None])
+            return self.hidden(embeds, positions, attends(index, index)[:, None], kind=kind)
         # Stays until a session's next pass: what gradient checkpointing computes anew must be the same.
         unread = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=embeds.device)  # no mask is built
         if kind == "by_block":
@@ -234,11 +235,15 @@ class UnifiedModel(PreTrainedModel):
         """The backbone: embeds [R, n, D], positions [3, R, n], mask [R, 1, n, m] bool (None: all visible) ->
         [R, n, D]. Keys and values are added to the cache. `condition` is for models that are not steered by
         their stream alone; `kind`: how to attend, if not as sessions do."""
-        self.backbone.config._attn_implementation = kind or self.usual
+        kind = kind or self.usual
+        self.backbone.config._attn_implementation = kind
+        if kind == "grouped":
+            attention["seen"] = mask
+            mask = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=embeds.device)  # not read
         if mask is None:  # decoders of transformers take None for causal
             seen = (cache.length if cache else 0) + embeds.shape[1]
             mask = torch.ones(1, 1, embeds.shape[1], seen, dtype=torch.bool, device=embeds.device)
-        if isinstance(mask, Tensor) and self.backbone.config._attn_implementation == "eager":  # it adds masks
+        if isinstance(mask, Tensor) and kind == "eager":  # it adds masks
             mask = torch.zeros_like(mask, dtype=embeds.dtype).masked_fill(
                 ~mask, torch.finfo(embeds.dtype).min
             )
@@ -331,7 +336,7 @@ class Writer:
 
     def __init__(self, model: UnifiedModel, plan: Plan, rows: int) -> None:
         self.model, self.plan = model, plan
-        width, device = model.config.hidden_size, model.device
+        width, device = len(model.slots.start), model.device
         self.values = torch.zeros(rows, plan.length, width, device=device, dtype=model.dtype)
         self.feed = plan.feed.to(device=device, dtype=model.dtype)
         self.before = torch.zeros_like(self.values)

@@ -82,10 +82,11 @@ class Rollout:
         if not self.started:
             pairs = zip(self.first, items, strict=True)
             chats = [[{"role": "user", "content": [image, action]}] for image, action in pairs]
-            self.session.feed([self.processor.encode(chat, prompt=True) for chat in chats])
+            asked = [self.processor.encode(chat, prompt=True) for chat in chats]
         else:
             turns = [self.processor.turn({"role": "user", "content": [item]}) for item in items]
-            self.session.feed([[words.end, *turn, words.assistant] for turn in turns])
+            asked = [[words.end, *turn, words.assistant] for turn in turns]
+        self.session.feed(asked, hold=True)
         self.started = True
 
 

@@ -153,16 +153,18 @@ class Session:
 
     # Reading ------------------------------------------------------------------------------------------------
 
-    def feed(self, ids: Sequence[int] | Sequence[Sequence[int]]) -> None:
+    def feed(self, ids: Sequence[int] | Sequence[Sequence[int]], *, hold: bool = False) -> None:
         """Append ids to every row (one list per row; a single list goes to all). Malformed ids raise
-        ValueError and leave the session as it was."""
+        ValueError and leave the session as it was. With `hold` they are read together with what comes
+        next."""
         lists = self._per_row(ids)
         images = [self._latest(new) for new in lists]
         for row, new, image in zip(self.rows, lists, images, strict=True):
             row.stream += new
             row.pending += new
             row.latest = image or row.latest
-        self._read_pending()
+        if not hold:
+            self._read_pending()
 
     def _latest(self, ids: list[int]) -> Image | None:
         """The last image in ids that is read."""

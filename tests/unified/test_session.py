@@ -255,7 +255,7 @@ def test_what_comes_before_an_image_is_read_with_its_first_step(model, stream, m
     session.draw([1, 2])
     session.feed([model.vocabulary.end])
     passes = Passes(model, monkeypatch)
-    session.rows[0].pending += stream.encode([{"role": "user", "content": "and"}], prompt=True)[1:]
+    session.feed(stream.encode([{"role": "user", "content": "and"}], prompt=True)[1:], hold=True)
     session.draw([1, 2])
     assert len(passes.sizes) == 2
     assert passes.sizes[1] == 4
