@@ -188,7 +188,24 @@ def attend_by_sample(
 
 # Attention of a session ------------------------------------------------------------------------------------
 
-FEW = 48  # queries of a group from which plain products are faster on a processor than SDPA
+FEW = 32  # queries from which plain bfloat16 products are faster on a processor than SDPA
+
+
+def attend_all(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """Without gradients: query [B, H, n, D], key and value [B, H, m, D], mask [B or 1, 1, n, m] bool (None:
+    everything is seen) -> [B, H, n, D]."""
+    plain = query.device.type == "cpu" and query.dtype == torch.bfloat16 and query.shape[2] >= FEW
+    if not plain or torch.is_grad_enabled():
+        return torch.nn.functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, scale=scale
+        )
+    out = torch.empty_like(query)
+    for row in range(len(query)):  # its scores stay in the cache
+        scores = (query[row] * scale) @ key[row].transpose(1, 2)
+        if mask is not None:
+            scores.masked_fill_(~mask[min(row, len(mask) - 1)], -torch.inf)
+        out[row] = scores.softmax(dim=-1) @ value[row]
+    return out
 
 
 def attend_grouped(
@@ -205,17 +222,9 @@ def attend_grouped(
     `seen` [B or 1, 1, n, m] bool, None: everything. Heads that share keys are rows of one product, so no key
     is repeated."""
     (rows, heads, count, width), groups = query.shape, key.shape[1]
-    q, k = query.to(value.dtype), key.to(value.dtype)
-    stacked = q.reshape(rows, groups, -1, width)  # [B, G, H / G * n, D]
+    stacked = query.to(value.dtype).reshape(rows, groups, -1, width)  # [B, G, H / G * n, D]
     mask = None if seen is None else seen.repeat(1, 1, heads // groups, 1)
-    if query.device.type != "cpu" or stacked.shape[2] < FEW:
-        out = torch.nn.functional.scaled_dot_product_attention(
-            stacked, k, value, attn_mask=mask, scale=scaling
-        )
-    else:
-        scores = stacked * scaling @ k.transpose(2, 3)
-        scores = scores if mask is None else scores.masked_fill_(~mask, -torch.inf)
-        out = scores.softmax(dim=-1) @ value
+    out = attend_all(stacked, key.to(value.dtype), value, mask, scaling)
     return out.view(rows, heads, count, width).transpose(1, 2).contiguous(), None
 
 

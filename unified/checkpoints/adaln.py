@@ -3,8 +3,7 @@
 Source: Tian et al., Visual Autoregressive Modeling, arXiv 2404.02905 (FoundationVision/VAR, MIT). Parameter
 names are the published ones. Different from the published code: everything that depends on the class alone is
 computed once per image (`condition`), keys are kept in a `KVCache`, nothing is remembered inside modules, the
-residual stream stays in float32 whatever the type of the weights. Tests:
-tests/unified/checkpoints/test_transformers.py.
+residual stream has the type of the weights. Tests: tests/unified/checkpoints/test_transformers.py.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unified.attention import attend_all
 from unified.cache import KVCache
 from unified.checkpoints.linear import Linear, LinearGELU
 from unified.vocabulary import Shapes
@@ -63,7 +63,7 @@ class TransformerConfig:
 
 @dataclass(frozen=True, eq=False)
 class Condition:
-    """What the classes of R rows decide: `start` [R, 1, D] and, all [R, 1, D] in float32, for each block
+    """What the classes of R rows decide: `start` [R, 1, D] and, all [R, 1, D] and of the weights' type, for each block
     (gamma1, gamma2, 1 + scale1, 1 + scale2, shift1, shift2) and for the head (1 + scale, shift)."""
 
     start: Tensor
@@ -109,14 +109,11 @@ class Attention(nn.Module):
             k = F.normalize(k, dim=-1)
         if cache is not None:
             k, v = cache.update(k, v, layer)
-        out = F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=mask,
-            scale=self.scale,
-            dropout_p=self.drops.attention if self.training else 0.0,
-        )
+        if self.training:
+            rate = self.drops.attention
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.scale, dropout_p=rate)
+        else:
+            out = attend_all(q, k, v, mask, self.scale)
         out = self.proj(out.transpose(1, 2).reshape(rows, n, width))
         return F.dropout(out, self.drops.hidden, self.training)
 
@@ -134,7 +131,7 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """x [R, n, D] in float32 -> the same. Six modulations [R, 1, D] as in `Condition`."""
+    """x [R, n, D] -> the same. Six modulations [R, 1, D] as in `Condition`."""
 
     def __init__(self, config: TransformerConfig, layer: int) -> None:
         super().__init__()
@@ -150,21 +147,19 @@ class Block(nn.Module):
     def modulations(self, classes: Tensor, shared: Tensor | None) -> tuple[Tensor, ...]:
         """classes [R, D]; `shared` [R, 1, 6, D] is the common layer's output, where there is one."""
         own = self.ada_lin(classes).view(len(classes), 1, 6, -1) if shared is None else self.ada_gss + shared
-        gamma1, gamma2, scale1, scale2, shift1, shift2 = own.float().unbind(dim=2)
+        gamma1, gamma2, scale1, scale2, shift1, shift2 = own.unbind(dim=2)
         return gamma1, gamma2, 1 + scale1, 1 + scale2, shift1, shift2
 
     def forward(
         self, x: Tensor, modulations: tuple[Tensor, ...], mask: Tensor | None, cache: KVCache | None
     ) -> Tensor:
         gamma1, gamma2, scale1, scale2, shift1, shift2 = modulations
-        inner = self.ffn.fc2.weight.dtype
-        attended = self.attn(modulated(x, scale1, shift1, self.eps).to(inner), mask, cache, self.layer)
-        x = torch.addcmul(x, gamma1, self._dropped(attended))
-        mixed = self.ffn(modulated(x, scale2, shift2, self.eps).to(inner))
-        return torch.addcmul(x, gamma2, self._dropped(mixed))
+        attended = self.attn(modulated(x, scale1, shift1, self.eps), mask, cache, self.layer)
+        x = torch.addcmul(x, gamma1, self._dropped(attended.to(x.dtype)))
+        mixed = self.ffn(modulated(x, scale2, shift2, self.eps))
+        return torch.addcmul(x, gamma2, self._dropped(mixed.to(x.dtype)))
 
     def _dropped(self, branch: Tensor) -> Tensor:
-        branch = branch.float()
         if not self.training or self.path == 0:
             return branch
         kept = torch.rand(len(branch), 1, 1, device=branch.device) >= self.path
@@ -201,7 +196,7 @@ class HeadNorm(nn.Module):
 
     def forward(self, classes: Tensor) -> tuple[Tensor, Tensor]:
         """classes [R, D] -> (1 + scale, shift), each [R, 1, D]: here the scale comes first."""
-        scale, shift = self.ada_lin(classes).float()[:, None].chunk(2, dim=-1)
+        scale, shift = self.ada_lin(classes)[:, None].chunk(2, dim=-1)
         return 1 + scale, shift
 
 

@@ -118,12 +118,12 @@ class NextScaleTransformer(nn.Module):
         cache: KVCache | None = None,
         condition: Any = None,
     ) -> Tensor:
-        """embeds [R, n, D] under a `Condition` of R rows -> what the head reads [R, n, D], float32.
+        """embeds [R, n, D] under a `Condition` of R rows -> what the head reads [R, n, D].
 
         Keys and values join the cache, if there is one. mask: None (all visible) or bool [1 or R, 1, n, m].
         `positions` are part of the embeddings already."""
         condition = _needed(condition)
-        x = embeds.float()
+        x = embeds.to(self.head.weight.dtype)
         for block, modulations in zip(self.layers(), condition.blocks, strict=True):
             x = block(x, modulations, mask, cache)
         scale, shift = condition.head
