@@ -5,8 +5,8 @@ visual side, then everything).
 |---|---|
 | all | everything |
 | backbone | the decoder without its table of embeddings |
-| heads | what reads hidden states: the heads of text, actions and codes, the splitting of folded positions |
-| visual | all that is made of codes: their embedding and head, the embedding of slots and grids, the folding |
+| heads | what reads hidden states: the heads of text, actions and codes, the splitting of folded codes |
+| visual | all that is made of codes: their embedding and head, their folding, the embedding of slots |
 | tables | the embedding of text, special and action ids |
 | lora | low-rank adapters beside the decoder's matrices (peft), which stay as they are |
 """

@@ -63,8 +63,9 @@ class TransformerConfig:
 
 @dataclass(frozen=True, eq=False)
 class Condition:
-    """What the classes of R rows decide: `start` [R, 1, D] and, all [R, 1, D] and of the weights' type, for each block
-    (gamma1, gamma2, 1 + scale1, 1 + scale2, shift1, shift2) and for the head (1 + scale, shift)."""
+    """What the classes of R rows decide: `start` [R, 1, D] in float32 and, all [R, 1, D] in the type of the
+    weights, for each block (gamma1, gamma2, 1 + scale1, 1 + scale2, shift1, shift2) and for the head (1 +
+    scale, shift)."""
 
     start: Tensor
     blocks: tuple[tuple[Tensor, ...], ...]
