@@ -11,10 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from unified.drawing import Choice, Drawing, Generator
 from unified.guidance import Guidance
 from unified.processor import Processor
 from unified.sampling import Sampler
-from unified.session import Choice, Drawing, Generator, Session
+from unified.session import Session
 from unified.stream import Message
 from unified.vocabulary import Shapes
 

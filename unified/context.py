@@ -17,7 +17,7 @@ from unified.layout import Cursor
 from unified.segments import Kind
 
 if TYPE_CHECKING:
-    from unified.session import Generator
+    from unified.drawing import Generator
 
 
 class Context:

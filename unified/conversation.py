@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from unified.answering import Drew, Manner, Said, Step, Turn
+from unified.drawing import Generator
 from unified.processor import Processor
-from unified.session import Generator, Session
+from unified.session import Session
 from unified.stream import Message
 from unified.tokenizers.images import Picture
 from unified.vocabulary import Shapes

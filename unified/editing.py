@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unified.drawing import Choice, Hook
 from unified.orders import Plan
-from unified.session import Choice, Hook
 
 
 def keep_slots(plan: Plan, mask: Tensor) -> Tensor:

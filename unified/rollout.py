@@ -15,10 +15,11 @@ import numpy as np
 import torch
 
 from unified.context import Window
+from unified.drawing import Generator
 from unified.folding import positions_of
 from unified.processor import Processor
 from unified.sampling import Sampler
-from unified.session import Generator, Session
+from unified.session import Session
 from unified.tokenizers.action import complete
 from unified.tokenizers.images import Picture, to_uint8
 from unified.vocabulary import Shapes, Vocabulary, as_shapes

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from unified.checkpoints.next_scale import NextScaleTransformer
+from unified.drawing import Choice, Hook
 from unified.guidance import Guidance
 from unified.sampling import Noise, Sampler
-from unified.session import Choice, Hook, Session
+from unified.session import Session
 from unified.vocabulary import Shapes
 
 USUAL_SIDES = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 23, 24, 32)

@@ -1,0 +1,95 @@
+"""What a session and a model say to each other while an image is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from unified.cache import KVCache
+from unified.context import Context
+from unified.layout import Layout
+from unified.orders import Plan
+from unified.sampling import Noise, Sampler
+from unified.vocabulary import Shape, Vocabulary
+
+Image = tuple[Shape, Sequence[int]]  # size and codes of an image's last map, counted from 0
+
+
+class WriterState(Protocol):
+    """One image being written in a batch of rows (conditional rows first, null rows after them)."""
+
+    def refer(self, images: Sequence[Image | None]) -> None: ...  # what each conversation last showed
+
+    def inputs(self, step: int) -> Tensor: ...  # [R, n, D] inputs of the step's positions
+
+    def states(self, step: int, hidden: Tensor) -> Tensor: ...  # of positions -> of the step's slots
+
+    def commit(self, step: int, codes: Tensor, vectors: Tensor | None = None) -> None: ...
+
+
+class Generator(Protocol):
+    """What a session needs of a model: our own, or a published one."""
+
+    vocabulary: Vocabulary
+    head: Any
+
+    def new_cache(self, capacity: int = ...) -> KVCache: ...
+
+    def prefill(self, ids: Tensor, layout: Layout, context: Context, hold: bool = False) -> Tensor | None: ...
+
+    def null_stream(self, ids: Sequence[int]) -> list[int]: ...
+
+    def write(self, plan: Plan, rows: int, condition: object = None) -> WriterState: ...
+
+    def hidden(
+        self,
+        embeds: Tensor,
+        positions: Tensor,
+        mask: Tensor | None,
+        cache: KVCache | None = None,
+        condition: object = None,
+    ) -> Tensor: ...
+
+    def text_logits(self, hidden: Tensor) -> Tensor: ...
+
+
+@dataclass
+class Choice:
+    """One step of an image, before it is committed. A hook may replace `codes` [B, n], or give `vectors` [B,
+    n, C] to be fed on in place of the codes' own. `logits` [B, n, S, V] are guided and unfiltered."""
+
+    plan: Plan
+    step: int
+    codes: Tensor
+    log_probs: Tensor
+    logits: Tensor
+    sampler: Sampler
+    noise: Noise
+    vectors: Tensor | None = None
+
+    @property
+    def slots(self) -> Tensor:
+        return self.plan.steps[self.step]
+
+
+Hook = Callable[[Choice], Choice]
+
+
+@dataclass
+class Drawing:
+    """A finished image: `codes` [B, T] from 0 in slot order, `log_probs` [B, T] of each as it was drawn."""
+
+    plan: Plan
+    codes: Tensor
+    log_probs: Tensor
+
+    def maps(self) -> list[Tensor]:
+        """Codes by map, each [B, h * w]."""
+        return [self.codes[:, part] for part in self.plan.map_slices]
+
+    def read(self) -> Tensor:
+        """[B, R]: the codes of the READ part."""
+        return self.codes[:, self.plan.read]
