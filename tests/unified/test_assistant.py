@@ -152,7 +152,9 @@ def test_rows_of_a_rollout_do_not_see_each_other(parts):
     alone = Rollout(model, processor, [[picture(1)]], seed=[6])
     for _ in range(3):
         frames = both.step([{"forward": 1}, {"left": 1}])
-        assert np.array_equal(frames[1:], alone.step([{"left": 1}]))
+        apart = frames[1:].astype(int) - alone.step([{"left": 1}])
+        assert both.session.streams[1] == alone.session.streams[0]
+        assert np.abs(apart).max() <= 1  # pictures of a batch are rounded after other sums
 
 
 def test_a_rollout_remembers_only_its_window(parts):
