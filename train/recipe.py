@@ -53,7 +53,8 @@ class Stage:
     cosine to `final` of itself. `trains`: names from `unified.train.select`. `condition_dropout`: share of
     samples with a drawn image that lose the user's words, for guidance. `cut`: share of samples ending with a
     drawn image that end where it is written: nothing reads it any more but the end of the turn, and a third
-    of a drawing's ids are saved. `kind_weights`, `task_weights`: factors on the loss, 1 where not given.
+    of a drawing's ids are saved. `balance`: between every code (0) and every map (1) of an image counting the
+    same. `kind_weights`, `task_weights`: factors on the loss, 1 where not given.
     `average` > 0: decay of the running mean of the weights. `samples`: share of every source's samples that
     the stage needs, the first ones: it can begin while `prepare` makes the rest.
     `adapter`: rank of LoRA. `optimiser`: "adamw" or "muon".
@@ -76,6 +77,7 @@ class Stage:
     adapter: int = 8
     condition_dropout: float = 0.1
     cut: float = 0.0
+    balance: float = 0.0
     kind_weights: Mapping[str, float] = field(default_factory=dict)
     task_weights: Mapping[str, float] = field(default_factory=dict)
     samples: float = 1.0
@@ -88,7 +90,7 @@ class Stage:
             _at_least(name, getattr(self, name), 1)
         if self.warmup < 0 or self.learning_rate <= 0 or self.clip <= 0 or self.weight_decay < 0:
             raise ValueError("learning_rate and clip must be positive, warmup and weight_decay not negative")
-        for name in ("condition_dropout", "cut", "final"):
+        for name in ("condition_dropout", "cut", "balance", "final"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
         if not 0 < self.samples <= 1:

@@ -23,6 +23,7 @@ from unified.train.recipe import KINDS, Stage
 
 from unified.layout import IGNORED, Layout, pack
 from unified.model import UnifiedModel
+from unified.orders import Plan
 from unified.vocabulary import Vocabulary
 
 FULL = 0.97  # of a block's room is drawn; the rest is what packing leaves over
@@ -157,13 +158,20 @@ class Rows(Dataset):
         return factors * (self.stage.rows / total if total > 0 else 0.0)
 
 
+def map_weights(plan: Plan, balance: float) -> Tensor:
+    """[T] float: factors on the loss of an image's codes, with mean 1. With 0 every code counts the same,
+    with 1 every map: the small maps decide what is where, the last holds most of the codes."""
+    weights = plan.sizes.prod(dim=1).float() ** -balance
+    return weights / weights.mean()
+
+
 class Collator:
     """Rows -> a batch: `input_ids`, `labels`, `layout`, `weights` [B, T] on the loss of each target, `tasks`
     [B, T], `parts` [B, T] (0 text, 1 action, 2 + side of the map of an image code). With `everywhere` a batch
     that draws nothing gets a row that does, without weight: parallel training wants every parameter used."""
 
-    def __init__(self, vocabulary: Vocabulary, *, everywhere: bool = False) -> None:
-        self.vocabulary, self.everywhere = vocabulary, everywhere
+    def __init__(self, vocabulary: Vocabulary, *, everywhere: bool = False, balance: float = 0.0) -> None:
+        self.vocabulary, self.everywhere, self.balance = vocabulary, everywhere, balance
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         batch = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
@@ -177,6 +185,7 @@ class Collator:
         for group in layout.writes:
             sides = group.plan.sizes.amax(dim=1)
             parts[group.rows[:, None], group.slots()] = 2 + sides[None].expand(len(group.rows), -1)
+            weights[group.rows[:, None], group.slots()] *= map_weights(group.plan, self.balance)
         return {
             "input_ids": batch["ids"],
             "labels": labels,

@@ -68,7 +68,7 @@ class UnifiedTrainer(Trainer):
         bf16: bool,
         **options: Any,
     ) -> None:
-        collator = Collator(rows.vocabulary, everywhere=args.world_size > 1)
+        collator = Collator(rows.vocabulary, everywhere=args.world_size > 1, balance=rows.stage.balance)
         super().__init__(model=model, args=args, train_dataset=rows, data_collator=collator, **options)
         self.model_accepts_loss_kwargs = False
         self.meter, self.average = Meter(rows.vocabulary, rows.names), average

@@ -52,6 +52,7 @@ def nano() -> ModelRecipe:
         warmup=200,
         final=0.35,
         cut=0.9,
+        balance=0.5,
         average=0.998,
     )
     second = replace(
