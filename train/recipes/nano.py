@@ -52,7 +52,6 @@ def nano() -> ModelRecipe:
         warmup=200,
         final=0.35,
         cut=0.9,
-        balance=0.5,
         average=0.998,
     )
     second = replace(
@@ -64,7 +63,6 @@ def nano() -> ModelRecipe:
         visual=visual_tokenizer(),
         sources=SOURCES,
         sides=SIDES,
-        fold=16,
         model=ModelShape(width=384, layers=8, heads=6, kv_heads=2),
         stages=(first, second),
         log_every=50,

@@ -1,4 +1,4 @@
-"""Goes on from a `nano` on two cores, for an hour and a half: `--override start=FOLDER`."""
+"""Goes on from a `nano` on two cores: `--override start=FOLDER`."""
 
 from dataclasses import replace
 
@@ -7,34 +7,33 @@ from unified.train.recipes.nano import nano
 
 MIXTURE = {
     "scene_caption": 0.02,
-    "scene_question": 0.04,
-    "scene_quiz": 0.22,
-    "scene_draw": 0.20,
-    "scene_edit": 0.17,
+    "scene_question": 0.03,
+    "scene_quiz": 0.24,
+    "scene_draw": 0.21,
+    "scene_edit": 0.18,
     "scene_conversation": 0.04,
     "maze": 0.10,
     "maze_text": 0.02,
-    "world_frames": 0.15,
+    "world_frames": 0.13,
     "world_actions": 0.01,
     "world_play": 0.01,
-    "small_talk": 0.02,
+    "small_talk": 0.01,
 }
 
 
 def nano_tune() -> ModelRecipe:
-    """One stage of small steps."""
+    """One stage of small steps at a low rate."""
     recipe = nano()
     stage = replace(
         recipe.stages[0],
         name="tune",
         mixture=MIXTURE,
-        steps=1750,
+        steps=480,
         rows=2,
-        length=6144,
         micro_rows=2,
-        learning_rate=1e-3,
-        warmup=50,
+        learning_rate=6e-4,
+        warmup=20,
         final=0.0,
-        average=0.995,
+        average=0.99,
     )
-    return replace(recipe, name="nano_tune", stages=(stage,), log_every=25, save_every=125, sheet_every=0)
+    return replace(recipe, name="nano_tune", stages=(stage,), log_every=10, save_every=100, sheet_every=0)
