@@ -47,6 +47,7 @@ def _first_model(shape: ModelShape, vocabulary: Vocabulary, seed: int) -> Unifie
         "attn_implementation": shape.attention,
         "references": shape.references,
         "copies": shape.copies,
+        "grid": shape.grid,
     }
     with whole():
         if shape.pretrained:

@@ -52,7 +52,8 @@ class Together(Optimizer):
 
 
 class FlatMuon(torch.optim.Muon):
-    """Muon for weights [out, ...] of any rank, as matrices [out, rest] that share their memory."""
+    """Muon for weights [out, ...] of any rank, as matrices [out, rest] that share their memory. Matrices of
+    one shape are orthogonalised together: one by one, a GPU waits for launches through most of a step."""
 
     def __init__(self, weights: Iterable[Tensor], rate: float, decay: float) -> None:
         self.weights = list(weights)
@@ -60,14 +61,47 @@ class FlatMuon(torch.optim.Muon):
         super().__init__(flat, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
         self.flat = flat
 
+    @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
+        group = self.param_groups[0]
+        by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
         for weight, flat in zip(self.weights, self.flat, strict=True):
-            flat.grad = None if weight.grad is None else weight.grad.reshape(len(weight), -1)
-        return super().step(closure)
+            if weight.grad is not None:
+                by_shape.setdefault(flat.shape, []).append((flat, weight.grad.reshape(flat.shape)))
+        for shape, pairs in by_shape.items():
+            weights, grads = (list(part) for part in zip(*pairs, strict=True))
+            moments = [self._moment(weight) for weight in weights]
+            torch._foreach_lerp_(moments, grads, 1 - group["momentum"])
+            updates = torch.stack(torch._foreach_lerp(grads, moments, group["momentum"]))
+            found = orthogonal(updates, group["ns_coefficients"], group["ns_steps"], group["eps"])
+            torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+            rate = group["lr"] * 0.2 * max(shape) ** 0.5  # "match_rms_adamw"
+            torch._foreach_add_(weights, list(found.to(updates.dtype).unbind()), alpha=-rate)
+        return None
+
+    def _moment(self, weight: Tensor) -> Tensor:
+        state = self.state[weight]
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(weight)
+        return state["momentum_buffer"]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         for weight in self.weights:
             weight.grad = None
+
+
+def orthogonal(matrices: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
+    """Nearly orthogonal matrices of the directions of [n, rows, columns], by Newton and Schulz's iteration in
+    bfloat16 (as `torch.optim.Muon` does for one)."""
+    a, b, c = coefficients
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.bfloat16()
+    x = x.mT if tall else x
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=eps)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
 
 
 def muon(

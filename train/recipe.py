@@ -124,7 +124,7 @@ class ModelShape:
     """The decoder: a small Qwen3-VL text decoder of this size or, with `pretrained` (a folder or hub name),
     the text decoder of that model with its weights. `attention`: "by_block" (FlexAttention, for GPUs),
     "by_sample" (the fastest on processors), "auto" (one of these, and SDPA for a pretrained decoder), or what
-    transformers knows. `references` and `copies`: see `UnifiedConfig`."""
+    transformers knows. `references`, `copies` and `grid`: see `UnifiedConfig`."""
 
     width: int = 256
     layers: int = 8
@@ -135,6 +135,7 @@ class ModelShape:
     attention: str = "auto"
     references: bool = True
     copies: bool = True
+    grid: bool = True
 
     def __post_init__(self) -> None:
         for name in ("width", "layers", "heads", "kv_heads"):

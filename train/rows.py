@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from unified.train.prepared import Prepared, target_kinds
 from unified.train.recipe import KINDS, Stage
+from unified.train.throughput import Work
 
 from unified.layout import IGNORED, Layout, pack
 from unified.model import UnifiedModel
@@ -168,7 +169,8 @@ def map_weights(plan: Plan, balance: float) -> Tensor:
 class Collator:
     """Rows -> a batch: `input_ids`, `labels`, `layout`, `weights` [B, T] on the loss of each target, `tasks`
     [B, T], `parts` [B, T] (0 text, 1 action, 2 + side of the map of an image code). With `everywhere` a batch
-    that draws nothing gets a row that does, without weight: parallel training wants every parameter used."""
+    that draws nothing gets a row that does, without weight: parallel training wants every parameter used.
+    `work`: what the batch costs."""
 
     def __init__(self, vocabulary: Vocabulary, *, everywhere: bool = False, balance: float = 0.0) -> None:
         self.vocabulary, self.everywhere, self.balance = vocabulary, everywhere, balance
@@ -193,6 +195,7 @@ class Collator:
             "weights": weights.masked_fill(labels == IGNORED, 0.0),
             "tasks": batch["tasks"],
             "parts": parts,
+            "work": Work.of(layout, labels),
         }
 
     def _drawing(self, name: str, like: Tensor) -> Tensor:

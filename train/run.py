@@ -307,6 +307,7 @@ def training_arguments(recipe: ModelRecipe, machine: Machine, number: int) -> Tr
         gradient_checkpointing_kwargs={"use_reentrant": False} if stage.gradient_checkpointing else None,
         logging_steps=recipe.log_every,
         logging_first_step=True,
+        logging_nan_inf_filter=False,  # it waits for the loss at every step
         save_steps=recipe.save_every,
         save_total_limit=recipe.keep,
         dataloader_num_workers=machine.loaders,

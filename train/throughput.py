@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -36,6 +37,25 @@ def measured_peak(device: torch.device, dtype: torch.dtype, side: int = 1024, re
     return 2 * side**3 / best
 
 
+@dataclass(frozen=True)
+class Work:
+    """What decides the arithmetic of a batch: its positions, the sum of the squares of its samples' lengths,
+    and its targets, codes and others. Counted where batches are made: a GPU would have to be waited for."""
+
+    positions: int
+    squares: int
+    codes: int
+    words: int
+
+    @staticmethod
+    def of(layout: Layout, labels: Tensor) -> Work:
+        """Of rows of one layout with these labels [B, T]."""
+        lengths = sample_lengths(layout.folded()[0].sample)
+        targets = labels != IGNORED
+        codes = int((targets & (layout.step >= 0)).sum())
+        return Work(int(lengths.sum()), int((lengths**2).sum()), codes, int(targets.sum()) - codes)
+
+
 class ModelFlops:
     """Arithmetic that a batch asks of a model, forward and backward: 6 per weight of a matrix and position,
     and 12 * layers * width * length for attention over a sample (arXiv 2204.02311, appendix B). Heads count
@@ -47,14 +67,10 @@ class ModelFlops:
         self.text, self.code = _weights(model.text_head), _weights(model.head)
         self.body = _weights(model) - self.text - self.code
 
-    def __call__(self, layout: Layout, labels: Tensor) -> float:
-        """Floating-point operations for rows of one layout with these labels [B, T]."""
-        lengths = sample_lengths(layout.folded()[0].sample).double()
-        targets = labels != IGNORED
-        codes = (targets & (layout.step >= 0)).sum().item()
-        heads = self.code * codes + self.text * (targets.sum().item() - codes)
-        body = self.body * lengths.sum().item() + heads
-        return 6 * body + self.attention * (lengths**2).sum().item()
+    def __call__(self, work: Work) -> float:
+        """Floating-point operations."""
+        heads = self.code * work.codes + self.text * work.words
+        return 6 * (self.body * work.positions + heads) + self.attention * work.squares
 
 
 def sample_lengths(sample: Tensor) -> Tensor:

@@ -33,10 +33,11 @@ class Meter:
     def add(self, nll: Tensor, scored: Tensor, parts: Tensor, tasks: Tensor, flops: float) -> None:
         """nll, scored (bool), parts and tasks, each [B, T]."""
         table = torch.zeros(2, len(self.names) + 1, device=nll.device, dtype=torch.float64)
-        values = torch.stack([nll[scored].double(), torch.ones_like(nll[scored], dtype=torch.float64)])
-        table.index_add_(1, parts[scored], values)
-        table.index_add_(1, self.parts + tasks[scored], values)
-        table[0, -1], table[1, -1] = flops, (tasks >= 0).sum()
+        values = torch.stack([nll * scored, scored]).double().flatten(1)  # what is not scored adds nothing
+        table.index_add_(1, parts.flatten(), values)
+        table.index_add_(1, self.parts + tasks.flatten().clamp(min=0), values)
+        table[0, -1] += flops
+        table[1, -1] = (tasks >= 0).sum()
         self.sums = table if self.sums is None else self.sums + table
 
     def report(self) -> tuple[dict[str, float], int, float]:
@@ -92,8 +93,8 @@ class UnifiedTrainer(Trainer):
         outputs = model(**{name: inputs[name] for name in names}, return_logits=False)
         nll = -outputs["log_probs"].float()
         loss = (nll * inputs["weights"]).sum() / self.args.per_device_train_batch_size
-        scored, flops = inputs["weights"] > 0, self.flops(inputs["layout"], inputs["labels"])
-        self.meter.add(nll.detach(), scored, inputs["parts"], inputs["tasks"], flops)
+        flops = self.flops(inputs["work"])
+        self.meter.add(nll.detach(), inputs["weights"] > 0, inputs["parts"], inputs["tasks"], flops)
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

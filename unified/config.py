@@ -43,7 +43,9 @@ class UnifiedConfig(PreTrainedConfig):
     """`vocabulary`: fields of `Vocabulary`. `backbone`: config of a `transformers` decoder with its
     `model_type`; its own `vocab_size` is set from the vocabulary. `head`: name in `HEADS`. `references`: the
     slots of an image that is written are also fed what the latest image before it shows at their place;
-    `copies`: their states may ask for it too. The defaults give a tiny working model."""
+    `copies`: their states may ask for it too. `grid`: codes are told their row and column, beside the rotary
+    embedding of a decoder that has axes for them; any other decoder is told in any case. The defaults give a
+    tiny working model."""
 
     model_type = "unified"
 
@@ -52,6 +54,7 @@ class UnifiedConfig(PreTrainedConfig):
     head: str = "categorical"
     references: bool = False
     copies: bool = False
+    grid: bool = False
     initializer_range: float = 0.02
 
     def __post_init__(self, **kwargs: Any) -> None:

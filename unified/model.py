@@ -24,7 +24,7 @@ from unified.heads import HEADS, log_prob
 from unified.layout import IGNORED, Layout
 from unified.orders import Plan
 from unified.segments import Kind
-from unified.slots import SlotEmbedding, Writer, fed, nothing_fed
+from unified.slots import OwnState, SlotEmbedding, Writer, fed, nothing_fed
 from unified.vocabulary import Vocabulary
 
 FILL = 128  # the blocks of FlexAttention
@@ -48,8 +48,9 @@ class UnifiedOutput(ModelOutput):
 
 
 class GridEmbedding(nn.Module):
-    """Row and column for a backbone whose rotary embedding knows only one axis: sines and cosines, mapped
-    linearly."""
+    """Row and column of a code in its image, as sines and cosines, mapped linearly. Rotary embeddings tell
+    how far apart positions are, and text stands at no fixed distance from an image: that something is "at the
+    top left" is learned much faster from this (VAR, arXiv 2404.02905, has absolute places too)."""
 
     def __init__(self, width: int, frequencies: int = 16) -> None:
         super().__init__()
@@ -86,8 +87,10 @@ class UnifiedModel(PreTrainedModel):
         self.usual = "grouped" if own else backbone._attn_implementation  # how sessions attend
         self.backbone = AutoModel.from_config(backbone)
         self.spatial = "mrope_section" in (getattr(backbone, "rope_parameters", None) or {})
-        self.grid = None if self.spatial else GridEmbedding(width)
-        self.slots = SlotEmbedding(width, words.max_side, config.references, config.copies)
+        self.grid = GridEmbedding(width) if config.grid or not self.spatial else None
+        self.slots = SlotEmbedding(
+            width, words.max_side, config.references, config.copies, own=words.fold > 0
+        )
         self.fold = Fold(width) if words.fold else None
         self.text_head = nn.Linear(width, words.table_size, bias=False)
         self.head = HEADS[config.head](width, words.visual)
@@ -105,6 +108,11 @@ class UnifiedModel(PreTrainedModel):
                 module.reference.weight.data.mul_(0.5)  # codes stand for themselves
             if module.copying is not None:
                 nn.init.zeros_(module.copying.weight)
+        elif isinstance(module, OwnState):
+            nn.init.zeros_(module.out.weight)
+        elif isinstance(module, GridEmbedding):  # as large as what it is added to
+            std = self.config.initializer_range / module.projection.in_features**0.5
+            nn.init.normal_(module.projection.weight, std=std)
         elif isinstance(module, Fold):
             module.start(self.config.initializer_range)
         else:
@@ -134,7 +142,7 @@ class UnifiedModel(PreTrainedModel):
         layout = (layout or Layout.of(input_ids, self.vocabulary)).to(input_ids.device)
         slots = self._slots(input_ids, layout)
         hidden = self.decode(self._embed(input_ids, layout, slots), layout)
-        hidden = self._copied(hidden, slots)
+        hidden = self._owned(hidden, slots)
         wanted = layout.predicted if labels is None else layout.predicted & (labels != IGNORED)
         log_probs = self._log_probs(hidden, input_ids, layout, wanted)
         count = wanted.sum()
@@ -149,25 +157,26 @@ class UnifiedModel(PreTrainedModel):
         return self._embed(ids, layout, self._slots(ids, layout))
 
     def _slots(self, ids: Tensor, layout: Layout) -> tuple[Tensor, ...]:
-        """All M slots of a batch, see `fed`."""
+        """Embeddings of all codes [B, T, D], and of all M slots of a batch: rows [M], positions [M], inputs
+        [M, D] and the image before at their places [M, D], see `fed`."""
         codes = (ids - self.vocabulary.visual_start).clamp(0, self.vocabulary.visual - 1)
         values = self.head.embed(codes)
         parts = [fed(values, group, self.slots.look_back) for group in layout.writes] or [nothing_fed(values)]
-        return (values, *(torch.cat(part) for part in zip(*parts, strict=True)))
+        rows, places, *given = (torch.cat(part) for part in zip(*parts, strict=True))
+        inputs = self.slots(*given)  # one call, whatever is drawn: sharded parameters count calls
+        return values, rows, places, inputs, given[-1]
 
     def _embed(self, ids: Tensor, layout: Layout, slots: tuple[Tensor, ...]) -> Tensor:
-        values, rows, places, *given = slots
+        values, rows, places, inputs, _ = slots
         table = self.get_input_embeddings()(self.vocabulary.table_rows(ids))
         embeds = torch.where(self.vocabulary.is_visual(ids)[..., None], values, table)
-        inputs = self.slots(*given)  # one call, whatever is drawn: sharded parameters count calls
         return embeds.index_put((rows, places), inputs.to(embeds.dtype))
 
-    def _copied(self, hidden: Tensor, slots: tuple[Tensor, ...]) -> Tensor:
-        """Hidden states [B, T, D] with what slots copy."""
-        if self.slots.copying is None:
-            return hidden
-        _, rows, places, *_, before = slots
-        return hidden.index_put((rows, places), self.slots.copied(hidden[rows, places], before))
+    def _owned(self, hidden: Tensor, slots: tuple[Tensor, ...]) -> Tensor:
+        """Hidden states [B, T, D], those of slots made their own."""
+        _, rows, places, inputs, before = slots
+        states = self.slots.states(hidden[rows, places], inputs, before)
+        return hidden.index_put((rows, places), states.to(hidden.dtype))
 
     def decode(self, embeds: Tensor, layout: Layout) -> Tensor:
         """Hidden states [B, T, D] of a whole batch under the attention rule."""
@@ -220,6 +229,7 @@ class UnifiedModel(PreTrainedModel):
             )
         if self.grid is not None:
             embeds = embeds + self.grid(positions)
+        if not self.spatial:
             positions = positions[0].long()
         out = self.backbone(
             inputs_embeds=embeds,

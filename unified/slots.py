@@ -21,10 +21,14 @@ class SlotEmbedding(nn.Module):
     """What a WRITE slot reads besides earlier codes: a start vector where none are known, its map's size, and
     with `references` what the latest image before shows at its place. An edit, a sketch or a frame is mostly
     a copy; that a code stands where another image has one is hard to learn from relative positions. With
-    `copies` the same is brought to the slot's state, as much of it as the state asks for."""
+    `copies` the same is brought to the slot's state, as much of it as the state asks for. With `own` a slot's
+    state is made from what it was fed once more: folded, four slots share what the backbone says."""
 
-    def __init__(self, width: int, max_side: int, references: bool = False, copies: bool = False) -> None:
+    def __init__(
+        self, width: int, max_side: int, references: bool = False, copies: bool = False, own: bool = False
+    ) -> None:
         super().__init__()
+        self.own = OwnState(width) if own else None
         self.reference = nn.Linear(width, width, bias=False) if references else None
         self.copying = nn.Linear(width, 1) if copies else None
         self.start = nn.Parameter(torch.zeros(width))
@@ -43,12 +47,30 @@ class SlotEmbedding(nn.Module):
         fed = fed + self.height(sizes[:, 0]) + self.width(sizes[:, 1])
         return fed if self.reference is None else fed + self.reference(before)
 
-    def copied(self, states: Tensor, before: Tensor) -> Tensor:
-        """States of slots and what the image before shows at their places, [..., D] -> [..., D]."""
+    def states(self, states: Tensor, inputs: Tensor, before: Tensor) -> Tensor:
+        """What the backbone says of slots, what they were fed (`forward`), and what the image before shows at
+        their places, each [..., D] -> their states [..., D]."""
+        if self.own is not None:
+            states = self.own(states, inputs)
         if self.copying is None:
             return states
         shown = nn.functional.rms_norm(before.float(), before.shape[-1:])
         return states + (self.copying(states) * shown).to(states.dtype)
+
+
+class OwnState(nn.Module):
+    """A small network for each slot alone: its share of a position's state, and its own input."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.shared = nn.Linear(width, width)
+        self.fed = nn.Linear(width, width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+
+    def forward(self, states: Tensor, inputs: Tensor) -> Tensor:
+        """[..., D] both -> [..., D]."""
+        given = nn.functional.rms_norm(inputs.float(), inputs.shape[-1:]).to(states.dtype)
+        return states + self.out(nn.functional.silu(self.shared(states) + self.fed(given)))
 
 
 class Writer:
@@ -60,6 +82,7 @@ class Writer:
         self.values = torch.zeros(rows, plan.length, width, device=device, dtype=model.dtype)
         self.feed = plan.feed.to(device=device, dtype=model.dtype)
         self.before = torch.zeros_like(self.values)
+        self.given = self.values[:, :0]  # inputs of the latest step's slots
         self.steps = folded_steps(plan, model.vocabulary.fold)
 
     def refer(self, images: Sequence[tuple[Shape, Sequence[int]] | None]) -> None:
@@ -80,7 +103,7 @@ class Writer:
         slots = self.plan.steps[step].to(device)
         fed = self.feed[slots] @ self.values
         starts, sizes = self.plan.starts.to(device)[slots], self.plan.sizes.to(device)[slots]
-        inputs = self.model.slots(fed, starts, sizes, self.before[:, slots])
+        self.given = inputs = self.model.slots(fed, starts, sizes, self.before[:, slots])
         folded = self.steps[step]
         if self.model.fold is None or not len(folded.place):
             return inputs
@@ -89,13 +112,14 @@ class Writer:
         return positions
 
     def states(self, step: int, hidden: Tensor) -> Tensor:
-        """States of the step's positions [R, n, D] -> of its slots."""
+        """What the backbone says of the step's positions [R, n, D], fed with `inputs` -> states of its
+        slots."""
         folded, device = self.steps[step], hidden.device
         states = hidden
         if self.model.fold is not None and len(folded.place):
             states = hidden[:, folded.slot.to(device)]
             states[:, folded.members.to(device)] = self.model.fold.split(hidden[:, folded.place.to(device)])
-        return self.model.slots.copied(states, self.before[:, self.plan.steps[step].to(device)])
+        return self.model.slots.states(states, self.given, self.before[:, self.plan.steps[step].to(device)])
 
     def commit(self, step: int, codes: Tensor, vectors: Tensor | None = None) -> None:
         """Codes [B, n] of the step, counted from 0 (or embeddings [B, n, D] in their place). B may be a

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from torch import nn
-from unified.train.optimiser import check_optimiser, muon
+from unified.train.optimiser import FlatMuon, check_optimiser, muon
 
 
 def network():
@@ -65,3 +65,20 @@ def test_frozen_weights_stay_and_unknown_names_are_refused():
     assert torch.equal(model[0].weight, before)
     with pytest.raises(ValueError, match="unknown optimiser 'sgd'"):
         check_optimiser("sgd")
+
+
+def test_matrices_of_one_shape_step_together_as_each_would_alone():
+    torch.manual_seed(0)
+    shapes = [(6, 4), (4, 6), (6, 4), (5, 5)]
+    start = [torch.randn(shape) for shape in shapes]
+    ours, theirs = ([nn.Parameter(weight.clone()) for weight in start] for _ in range(2))
+    together = FlatMuon(ours, 1e-2, 0.1)
+    alone = torch.optim.Muon(theirs, lr=1e-2, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    for _ in range(3):
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad = torch.randn(one.shape)
+            other.grad = one.grad.clone()
+        together.step()
+        alone.step()
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-3, rtol=0)  # directions are found in bfloat16

@@ -1,7 +1,7 @@
 """The arithmetic of a batch."""
 
 import torch
-from unified.train.throughput import ModelFlops, sample_lengths
+from unified.train.throughput import ModelFlops, Work, sample_lengths
 
 from unified.layout import IGNORED, Layout, pack
 from unified.model import UnifiedConfig, UnifiedModel
@@ -25,7 +25,7 @@ def test_packing_and_padding_cost_nothing_and_folding_saves():
             layout = Layout.of(ids, words)
             labels = layout.labels(ids)
             assert (labels != IGNORED).any()
-            return flops(layout, labels)
+            return flops(Work.of(layout, labels))
 
         found[fold] = of([sample], len(sample))
         assert of([sample, sample], 2 * len(sample) + 9) == 2 * found[fold]
