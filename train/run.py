@@ -240,9 +240,12 @@ def own_optimiser(model: Any, stage: Stage, device: Any) -> torch.optim.Optimize
     if stage.optimiser == "adamw":
         return None
     model.to(device)  # it steps matrices that share their memory with the weights: they must lie still
-    return muon(
-        model.named_parameters(), lambda name: ".layers." in name, stage.learning_rate, stage.weight_decay
-    )
+    return muon(model.named_parameters(), is_inner, stage.learning_rate, stage.weight_decay)
+
+
+def is_inner(name: str) -> bool:
+    """Whether a weight maps states to states: no table, no head."""
+    return ".layers." in name or name.startswith(("fold.", "grid.", "slots.reference.", "slots.own."))
 
 
 def _folder(recipe: ModelRecipe, machine: Machine, number: int) -> Path:

@@ -313,8 +313,10 @@ class UnifiedModel(PreTrainedModel):
 
 
 def _filled(embeds: Tensor, index: Index, positions: Tensor) -> tuple[Tensor, Index, Tensor]:
-    """Rows of positions filled up to a multiple of FILL: what is compiled for a length serves few of them."""
-    missing = -embeds.shape[1] % FILL
+    """Rows of positions filled up to a multiple of FILL, or of half the power of two below their length:
+    what is compiled serves few lengths, and folded rows have many."""
+    length = embeds.shape[1]
+    missing = -length % max(FILL, 2 ** (length.bit_length() - 2))
     rest = Index.padding(len(embeds), missing).to(embeds.device)
     pad = nn.functional.pad
     return pad(embeds, (0, 0, 0, missing)), index.cat(rest), pad(positions, (0, missing))
