@@ -23,13 +23,13 @@ SOURCES = (
 EVERYTHING = {
     "scene_caption": 0.03,
     "scene_question": 0.04,
-    "scene_quiz": 0.17,
-    "scene_draw": 0.17,
-    "scene_edit": 0.14,
-    "scene_conversation": 0.05,
-    "maze": 0.13,
-    "maze_text": 0.03,
-    "world_frames": 0.18,
+    "scene_quiz": 0.20,
+    "scene_draw": 0.18,
+    "scene_edit": 0.15,
+    "scene_conversation": 0.04,
+    "maze": 0.12,
+    "maze_text": 0.02,
+    "world_frames": 0.16,
     "world_actions": 0.02,
     "world_play": 0.03,
     "small_talk": 0.01,
@@ -43,28 +43,27 @@ def nano() -> ModelRecipe:
         mixture=EVERYTHING,
         samples=0.35,
         kind_weights={"text": 4.0, "action": 3.0},  # an answer is a few ids beside the hundreds of a picture
-        steps=4500,
-        rows=24,
-        length=4096,
-        micro_rows=24,
+        steps=9000,
+        rows=1,  # folded: at most 16384 positions, so that compiled layers see one length
+        length=30720,
+        micro_rows=1,
         optimiser="muon",
         learning_rate=3e-3,
-        warmup=200,
-        final=0.35,
+        warmup=300,
+        final=1.0,
         cut=0.9,
         average=0.998,
     )
-    second = replace(
-        first, name="second", samples=1.0, steps=4800, learning_rate=1.2e-3, warmup=50, final=0.0
-    )
+    second = replace(first, name="second", samples=1.0, steps=26000, warmup=50, final=0.0, average=0.999)
     return ModelRecipe(
         name="nano",
         text=text_tokenizer(),
         visual=visual_tokenizer(),
         sources=SOURCES,
         sides=SIDES,
+        fold=16,
         model=ModelShape(width=384, layers=8, heads=6, kv_heads=2),
         stages=(first, second),
-        log_every=50,
-        save_every=1000,
+        log_every=100,
+        save_every=2000,
     )
