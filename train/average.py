@@ -23,10 +23,13 @@ class Average(TrainerCallback):
     def __init__(self, decay: float, resume: Path | None = None) -> None:
         self.decay, self.resume = decay, resume
         self.mean: dict[str, Tensor] = {}
+        self.live: list[Any] = []  # the parameters that are averaged: to walk through a model takes long
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         if self.decay:
-            self.mean = {name: local(p).detach().float().clone() for name, p in _trained(model)}
+            trained = _trained(model)
+            self.mean = {name: local(p).detach().float().clone() for name, p in trained}
+            self.live = [p for _, p in trained]
         if self.decay and self.resume is not None:
             stored = load_file(self.resume / _file(model))
             for name, value in self.mean.items():
@@ -36,8 +39,9 @@ class Average(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         if self.decay:
             decay = min(self.decay, (1 + state.global_step) / (10 + state.global_step))
-            live = [local(p).to(self.mean[name]) for name, p in _trained(model)]
-            torch._foreach_lerp_(list(self.mean.values()), live, 1 - decay)
+            mean = list(self.mean.values())
+            live = [local(p).to(value) for p, value in zip(self.live, mean, strict=True)]
+            torch._foreach_lerp_(mean, live, 1 - decay)
 
     def save(self, folder: Path, model: nn.Module) -> None:
         """Write the mean into a checkpoint; whole tensors are written by the first process alone."""

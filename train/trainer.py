@@ -97,6 +97,10 @@ class UnifiedTrainer(Trainer):
         self.meter.add(nll.detach(), inputs["weights"] > 0, inputs["parts"], inputs["tasks"], flops)
         return (loss, outputs) if return_outputs else loss
 
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Of a batch, for the trainer's own count: its guess walks through the model at every step."""
+        return int(self.flops(inputs["work"]))
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
             means, ids, flops = self.meter.report()

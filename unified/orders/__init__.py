@@ -2,6 +2,7 @@
 `Plan` and give it a line in `ORDERS` (docs/add_a_part.md); the tests for leaks, caches and packing run on it
 by themselves."""
 
+from dataclasses import replace
 from functools import lru_cache
 
 from unified.orders.diagonal import diagonal
@@ -24,7 +25,7 @@ def plan_for(order: str, shapes: Shapes) -> Plan:
     """The plan of a registered order for these map sizes. Unknown name: ValueError."""
     if order not in ORDERS:
         raise ValueError(f"unknown order {order!r}: registered are {', '.join(ORDERS)}")
-    return ORDERS[order](shapes)
+    return replace(ORDERS[order](shapes), order=order)
 
 
 __all__ = ["ORDERS", "Order", "Plan", "plan_for"]

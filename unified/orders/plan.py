@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,13 +25,15 @@ class Plan:
     """`labels` [T]: the step (0, 1, ...) at which a slot's code becomes known. `feed` [T, T]: row i holds the
     weights over the codes' embeddings that slot i is fed; a row of zeros is fed the start embedding. `read`
     [R]: the slots whose codes form the READ part, with `read_shapes` its maps. Slots follow the maps
-    `shapes`, row by row."""
+    `shapes`, row by row. `order`: its name, if it is registered under one; such plans are sent to other
+    processes by name, and each process makes its own once."""
 
     shapes: Shapes
     labels: Tensor
     feed: Tensor
     read: Tensor
     read_shapes: Shapes
+    order: str = ""
 
     def __post_init__(self) -> None:
         slots = area(self.shapes)
@@ -46,6 +49,11 @@ class Plan:
         if leaks.any():
             slot, source = leaks.nonzero()[0].tolist()
             raise ValueError(f"slot {slot} is fed slot {source}, which is not known at an earlier step")
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        from unified.orders import plan_for
+
+        return (plan_for, (self.order, self.shapes)) if self.order else super().__reduce_ex__(protocol)
 
     @property
     def length(self) -> int:
