@@ -75,6 +75,8 @@ def visible(query: Index, key: Index) -> Tensor | None:
 
 # Attention block by block (FlexAttention, GPUs) -------------------------------------------------------------
 
+BLOCK = 128  # positions; FlexAttention's own default
+
 
 def mask_mod(index: Index) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
     """The same rule as a FlexAttention `mask_mod` over one batch."""
@@ -91,13 +93,34 @@ def mask_mod(index: Index) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 def block_mask(index: Index) -> object:
-    """The rule as a FlexAttention block mask [B, 1, T, T], on the device of the index."""
-    from torch.nn.attention.flex_attention import create_block_mask
+    """The rule as a FlexAttention block mask [B, 1, T, T], on the device of the index. A pair of blocks is
+    looked at if their samples and labels could let a pair of positions see one another. That takes bounds
+    alone: no table of pairs is built, and nothing need be compiled."""
+    from torch.nn.attention.flex_attention import BlockMask
 
-    (rows, length), device = index.sample.shape, index.sample.device
-    return create_block_mask(
-        mask_mod(index), rows, None, length, length, device=str(device), _compile=device.type == "cuda"
+    rows, length = index.sample.shape
+    index = filled(index)
+    sample, label = (field.view(rows, -1, BLOCK) for field in (index.sample, index.label))
+    padding = sample == PADDING  # sees itself; the samples around it have bounds of their own
+    first, last = sample.masked_fill(padding, torch.iinfo(sample.dtype).max).amin(dim=2), sample.amax(dim=2)
+    overlap = (first[:, :, None] <= last[:, None, :]) & (first[:, None, :] <= last[:, :, None])
+    overlap |= padding.any(dim=2)[:, :, None] & padding.any(dim=2)[:, None, :]
+    known = label.amin(dim=2)[:, None, :] <= label.amax(dim=2)[:, :, None]
+    needed = overlap & known  # [B, T / BLOCK, T / BLOCK]
+    order = needed.int().argsort(dim=2, descending=True, stable=True)
+    return BlockMask.from_kv_blocks(
+        needed.sum(dim=2, dtype=torch.int32)[:, None],
+        order.int()[:, None],
+        BLOCK_SIZE=BLOCK,
+        mask_mod=mask_mod(index),
+        **({"seq_lengths": (length, length)} if length % BLOCK else {}),
     )
+
+
+def filled(index: Index) -> Index:
+    """Filled up with padding to whole blocks."""
+    rows, length = index.sample.shape
+    return index.cat(Index.padding(rows, -length % BLOCK).to(index.sample.device))
 
 
 def attend_by_block(

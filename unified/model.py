@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from unified.attention import Index, Pieces, attends, block_mask
+from unified.attention import BLOCK, Index, Pieces, attends, block_mask
 from unified.cache import KVCache
 from unified.config import UnifiedConfig
 from unified.context import Context
@@ -27,7 +27,6 @@ from unified.segments import Kind
 from unified.slots import OwnState, SlotEmbedding, Writer, fed, nothing_fed
 from unified.vocabulary import Vocabulary
 
-FILL = 128  # the blocks of FlexAttention
 WHOLE = ("by_block", "by_sample")  # ways to attend that serve whole batches only; sessions use SDPA
 
 
@@ -313,10 +312,10 @@ class UnifiedModel(PreTrainedModel):
 
 
 def _filled(embeds: Tensor, index: Index, positions: Tensor) -> tuple[Tensor, Index, Tensor]:
-    """Rows of positions filled up to a multiple of FILL, or of half the power of two below their length:
+    """Rows of positions filled up to a multiple of BLOCK, or of half the power of two below their length:
     what is compiled serves few lengths, and folded rows have many."""
     length = embeds.shape[1]
-    missing = -length % max(FILL, 2 ** (length.bit_length() - 2))
+    missing = -length % max(BLOCK, 2 ** (length.bit_length() - 2))
     rest = Index.padding(len(embeds), missing).to(embeds.device)
     pad = nn.functional.pad
     return pad(embeds, (0, 0, 0, missing)), index.cat(rest), pad(positions, (0, missing))

@@ -5,7 +5,7 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 from unified.tokenizers.text import byte_tokenizer
 
-from unified.attention import attends, block_mask
+from unified.attention import attends, block_mask, mask_mod
 from unified.layout import IGNORED, Layout, pack
 from unified.model import UnifiedConfig, UnifiedModel
 from unified.session import Session
@@ -180,6 +180,19 @@ def test_flex_attention_follows_the_same_rule(make_model):
     torch.testing.assert_close(
         flex.flex_attention(query, key, value, block_mask=block_mask(index)), dense, atol=1e-5, rtol=0
     )
+
+
+def test_blocks_that_see_one_another_are_kept_and_others_dropped(make_model):
+    """By FlexAttention's own way: a table of all pairs."""
+    flex = pytest.importorskip("torch.nn.attention.flex_attention")
+    words = make_model().vocabulary
+    samples = [sample(words)[0].tolist()] * 12
+    index = Layout.of(pack(samples, 3 * 128, words), words).index
+    rows, length = index.sample.shape
+    table = flex.create_block_mask(mask_mod(index), rows, None, length, length, device="cpu")
+    exact, ours = table.to_dense().bool(), block_mask(index).to_dense().bool()
+    assert rows * length > 2 * 128 and not (exact & ~ours).any()
+    assert not ours.all()
 
 
 def uncompiled(function):
