@@ -44,9 +44,9 @@ def nano() -> ModelRecipe:
         samples=0.35,
         kind_weights={"text": 4.0, "action": 3.0},  # an answer is a few ids beside the hundreds of a picture
         steps=9000,
-        rows=1,  # folded: at most 16384 positions, so that compiled layers see one length
-        length=30720,
-        micro_rows=1,
+        rows=2,
+        length=15360,  # folded some 7,000 positions, filled up to 8192: compiled layers see few lengths
+        micro_rows=2,
         optimiser="muon",
         learning_rate=3e-3,
         warmup=300,
