@@ -19,6 +19,7 @@ def base() -> ModelRecipe:
         samples=1.0,
         steps=80000,
         rows=48,
+        length=4096,
         micro_rows=6,
         optimiser="adamw",  # ZeRO cuts matrices to pieces
         learning_rate=4e-4,
