@@ -113,7 +113,7 @@ def block_mask(index: Index) -> object:
         order.int()[:, None],
         BLOCK_SIZE=BLOCK,
         mask_mod=mask_mod(index),
-        **({"seq_lengths": (length, length)} if length % BLOCK else {}),
+        seq_lengths=(length, length),
     )
 
 
