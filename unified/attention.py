@@ -44,6 +44,11 @@ class Index:
         pairs = zip(self.fields(), after.fields(), strict=True)
         return Index(*(torch.cat(pair, dim=1) for pair in pairs))
 
+    def filled(self, multiple: int) -> Index:
+        """Filled up with padding to a multiple of so many positions."""
+        rows, length = self.sample.shape
+        return self.cat(Index.padding(rows, -length % multiple).to(self.sample.device))
+
     @staticmethod
     def padding(rows: int, length: int) -> Index:
         """Positions that belong to no sample."""
@@ -99,7 +104,7 @@ def block_mask(index: Index) -> object:
     from torch.nn.attention.flex_attention import BlockMask
 
     rows, length = index.sample.shape
-    index = filled(index)
+    index = index.filled(BLOCK)
     sample, label = (field.view(rows, -1, BLOCK) for field in (index.sample, index.label))
     padding = sample == PADDING  # sees itself; the samples around it have bounds of their own
     first, last = sample.masked_fill(padding, torch.iinfo(sample.dtype).max).amin(dim=2), sample.amax(dim=2)
@@ -115,12 +120,6 @@ def block_mask(index: Index) -> object:
         mask_mod=mask_mod(index),
         seq_lengths=(length, length),
     )
-
-
-def filled(index: Index) -> Index:
-    """Filled up with padding to whole blocks."""
-    rows, length = index.sample.shape
-    return index.cat(Index.padding(rows, -length % BLOCK).to(index.sample.device))
 
 
 def attend_by_block(

@@ -173,6 +173,8 @@ class UnifiedModel(PreTrainedModel):
 
     def _owned(self, hidden: Tensor, slots: tuple[Tensor, ...]) -> Tensor:
         """Hidden states [B, T, D], those of slots made their own."""
+        if self.slots.own is None and self.slots.copying is None:
+            return hidden
         _, rows, places, inputs, before = slots
         states = self.slots.states(hidden[rows, places], inputs, before)
         return hidden.index_put((rows, places), states.to(hidden.dtype))
@@ -315,10 +317,9 @@ def _filled(embeds: Tensor, index: Index, positions: Tensor) -> tuple[Tensor, In
     """Rows of positions filled up to a multiple of BLOCK, or of half the power of two below their length:
     what is compiled serves few lengths, and folded rows have many."""
     length = embeds.shape[1]
-    missing = -length % max(BLOCK, 2 ** (length.bit_length() - 2))
-    rest = Index.padding(len(embeds), missing).to(embeds.device)
-    pad = nn.functional.pad
-    return pad(embeds, (0, 0, 0, missing)), index.cat(rest), pad(positions, (0, missing))
+    index = index.filled(max(BLOCK, 2 ** (length.bit_length() - 2)))
+    missing, pad = index.sample.shape[1] - length, nn.functional.pad
+    return pad(embeds, (0, 0, 0, missing)), index, pad(positions, (0, missing))
 
 
 def _sums(log_probs: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
