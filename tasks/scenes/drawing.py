@@ -146,6 +146,16 @@ def category_wish(category: str, least: int, most: int, coloured: bool = False) 
     return replace(wish, least=low, most=high) if low <= high else None
 
 
+def check_categories(names: tuple[str, ...], least: int, most: int, coloured: bool = False) -> None:
+    """Raises ValueError unless prompts of some of these categories can be made, as in `category_wish`."""
+    unknown = [name for name in names if name not in CATEGORIES]
+    if unknown:
+        raise ValueError(f"unknown category {unknown[0]!r}: choose some of {', '.join(CATEGORIES)}")
+    if not any(category_wish(name, least, most, coloured) for name in names):
+        what = "prompts that state every colour" if coloured else "prompts"
+        raise ValueError(f"no category of {list(names)} has {what} about {least} to {most} objects")
+
+
 def demand(rng: np.random.Generator, scene: Scene, category: str, coloured: bool = False) -> Prompt | None:
     """A prompt of the category that this scene fulfils, or None; `coloured` ones state every colour."""
     names = CATEGORIES[category].names

@@ -48,17 +48,21 @@ HELD_OUT = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """What a random scene should be like: the number of objects, and attributes that all of them share."""
+    """What a random scene should be like: the number of objects, attributes that all of them share, and the
+    textures of the ground that it is drawn from."""
 
     least: int = 1
     most: int = MAXIMUM_OBJECTS
     shared: tuple[str, ...] = ()
+    textures: tuple[str, ...] = TEXTURES
 
     def __post_init__(self) -> None:
         if not 1 <= self.least <= self.most <= MAXIMUM_OBJECTS:
             raise ValueError(f"objects must be 1 to {MAXIMUM_OBJECTS}, got {self.least} to {self.most}")
         if not set(self.shared) <= set(ATTRIBUTES):
             raise ValueError(f"objects can share {', '.join(ATTRIBUTES)}, got {self.shared!r}")
+        if not self.textures or not set(self.textures) <= set(TEXTURES):
+            raise ValueError(f"textures must be some of {', '.join(TEXTURES)}, got {self.textures!r}")
 
 
 def allowed(split: str, shape: str | None, colour: str | None) -> bool:
@@ -128,7 +132,7 @@ def _propose(rng: np.random.Generator, split: str, wish: Wish, number: int) -> S
         if item is None:
             return None
         objects.append(item)
-    texture = pick(rng, TEXTURES)
+    texture = pick(rng, wish.textures)
     return Scene(
         background=pick(rng, tuple(BACKGROUNDS)),
         texture=texture,

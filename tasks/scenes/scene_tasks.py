@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 from unified.tasks.sample import Sample, generator
 from unified.tasks.scenes.choice import chance, pick
+from unified.tasks.scenes.drawing import CATEGORIES, check_categories
 from unified.tasks.scenes.generate import Wish
 from unified.tasks.scenes.render import Size, image_shape, render
+from unified.tasks.scenes.scene import TEXTURES
 from unified.tasks.scenes.turns import Content, Maker, Turn, follow_up, score_turn
 
 QUIZ = 8  # questions about a picture in `scene_quiz`
@@ -22,19 +24,23 @@ QUIZ = 8  # questions about a picture in `scene_quiz`
 @dataclass(frozen=True, kw_only=True)
 class SceneConfig:
     """`size` is a side or (height, width) in pixels; pictures hold `least` to `most` objects (an edit keeps
-    to that)."""
+    to that). The ground's texture is picked from `textures`, the category of a prompt for a drawing from
+    `categories`: what is named twice comes twice as often."""
 
     seed: int = 0
     size: Size = 64
     least: int = 1
     most: int = 6
+    textures: tuple[str, ...] = TEXTURES
+    categories: tuple[str, ...] = tuple(CATEGORIES)
 
     def __post_init__(self) -> None:
         if type(self.seed) is not int or self.seed < 0:
             raise ValueError(f"seed must be a whole number of at least 0, got {self.seed!r}")
         if min(image_shape(self.size)) < 32:
             raise ValueError(f"size must be at least 32 so that drawings can be scored, got {self.size!r}")
-        Wish(least=self.least, most=self.most)
+        Wish(least=self.least, most=self.most, textures=self.textures)
+        check_categories(self.categories, self.least, self.most)
 
 
 class SceneTask:
@@ -49,7 +55,15 @@ class SceneTask:
         """The sample with this number, the same every time. Raises ValueError for an unknown split or a bad
         index."""
         rng = generator(self.config.seed, split, index)
-        turns = self.turns(rng, Maker(split=split, least=self.config.least, most=self.config.most))
+        config = self.config
+        maker = Maker(
+            split=split,
+            least=config.least,
+            most=config.most,
+            textures=config.textures,
+            categories=config.categories,
+        )
+        turns = self.turns(rng, maker)
         messages, shown = [], None
         for turn in turns:
             messages += self.messages(rng, turn, shown)

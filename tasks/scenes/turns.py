@@ -5,7 +5,7 @@ A turn is scored from its data alone, by `score_turn`; drawings are read by the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,19 @@ from unified.tasks.scenes import asking, editing
 from unified.tasks.scenes.asking import ask, suitable, wished_answer
 from unified.tasks.scenes.captions import DETAILS, caption, request, score_caption
 from unified.tasks.scenes.choice import chance, pick, shuffled
-from unified.tasks.scenes.drawing import CATEGORIES, Prompt, category_wish, demand, prompt_text, score_drawing
+from unified.tasks.scenes.drawing import (
+    CATEGORIES,
+    Prompt,
+    category_wish,
+    check_categories,
+    demand,
+    prompt_text,
+    score_drawing,
+)
 from unified.tasks.scenes.editing import Edit, instruct, score_edit
 from unified.tasks.scenes.generate import Wish, random_scene
 from unified.tasks.scenes.render import Size, render
-from unified.tasks.scenes.scene import Scene
+from unified.tasks.scenes.scene import TEXTURES, Scene
 from unified.tasks.scenes.words import normal
 
 Content = list[dict[str, Any]]
@@ -46,14 +54,21 @@ class Turn:
 
 @dataclass(frozen=True, kw_only=True)
 class Maker:
-    """Makes turns for one split, with between `least` and `most` objects in every picture."""
+    """Makes turns for one split, with between `least` and `most` objects in every picture, textures and
+    categories of prompts being picked from those given."""
 
     split: str
     least: int
     most: int
+    textures: tuple[str, ...] = TEXTURES
+    categories: tuple[str, ...] = tuple(CATEGORIES)
+
+    def __post_init__(self) -> None:
+        check_categories(self.categories, self.least, self.most, coloured=self.split == "compositional")
 
     def scene(self, rng: np.random.Generator, wish: Wish | None = None) -> Scene:
-        return random_scene(rng, self.split, wish or Wish(least=self.least, most=self.most))
+        wish = wish or Wish(least=self.least, most=self.most)
+        return random_scene(rng, self.split, replace(wish, textures=self.textures))
 
     def caption(self, rng: np.random.Generator, scene: Scene) -> Turn:
         detail = pick(rng, tuple(DETAILS))
@@ -80,7 +95,7 @@ class Maker:
     def draw(self, rng: np.random.Generator) -> Turn:
         coloured = self.split == "compositional"
         while True:
-            category = pick(rng, tuple(CATEGORIES))
+            category = pick(rng, self.categories)
             wish = category_wish(category, self.least, self.most, coloured)
             for _ in range(PATIENCE if wish else 0):
                 scene = self.scene(rng, wish)

@@ -1,6 +1,7 @@
 """The scene tasks as a trainer meets them."""
 
 import json
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
@@ -49,6 +50,36 @@ def test_the_reference_answer_scores_full_and_none_scores_nothing(task, split):
         scores = task.score(sample, sample.messages[-1]["content"])
         assert set(scores.values()) == {1.0}, (index, sample.meta)
         assert set(task.score(sample, []).values()) == {0.0}
+
+
+def test_textures_and_categories_are_those_of_the_configuration():
+    config = SceneConfig(textures=("plain", "stripes"), categories=("complete", "complete", "colours"))
+    asked = [TASKS["scene_question"](config).sample(index).meta["turns"][0] for index in range(60)]
+    assert {data["scene"]["texture"] for data in asked} == {"plain", "stripes"}
+    drawn = [TASKS["scene_draw"](config).sample(index) for index in range(60)]
+    found = Counter(sample.meta["category"] for sample in drawn)
+    assert set(found) == {"complete", "colours"}
+    assert found["complete"] > found["colours"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"textures": ("bumpy",)}, "textures must be some of"),
+        ({"textures": ()}, "textures must be some of"),
+        ({"categories": ("sonnet",)}, "unknown category 'sonnet'"),
+        ({"categories": ()}, "no category"),
+        ({"categories": ("two_objects",), "most": 1}, "no category"),
+    ],
+)
+def test_textures_and_categories_that_cannot_be_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        SceneConfig(**options)
+
+
+def test_categories_that_never_state_colours_have_no_compositional_prompts():
+    with pytest.raises(ValueError, match="state every colour"):
+        TASKS["scene_draw"](SceneConfig(categories=("single_object",))).sample(0, "compositional")
 
 
 @each_task
