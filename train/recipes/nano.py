@@ -7,7 +7,7 @@ from unified.train.recipe import ModelRecipe, ModelShape, Source, Stage
 from unified.train.recipes.text_tokenizer import text_tokenizer
 from unified.train.recipes.visual_tokenizer import SIDES, visual_tokenizer
 
-# No prompt says what texture the ground has: drawn, it is most of an image's bits and teaches nothing.
+# No prompt says what texture the ground has: drawn, it would be most of a picture's bits.
 PLAIN = ["plain"]
 HALF_PLAIN = ["plain"] * 4 + ["gradient", "speckle", "checker", "stripes"]
 PROMPTS = ["complete"] * 4 + [name for name in CATEGORIES if name != "complete"]
