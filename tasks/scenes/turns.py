@@ -14,7 +14,6 @@ from unified.tasks.scenes.asking import ask, suitable, wished_answer
 from unified.tasks.scenes.captions import DETAILS, caption, request, score_caption
 from unified.tasks.scenes.choice import chance, pick, shuffled
 from unified.tasks.scenes.drawing import (
-    CATEGORIES,
     Prompt,
     category_wish,
     check_categories,
@@ -25,7 +24,7 @@ from unified.tasks.scenes.drawing import (
 from unified.tasks.scenes.editing import Edit, instruct, score_edit
 from unified.tasks.scenes.generate import Wish, random_scene
 from unified.tasks.scenes.render import Size, render
-from unified.tasks.scenes.scene import TEXTURES, Scene
+from unified.tasks.scenes.scene import Scene
 from unified.tasks.scenes.words import normal
 
 Content = list[dict[str, Any]]
@@ -60,11 +59,8 @@ class Maker:
     split: str
     least: int
     most: int
-    textures: tuple[str, ...] = TEXTURES
-    categories: tuple[str, ...] = tuple(CATEGORIES)
-
-    def __post_init__(self) -> None:
-        check_categories(self.categories, self.least, self.most, coloured=self.split == "compositional")
+    textures: tuple[str, ...]
+    categories: tuple[str, ...]
 
     def scene(self, rng: np.random.Generator, wish: Wish | None = None) -> Scene:
         wish = wish or Wish(least=self.least, most=self.most)
@@ -94,6 +90,7 @@ class Maker:
 
     def draw(self, rng: np.random.Generator) -> Turn:
         coloured = self.split == "compositional"
+        check_categories(self.categories, self.least, self.most, coloured)
         while True:
             category = pick(rng, self.categories)
             wish = category_wish(category, self.least, self.most, coloured)

@@ -3,14 +3,15 @@
 from dataclasses import replace
 
 from unified.tasks.scenes.drawing import CATEGORIES
+from unified.tasks.scenes.scene import TEXTURES
 from unified.train.recipe import ModelRecipe, ModelShape, Source, Stage
 from unified.train.recipes.text_tokenizer import text_tokenizer
 from unified.train.recipes.visual_tokenizer import SIDES, visual_tokenizer
 
 # No prompt says what texture the ground has: drawn, it would be most of a picture's bits.
 PLAIN = ["plain"]
-HALF_PLAIN = ["plain"] * 4 + ["gradient", "speckle", "checker", "stripes"]
-PROMPTS = ["complete"] * 4 + [name for name in CATEGORIES if name != "complete"]
+HALF_PLAIN = ["plain"] * 3 + list(TEXTURES)
+PROMPTS = ["complete"] * 3 + list(CATEGORIES)
 SOURCES = (
     Source(task="scene_caption", samples=20000),
     Source(task="scene_question", samples=30000),
