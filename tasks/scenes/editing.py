@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from unified.tasks.scenes.asking import refer
 from unified.tasks.scenes.choice import pick
-from unified.tasks.scenes.generate import MAXIMUM_OBJECTS, allowed, belongs, fits, place
+from unified.tasks.scenes.generate import MAXIMUM_OBJECTS, allowed, belongs, fits, place, settle
 from unified.tasks.scenes.matching import alike, best_pairs, distance
 from unified.tasks.scenes.relations import CELL_NAMES, GUARD, bounds, cell, in_cell
 from unified.tasks.scenes.scene import VALUES, Filter, Scene, SceneObject, object_from_json
@@ -76,15 +76,23 @@ class Instruction:
 
 
 def instruct(
-    rng: np.random.Generator, scene: Scene, split: str, kind: str, most: int = MAXIMUM_OBJECTS
+    rng: np.random.Generator,
+    scene: Scene,
+    split: str,
+    kind: str,
+    most: int = MAXIMUM_OBJECTS,
+    settled: bool = False,
 ) -> Instruction | None:
     """An edit of this kind whose result belongs to the split and has at most `most` objects, or None if none
-    is found."""
+    is found. `settled`: what is added or moved stands as near to the middle of its cell as it can."""
     for _ in range(60):
         proposed = PROPOSALS[kind](rng, scene, split)
         if proposed is None:
             continue
         edit, text = proposed
+        if settled and kind in ("add", "move"):
+            others = tuple(item for item in scene.objects if item not in edit.old)
+            edit = replace(edit, new=tuple(settle(item, others) for item in edit.new))
         after = apply(edit, scene)
         if len(after.objects) <= most and fits(after) and belongs(after, split):
             return Instruction(edit=edit, text=text, after=after)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from unified.tasks.sample import split_of
 from unified.tasks.scenes.choice import chance, pick
+from unified.tasks.scenes.relations import bounds, cell
 from unified.tasks.scenes.scene import (
     ATTRIBUTES,
     BACKGROUNDS,
@@ -26,6 +27,7 @@ from unified.tasks.scenes.scene import (
 from unified.tasks.scenes.shapes import EXTENTS
 
 GRID = 256
+LATTICE = 16  # settled objects stand on a grid of 1/16
 GAP = 0.035  # free space between the circles around two objects, and half of it to the border
 MAXIMUM_OBJECTS = 6
 
@@ -48,13 +50,14 @@ HELD_OUT = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """What a random scene should be like: the number of objects, attributes that all of them share, and the
-    textures of the ground that it is drawn from."""
+    """What a random scene should be like: the number of objects, attributes that all of them share, the
+    textures of the ground that it is drawn from, and how likely its objects are `settled`."""
 
     least: int = 1
     most: int = MAXIMUM_OBJECTS
     shared: tuple[str, ...] = ()
     textures: tuple[str, ...] = TEXTURES
+    settled: float = 0.0
 
     def __post_init__(self) -> None:
         if not 1 <= self.least <= self.most <= MAXIMUM_OBJECTS:
@@ -63,6 +66,8 @@ class Wish:
             raise ValueError(f"objects can share {', '.join(ATTRIBUTES)}, got {self.shared!r}")
         if not self.textures or not set(self.textures) <= set(TEXTURES):
             raise ValueError(f"textures must be some of {', '.join(TEXTURES)}, got {self.textures!r}")
+        if not (isinstance(self.settled, int | float) and 0 <= self.settled <= 1):
+            raise ValueError(f"settled is a share from 0 to 1, got {self.settled!r}")
 
 
 def allowed(split: str, shape: str | None, colour: str | None) -> bool:
@@ -102,14 +107,36 @@ def random_scene(rng: np.random.Generator, split: str, wish: Wish | None = None)
     number = int(
         rng.integers(wish.least, wish.most + 1)
     )  # kept while retrying: crowded scenes fail more often
+    settles = wish.settled > 0 and chance(rng, wish.settled)
     while True:
         scene = _propose(rng, split, wish, number)
         if scene is None:
             continue
         for _ in range(40):
+            scene = settled(scene) if settles else scene
             if belongs(scene, split):
                 return scene
             scene = _nudge(rng, scene)
+
+
+def settled(scene: Scene) -> Scene:
+    """The scene with its objects settled, one after another."""
+    objects = list(scene.objects)
+    for i, item in enumerate(objects):
+        objects[i] = settle(item, (*objects[:i], *objects[i + 1 :]))
+    return replace(scene, objects=tuple(objects))
+
+
+def settle(item: SceneObject, others: tuple[SceneObject, ...]) -> SceneObject:
+    """The object as near to the middle of its cell as the others let it, on the lattice; as it is if no place
+    there is free. Words name a cell at most, so where in it an object stands is noise to who learns to draw."""
+    left, right, top, bottom = bounds(cell(item))
+    columns = range(math.ceil(left * LATTICE), math.floor(right * LATTICE) + 1)
+    rows = range(math.ceil(top * LATTICE), math.floor(bottom * LATTICE) + 1)
+    places = [replace(item, x=x / LATTICE, y=y / LATTICE) for y in rows for x in columns]
+    free = [at for at in places if inside(at) and all(apart(at, other) for other in others)]
+    middle = (left + right) / 2, (top + bottom) / 2
+    return min(free, key=lambda at: math.hypot(at.x - middle[0], at.y - middle[1]), default=item)
 
 
 def _nudge(rng: np.random.Generator, scene: Scene) -> Scene:

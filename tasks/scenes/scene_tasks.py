@@ -25,7 +25,8 @@ QUIZ = 8  # questions about a picture in `scene_quiz`
 class SceneConfig:
     """`size` is a side or (height, width) in pixels; pictures hold `least` to `most` objects (an edit keeps
     to that). The ground's texture is picked from `textures`, the category of a prompt for a drawing from
-    `categories`: what is named twice comes twice as often."""
+    `categories`: what is named twice comes twice as often. `settled` is the share of pictures with objects at
+    the middle of their cells or as near to it as they can be, rather than anywhere."""
 
     seed: int = 0
     size: Size = 64
@@ -33,13 +34,14 @@ class SceneConfig:
     most: int = 6
     textures: tuple[str, ...] = TEXTURES
     categories: tuple[str, ...] = tuple(CATEGORIES)
+    settled: float = 0.0
 
     def __post_init__(self) -> None:
         if type(self.seed) is not int or self.seed < 0:
             raise ValueError(f"seed must be a whole number of at least 0, got {self.seed!r}")
         if min(image_shape(self.size)) < 32:
             raise ValueError(f"size must be at least 32 so that drawings can be scored, got {self.size!r}")
-        Wish(least=self.least, most=self.most, textures=self.textures)
+        Wish(least=self.least, most=self.most, textures=self.textures, settled=self.settled)
         check_categories(self.categories, self.least, self.most)
 
 
@@ -62,6 +64,7 @@ class SceneTask:
             most=config.most,
             textures=config.textures,
             categories=config.categories,
+            settled=config.settled,
         )
         turns = self.turns(rng, maker)
         messages, shown = [], None

@@ -54,17 +54,19 @@ class Turn:
 @dataclass(frozen=True, kw_only=True)
 class Maker:
     """Makes turns for one split, with between `least` and `most` objects in every picture, textures and
-    categories of prompts being picked from those given."""
+    categories of prompts being picked from those given. A share of the pictures is `settled`; if there is any,
+    so is all that edits put somewhere."""
 
     split: str
     least: int
     most: int
     textures: tuple[str, ...]
     categories: tuple[str, ...]
+    settled: float
 
     def scene(self, rng: np.random.Generator, wish: Wish | None = None) -> Scene:
         wish = wish or Wish(least=self.least, most=self.most)
-        return random_scene(rng, self.split, replace(wish, textures=self.textures))
+        return random_scene(rng, self.split, replace(wish, textures=self.textures, settled=self.settled))
 
     def caption(self, rng: np.random.Generator, scene: Scene) -> Turn:
         detail = pick(rng, tuple(DETAILS))
@@ -104,7 +106,7 @@ class Maker:
     def edit(self, rng: np.random.Generator, scene: Scene) -> Turn | None:
         """Any kind of edit that the scene allows, or None if none is found."""
         for kind in shuffled(rng, editing.KINDS):
-            found = instruct(rng, scene, self.split, kind, self.most)
+            found = instruct(rng, scene, self.split, kind, self.most, settled=self.settled > 0)
             if found is not None and len(found.after.objects) >= self.least:
                 data = {
                     "kind": "edit",

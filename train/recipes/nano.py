@@ -8,17 +8,20 @@ from unified.train.recipe import ModelRecipe, ModelShape, Source, Stage
 from unified.train.recipes.text_tokenizer import text_tokenizer
 from unified.train.recipes.visual_tokenizer import SIDES, visual_tokenizer
 
-# No prompt says what texture the ground has: drawn, it would be most of a picture's bits.
+# No prompt says what texture the ground has, or where in its cell an object stands: drawn, that would be most
+# of a picture's bits, and what the words do say would be lost among them.
 PLAIN = ["plain"]
 HALF_PLAIN = ["plain"] * 3 + list(TEXTURES)
 PROMPTS = ["complete"] * 3 + list(CATEGORIES)
+DRAWN = {"most": 3, "textures": PLAIN, "categories": PROMPTS, "settled": 1.0}
+MIXED = {"textures": HALF_PLAIN, "settled": 0.5}  # what is read may stand anywhere
 SOURCES = (
     Source(task="scene_caption", samples=20000),
     Source(task="scene_question", samples=30000),
     Source(task="scene_quiz", samples=120000),
-    Source(task="scene_draw", samples=120000, options={"most": 3, "textures": PLAIN, "categories": PROMPTS}),
-    Source(task="scene_edit", samples=70000, options={"most": 3, "textures": HALF_PLAIN}),
-    Source(task="scene_conversation", samples=15000, options={"most": 4}),
+    Source(task="scene_draw", samples=120000, options=DRAWN),
+    Source(task="scene_edit", samples=70000, options={"most": 3, **MIXED}),
+    Source(task="scene_conversation", samples=15000, options={"most": 4, **MIXED}),
     Source(task="maze", samples=40000),
     Source(task="maze_text", samples=30000),
     Source(task="world_frames", samples=20000, options={"frames": 5}),

@@ -3,13 +3,15 @@
 import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from unified.tasks.sample import SPLITS
-from unified.tasks.scenes.generate import HELD_OUT, Wish, belongs, fits, random_scene
+from unified.tasks.scenes.generate import HELD_OUT, LATTICE, Wish, belongs, fits, random_scene, settled
+from unified.tasks.scenes.relations import CELL_NAMES, bounds, cell
 from unified.tasks.scenes.render import render
 from unified.tasks.scenes.scene import BACKGROUNDS, COLOURS, FILLS, SHAPES, SIZES, VALUES, Scene, SceneObject
 from unified.tasks.scenes.shapes import coverage
@@ -137,6 +139,33 @@ def test_no_object_is_hidden_by_another():
         scene = random_scene(rng, "train", Wish(least=4))
         masks = [render(Scene(objects=(item,)), 64) != render(Scene(), 64) for item in scene.objects]
         assert sum(mask.any(axis=2).astype(int) for mask in masks).max() == 1
+
+
+def test_settled_objects_keep_their_cells_and_nothing_nearer_to_the_middle_is_free():
+    rng = np.random.default_rng(7)
+    for _ in range(60):
+        scene = random_scene(rng, "train", Wish(most=4))
+        calm = settled(scene)
+        assert fits(calm)
+        assert [cell(item) for item in calm.objects] == [cell(item) for item in scene.objects]
+        moved = [item for item in calm.objects if item not in scene.objects]
+        assert all((at * LATTICE).is_integer() for item in moved for at in (item.x, item.y))
+    alone = Scene(objects=(scene.objects[0],))
+    for name in CELL_NAMES:
+        left, right, top, bottom = bounds(name)
+        small = replace(alone.objects[0], size="small", x=left + 0.12, y=top + 0.12)
+        item = settled(Scene(objects=(small,))).objects[0]
+        assert max(abs(item.x - (left + right) / 2), abs(item.y - (top + bottom) / 2)) <= 0.5 / LATTICE
+
+
+def test_settled_scenes_belong_to_their_split():
+    rng = np.random.default_rng(8)
+    for split in ("train", "test", "compositional"):
+        for _ in range(20):
+            scene = random_scene(rng, split, Wish(most=2, settled=1.0))
+            places = [at * LATTICE for item in scene.objects for at in (item.x, item.y)]
+            assert all(at.is_integer() for at in places)
+            assert belongs(scene, split)
 
 
 def test_the_same_description_gives_the_same_bytes_in_any_thread():

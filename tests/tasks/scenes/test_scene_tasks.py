@@ -13,7 +13,7 @@ from unified.tasks.sample import SPLITS
 from unified.tasks.scenes import TASKS, SceneConfig
 from unified.tasks.scenes.drawing import CATEGORIES, Prompt
 from unified.tasks.scenes.editing import Edit, apply
-from unified.tasks.scenes.generate import HELD_OUT, belongs
+from unified.tasks.scenes.generate import HELD_OUT, LATTICE, belongs, settle
 from unified.tasks.scenes.scene import Scene
 from unified.tasks.scenes.scene_tasks import QUIZ
 from unified.tasks.scenes.turns import score_turn
@@ -62,9 +62,24 @@ def test_textures_and_categories_are_those_of_the_configuration():
     assert found["complete"] > found["colours"]
 
 
+def test_a_share_of_scenes_is_settled_and_so_is_all_that_edits_place():
+    task = TASKS["scene_edit"](SceneConfig(settled=0.5))
+    turns = [task.sample(index).meta["turns"][0] for index in range(60)]
+    scenes = [Scene.from_json(turn["scene"]) for turn in turns]
+    still = [all((item.x * LATTICE).is_integer() for item in scene.objects) for scene in scenes]
+    assert 15 < sum(still) < 45
+    placed = [(turn, scene) for turn, scene in zip(turns, scenes, strict=True) if turn["category"] == "add"]
+    assert placed
+    for turn, scene in placed:
+        item = Edit.from_json(turn["edit"]).new[0]
+        assert settle(item, scene.objects) == item
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"settled": 1.5}, "settled is a share"),
+        ({"settled": "all"}, "settled is a share"),
         ({"textures": ("bumpy",)}, "textures must be some of"),
         ({"textures": ()}, "textures must be some of"),
         ({"categories": ("sonnet",)}, "unknown category 'sonnet'"),
@@ -72,7 +87,7 @@ def test_textures_and_categories_are_those_of_the_configuration():
         ({"categories": ("two_objects",), "most": 1}, "no category"),
     ],
 )
-def test_textures_and_categories_that_cannot_be_are_refused(options, message):
+def test_wishes_for_scenes_that_cannot_be_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         SceneConfig(**options)
 
