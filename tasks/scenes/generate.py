@@ -129,7 +129,7 @@ def settled(scene: Scene) -> Scene:
 
 def settle(item: SceneObject, others: tuple[SceneObject, ...]) -> SceneObject:
     """The object as near to the middle of its cell as the others let it, on the lattice; as it is if no place
-    there is free. Words name a cell at most, so where in it an object stands is noise to who learns to draw."""
+    there is free. Words name a cell at most: where in it an object stands is noise to who learns to draw."""
     left, right, top, bottom = bounds(cell(item))
     columns = range(math.ceil(left * LATTICE), math.floor(right * LATTICE) + 1)
     rows = range(math.ceil(top * LATTICE), math.floor(bottom * LATTICE) + 1)

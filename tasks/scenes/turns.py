@@ -54,8 +54,8 @@ class Turn:
 @dataclass(frozen=True, kw_only=True)
 class Maker:
     """Makes turns for one split, with between `least` and `most` objects in every picture, textures and
-    categories of prompts being picked from those given. A share of the pictures is `settled`; if there is any,
-    so is all that edits put somewhere."""
+    categories of prompts being picked from those given. A share of the pictures is `settled`; if any is, so
+    is all that edits put somewhere."""
 
     split: str
     least: int
