@@ -53,8 +53,10 @@ class Stage:
     cosine to `final` of itself. `trains`: names from `unified.train.select`. `condition_dropout`: share of
     samples with a drawn image that lose the user's words, for guidance. `cut`: share of samples ending with a
     drawn image that end where it is written: nothing reads it any more but the end of the turn, and a third
-    of a drawing's ids are saved. `balance`: between every code (0) and every map (1) of an image counting the
-    same. `kind_weights`, `task_weights`: factors on the loss, 1 where not given.
+    of a drawing's ids are saved. `coarse`: by source, the share of samples whose images are learned up to the
+    map of side 4 alone, which says what is where; the backbone skips the rest. `balance`: between every code
+    (0) and every map (1) of an image counting the same. `kind_weights`, `task_weights`: factors on the loss,
+    1 where not given.
     `average` > 0: decay of the running mean of the weights. `samples`: share of every source's samples that
     the stage needs, the first ones: it can begin while `prepare` makes the rest.
     `adapter`: rank of LoRA. `optimiser`: "adamw" or "muon".
@@ -77,6 +79,7 @@ class Stage:
     adapter: int = 8
     condition_dropout: float = 0.1
     cut: float = 0.0
+    coarse: Mapping[str, float] = field(default_factory=dict)
     balance: float = 0.0
     kind_weights: Mapping[str, float] = field(default_factory=dict)
     task_weights: Mapping[str, float] = field(default_factory=dict)
@@ -93,6 +96,9 @@ class Stage:
         for name in ("condition_dropout", "cut", "balance", "final"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+        for name, share in self.coarse.items():
+            if name not in {**self.mixture, **self.mixture_end} or not 0 <= share <= 1:
+                raise ValueError(f"coarse gives sources of the mixture shares in [0, 1], got {name}: {share}")
         if not 0 < self.samples <= 1:
             raise ValueError(f"samples must lie in (0, 1], got {self.samples}")
         if not 0 <= self.average < 1:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -25,21 +25,24 @@ from unified.train.throughput import Work
 from unified.layout import IGNORED, Layout, pack
 from unified.model import UnifiedModel
 from unified.orders import Plan
-from unified.vocabulary import Vocabulary
+from unified.segments import Kind, segments
+from unified.vocabulary import Vocabulary, area
 
 FULL = 0.97  # of a block's room is drawn; the rest is what packing leaves over
+COARSE = 4  # side of the largest map that is learned of a coarse image
 
 
 @dataclass(frozen=True)
 class Block:
     """`ids` and `owners` [rows, length]: the sample each id belongs to, -1 for padding. By sample: `tasks`
-    (number of its source), `null` (the user's words are left out), `factors` [n, 3] on text, action and
-    image targets."""
+    (number of its source), `null` (the user's words are left out), `coarse` (large maps are not learned),
+    `factors` [n, 3] on text, action and image targets."""
 
     ids: Tensor
     owners: Tensor
     tasks: np.ndarray
     null: np.ndarray
+    coarse: np.ndarray
     factors: np.ndarray
 
 
@@ -60,7 +63,8 @@ class Rows(Dataset):
         return self.stage.steps * self.stage.rows
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        """A row: `ids`, `tasks` (number of the source, -1: padding), `null`, `factors` [length, 3]."""
+        """A row: `ids`, `tasks` (number of the source, -1: padding), `null`, `coarse`, `factors` [length,
+        3]."""
         step, row = divmod(number, self.stage.rows)
         if step != self._latest[0]:
             self._latest = (step, self.block(step))
@@ -71,6 +75,7 @@ class Rows(Dataset):
             "ids": block.ids[row],
             "tasks": torch.from_numpy(np.where(inside, block.tasks[owners], -1)),
             "null": torch.from_numpy(inside & block.null[owners]),
+            "coarse": torch.from_numpy(inside & block.coarse[owners]),
             "factors": torch.from_numpy(np.where(inside[:, None], block.factors[owners], 0.0)).float(),
         }
 
@@ -80,6 +85,9 @@ class Rows(Dataset):
         tasks, numbers, samples = self._draw(rng, step)
         targets = np.array([self.sources[t].targets[n] for t, n in zip(tasks, numbers, strict=True)])
         targets[[ids[-1] != self.vocabulary.end for ids in samples], 0] -= 1  # a cut sample has lost its end
+        coarse = self._coarse(rng, tasks)
+        for n in np.flatnonzero(coarse):
+            targets[n, 2] = self._coarse_codes(samples[n])
         drop = rng.random(len(tasks)) < self.stage.condition_dropout
         write = self.vocabulary.write
         null = np.array([bool(d) and write in ids for d, ids in zip(drop, samples, strict=True)])
@@ -87,7 +95,17 @@ class Rows(Dataset):
         ids, owners = self._pack(samples)
         kept = np.unique(owners[owners >= 0].numpy())
         factors = self._factors(tasks, targets, null, kept)
-        return Block(ids=ids, owners=owners, tasks=tasks, null=null, factors=factors)
+        return Block(ids=ids, owners=owners, tasks=tasks, null=null, coarse=coarse, factors=factors)
+
+    def _coarse(self, rng: np.random.Generator, tasks: np.ndarray) -> np.ndarray:
+        """[n] bool: samples whose images are learned coarsely."""
+        shares = np.array([self.stage.coarse.get(name, 0.0) for name in self.names])[tasks]
+        return rng.random(len(tasks)) < shares if shares.any() else np.zeros(len(tasks), dtype=bool)
+
+    def _coarse_codes(self, ids: list[int]) -> int:
+        """How many codes of a sample's images belong to maps that are learned coarsely."""
+        written = [s.shapes for s in segments(ids, self.vocabulary) if s.kind == Kind.WRITE]
+        return sum(area([shape for shape in shapes if max(shape) <= COARSE]) for shapes in written)
 
     def without_words(self, ids: Sequence[int]) -> list[int]:
         """A sample as the null branch of guidance reads it: the model's own rule, which needs the vocabulary
@@ -184,10 +202,16 @@ class Collator:
         labels = layout.labels(batch["ids"]).masked_fill(batch["null"] & (kinds < 2), IGNORED)
         weights = batch["factors"].gather(2, kinds[..., None])[..., 0]
         parts = kinds.clone()
+        dropped = torch.zeros_like(batch["coarse"])
         for group in layout.writes:
             sides = group.plan.sizes.amax(dim=1)
             parts[group.rows[:, None], group.slots()] = 2 + sides[None].expand(len(group.rows), -1)
             weights[group.rows[:, None], group.slots()] *= map_weights(group.plan, self.balance)
+            fine = batch["coarse"][group.rows, group.starts][:, None] & (sides > COARSE)
+            dropped[group.rows[:, None], group.slots()] = fine
+        if layout.folding is not None and bool(dropped.any()):
+            layout = replace(layout, folding=layout.folding.without(dropped))
+        labels = labels.masked_fill(dropped, IGNORED)
         return {
             "input_ids": batch["ids"],
             "labels": labels,

@@ -105,6 +105,18 @@ class Folding:
     def to(self, device: torch.device | str) -> Folding:
         return Folding(*(x.to(device) for x in (self.kept, self.real, self.slot, self.blocks, self.place)))
 
+    def without(self, dropped: Tensor) -> Folding:
+        """The same without a position for ids [B, T] that are dropped, whole blocks at a time: their hidden
+        states are then those of the id before, and no position sees them."""
+        length = self.slot.shape[1]
+        ids = torch.arange(length, device=self.slot.device)
+        first = self.kept.gather(1, self.slot)
+        stands = (first == ids) & ~dropped
+        first = torch.where(dropped, torch.where(stands, ids, 0).cummax(dim=1).values, first)
+        left = self.blocks[~dropped.flatten()[self.blocks[:, 0]]].numpy()
+        blocks = [left[left[:, 0] // length == row] % length for row in range(len(first))]
+        return Folding.of(first.numpy(), blocks)
+
     def index(self, index: Index) -> Index:
         """[B, T] -> [B, P]."""
         kept = index.map(lambda field: field.gather(1, self.kept))

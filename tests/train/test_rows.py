@@ -155,3 +155,22 @@ def test_cut_samples_end_where_their_image_is_written(make_rows, sources):
     assert not (ids == words.read).logical_and(ids.roll(1, 1) == words.close).any()
     assert float(batch_of(rows, range(4))["weights"].sum()) == pytest.approx(4, rel=1e-4)
     assert (torch.stack([whole[n]["ids"] for n in range(8)]) == words.read).any()
+
+
+def test_coarse_images_are_learned_up_to_a_small_map_and_take_few_positions(make_rows):
+    mixture = {"scene_draw": 1.0}
+    whole = make_rows(mixture=mixture, condition_dropout=0.0)
+    rows = make_rows(mixture=mixture, condition_dropout=0.0, coarse=mixture)
+    numbers = range(whole.stage.rows)
+    batch, full = batch_of(rows, numbers), batch_of(whole, numbers)
+    learned = batch["parts"][batch["weights"] > 0]
+    assert set(learned[learned >= 2].tolist()) == {2 + side for side in (1, 2, 4)} & set(
+        full["parts"].unique().tolist()
+    )
+    assert bool((batch["labels"][batch["weights"] == 0] == IGNORED).all())
+    torch.testing.assert_close(batch["weights"].sum(), full["weights"].sum())
+
+
+def test_coarse_names_sources_of_the_mixture():
+    with pytest.raises(ValueError, match="coarse gives sources of the mixture"):
+        replace(RECIPE.stages[0], coarse={"sonnets": 0.5})

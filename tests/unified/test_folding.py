@@ -1,5 +1,7 @@
 """Positions that stand for 2 x 2 codes."""
 
+from dataclasses import replace
+
 import torch
 
 from unified.folding import blocks_of, folded_steps, positions_of
@@ -91,3 +93,23 @@ def test_what_is_copied_grows_with_what_a_state_asks_for(make_model):
         found.append(bool(torch.allclose(model(torch.tensor(session.streams)).log_probs, whole)))
         torch.nn.init.normal_(model.slots.copying.weight)
     assert found == [False, True]
+
+
+def test_dropped_ids_take_no_position_and_change_nothing_before_them(make_model):
+    model = make_model(vocabulary={"fold": 2})
+    words = model.vocabulary
+    picture = words.open_write("next_scale", [(1, 1), (2, 2), (4, 4)])
+    codes = [words.visual_start + n % words.visual for n in range(21)]
+    rows = torch.tensor([[*chat(words, 2), *picture, *codes, words.close, words.end]] * 2)
+    layout = Layout.of(rows, words)
+    dropped = (layout.step == 2) & torch.tensor([[True], [False]])
+    short = replace(layout, folding=layout.folding.without(dropped))
+    assert (
+        short.folding.real.sum(dim=1).tolist()
+        == (layout.folding.real.sum(dim=1) - torch.tensor([4, 0])).tolist()
+    )
+    found, expected = (model(rows, layout=each).log_probs for each in (short, layout))
+    kept = ~dropped & (layout.step >= 0)
+    torch.testing.assert_close(found[kept], expected[kept], atol=1e-5, rtol=0)
+    torch.testing.assert_close(found[1], expected[1], atol=1e-5, rtol=0)
+    assert not torch.allclose(found[dropped], expected[dropped])
