@@ -107,7 +107,8 @@ class Folding:
 
     def without(self, dropped: Tensor) -> Folding:
         """The same without a position for ids [B, T] that are dropped, whole blocks at a time: their hidden
-        states are then those of the id before, and no position sees them."""
+        states are then those of the id before, and no position sees them. On the processor, where batches are
+        made."""
         length = self.slot.shape[1]
         ids = torch.arange(length, device=self.slot.device)
         first = self.kept.gather(1, self.slot)

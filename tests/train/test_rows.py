@@ -157,7 +157,7 @@ def test_cut_samples_end_where_their_image_is_written(make_rows, sources):
     assert (torch.stack([whole[n]["ids"] for n in range(8)]) == words.read).any()
 
 
-def test_coarse_images_are_learned_up_to_a_small_map_and_take_few_positions(make_rows):
+def test_coarse_images_are_learned_up_to_a_small_map(make_rows):
     mixture = {"scene_draw": 1.0}
     whole = make_rows(mixture=mixture, condition_dropout=0.0)
     rows = make_rows(mixture=mixture, condition_dropout=0.0, coarse=mixture)

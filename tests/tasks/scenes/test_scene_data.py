@@ -141,7 +141,7 @@ def test_no_object_is_hidden_by_another():
         assert sum(mask.any(axis=2).astype(int) for mask in masks).max() == 1
 
 
-def test_settled_objects_keep_their_cells_and_nothing_nearer_to_the_middle_is_free():
+def test_settled_objects_keep_their_cells_and_alone_stand_at_the_middle():
     rng = np.random.default_rng(7)
     for _ in range(60):
         scene = random_scene(rng, "train", Wish(most=4))
@@ -150,10 +150,9 @@ def test_settled_objects_keep_their_cells_and_nothing_nearer_to_the_middle_is_fr
         assert [cell(item) for item in calm.objects] == [cell(item) for item in scene.objects]
         moved = [item for item in calm.objects if item not in scene.objects]
         assert all((at * LATTICE).is_integer() for item in moved for at in (item.x, item.y))
-    alone = Scene(objects=(scene.objects[0],))
     for name in CELL_NAMES:
         left, right, top, bottom = bounds(name)
-        small = replace(alone.objects[0], size="small", x=left + 0.12, y=top + 0.12)
+        small = replace(scene.objects[0], size="small", x=left + 0.12, y=top + 0.12)
         item = settled(Scene(objects=(small,))).objects[0]
         assert max(abs(item.x - (left + right) / 2), abs(item.y - (top + bottom) / 2)) <= 0.5 / LATTICE
 
