@@ -29,7 +29,8 @@ SEED_STRIDE = 1_000_003  # between the seeds of two runs, so that their rows sha
 class Manner:
     """How to answer. `only_draws`: the answer is one image and no word. `may_draw`: the model decides when to
     draw. `draws_after`: words after which an image is drawn whether the model asks for it or not (the rule
-    of Latent Sketchpad). Limits are per turn and row."""
+    of Latent Sketchpad). `must_draw`: no answer ends before an image was drawn. Limits are per turn and
+    row."""
 
     words: Sampler = LIKELIEST
     pixels: Sampler = NUCLEUS
@@ -38,6 +39,7 @@ class Manner:
     most_images: int = 4
     may_draw: bool = True
     only_draws: bool = False
+    must_draw: bool = False
     draws_after: str = ""
 
     def __post_init__(self) -> None:
@@ -94,6 +96,8 @@ class Turn:
                 if not any(wants):
                     break
                 yield from self._draw(wants)
+            if any(missing := self._missing()):
+                yield from self._draw(missing)
         self._close()
 
     def content(self, number: int) -> Content:
@@ -102,9 +106,14 @@ class Turn:
         ids = self.session.rows[number].stream[self.starts[number] : self.stops[number] or None]
         return self.processor.decode([words.begin, words.assistant, *ids])[0]["content"]
 
+    def _missing(self) -> list[bool]:
+        """Rows that must have drawn something and have not."""
+        return [self.manner.must_draw and not count for count in self.images]
+
     def _speak(self) -> Iterator[Said]:
-        draw = self.manner.may_draw and any(count < self.manner.most_images for count in self.images)
-        tokens = self.session.text(sampler=self.manner.words, max_tokens=self.left, draw=draw)
+        draw = [self.manner.may_draw and count < self.manner.most_images for count in self.images]
+        end = [not missing for missing in self._missing()]
+        tokens = self.session.text(sampler=self.manner.words, max_tokens=self.left, draw=draw, end=end)
         for said in tokens:
             self.left -= 1
             heard = [None if self.stops[row] else token for row, token in enumerate(said)]

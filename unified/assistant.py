@@ -55,10 +55,10 @@ MAZE_PROMPT = (  # the words of the task `maze`, which the model was trained on
 )
 
 ASKING = Manner(may_draw=False, most_tokens=192)
-DRAWING = Manner(only_draws=True, guidance=Constant(2.0))
+DRAWING = Manner(must_draw=True, guidance=Constant(2.0), most_tokens=128, most_images=8)
 SOLVING = Manner(may_draw=False, draws_after="</actions>", most_tokens=1024, most_images=12,
                  pixels=Sampler(temperature=0))  # fmt: skip
-CHATTING = Manner(guidance=Constant(2.0), most_tokens=512)
+CHATTING = Manner(guidance=Constant(2.0), most_tokens=512, most_images=8)
 
 Source = Picture | str | Path
 

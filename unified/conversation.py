@@ -21,7 +21,7 @@ from unified.stream import Message
 from unified.tokenizers.images import Picture
 from unified.vocabulary import Shapes
 
-LONGEST = 4096  # ids of a conversation that the model still reads
+LONGEST = 16384  # ids of a conversation that the model still reads
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # what half a character decodes to
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,11 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from unified.answering import Turn
+from unified.answering import Manner, Turn
 from unified.assistant import DRAWING, Assistant, images_of, load
 from unified.commands.common import save_animation
 from unified.conversation import Conversation, Painted, Scale, Text
 from unified.editing import keep
-from unified.guidance import Constant
 from unified.model import UnifiedConfig, UnifiedModel
 from unified.orders import plan_for
 from unified.pretrained import SHIPPED
@@ -32,6 +30,7 @@ from unified.tokenizers.text import byte_tokenizer
 from unified.tokenizers.vq import VQConfig, VQTokenizer
 
 TILE, GAP = 128, 6
+PROMPT = "Draw a large red circle in the top left and a blue star in the bottom right."
 WALK = [{"forward": 1}] * 12 + [{"camera": [0.0, 12.0]}] * 8 + [{"forward": 1, "camera": [0.0, 3.0]}] * 12
 Row = tuple[str, list[np.ndarray]]
 
@@ -67,7 +66,7 @@ def run(folder: Path, seed: int = 0, **options: Any) -> list[Path]:
     rows.append(_maze(guide, seed, trained))
     frames, row = _walk(guide, seed)
     rows.append(row)
-    rows.append(_paint(guide, rows[1][1][0]))
+    rows.append(_paint(guide, rows[1][1][-1]))
     written = [folder / "drawing.png", folder / "contact_sheet.png", folder / "walk.gif"]
     strip([("the drawing after each scale", scales)]).save(written[0])
     strip(rows).save(written[1])
@@ -80,10 +79,14 @@ def run(folder: Path, seed: int = 0, **options: Any) -> list[Path]:
 def _talk(guide: Assistant, seed: int) -> tuple[list[np.ndarray], list[Row]]:
     """One conversation: questions about a picture, a drawing, an edit. The maps of the drawing, and rows."""
     from unified.tasks.scenes import random_scene, render
+    from unified.tasks.scenes.editing import KINDS, instruct
     from unified.tasks.scenes.generate import Wish
 
     rng = np.random.default_rng(seed + 5)
-    picture = render(random_scene(rng, "test", Wish(least=2, most=3)), guide.side)
+    scene = random_scene(rng, "test", Wish(least=2, most=3))
+    picture = render(scene, guide.side)
+    edits = (instruct(rng, scene, "test", kind) for kind in KINDS)
+    change = next(found.text for found in edits if found)  # every scene has something to remove
     talk = guide.chat()
     limits: dict[str, Any] = {"may_draw": False, "most_tokens": 48}
     answers = [
@@ -91,12 +94,12 @@ def _talk(guide: Assistant, seed: int) -> tuple[list[np.ndarray], list[Row]]:
         _said(talk, "How many objects are there?", **limits),
     ]
     _said(guide.chat(), "What will the weather be in Oslo tomorrow?", **limits)
-    drawn, scales = _drawn(guide.chat(), "Draw a large solid red circle in the top left.")
-    edited, _ = _drawn(talk, "Remove the leftmost object.")
+    drawn, scales = _drawn(guide.chat(), PROMPT)
+    edited, _ = _drawn(talk, change)
     rows = [
         (f"asked to describe it: {answers[0]}", [picture]),
-        ("Draw a large solid red circle in the top left.", [drawn]),
-        ("Remove the leftmost object. (before, after)", [picture, edited]),
+        (f"{PROMPT} (step by step)", drawn),
+        (f"{change} (before, after)", [picture, *edited]),
     ]
     return scales, rows
 
@@ -115,18 +118,23 @@ def _said(
     return _printable(answer)
 
 
-def _drawn(talk: Conversation, text: str) -> tuple[np.ndarray, list[np.ndarray]]:
+def _drawn(talk: Conversation, text: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Say it and print the answer: all pictures of it, and the last one after each scale."""
     print(f"you: {text}\nmodel: ", end="", flush=True)
     scales: list[np.ndarray] = []
-    picture = np.zeros((TILE, TILE, 3), np.uint8)
-    for event in talk.say(text, only_draws=True, guidance=Constant(2.0)):
-        if isinstance(event, Scale):
-            print(f"{event.step}/{event.steps} ", end="", flush=True)
+    pictures: list[np.ndarray] = []
+    for event in talk.say(text, **vars(DRAWING)):
+        if isinstance(event, Text):
+            print(_printable(event.text), end="", flush=True)
+        elif isinstance(event, Scale):
+            print(f" {event.step}/{event.steps}", end="", flush=True)
+            scales = [] if event.step == 1 else scales
             scales += [event.image] if event.image is not None else []
         elif isinstance(event, Painted):
-            picture = event.image
-    print(f"[a picture of {picture.shape[1]} x {picture.shape[0]} pixels]\n")
-    return picture, scales or [picture]
+            pictures.append(event.image)
+            print(f" [a picture of {event.image.shape[1]} x {event.image.shape[0]} pixels] ", end="")
+    print("\n")
+    return pictures, scales or pictures[-1:]
 
 
 def _maze(guide: Assistant, seed: int, trained: bool) -> Row:
@@ -143,7 +151,7 @@ def _maze(guide: Assistant, seed: int, trained: bool) -> Row:
     else:  # a random model never says </actions>: let it draw at once
         session = Session(guide.model, seed=seed)
         session.feed(guide.processor.encode(sample.messages[:1], prompt=True))
-        turn = Turn(session, guide.processor, guide.shapes(maze.shape[:2]), replace(DRAWING, guidance=None))
+        turn = Turn(session, guide.processor, guide.shapes(maze.shape[:2]), Manner(only_draws=True))
         for _ in turn.events():
             pass
         text, sketches = "", images_of(turn.content(0))

@@ -292,13 +292,13 @@ class UnifiedModel(PreTrainedModel):
         return hidden if self.fold is None or folding is None else self.fold.unfold(hidden, folding)
 
     def null_stream(self, ids: Sequence[int]) -> list[int]:
-        """The stream of the null branch of guidance: the same turns and images, without what the user
-        wrote."""
+        """The stream of the null branch of guidance: the same turns and images, without what the user wrote
+        and what the assistant says of what it draws."""
         row, drop, role = [], False, None
         for token in ids:
             if token in (self.vocabulary.system, self.vocabulary.user, self.vocabulary.assistant):
                 role = token
-            drop = role == self.vocabulary.user and (
+            drop = role in (self.vocabulary.user, self.vocabulary.assistant) and (
                 token < self.vocabulary.text or token == self.vocabulary.part
             )
             if not drop:

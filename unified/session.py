@@ -157,17 +157,22 @@ class Session:
 
     @torch.no_grad()
     def text(
-        self, *, sampler: Sampler | None = None, max_tokens: int = 256, draw: bool = True
+        self,
+        *,
+        sampler: Sampler | None = None,
+        max_tokens: int = 256,
+        draw: bool | Sequence[bool] = True,
+        end: bool | Sequence[bool] = True,
     ) -> Iterator[list[int | None]]:
-        """Continue every row with text until it ends its turn, asks to draw (if `draw`) or has said
-        `max_tokens` ids. Yields one id per row as they come, None for rows that have stopped; `stopped` then
-        says why. Ids are counted as in the vocabulary; `end` is yielded too, `write` is not (call
-        `image`)."""
+        """Continue every row with text until it ends its turn, asks to draw or has said `max_tokens` ids.
+        Yields one id per row as they come, None for rows that have stopped; `stopped` then says why. Ids are
+        counted as in the vocabulary; `end` is yielded too, `write` is not (call `image`). `draw` and `end`:
+        whether rows, all or each, may do so."""
         sampler = sampler or Sampler()
         self._read_pending()
         if self.last is None:
             raise ValueError("nothing has been read yet: feed a prompt first")
-        allowed = self._sayable(draw)
+        allowed = self._sayable(draw, end)
         for row in self.rows:
             row.stopped = ""
         for _ in range(max_tokens):
@@ -183,12 +188,14 @@ class Session:
         for row in self.rows:
             row.stopped = row.stopped or "length"
 
-    def _sayable(self, draw: bool) -> Tensor:
-        """[rows of the text head] bool: text, `part`, `end` and, if allowed, `write`."""
+    def _sayable(self, draw: bool | Sequence[bool], end: bool | Sequence[bool]) -> Tensor:
+        """[B, rows of the text head] bool: text, `part` and, where allowed, `write` and `end`."""
         words = self.vocabulary
-        allowed = torch.zeros(words.table_size, dtype=torch.bool, device=self._device())
-        allowed[: words.text] = True
-        allowed[[words.part, words.end, *([words.write] if draw else [])]] = True
+        allowed = torch.zeros(len(self.rows), words.table_size, dtype=torch.bool, device=self._device())
+        allowed[:, : words.text] = True
+        allowed[:, words.part] = True
+        for token, flags in ((words.write, draw), (words.end, end)):
+            allowed[:, token] = torch.as_tensor(flags, device=allowed.device)
         return allowed
 
     def _say(self, row: _Row, token: int) -> int | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from unified.tasks.mazes.chart import chart
 from unified.tasks.mazes.maze import Maze, check_size, plan, random_maze, random_walls, route, walk
 from unified.tasks.mazes.metrics import score_text
 from unified.tasks.mazes.render import draw_maze, make_canvas
@@ -33,13 +34,14 @@ MOST_DRAWS = 100_000
 @dataclass(frozen=True, kw_only=True)
 class MazeConfig:
     """`sizes`: (rows, columns) of train, validation and test; `unseen_sizes`: those of the compositional
-    split."""
+    split. `charted`: traces begin with a chart of the maze in words."""
 
     seed: int = 0
     image_size: int = 64
     sizes: Sizes = tuple((rows, columns) for rows in (3, 4, 5) for columns in (3, 4, 5))
     unseen_sizes: Sizes = tuple((rows, columns) for rows in (6, 7, 8) for columns in (6, 7, 8))
     min_actions: int = 3
+    charted: bool = False
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -76,9 +78,10 @@ class MazeTask:
         actions = plan(maze)
         lengths, size = cut_maze(rng, actions), self.config.image_size
         parts = maze_parts(maze, actions, lengths, size)
+        opening = chart(maze) if self.config.charted else ""
         messages = [
             {"role": "user", "content": user_content(MAZE_PROMPT, draw_maze(maze, size))},
-            {"role": "assistant", "content": assistant_content(parts)},
+            {"role": "assistant", "content": assistant_content(parts, opening)},
         ]
         meta = {
             "maze": maze.to_json(),

@@ -100,12 +100,12 @@ def user_content(prompt: str, picture: np.ndarray) -> list[dict[str, Any]]:
     return [{"type": "image", "image": picture}, {"type": "text", "text": f"\n{prompt}\n"}]
 
 
-def assistant_content(parts: Sequence[Part]) -> list[dict[str, Any]]:
-    """Alternating text and image items, then the answer and the closing sentence."""
+def assistant_content(parts: Sequence[Part], opening: str = "") -> list[dict[str, Any]]:
+    """Alternating text and image items, then the answer and the closing sentence. `opening` comes first."""
     content: list[dict[str, Any]] = []
     for index, part in enumerate(parts):
         text = part_text(part)
-        content.append({"type": "text", "text": f"\n{text}" if index else text})
+        content.append({"type": "text", "text": f"\n{text}" if index else opening + text})
         content.append({"type": "image", "image": part.sketch})
     answer = ", ".join(action for part in parts for action in part.actions)
     content.append({"type": "text", "text": f"\n<answer>{answer}</answer>\n{CLOSING}"})

@@ -1,4 +1,4 @@
-"""The scene tasks: captions, questions, drawing, editing and conversations that mix them.
+"""The scene tasks: captions, questions, listings, plans, drawing, editing and conversations that mix them.
 
 Every sample depends on (seed, split, index) and the configuration alone. `meta["turns"]` holds the data of
 each assistant turn, in order; `score` judges the last.
@@ -26,7 +26,8 @@ class SceneConfig:
     """`size` is a side or (height, width) in pixels; pictures hold `least` to `most` objects (an edit keeps
     to that). The ground's texture is picked from `textures`, the category of a prompt for a drawing from
     `categories`: what is named twice comes twice as often. `settled` is the share of pictures with objects at
-    the middle of their cells or as near to it as they can be, rather than anywhere."""
+    the middle of their cells or as near to it as they can be, rather than anywhere; `stepwise` that of
+    drawings and edits made step by step, each step said before it is drawn."""
 
     seed: int = 0
     size: Size = 64
@@ -35,6 +36,7 @@ class SceneConfig:
     textures: tuple[str, ...] = TEXTURES
     categories: tuple[str, ...] = tuple(CATEGORIES)
     settled: float = 0.0
+    stepwise: float = 0.0
 
     def __post_init__(self) -> None:
         if type(self.seed) is not int or self.seed < 0:
@@ -43,6 +45,8 @@ class SceneConfig:
             raise ValueError(f"size must be at least 32 so that drawings can be scored, got {self.size!r}")
         Wish(least=self.least, most=self.most, textures=self.textures, settled=self.settled)
         check_categories(self.categories, self.least, self.most)
+        if not (isinstance(self.stepwise, int | float) and 0 <= self.stepwise <= 1):
+            raise ValueError(f"stepwise is a share from 0 to 1, got {self.stepwise!r}")
 
 
 class SceneTask:
@@ -65,6 +69,7 @@ class SceneTask:
             textures=config.textures,
             categories=config.categories,
             settled=config.settled,
+            stepwise=config.stepwise,
         )
         turns = self.turns(rng, maker)
         messages, shown = [], None
@@ -133,6 +138,24 @@ class SceneDraw(SceneTask):
         return [maker.draw(rng)]
 
 
+class SceneParts(SceneTask):
+    """A picture and what stands in each of its nine parts."""
+
+    name = "scene_parts"
+
+    def turns(self, rng: np.random.Generator, maker: Maker) -> list[Turn]:
+        return [maker.parts(rng, maker.scene(rng))]
+
+
+class ScenePlan(SceneTask):
+    """A text-to-image prompt and the steps that lead to the picture, in words alone."""
+
+    name = "scene_plan"
+
+    def turns(self, rng: np.random.Generator, maker: Maker) -> list[Turn]:
+        return [maker.plan(rng)]
+
+
 class SceneEdit(SceneTask):
     """A picture, an instruction, and the picture after it; the category is the kind of edit."""
 
@@ -173,5 +196,14 @@ PRESENTING = ("Here it is.", "Here you are.", "Done.", "Of course.", "Sure.")
 
 TASKS: dict[str, type[SceneTask]] = {
     task.name: task
-    for task in (SceneCaption, SceneQuestion, SceneQuiz, SceneDraw, SceneEdit, SceneConversation)
+    for task in (
+        SceneCaption,
+        SceneQuestion,
+        SceneQuiz,
+        SceneParts,
+        ScenePlan,
+        SceneDraw,
+        SceneEdit,
+        SceneConversation,
+    )
 }

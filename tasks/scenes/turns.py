@@ -25,37 +25,54 @@ from unified.tasks.scenes.editing import Edit, instruct, score_edit
 from unified.tasks.scenes.generate import Wish, random_scene
 from unified.tasks.scenes.render import Size, render
 from unified.tasks.scenes.scene import Scene
+from unified.tasks.scenes.steps import Step, drawing_steps, editing_steps, score_plan, score_seen, seen
 from unified.tasks.scenes.words import normal
 
 Content = list[dict[str, Any]]
 
+PLANNING = ("How would you draw this? {}", "Plan this picture in words: {}", "Say the steps alone: {}")
+LOOKING = ("What is in each part of the picture?", "Say what you see, part by part.")
 PATIENCE = 60  # scenes tried for one wish before another is made
 
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """A request about `before` (None: about no picture) and its answer: a text, or the picture of `after`.
+    """A request about `before` (None: about no picture) and its answer: a text, the picture of `after`, or
+    `steps` that lead to it.
 
-    `data` is what `score_turn` needs, as plain JSON; its "kind" is caption, question, draw or edit, and its
-    "category" tells kinds of these apart."""
+    `data` is what `score_turn` needs, as plain JSON; its "kind" is caption, question, parts, plan,
+    draw or edit, and its "category" tells kinds of these apart."""
 
     request: str
     data: dict[str, Any]
     before: Scene | None
     after: Scene
     text: str | None = None
+    steps: tuple[Step, ...] = ()
 
     def answer(self, size: Size) -> Content:
         if self.text is not None:
             return [{"type": "text", "text": self.text}]
-        return [{"type": "image", "image": render(self.after, size)}]
+        content: Content = []
+        for step in self.steps[:-1]:
+            content += _said(step), {"type": "image", "image": render(step.scene, size)}
+        content += [_said(step) for step in self.steps[-1:]]
+        return [*content, {"type": "image", "image": render(self.after, size)}]
+
+
+def _spoken(steps: tuple[Step, ...]) -> str:
+    return " ".join(step.text for step in steps)
+
+
+def _said(step: Step) -> dict[str, Any]:
+    return {"type": "text", "text": step.text}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Maker:
     """Makes turns for one split, with between `least` and `most` objects in every picture, textures and
     categories of prompts being picked from those given. A share of the pictures is `settled`; if any is, so
-    is all that edits put somewhere."""
+    is all that edits put somewhere. A share of the drawings and edits is made `stepwise`."""
 
     split: str
     least: int
@@ -63,6 +80,7 @@ class Maker:
     textures: tuple[str, ...]
     categories: tuple[str, ...]
     settled: float
+    stepwise: float
 
     def scene(self, rng: np.random.Generator, wish: Wish | None = None) -> Scene:
         wish = wish or Wish(least=self.least, most=self.most)
@@ -101,7 +119,27 @@ class Maker:
                 prompt = demand(rng, scene, category, coloured)
                 if prompt is not None:
                     data = {"kind": "draw", "category": category, "prompt": prompt.to_json()}
-                    return Turn(request=prompt_text(rng, prompt), data=data, before=None, after=scene)
+                    request = prompt_text(rng, prompt)
+                    steps = drawing_steps(prompt, scene) if self._in_steps(rng) else ()
+                    return Turn(request=request, data=data, before=None, after=scene, steps=steps)
+
+    def parts(self, rng: np.random.Generator, scene: Scene) -> Turn:
+        """What stands in each part of a picture."""
+        data = {"kind": "parts", "category": "parts", "scene": scene.to_json()}
+        return Turn(request=pick(rng, LOOKING), data=data, before=scene, after=scene, text=seen(scene))
+
+    def plan(self, rng: np.random.Generator) -> Turn:
+        """The steps of a drawing, or of an edit of what the words say is seen, in words alone."""
+        turn = self.draw(rng)
+        steps = drawing_steps(Prompt.from_json(turn.data["prompt"]), turn.after)
+        text, request = _spoken(steps), turn.request
+        if chance(rng, 0.5) and (edit := self.edit(rng, turn.after)) is not None:
+            shown = seen(turn.after)
+            steps = editing_steps(Edit.from_json(edit.data["edit"]), turn.after)
+            turn, text, request = edit, _spoken(steps).removeprefix(f"{shown} "), f"{edit.request} {shown}"
+        data = {**turn.data, "kind": "plan", "text": text}
+        request = pick(rng, PLANNING).format(request)
+        return replace(turn, request=request, data=data, before=None, text=text, steps=())
 
     def edit(self, rng: np.random.Generator, scene: Scene) -> Turn | None:
         """Any kind of edit that the scene allows, or None if none is found."""
@@ -114,8 +152,12 @@ class Maker:
                     "scene": scene.to_json(),
                     "edit": found.edit.to_json(),
                 }
-                return Turn(request=found.text, data=data, before=scene, after=found.after)
+                steps = editing_steps(found.edit, scene) if self._in_steps(rng) else ()
+                return Turn(request=found.text, data=data, before=scene, after=found.after, steps=steps)
         return None
+
+    def _in_steps(self, rng: np.random.Generator) -> bool:
+        return self.stepwise > 0 and chance(rng, self.stepwise)
 
 
 def score_turn(data: dict[str, Any], answer: Content) -> dict[str, float]:
@@ -127,6 +169,10 @@ def score_turn(data: dict[str, Any], answer: Content) -> dict[str, float]:
         return score_caption(Scene.from_json(data["scene"]), data["category"], text_of(answer))
     if data["kind"] == "question":
         return {"correct": float(normal(text_of(answer)) == normal(data["answer"]))}
+    if data["kind"] == "parts":
+        return score_seen(Scene.from_json(data["scene"]), text_of(answer))
+    if data["kind"] == "plan":
+        return score_plan(data.get("prompt"), data["text"], text_of(answer))
     image = image_of(answer)
     drawn = _parse(image) if image is not None else Scene()
     if data["kind"] == "draw":

@@ -4,6 +4,7 @@ import doctest
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import unified.assistant
@@ -15,6 +16,8 @@ from unified.guidance import Constant
 from unified.pictures import fit, open_picture
 from unified.pretrained import SHIPPED, save_model
 from unified.rollout import Player, Rollout
+from unified.sampling import Sampler
+from unified.session import Session
 
 SIDE = 32
 
@@ -122,6 +125,7 @@ def test_a_batch_answers_as_each_would_alone(parts, assistant):
     for manner in (
         Manner(most_tokens=12, most_images=1, guidance=Constant(2.0)),
         Manner(only_draws=True, guidance=Constant(2.0)),
+        Manner(must_draw=True, most_tokens=6, most_images=2, guidance=Constant(2.0)),
         Manner(most_tokens=10, may_draw=False),
     ):
         together = list(answers(model, processor, prompts, shapes, manner, batch=3))
@@ -131,6 +135,41 @@ def test_a_batch_answers_as_each_would_alone(parts, assistant):
             for item, other in zip(row, alone, strict=True):
                 assert item.get("text") == other.get("text")
                 assert item.get("codes") == other.get("codes")
+
+
+def test_an_answer_that_must_draw_does_so_before_it_ends(parts, assistant, monkeypatch):
+    """The model would end every turn at once: it speaks until its words run out, and then draws."""
+    model, processor = parts
+    words, said = model.vocabulary, model.text_logits
+
+    def ending(hidden):
+        logits = said(hidden)
+        logits[..., words.end], logits[..., words.write] = 1e4, -1e4
+        return logits
+
+    monkeypatch.setattr(model, "text_logits", ending)
+    prompts = [[{"role": "user", "content": text}] for text in ("A?", "B?")]
+    shapes = assistant.shapes((16, 16))
+    for tokens in (1, 5):
+        free, bound = (Manner(must_draw=must, most_tokens=tokens) for must in (False, True))
+        assert list(answers(model, processor, prompts, shapes, free)) == [[], []]
+        for content in answers(model, processor, prompts, shapes, bound):
+            assert [item["type"] for item in content] == ["text", "image"]
+
+
+def test_rows_that_may_not_draw_or_end_do_not(parts, monkeypatch):
+    model, words = parts[0], parts[0].vocabulary
+    session = Session(model, rows=3)
+    session.feed([words.begin, words.user, words.end, words.assistant])
+    for first, second in ((words.write, words.end), (words.end, words.write)):
+        wanted = torch.zeros(words.table_size)
+        wanted[first], wanted[second] = 2e4, 1e4
+        monkeypatch.setattr(model, "text_logits", lambda hidden, said=wanted: said.expand(len(hidden), -1))
+        for _ in session.text(
+            sampler=Sampler(temperature=0), max_tokens=2, draw=[True, False, False], end=[False, True, False]
+        ):
+            pass
+        assert session.stopped() == ["write", "end", "length"]
 
 
 # Worlds ----------------------------------------------------------------------------------------

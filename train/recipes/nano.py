@@ -13,34 +13,38 @@ from unified.train.recipes.visual_tokenizer import SIDES, visual_tokenizer
 PLAIN = ["plain"]
 HALF_PLAIN = ["plain"] * 3 + list(TEXTURES)
 PROMPTS = ["complete"] * 3 + list(CATEGORIES)
-DRAWN = {"most": 3, "textures": PLAIN, "categories": PROMPTS, "settled": 1.0}
-MIXED = {"textures": HALF_PLAIN, "settled": 0.5}  # what is read may stand anywhere
+DRAWN = {"most": 3, "textures": PLAIN, "categories": PROMPTS, "settled": 1.0, "stepwise": 1.0}
+MIXED = {"textures": HALF_PLAIN, "settled": 0.5, "stepwise": 1.0}  # what is read may stand anywhere
 SOURCES = (
     Source(task="scene_caption", samples=20000),
     Source(task="scene_question", samples=30000),
     Source(task="scene_quiz", samples=120000),
+    Source(task="scene_parts", samples=60000, options={"most": 4}),
+    Source(task="scene_plan", samples=60000, options=DRAWN),
     Source(task="scene_draw", samples=120000, options=DRAWN),
     Source(task="scene_edit", samples=70000, options={"most": 3, **MIXED}),
     Source(task="scene_conversation", samples=15000, options={"most": 4, **MIXED}),
-    Source(task="maze", samples=40000),
-    Source(task="maze_text", samples=30000),
+    Source(task="maze", samples=40000, options={"charted": True}),
+    Source(task="maze_text", samples=60000, options={"charted": True}),
     Source(task="world_frames", samples=20000, options={"frames": 5}),
     Source(task="world_actions", samples=4000, options={"frames": 6}),
     Source(task="world_play", samples=4000, options={"frames": 6}),
     Source(task="small_talk", samples=20000),
 )
 EVERYTHING = {
-    "scene_caption": 0.03,
-    "scene_question": 0.04,
-    "scene_quiz": 0.20,
-    "scene_draw": 0.18,
-    "scene_edit": 0.15,
+    "scene_caption": 0.02,
+    "scene_question": 0.02,
+    "scene_quiz": 0.15,
+    "scene_parts": 0.05,
+    "scene_plan": 0.03,
+    "scene_draw": 0.20,
+    "scene_edit": 0.16,
     "scene_conversation": 0.04,
-    "maze": 0.12,
-    "maze_text": 0.02,
-    "world_frames": 0.16,
+    "maze": 0.07,
+    "maze_text": 0.07,
+    "world_frames": 0.14,
     "world_actions": 0.02,
-    "world_play": 0.03,
+    "world_play": 0.02,
     "small_talk": 0.01,
 }
 

@@ -129,13 +129,13 @@ class Chat:
     def _draw(self, prompt: str) -> None:
         if not prompt:
             raise ValueError("/draw needs the words of a picture")
-        self._say(prompt, only_draws=True, guidance=DRAWING.guidance)
+        self._say(prompt, **vars(DRAWING))
 
     def _edit(self, instruction: str) -> None:
         if not instruction:
             raise ValueError("/edit needs an instruction")
         self._latest()
-        self._say(instruction, only_draws=True, guidance=DRAWING.guidance)
+        self._say(instruction, **vars(DRAWING))
 
     def _solve(self, path: str) -> None:
         maze = self.model.picture(open_picture(path).image) if path else self._latest()

@@ -1,0 +1,65 @@
+"""A chart in words, before the way is walked: which sides of every cell are open, how far the goal reaches,
+and the way from the start.
+
+A route through a maze cannot be seen at a glance, but every line of a chart can: a cell's open sides are in
+the picture, each cell that the goal reaches is next to one written before, and the way follows those entries
+back. (Traces of a search as what is learned: Searchformer, arXiv 2402.14083.) Cells are named row by row,
+eight names a row; sides are ^ up, > right, _ down, < left.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from string import ascii_letters, digits
+
+from unified.tasks.mazes.maze import HEADINGS, LARGEST, Cell, Maze, neighbour, route
+
+NAMES = ascii_letters[26:] + ascii_letters[:26] + digits + "%&"
+SIDES = "^>_<"
+JUNCTION = 3  # open sides
+
+
+def chart(maze: Maze) -> str:
+    """Three lines: the map, the cells from the goal to the start, the way (junctions marked +)."""
+    cells = product(range(maze.rows), range(maze.columns))
+    sides = "".join(name(cell) + _open_sides(maze, cell) for cell in cells)
+    reached = "".join(f"{name(cell)}{SIDES[side]}{name(after)};" for cell, side, after in _reached(maze))
+    return (
+        f"Map of {maze.rows} rows and {maze.columns} columns:{sides}\n"
+        f"To the goal ({name(maze.goal)}):{reached}\n"
+        f"From the start ({name(maze.start)}), facing {HEADINGS[maze.heading]}:{_way(maze)}\n"
+    )
+
+
+def name(cell: Cell) -> str:
+    return NAMES[cell[0] * LARGEST + cell[1]]
+
+
+def _open_sides(maze: Maze, cell: Cell) -> str:
+    return "".join(SIDES[side] for side in range(4) if maze.is_open(cell, side))
+
+
+def _reached(maze: Maze) -> list[tuple[Cell, int, Cell]]:
+    """(cell, side, next cell towards the goal), nearest to the goal first, until the start is reached."""
+    found: list[tuple[Cell, int, Cell]] = []
+    known = [maze.goal]
+    for cell in known:  # grows meanwhile
+        for side in range(4):
+            after = neighbour(cell, side)
+            if maze.is_open(cell, side) and after not in known:
+                known.append(after)
+                found.append((after, (side + 2) % 4, cell))
+                if after == maze.start:
+                    return found
+    return found
+
+
+def _way(maze: Maze) -> str:
+    path = route(maze)
+    exits = {cell: side for cell, side, _ in _reached(maze)}
+    marks = ("+" if len(_open_sides(maze, cell)) >= JUNCTION else "" for cell in path)
+    steps = (
+        name(cell) + mark + (SIDES[exits[cell]] if cell != maze.goal else "")
+        for cell, mark in zip(path, marks, strict=True)
+    )
+    return "".join(steps)
