@@ -35,7 +35,7 @@ COARSE = 4  # side of the largest map that is learned of a coarse image
 @dataclass(frozen=True)
 class Block:
     """`ids` and `owners` [rows, length]: the sample each id belongs to, -1 for padding. By sample: `tasks`
-    (number of its source), `null` (the user's words are left out), `coarse` (large maps are not learned),
+    (number of its source), `null` (words are left out), `coarse` (large maps are not learned),
     `factors` [n, 3] on text, action and image targets."""
 
     ids: Tensor
@@ -168,7 +168,7 @@ class Rows(Dataset):
         self, tasks: np.ndarray, counts: np.ndarray, null: np.ndarray, kept: np.ndarray
     ) -> np.ndarray:
         """[n, 3]: weight of a target, scaled so that all targets of the block add up to its rows. A sample
-        without the user's words teaches images alone: what it says could not be known."""
+        without words teaches images alone: what it says could not be known."""
         kinds = np.array([self.stage.kind_weights.get(kind, 1.0) for kind in KINDS])
         by_task = np.array([self.stage.task_weights.get(name, 1.0) for name in self.names])
         factors = by_task[tasks][:, None] * kinds

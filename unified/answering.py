@@ -81,24 +81,18 @@ class Turn:
         self.stops = [0] * len(session.rows)  # 0: still speaking
         self.images = [0] * len(session.rows)
         self.letters: list[list[int]] = [[] for _ in session.rows]  # since the last image
-        self.left = manner.most_tokens
+        self.left = [manner.most_tokens] * len(session.rows)
 
     def events(self) -> Iterator[Said | Step | Drew]:
         if self.manner.only_draws:
             yield from self._draw([True] * len(self.stops))
         else:
-            while self.left > 0 and not all(self.stops):
+            while not all(self.stops):
                 yield from self._speak()
-                wants = [
-                    not stop and why == "write"
-                    for stop, why in zip(self.stops, self.session.stopped(), strict=True)
-                ]
-                if not any(wants):
-                    break
-                yield from self._draw(wants)
-            if any(missing := self._missing()):
-                yield from self._draw(missing)
-        self._close()
+                if any(wants := self._wants()):
+                    yield from self._draw(wants)
+                self._close([not left for left in self.left])
+        self._close([True] * len(self.stops))
 
     def content(self, number: int) -> Content:
         """The items of row `number`'s turn, pixels and actions included."""
@@ -110,12 +104,17 @@ class Turn:
         """Rows that must have drawn something and have not."""
         return [self.manner.must_draw and not count for count in self.images]
 
+    def _wants(self) -> list[bool]:
+        """Rows that draw next: they asked to, or have no words left and must."""
+        waiting = zip(self.stops, self.session.stopped(), self.left, self._missing(), strict=True)
+        return [not stop and (why == "write" or (not left and owes)) for stop, why, left, owes in waiting]
+
     def _speak(self) -> Iterator[Said]:
         draw = [self.manner.may_draw and count < self.manner.most_images for count in self.images]
         end = [not missing for missing in self._missing()]
-        tokens = self.session.text(sampler=self.manner.words, max_tokens=self.left, draw=draw, end=end)
+        most = max(left for left, stop in zip(self.left, self.stops, strict=True) if not stop)
+        tokens = self.session.text(sampler=self.manner.words, max_tokens=most, draw=draw, end=end)
         for said in tokens:
-            self.left -= 1
             heard = [None if self.stops[row] else token for row, token in enumerate(said)]
             for row, token in enumerate(heard):
                 self._hear(row, token)
@@ -127,14 +126,18 @@ class Turn:
     def _hear(self, row: int, token: int | None) -> None:
         if token is None:
             return
+        self.left[row] -= 1
+        if not self.left[row]:
+            self.session.rows[row].stopped = "length"
         if token == self.session.vocabulary.end:
             self.stops[row] = len(self.session.rows[row].stream)
         elif token < self.session.vocabulary.text:
             self.letters[row].append(token)
-            if self._must_draw(row):
+            if self._called(row):
                 self.session.rows[row].stopped = "write"
 
-    def _must_draw(self, row: int) -> bool:
+    def _called(self, row: int) -> bool:
+        """Whether the row has just said the words that an image follows."""
         after = self.manner.draws_after
         if not after or self.images[row] >= self.manner.most_images:
             return False
@@ -157,12 +160,13 @@ class Turn:
             self.letters[row] = [] if drawn else self.letters[row]
         yield Drew(self.session.drawing, rows)
 
-    def _close(self) -> None:
-        """End the turns that did not end themselves."""
+    def _close(self, rows: list[bool]) -> None:
+        """End the turns of these rows that did not end themselves."""
         end = self.session.vocabulary.end
-        self.session.feed([[] if stop else [end] for stop in self.stops])
-        for row, stop in enumerate(self.stops):
-            self.stops[row] = stop or len(self.session.rows[row].stream)
+        open_rows = [close and not stop for close, stop in zip(rows, self.stops, strict=True)]
+        self.session.feed([[end] if found else [] for found in open_rows])
+        for row, found in enumerate(open_rows):
+            self.stops[row] = len(self.session.rows[row].stream) if found else self.stops[row]
 
 
 def answers(

@@ -30,7 +30,10 @@ from unified.tokenizers.text import byte_tokenizer
 from unified.tokenizers.vq import VQConfig, VQTokenizer
 
 TILE, GAP = 128, 6
-PROMPT = "Draw a large red circle in the top left and a blue star in the bottom right."
+PROMPT = (
+    "Draw a large solid red circle in the top left and a small outlined blue star in the bottom right, "
+    "on a grey background."
+)
 WALK = [{"forward": 1}] * 12 + [{"camera": [0.0, 12.0]}] * 8 + [{"forward": 1, "camera": [0.0, 3.0]}] * 12
 Row = tuple[str, list[np.ndarray]]
 
@@ -98,7 +101,7 @@ def _talk(guide: Assistant, seed: int) -> tuple[list[np.ndarray], list[Row]]:
     edited, _ = _drawn(talk, change)
     rows = [
         (f"asked to describe it: {answers[0]}", [picture]),
-        (f"{PROMPT} (step by step)", drawn),
+        (f"step by step: {PROMPT}", drawn),
         (f"{change} (before, after)", [picture, *edited]),
     ]
     return scales, rows

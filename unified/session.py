@@ -255,7 +255,7 @@ class Session:
     ) -> Iterator[Choice]:
         """Write an image of these map sizes in the rows marked in `rows` (all). Yields every step as it is
         committed; `drawing` holds the result. The image is then read, so the conversation goes on. `guidance`
-        compares with the same conversation without the user's words, in one batched pass; `hook` may
+        compares with the same conversation without words, in one batched pass; `hook` may
         overwrite each step."""
         plan = plan_for(order, as_shapes(shapes))
         header = self.vocabulary.open_write(order, plan.shapes)
