@@ -228,6 +228,7 @@ def test_chat_survives_everything(model, picture, tmp_path):
         "/nowhere/last.png",
         "! there is no picture yet",
         "/solve [FILE]",
+        "\n(drawing 1/",  # under the words of the step, not over them
     ):
         assert words in out, words
     assert len(list((tmp_path / "out").glob("*.png"))) >= 3  # drawn, edited, played

@@ -186,17 +186,20 @@ class Chat:
 
     def _stream(self, events: Iterator[Event]) -> None:
         forgotten, said = self.talk.forgotten, ""
+        before: Event | None = None
         try:
             for event in events:
                 if isinstance(event, Text):
                     said += event.text
                     self.write(event.text)
                 elif isinstance(event, Scale):
-                    self.write(f"\r(drawing {event.step}/{event.steps})")
+                    line = "\n" if isinstance(before, Text) else "\r"  # words stay, the last count does not
+                    self.write(f"{line}(drawing {event.step}/{event.steps})")
                 elif isinstance(event, Painted):
                     self.write("\r" + " " * 20 + "\r")
                     self._keep(event.image)
                     self._present(event.image)
+                before = event
         finally:
             events.close()  # type: ignore[attr-defined]
             self.lines.append(said)
