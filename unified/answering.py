@@ -91,7 +91,8 @@ class Turn:
                 yield from self._speak()
                 if any(wants := self._wants()):
                     yield from self._draw(wants)
-                self._close([not left for left in self.left])
+                if 0 in self.left:
+                    self._close([not left for left in self.left])
         self._close([True] * len(self.stops))
 
     def content(self, number: int) -> Content:

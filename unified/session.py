@@ -167,7 +167,8 @@ class Session:
         """Continue every row with text until it ends its turn, asks to draw or has said `max_tokens` ids.
         Yields one id per row as they come, None for rows that have stopped; `stopped` then says why. Ids are
         counted as in the vocabulary; `end` is yielded too, `write` is not (call `image`). `draw` and `end`:
-        whether rows, all or each, may do so."""
+        whether rows, all or each, may do so. ValueError before anything was read, or for another number of
+        flags than rows."""
         sampler = sampler or Sampler()
         self._read_pending()
         if self.last is None:
@@ -194,7 +195,9 @@ class Session:
         allowed = torch.zeros(len(self.rows), words.table_size, dtype=torch.bool, device=self._device())
         allowed[:, : words.text] = True
         allowed[:, words.part] = True
-        for token, flags in ((words.write, draw), (words.end, end)):
+        for what, token, flags in (("draw", words.write, draw), ("end", words.end, end)):
+            if not isinstance(flags, bool) and len(flags) != len(self.rows):
+                raise ValueError(f"{what} needs one flag for each of {len(self.rows)} rows, got {len(flags)}")
             allowed[:, token] = torch.as_tensor(flags, device=allowed.device)
         return allowed
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from itertools import product
 from string import ascii_letters, digits
 
-from unified.tasks.mazes.maze import HEADINGS, LARGEST, Cell, Maze, neighbour, route
+from unified.tasks.mazes.maze import HEADINGS, LARGEST, Cell, Maze, neighbour
 
 NAMES = ascii_letters[26:] + ascii_letters[:26] + digits + "%&"
 SIDES = "^>_<"
@@ -23,11 +23,12 @@ def chart(maze: Maze) -> str:
     """Three lines: the map, the cells from the goal to the start, the way (junctions marked +)."""
     cells = product(range(maze.rows), range(maze.columns))
     sides = "".join(name(cell) + _open_sides(maze, cell) for cell in cells)
-    reached = "".join(f"{name(cell)}{SIDES[side]}{name(after)};" for cell, side, after in _reached(maze))
+    entries = _reached(maze)
+    reached = "".join(f"{name(cell)}{SIDES[side]}{name(after)};" for cell, side, after in entries)
     return (
         f"Map of {maze.rows} rows and {maze.columns} columns:{sides}\n"
         f"To the goal ({name(maze.goal)}):{reached}\n"
-        f"From the start ({name(maze.start)}), facing {HEADINGS[maze.heading]}:{_way(maze)}\n"
+        f"From the start ({name(maze.start)}), facing {HEADINGS[maze.heading]}:{_way(maze, entries)}\n"
     )
 
 
@@ -54,12 +55,13 @@ def _reached(maze: Maze) -> list[tuple[Cell, int, Cell]]:
     return found
 
 
-def _way(maze: Maze) -> str:
-    path = route(maze)
-    exits = {cell: side for cell, side, _ in _reached(maze)}
-    marks = ("+" if len(_open_sides(maze, cell)) >= JUNCTION else "" for cell in path)
-    steps = (
-        name(cell) + mark + (SIDES[exits[cell]] if cell != maze.goal else "")
-        for cell, mark in zip(path, marks, strict=True)
-    )
-    return "".join(steps)
+def _way(maze: Maze, entries: list[tuple[Cell, int, Cell]]) -> str:
+    """The cells from the start to the goal, each with the side it is left by."""
+    onwards = {cell: (side, after) for cell, side, after in entries}
+    cell, steps = maze.start, ""
+    while True:
+        steps += name(cell) + "+" * (len(_open_sides(maze, cell)) >= JUNCTION)
+        if cell == maze.goal:
+            return steps
+        side, cell = onwards[cell]
+        steps += SIDES[side]

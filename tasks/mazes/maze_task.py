@@ -46,6 +46,8 @@ class MazeConfig:
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise ValueError(f"seed must not be negative, got {self.seed}")
+        if type(self.charted) is not bool:
+            raise ValueError(f"charted must be true or false, got {self.charted!r}")
         if self.min_actions < 1:
             raise ValueError(f"min_actions must be at least 1, got {self.min_actions}")
         if not self.sizes or not self.unseen_sizes:

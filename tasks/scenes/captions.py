@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from unified.tasks.scenes.choice import pick, shuffled
 from unified.tasks.scenes.matching import best_pairs
-from unified.tasks.scenes.relations import CELL_NAMES, cell, in_cell
-from unified.tasks.scenes.scene import ATTRIBUTES, COLOURS, SHAPES, Filter, Scene, SceneObject
+from unified.tasks.scenes.relations import CELL_NAMES, cell, meets
+from unified.tasks.scenes.scene import ATTRIBUTES, COLOURS, SHAPES, Filter, Scene
 from unified.tasks.scenes.words import MEANINGS, NUMBERS, SINGULARS, a, counted, listed, normal, sentence
 
 DETAILS: dict[str, tuple[str, ...]] = {
@@ -136,7 +136,8 @@ def score_caption(scene: Scene, detail: str, text: str) -> dict[str, float]:
     check_detail(detail)
     said = [mention for mention in mentions(text) for _ in range(mention.number)]
     true = np.array(
-        [[float(_fits(mention, item)) for item in scene.objects] for mention in said], dtype=float
+        [[float(meets(item, mention.wanted, mention.cell)) for item in scene.objects] for mention in said],
+        dtype=float,
     ).reshape(len(said), len(scene.objects))
     right = sum(true[i, j] for i, j in best_pairs(true))
     full = all(set(DETAILS[detail]) <= set(mention.wanted.stated()) for mention in said)
@@ -148,7 +149,3 @@ def score_caption(scene: Scene, detail: str, text: str) -> dict[str, float]:
         "recall": recall,
         "all": float(precision == 1 and recall == 1 and full),
     }
-
-
-def _fits(mention: Mention, item: SceneObject) -> bool:
-    return mention.wanted.matches(item) and (mention.cell is None or in_cell(item, mention.cell))

@@ -21,3 +21,9 @@ def chance(rng: np.random.Generator, probability: float) -> bool:
 
 def shuffled(rng: np.random.Generator, options: Sequence[T]) -> list[T]:
     return [options[i] for i in rng.permutation(len(options))]
+
+
+def check_share(name: str, value: object) -> None:
+    """Raises ValueError unless the value is a number from 0 to 1."""
+    if not (isinstance(value, int | float) and 0 <= value <= 1):
+        raise ValueError(f"{name} is a share from 0 to 1, got {value!r}")

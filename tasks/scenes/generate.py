@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from unified.tasks.sample import split_of
-from unified.tasks.scenes.choice import chance, pick
+from unified.tasks.scenes.choice import chance, check_share, pick
 from unified.tasks.scenes.relations import bounds, cell
 from unified.tasks.scenes.scene import (
     ATTRIBUTES,
@@ -66,8 +66,7 @@ class Wish:
             raise ValueError(f"objects can share {', '.join(ATTRIBUTES)}, got {self.shared!r}")
         if not self.textures or not set(self.textures) <= set(TEXTURES):
             raise ValueError(f"textures must be some of {', '.join(TEXTURES)}, got {self.textures!r}")
-        if not (isinstance(self.settled, int | float) and 0 <= self.settled <= 1):
-            raise ValueError(f"settled is a share from 0 to 1, got {self.settled!r}")
+        check_share("settled", self.settled)
 
 
 def allowed(split: str, shape: str | None, colour: str | None) -> bool:

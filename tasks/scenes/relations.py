@@ -8,7 +8,7 @@ accept `TOLERANCE` beyond a cell.
 
 from __future__ import annotations
 
-from unified.tasks.scenes.scene import SceneObject
+from unified.tasks.scenes.scene import Filter, SceneObject
 
 CLEAR = 0.1
 GUARD = 0.03
@@ -64,3 +64,8 @@ def in_cell(item: SceneObject, name: str) -> bool:
     """Whether a drawn object lies in the cell, or at most `TOLERANCE` outside it."""
     left, right, top, bottom = bounds(name)
     return left - TOLERANCE <= item.x <= right + TOLERANCE and top - TOLERANCE <= item.y <= bottom + TOLERANCE
+
+
+def meets(item: SceneObject, wanted: Filter, name: str | None) -> bool:
+    """Whether an object is what is wanted and, if a cell is named, in it."""
+    return wanted.matches(item) and (name is None or in_cell(item, name))

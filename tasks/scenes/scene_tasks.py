@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from unified.tasks.sample import Sample, generator
-from unified.tasks.scenes.choice import chance, pick
+from unified.tasks.scenes.choice import chance, check_share, pick
 from unified.tasks.scenes.drawing import CATEGORIES, check_categories
 from unified.tasks.scenes.generate import Wish
 from unified.tasks.scenes.render import Size, image_shape, render
@@ -45,8 +45,7 @@ class SceneConfig:
             raise ValueError(f"size must be at least 32 so that drawings can be scored, got {self.size!r}")
         Wish(least=self.least, most=self.most, textures=self.textures, settled=self.settled)
         check_categories(self.categories, self.least, self.most)
-        if not (isinstance(self.stepwise, int | float) and 0 <= self.stepwise <= 1):
-            raise ValueError(f"stepwise is a share from 0 to 1, got {self.stepwise!r}")
+        check_share("stepwise", self.stepwise)
 
 
 class SceneTask:
@@ -148,7 +147,7 @@ class SceneParts(SceneTask):
 
 
 class ScenePlan(SceneTask):
-    """A text-to-image prompt and the steps that lead to the picture, in words alone."""
+    """A text-to-image prompt, or an edit of what words list, and the steps to the picture in words alone."""
 
     name = "scene_plan"
 

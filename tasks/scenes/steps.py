@@ -14,7 +14,7 @@ from typing import Any
 from unified.tasks.scenes.captions import mentions
 from unified.tasks.scenes.drawing import Demand, Prompt
 from unified.tasks.scenes.editing import Edit
-from unified.tasks.scenes.relations import CELL_NAMES, cell, in_cell
+from unified.tasks.scenes.relations import CELL_NAMES, cell, meets
 from unified.tasks.scenes.scene import Scene, SceneObject
 from unified.tasks.scenes.words import SYNONYMS
 
@@ -117,12 +117,8 @@ def _in_order(demands: tuple[Demand, ...], objects: tuple[SceneObject, ...]) -> 
     left = list(objects)
     ordered = []
     for demand in demands:
-        found = next((item for item in left if _meets(item, demand)), None)
+        found = next((item for item in left if meets(item, demand.wanted, demand.cell)), None)
         if found is not None:
             ordered.append(found)
             left = [item for item in left if item is not found]
     return ordered + left
-
-
-def _meets(item: SceneObject, demand: Demand) -> bool:
-    return demand.wanted.matches(item) and (demand.cell is None or in_cell(item, demand.cell))

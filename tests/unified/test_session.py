@@ -101,6 +101,31 @@ def test_guidance_without_effect_computes_no_null_branch(model, stream):
     assert not torch.equal(drawn[0][0], drawn[2][0])
 
 
+def test_the_null_stream_keeps_turns_and_images_and_no_word_of_user_or_assistant(model, stream):
+    picture = {"type": "image", "codes": [1], "shapes": [(1, 1)]}
+    said = [{"type": "text", "text": "said"}]
+
+    def ids(words):
+        return stream.encode(
+            [
+                {"role": "system", "content": "Be kind."},
+                {"role": "user", "content": [picture, *words]},
+                {"role": "assistant", "content": [*words, picture, *words]},
+            ]
+        )
+
+    assert model.null_stream(ids(said)) == ids([])
+    assert model.null_stream(ids([])) == ids([])
+
+
+def test_flags_of_rows_must_be_one_for_each(model, stream):
+    session = Session(model, rows=2)
+    session.feed(prompts(stream)[0])
+    for flags in ({"draw": [True]}, {"end": [True] * 3}):
+        with pytest.raises(ValueError, match="one flag for each of 2 rows"):
+            next(session.text(**flags))
+
+
 def test_guided_logits_are_the_formula_of_two_sessions(model, stream):
     prompt = prompts(stream)[0]
     runs = []

@@ -63,6 +63,11 @@ def test_entries_lead_to_the_goal_and_the_way_follows_them(maze):
         assert bool(mark) == (sides >= JUNCTION)
 
 
+def test_a_chart_is_wanted_or_not():
+    with pytest.raises(ValueError, match="charted must be true or false"):
+        MazeConfig(charted="yes")
+
+
 def test_charted_traces_begin_with_the_chart_and_are_scored_alike():
     for make in (MazeTask, MazeTextTask):
         plain, charted = (make(MazeConfig(charted=flag)) for flag in (False, True))
