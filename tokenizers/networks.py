@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.models.janus.configuration_janus import JanusVQVAEConfig
 from transformers.models.janus.modeling_janus import (
+    JanusVQVAEConvUpsample,
     JanusVQVAEDecoder,
     JanusVQVAEEncoder,
     JanusVQVAEResnetBlock,
@@ -137,6 +138,35 @@ class _ResidualBlock(JanusVQVAEResnetBlock):
         return h.add_(x if self.in_channels == self.out_channels else self.nin_shortcut(x))
 
 
+class _Upsample(JanusVQVAEConvUpsample):
+    """Every pixel doubled both ways, then a 3x3 convolution. Without gradient the doubled map is not made:
+    of three rows under the kernel two are the same, so an output pixel takes 2x2 products in place of 3x3."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            return super().forward(x)
+        batch, channels, height, width = x.shape
+        out = x.new_empty(batch, channels, 2 * height, 2 * width)
+        if x.is_contiguous(memory_format=torch.channels_last):
+            out = out.to(memory_format=torch.channels_last)
+        padded = F.pad(x, (1, 1, 1, 1))
+        for row in (0, 1):
+            rows = _doubled(self.conv.weight, 2, row)
+            for column in (0, 1):
+                part = padded[:, :, row : row + height + 1, column : column + width + 1]
+                found = F.conv2d(part, _doubled(rows, 3, column), self.conv.bias)
+                out[:, :, row::2, column::2] = found
+        return out
+
+
+def _doubled(weight: Tensor, axis: int, odd: int) -> Tensor:
+    """A kernel's three taps along an axis -> two, on rows that are repeated: of an even row the last two fall
+    together, of an odd one the first two."""
+    first, second, third = weight.unbind(axis)
+    taps = (first + second, third) if odd else (first, second + third)
+    return torch.stack(taps, axis)
+
+
 class _GroupNorm(nn.GroupNorm):
     def forward(self, x: Tensor) -> Tensor:
         return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
@@ -176,7 +206,11 @@ def _adapt(network: Any, lowest: Any, config: NetworkConfig) -> None:
         lowest.attn = nn.ModuleList()
     if not config.middle_attention:
         network.mid.attn_1 = nn.Identity()
-    ours = {JanusVQVAEResnetBlock: _ResidualBlock, nn.GroupNorm: _GroupNorm}
+    ours = {
+        JanusVQVAEResnetBlock: _ResidualBlock,
+        JanusVQVAEConvUpsample: _Upsample,
+        nn.GroupNorm: _GroupNorm,
+    }
     for module in network.modules():
         if type(module) in ours:
             module.__class__ = ours[type(module)]

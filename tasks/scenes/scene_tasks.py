@@ -147,7 +147,8 @@ class SceneParts(SceneTask):
 
 
 class ScenePlan(SceneTask):
-    """A text-to-image prompt, or an edit of what words list, and the steps to the picture in words alone."""
+    """A text-to-image prompt, or an edit of what is shown or listed, and the steps to the picture in words
+    alone."""
 
     name = "scene_plan"
 

@@ -30,6 +30,7 @@ from unified.tasks.scenes.words import normal
 
 Content = list[dict[str, Any]]
 
+PLANS = ("drawing", "shown", "listed")
 PLANNING = ("How would you draw this? {}", "Plan this picture in words: {}", "Say the steps alone: {}")
 LOOKING = ("What is in each part of the picture?", "Say what you see, part by part.")
 PATIENCE = 60  # scenes tried for one wish before another is made
@@ -62,6 +63,17 @@ class Turn:
 
 def _spoken(steps: tuple[Step, ...]) -> str:
     return " ".join(step.text for step in steps)
+
+
+def _planned(rng: np.random.Generator, turn: Turn, steps: tuple[Step, ...], listed: str = "") -> Turn:
+    """The turn in words alone; a picture that is `listed` is not shown."""
+    text, request = _spoken(steps), turn.request
+    if listed:
+        text, request = text.removeprefix(f"{listed} "), f"{request} {listed}"
+    data = {**turn.data, "kind": "plan", "text": text}
+    before = None if listed else turn.before
+    request = pick(rng, PLANNING).format(request)
+    return replace(turn, request=request, data=data, before=before, text=text, steps=())
 
 
 def _said(step: Step) -> dict[str, Any]:
@@ -129,17 +141,15 @@ class Maker:
         return Turn(request=pick(rng, LOOKING), data=data, before=scene, after=scene, text=seen(scene))
 
     def plan(self, rng: np.random.Generator) -> Turn:
-        """The steps of a drawing, or of an edit of what the words say is seen, in words alone."""
-        turn = self.draw(rng)
-        steps = drawing_steps(Prompt.from_json(turn.data["prompt"]), turn.after)
-        text, request = _spoken(steps), turn.request
-        if chance(rng, 0.5) and (edit := self.edit(rng, turn.after)) is not None:
-            shown = seen(turn.after)
-            steps = editing_steps(Edit.from_json(edit.data["edit"]), turn.after)
-            turn, text, request = edit, _spoken(steps).removeprefix(f"{shown} "), f"{edit.request} {shown}"
-        data = {**turn.data, "kind": "plan", "text": text}
-        request = pick(rng, PLANNING).format(request)
-        return replace(turn, request=request, data=data, before=None, text=text, steps=())
+        """The steps of a drawing, or of an edit of a picture that is shown or listed, in words alone."""
+        form = pick(rng, PLANS)
+        if form == "drawing":
+            turn = self.draw(rng)
+            return _planned(rng, turn, drawing_steps(Prompt.from_json(turn.data["prompt"]), turn.after))
+        while (edit := self.edit(rng, scene := self.scene(rng))) is None:
+            pass
+        steps = editing_steps(Edit.from_json(edit.data["edit"]), scene)
+        return _planned(rng, edit, steps, "" if form == "shown" else seen(scene))
 
     def edit(self, rng: np.random.Generator, scene: Scene) -> Turn | None:
         """Any kind of edit that the scene allows, or None if none is found."""

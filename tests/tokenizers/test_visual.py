@@ -299,6 +299,16 @@ def test_inference_and_training_paths_of_the_networks_agree():
         assert torch.equal(network(pictures()), with_gradient)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("size", [(1, 4), (3, 5)])
+def test_doubling_without_gradient_is_the_library_s(layout, size):
+    network = Decoder(NetworkConfig(latent=8, multipliers=(1, 2, 2))).double().eval()
+    latent = torch.randn(2, 8, *size, dtype=torch.float64).to(memory_format=layout)
+    with_gradient = network(latent)
+    with torch.no_grad():
+        torch.testing.assert_close(network(latent), with_gradient, rtol=0, atol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("build", "reason"),
     [

@@ -128,18 +128,20 @@ def test_a_listing_names_every_object_in_its_part_and_wrong_ones_score_less():
 
 
 def test_plans_say_the_steps_of_drawings_and_of_edits_alone():
-    task, edited = TASKS["scene_plan"](), 0
-    for index in range(60):
+    task, forms = TASKS["scene_plan"](), {"drawing": 0, "shown": 0, "listed": 0}
+    for index in range(90):
         sample = task.sample(index)
-        request, (answer,) = sample.messages[0]["content"][0]["text"], sample.messages[1]["content"]
+        *pictures, request = sample.messages[0]["content"]
+        (answer,) = sample.messages[1]["content"]
         assert task.score(sample, [answer]) == {"all": 1.0}
         wrong = answer["text"].replace("outlined", "solid").replace("large", "small").replace("left", "right")
         if wrong != answer["text"]:
             scores = task.score(sample, [{"type": "text", "text": wrong}])
             assert "prompt" in sample.meta["turns"][0] or scores == {"all": 0.0}
-        assert answer["text"].startswith("1 of ")
-        edited += "Seen: " in request
-    assert 15 < edited < 45
+        listed = "Seen: " in request["text"]
+        assert answer["text"].startswith("Seen: " if pictures else "1 of ")
+        forms["shown" if pictures else "listed" if listed else "drawing"] += 1
+    assert min(forms.values()) > 15, forms
 
 
 def test_what_no_demand_names_is_drawn_last():
