@@ -19,7 +19,7 @@ SOURCES = (
     Source(task="scene_caption", samples=20000),
     Source(task="scene_question", samples=30000),
     Source(task="scene_quiz", samples=120000),
-    Source(task="scene_parts", samples=60000, options={"most": 4}),
+    Source(task="scene_parts", samples=60000, options={"least": 3}),
     Source(task="scene_plan", samples=60000, options={"most": 3, "categories": PROMPTS, **MIXED}),
     Source(task="scene_draw", samples=120000, options=DRAWN),
     Source(task="scene_edit", samples=70000, options={"most": 3, **MIXED}),
