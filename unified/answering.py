@@ -21,7 +21,7 @@ from unified.vocabulary import Shapes
 
 Content = list[dict[str, Any]]
 LIKELIEST = Sampler(temperature=0)
-NUCLEUS = Sampler(temperature=0.5, top_p=0.9)
+NUCLEUS = Sampler(temperature=0.3, top_p=0.7)
 SEED_STRIDE = 1_000_003  # between the seeds of two runs, so that their rows share none
 
 

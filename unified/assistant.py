@@ -33,14 +33,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from unified.answering import Content, Manner, Turn
+from unified.answering import LIKELIEST, Content, Manner, Turn
 from unified.conversation import LONGEST, Conversation
 from unified.guidance import Constant
 from unified.model import UnifiedModel
 from unified.pictures import fit, open_picture
 from unified.processor import Processor
 from unified.rollout import WINDOW, Player, Rollout
-from unified.sampling import Sampler
 from unified.session import Session
 from unified.stream import Message
 from unified.tokenizers.images import Picture
@@ -56,8 +55,9 @@ MAZE_PROMPT = (  # the words of the task `maze`, which the model was trained on
 
 ASKING = Manner(may_draw=False, most_tokens=192)
 DRAWING = Manner(must_draw=True, guidance=Constant(2.0), most_tokens=128, most_images=8)
+EDITING = replace(DRAWING, pixels=LIKELIEST)  # most of an edit is a copy
 SOLVING = Manner(may_draw=False, draws_after="</actions>", most_tokens=1024, most_images=12,
-                 pixels=Sampler(temperature=0))  # fmt: skip
+                 pixels=LIKELIEST)  # fmt: skip
 CHATTING = Manner(guidance=Constant(2.0), most_tokens=512, most_images=8)
 
 Source = Picture | str | Path
@@ -109,7 +109,7 @@ class Assistant:
 
     def edit(self, image: Source, instruction: str, *, guidance: float = 2.0) -> np.ndarray:
         """The picture after the instruction was carried out, of the size that the model read it in."""
-        manner = replace(DRAWING, guidance=Constant(guidance))
+        manner = replace(EDITING, guidance=Constant(guidance))
         return images_of(self._answer(self._request(instruction, image), manner, image))[-1]
 
     def solve(self, maze: Source, *, sketches: bool = True) -> Solution:

@@ -16,7 +16,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from unified.answering import Manner, Turn
-from unified.assistant import DRAWING, Assistant, images_of, load
+from unified.assistant import DRAWING, EDITING, Assistant, images_of, load
 from unified.commands.common import save_animation
 from unified.conversation import Conversation, Painted, Scale, Text
 from unified.editing import keep
@@ -97,8 +97,8 @@ def _talk(guide: Assistant, seed: int) -> tuple[list[np.ndarray], list[Row]]:
         _said(talk, "How many objects are there?", **limits),
     ]
     _said(guide.chat(), "What will the weather be in Oslo tomorrow?", **limits)
-    drawn, scales = _drawn(guide.chat(), PROMPT)
-    edited, _ = _drawn(talk, change)
+    drawn, scales = _drawn(guide.chat(), PROMPT, DRAWING)
+    edited, _ = _drawn(talk, change, EDITING)
     rows = [
         (f"asked to describe it: {answers[0]}", [picture]),
         (f"step by step: {PROMPT}", drawn),
@@ -121,12 +121,12 @@ def _said(
     return _printable(answer)
 
 
-def _drawn(talk: Conversation, text: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def _drawn(talk: Conversation, text: str, manner: Manner) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Say it and print the answer: all pictures of it, and the last one after each scale."""
     print(f"you: {text}\nmodel: ", end="", flush=True)
     scales: list[np.ndarray] = []
     pictures: list[np.ndarray] = []
-    for event in talk.say(text, **vars(DRAWING)):
+    for event in talk.say(text, **vars(manner)):
         if isinstance(event, Text):
             print(_printable(event.text), end="", flush=True)
         elif isinstance(event, Scale):

@@ -15,7 +15,7 @@ from unified.tasks.sample import Sample
 from unified.tasks.scenes.scene_tasks import SceneConfig, SceneEdit
 from unified.tasks.scenes.turns import image_of, text_of
 
-from unified.assistant import DRAWING
+from unified.assistant import EDITING
 
 SCORES = ("done", "rest_unchanged", "both")
 NAMES = {"done": "edit done", "rest_unchanged": "rest unchanged", "both": "both"}
@@ -25,7 +25,7 @@ def editing(run: Run) -> Result:
     """`count` edits of all kinds in pictures of up to three objects, and half as many in fuller ones."""
     task = SceneEdit(SceneConfig(seed=DATA_SEED, size=run.assistant.side, most=3))
     samples = [task.sample(index, run.split) for index in range(run.count)]
-    replies = run.answers(samples, DRAWING)
+    replies = run.answers(samples, EDITING)
     scores = [task.score(sample, reply) for sample, reply in zip(samples, replies, strict=True)]
     befores = [sample.messages[0]["content"][0]["image"] for sample in samples]
     untouched = [task.score(sample, _shown(image)) for sample, image in zip(samples, befores, strict=True)]
@@ -65,7 +65,7 @@ def fuller_pictures(run: Run) -> dict[str, Any]:
     """The rates in pictures of four to six objects."""
     task = SceneEdit(SceneConfig(seed=DATA_SEED, size=run.assistant.side, least=4))
     samples = [task.sample(index, run.split) for index in range(max(1, run.count // 2))]
-    replies = run.answers(samples, DRAWING)
+    replies = run.answers(samples, EDITING)
     return _rates([task.score(sample, reply) for sample, reply in zip(samples, replies, strict=True)])
 
 

@@ -3,8 +3,9 @@ and the way from the start.
 
 A route through a maze cannot be seen at a glance, but every line of a chart can: a cell's open sides are in
 the picture, each cell that the goal reaches is next to one written before, and the way follows those entries
-back. (Traces of a search as what is learned: Searchformer, arXiv 2402.14083.) Cells are named row by row,
-eight names a row; sides are ^ up, > right, _ down, < left.
+back. Both ends are named before they are needed: what words tell already is not looked for in a picture.
+(Traces of a search as what is learned: Searchformer, arXiv 2402.14083.) Cells are named row by row, eight
+names a row; sides are ^ up, > right, _ down, < left.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def chart(maze: Maze) -> str:
     reached = "".join(f"{name(cell)}{SIDES[side]}{name(after)};" for cell, side, after in entries)
     return (
         f"Map of {maze.rows} rows and {maze.columns} columns:{sides}\n"
-        f"To the goal ({name(maze.goal)}):{reached}\n"
+        f"To the goal ({name(maze.goal)}) from the start ({name(maze.start)}):{reached}\n"
         f"From the start ({name(maze.start)}), facing {HEADINGS[maze.heading]}:{_way(maze, entries)}\n"
     )
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from unified.assistant import DRAWING, MAZE_PROMPT, SOLVING, Assistant
+from unified.assistant import DRAWING, EDITING, MAZE_PROMPT, SOLVING, Assistant
 from unified.commands.common import assistant, save
 from unified.commands.script import spelt
 from unified.conversation import Event, Painted, Scale, Text
@@ -135,7 +135,7 @@ class Chat:
         if not instruction:
             raise ValueError("/edit needs an instruction")
         self._latest()
-        self._say(instruction, **vars(DRAWING))
+        self._say(instruction, **vars(EDITING))
 
     def _solve(self, path: str) -> None:
         maze = self.model.picture(open_picture(path).image) if path else self._latest()

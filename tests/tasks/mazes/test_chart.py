@@ -35,12 +35,14 @@ def test_the_map_alone_rebuilds_the_maze(maze):
     assert len(opened) == int(rows) * int(columns)
     digits = [f"{sum(1 << SIDES.index(side) for side in found):x}" for _, found in opened]
     names = cells_by_name(maze)
+    ends = re.match(r"To the goal \((.)\) from the start \((.)\):", goal).groups()
+    assert start.startswith(f"From the start ({ends[1]}), facing ")
     said = Maze(
         cells=tuple(
             "".join(digits[row * maze.columns : (row + 1) * maze.columns]) for row in range(int(rows))
         ),
-        goal=names[re.match(r"To the goal \((.)\):", goal)[1]],
-        start=names[re.match(r"From the start \((.)\)", start)[1]],
+        goal=names[ends[0]],
+        start=names[ends[1]],
         heading=HEADINGS.index(re.search(r"facing (\w+):", start)[1]),
     )
     assert said == maze
