@@ -134,8 +134,10 @@ def test_plans_say_the_steps_of_drawings_and_of_edits_alone():
         *pictures, request = sample.messages[0]["content"]
         (answer,) = sample.messages[1]["content"]
         assert task.score(sample, [answer]) == {"all": 1.0}
-        wrong = answer["text"].replace("outlined", "solid").replace("large", "small").replace("left", "right")
-        if wrong != answer["text"]:
+        before, mark, steps = answer["text"].partition("1 of ")
+        other = steps.replace("outlined", "solid").replace("large", "small").replace("left", "right")
+        if other != steps:
+            wrong = before + mark + other
             scores = task.score(sample, [{"type": "text", "text": wrong}])
             assert "prompt" in sample.meta["turns"][0] or scores == {"all": 0.0}
         listed = "Seen: " in request["text"]
