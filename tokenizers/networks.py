@@ -146,9 +146,13 @@ class _Upsample(JanusVQVAEConvUpsample):
         if torch.is_grad_enabled():
             return super().forward(x)
         batch, channels, height, width = x.shape
-        out = x.new_empty(batch, channels, 2 * height, 2 * width)
-        if x.is_contiguous(memory_format=torch.channels_last):
-            out = out.to(memory_format=torch.channels_last)
+        last = x.is_contiguous(memory_format=torch.channels_last)
+        out = torch.empty(
+            (batch, channels, 2 * height, 2 * width),
+            dtype=x.dtype,
+            device=x.device,
+            memory_format=torch.channels_last if last else torch.contiguous_format,
+        )
         padded = F.pad(x, (1, 1, 1, 1))
         for row in (0, 1):
             rows = _doubled(self.conv.weight, 2, row)
