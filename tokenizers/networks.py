@@ -176,6 +176,13 @@ class _GroupNorm(nn.GroupNorm):
         return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
 
+OURS: dict[type[nn.Module], type[nn.Module]] = {  # what stands in for which module of a library
+    JanusVQVAEResnetBlock: _ResidualBlock,
+    JanusVQVAEConvUpsample: _Upsample,
+    nn.GroupNorm: _GroupNorm,
+}
+
+
 def _silu(x: Tensor) -> Tensor:
     """In place where no gradient is recorded: `x` is always a fresh normalisation output."""
     return F.silu(x, inplace=not torch.is_grad_enabled())
@@ -210,14 +217,8 @@ def _adapt(network: Any, lowest: Any, config: NetworkConfig) -> None:
         lowest.attn = nn.ModuleList()
     if not config.middle_attention:
         network.mid.attn_1 = nn.Identity()
-    ours = {
-        JanusVQVAEResnetBlock: _ResidualBlock,
-        JanusVQVAEConvUpsample: _Upsample,
-        nn.GroupNorm: _GroupNorm,
-    }
     for module in network.modules():
-        if type(module) in ours:
-            module.__class__ = ours[type(module)]
+        module.__class__ = OURS.get(type(module), type(module))
         if isinstance(module, nn.GroupNorm):
             module.num_groups = config.groups
 

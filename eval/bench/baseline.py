@@ -13,7 +13,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers.models.janus.modeling_janus import JanusVQVAEDecoder, JanusVQVAEResnetBlock
+from transformers.models.janus.modeling_janus import JanusVQVAEDecoder
+from unified.tokenizers.networks import OURS
 from unified.tokenizers.resize import flatten, unflatten
 
 from unified.checkpoints.adaln import LARGEST_LOG_SCALE, Block
@@ -114,10 +115,8 @@ def _sample(logits: Tensor, top_k: int, top_p: float, generator: torch.Generator
 
 def _library_decoder(decoder: JanusVQVAEDecoder) -> JanusVQVAEDecoder:
     """The same modules with the library's own `forward`s."""
+    library = {ours: theirs for theirs, ours in OURS.items()}
     for module in decoder.modules():
-        if isinstance(module, JanusVQVAEResnetBlock):
-            module.__class__ = JanusVQVAEResnetBlock
-        elif isinstance(module, torch.nn.GroupNorm):
-            module.__class__ = torch.nn.GroupNorm
+        module.__class__ = library.get(type(module), type(module))
     decoder.__class__ = JanusVQVAEDecoder
     return decoder
