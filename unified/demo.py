@@ -20,6 +20,7 @@ from unified.assistant import DRAWING, EDITING, Assistant, images_of, load
 from unified.commands.common import save_animation
 from unified.conversation import Conversation, Painted, Scale, Text
 from unified.editing import keep
+from unified.looking import LOOK_PROMPT, LOOKING
 from unified.model import UnifiedConfig, UnifiedModel
 from unified.orders import plan_for
 from unified.pretrained import SHIPPED
@@ -92,15 +93,14 @@ def _talk(guide: Assistant, seed: int) -> tuple[list[np.ndarray], list[Row]]:
     change = next(found.text for found in edits if found)  # every scene has something to remove
     talk = guide.chat()
     limits: dict[str, Any] = {"may_draw": False, "most_tokens": 48}
-    answers = [
-        _said(talk, "Describe the shapes and their colours.", "[a picture of shapes] ", [picture], **limits),
-        _said(talk, "How many objects are there?", **limits),
-    ]
+    _said(talk, LOOK_PROMPT, "[a picture of shapes] ", [picture], **vars(LOOKING))
+    described = _said(talk, "Describe the shapes and their colours.", **limits)
+    _said(talk, "How many objects are there?", **limits)
     _said(guide.chat(), "What will the weather be in Oslo tomorrow?", **limits)
     drawn, scales = _drawn(guide.chat(), PROMPT, DRAWING)
     edited, _ = _drawn(talk, change, EDITING)
     rows = [
-        (f"asked to describe it: {answers[0]}", [picture]),
+        (f"asked to describe it: {described}", [picture]),
         (f"step by step: {PROMPT}", drawn),
         (f"{change} (before, after)", [picture, *edited]),
     ]

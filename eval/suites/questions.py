@@ -1,5 +1,6 @@
 """Questions about scenes: by kind, blind (the picture taken away), about absent objects, and with held-out
-pairs of shape and colour.
+pairs of shape and colour. They are answered as `Assistant.ask` does, after a list of what stands where;
+beside that stand the answers at a glance, without the list.
 
 The questions about absent objects follow POPE (arXiv 2305.10355): half have the answer yes, and of the other
 half some name an object drawn at random and some a hard negative, which differs from what is there in one
@@ -23,33 +24,42 @@ from unified.tasks.scenes.turns import text_of
 from unified.tasks.scenes.words import a, normal
 
 from unified.answering import Content, Manner
+from unified.looking import LOOKING, after_look, for_list
 
 SHORT = Manner(may_draw=False, most_tokens=24)
 POPE = ("present", "random", "adversarial")
 
 
 def questions(run: Run) -> Result:
-    """All four measurements, `count` questions each (a blind one for each seeing one)."""
+    """All measurements, `count` questions each (a blind one and one at a glance for each seeing one)."""
     task = SceneQuestion(SceneConfig(seed=DATA_SEED, size=run.assistant.side))
     samples = [task.sample(index, run.split) for index in range(run.count)]
-    replies = run.answers(samples, SHORT)
+    replies = _looked(run, samples)
     seeing = _correct(task, samples, replies)
+    glance = _correct(task, samples, run.answers(samples, SHORT))
     blind = _correct(task, samples, run.answers(samples, SHORT, [_blinded(sample) for sample in samples]))
     held_out = [task.sample(index, "compositional") for index in range(run.count)]
-    compositional = _correct(task, held_out, run.answers(held_out, SHORT))
+    compositional = _correct(task, held_out, _looked(run, held_out))
     pope = absent_objects(run)
     kinds = [sample.meta["category"] for sample in samples]
     by_kind = {kind: rate(values) for kind, values in grouped(zip(kinds, seeing, strict=True)).items()}
+    glance_by_kind = {kind: rate(values) for kind, values in grouped(zip(kinds, glance, strict=True)).items()}
     blind_by_kind = {kind: rate(values) for kind, values in grouped(zip(kinds, blind, strict=True)).items()}
-    overall = {"all": rate(seeing), "blind": rate(blind), "compositional": rate(compositional)}
-    rows: list[list[Any]] = [[kind, found, blind_by_kind[kind]] for kind, found in by_kind.items()]
+    overall = {"all": rate(seeing), "at_a_glance": rate(glance), "blind": rate(blind)}
+    overall["compositional"] = rate(compositional)
+    rows: list[list[Any]] = [
+        [kind, found, glance_by_kind[kind], blind_by_kind[kind]] for kind, found in by_kind.items()
+    ]
     rows += [
-        ["all", overall["all"], overall["blind"]],
-        ["compositional split", overall["compositional"], None],
+        ["all", overall["all"], overall["at_a_glance"], overall["blind"]],
+        ["compositional split", overall["compositional"], None, None],
     ]
     return Result(
         numbers={**overall, "by_kind": by_kind, "blind_by_kind": blind_by_kind, "absent_objects": pope},
-        tables=[Table("Questions answered", ["kind", "correct", "picture removed"], rows), _pope_table(pope)],
+        tables=[
+            Table("Questions answered", ["kind", "correct", "at a glance", "picture removed"], rows),
+            _pope_table(pope),
+        ],
         goals=[
             Goal("questions, all kinds", overall["all"].value, 0.95),
             Goal("absent-object yes/no", pope["accuracy"].value, 0.97),
@@ -62,7 +72,7 @@ def questions(run: Run) -> Result:
 def absent_objects(run: Run) -> dict[str, Any]:
     """Accuracy, the share of "yes", precision, recall and F1 of "yes", and accuracy by kind of question."""
     asked = [pope_question(index, run.split, run.assistant.side) for index in range(run.count)]
-    replies = run.answers([], SHORT, [messages for messages, _, _ in asked])
+    replies = _looked(run, [], [messages for messages, _, _ in asked])
     said = [normal(text_of(reply)) for reply in replies]
     truth = [answer for _, answer, _ in asked]
     right = [float(found == true) for found, true in zip(said, truth, strict=True)]
@@ -102,6 +112,14 @@ def _random_absent(rng: np.random.Generator, scene: Any, split: str) -> str | No
     if wanted.select(scene.objects) or not allowed(split, shape, colour):
         return None
     return f"Is there {a(rng, wanted)}?"
+
+
+def _looked(run: Run, samples: list[Sample], prompts: list[Any] | None = None) -> list[Content]:
+    """The answers to samples (or to other prompts) after a list of what stands where."""
+    asked = [sample.messages[:-1] for sample in samples] if prompts is None else prompts
+    listed = run.answers([], LOOKING, [for_list(messages) for messages in asked])
+    thought = [after_look(messages, said) for messages, said in zip(asked, listed, strict=True)]
+    return run.answers(samples, SHORT, thought)
 
 
 def _correct(task: SceneQuestion, samples: list[Sample], replies: list[Content]) -> list[float]:

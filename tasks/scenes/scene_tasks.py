@@ -18,7 +18,8 @@ from unified.tasks.scenes.render import Size, image_shape, render
 from unified.tasks.scenes.scene import TEXTURES
 from unified.tasks.scenes.turns import Content, Maker, Turn, follow_up, score_turn
 
-QUIZ = 8  # questions about a picture in `scene_quiz`
+QUIZ = 8  # questions about a picture in `scene_quiz` and `scene_study`
+UNLISTED = ("background",)  # kinds of questions that a list of what stands where does not answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +128,22 @@ class SceneQuiz(SceneTask):
         return [*turns, maker.caption(rng, scene)] if chance(rng, 0.3) else turns
 
 
+class SceneStudy(SceneTask):
+    """A picture, what stands in each of its parts, and questions that are answered from that. In half of the
+    samples the list takes the picture's place: to think over what was seen is learned from words alone."""
+
+    name = "scene_study"
+
+    def turns(self, rng: np.random.Generator, maker: Maker) -> list[Turn]:
+        questions = [maker.question(rng)]
+        scene = questions[0].after
+        questions += [maker.question(rng, scene) for _ in range(QUIZ - 1)]
+        told = [turn for turn in questions if turn.data["category"] not in UNLISTED]
+        if told and chance(rng, 0.5):
+            return [maker.told(told[0]), *told[1:]]
+        return [maker.parts(rng, scene), *questions]
+
+
 class SceneDraw(SceneTask):
     """A text-to-image prompt and one picture that fulfils it; the category is that of GenEval, or
     "complete"."""
@@ -200,6 +217,7 @@ TASKS: dict[str, type[SceneTask]] = {
         SceneCaption,
         SceneQuestion,
         SceneQuiz,
+        SceneStudy,
         SceneParts,
         ScenePlan,
         SceneDraw,

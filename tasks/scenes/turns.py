@@ -140,6 +140,10 @@ class Maker:
         data = {"kind": "parts", "category": "parts", "scene": scene.to_json()}
         return Turn(request=pick(rng, LOOKING), data=data, before=scene, after=scene, text=seen(scene))
 
+    def told(self, turn: Turn) -> Turn:
+        """A question about a picture that is listed, not shown."""
+        return replace(turn, request=f"{seen(turn.after)} {turn.request}", before=None)
+
     def plan(self, rng: np.random.Generator) -> Turn:
         """The steps of a drawing, or of an edit of a picture that is shown or listed, in words alone."""
         form = pick(rng, PLANS)

@@ -66,6 +66,9 @@ def test_ask_prints_the_answer_and_json_for_machines(run, picture):
     assert status == 0
     status, printed, _ = run("ask", "What is this?", "--image", picture, "--json")
     assert (status, json.loads(printed)["answer"].strip()) == (0, said.strip())
+    status, glanced, _ = run("ask", "What is this?", "--image", picture, "--no-look")
+    assert status == 0
+    assert glanced != said
 
 
 def test_the_seed_decides(run):

@@ -8,8 +8,9 @@ from unified.train.recipes.nano import nano
 MIXTURE = {
     "scene_caption": 0.02,
     "scene_question": 0.01,
-    "scene_quiz": 0.09,
-    "scene_parts": 0.05,
+    "scene_quiz": 0.05,
+    "scene_study": 0.07,
+    "scene_parts": 0.02,
     "scene_plan": 0.03,
     "scene_draw": 0.32,
     "scene_edit": 0.25,

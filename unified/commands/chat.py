@@ -20,6 +20,7 @@ from unified.assistant import DRAWING, EDITING, MAZE_PROMPT, SOLVING, Assistant
 from unified.commands.common import assistant, save
 from unified.commands.script import spelt
 from unified.conversation import Event, Painted, Scale, Text
+from unified.looking import LOOK_PROMPT, LOOKING
 from unified.pictures import open_picture
 from unified.rollout import Rollout
 from unified.terminal import protocol, render
@@ -27,6 +28,7 @@ from unified.terminal import protocol, render
 HELP = """\
 Type to talk. Commands:
   /image FILE ...      show pictures with your next message
+  /look                have it say what stands where: later questions are answered from that
   /draw PROMPT         have a picture drawn
   /edit INSTRUCTION    have the latest picture changed
   /solve [FILE]        have a maze solved with sketches (FILE or the latest picture)
@@ -110,6 +112,7 @@ class Chat:
         commands: dict[str, Callable[[str], None]] = {
             "/help": lambda _: self._print(HELP + "\n"),
             "/image": lambda words: self.show(shlex.split(words)),
+            "/look": lambda _: self._look(),
             "/draw": self._draw,
             "/edit": self._edit,
             "/solve": self._solve,
@@ -125,6 +128,10 @@ class Chat:
         events = self.talk.say(text, self.waiting, **changes)
         self.waiting = []
         self._stream(events)
+
+    def _look(self) -> None:
+        self._latest()
+        self._say(LOOK_PROMPT, **vars(LOOKING))
 
     def _draw(self, prompt: str) -> None:
         if not prompt:

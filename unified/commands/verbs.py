@@ -23,7 +23,7 @@ from unified.pictures import open_picture
 
 def ask(options: argparse.Namespace) -> int:
     image = open_picture(options.image).image if options.image else None
-    answer = assistant(options).ask(_words(options.question, "the question"), image)
+    answer = assistant(options).ask(_words(options.question, "the question"), image, look=options.look)
     show(options, [answer], {"answer": answer})
     return 0
 

@@ -16,6 +16,7 @@ from unified.tasks.scenes.editing import Edit, apply
 from unified.tasks.scenes.generate import HELD_OUT, LATTICE, belongs, settle
 from unified.tasks.scenes.scene import Scene
 from unified.tasks.scenes.scene_tasks import QUIZ
+from unified.tasks.scenes.steps import seen
 from unified.tasks.scenes.turns import score_turn
 
 each_task = pytest.mark.parametrize("task", [make() for make in TASKS.values()], ids=list(TASKS))
@@ -223,3 +224,23 @@ def test_a_quiz_asks_about_one_picture_and_answers_from_it():
         for number, turn in enumerate(sample.meta["turns"]):
             scores = score_turn(turn, sample.messages[2 * number + 1]["content"])
             assert min(scores.values()) == 1
+
+
+def test_a_study_lists_its_picture_or_is_told_the_list_alone():
+    task, shown = TASKS["scene_study"](), 0
+    for index in range(40):
+        sample = task.sample(index)
+        kinds = [turn["kind"] for turn in sample.meta["turns"]]
+        first = sample.messages[0]["content"]
+        listed = seen(Scene.from_json(sample.meta["turns"][0]["scene"]))
+        if first[0]["type"] == "image":
+            shown += 1
+            assert kinds == ["parts", *["question"] * QUIZ]
+            assert sample.messages[1]["content"][0]["text"] == listed
+        else:
+            assert set(kinds) == {"question"}
+            assert first[0]["text"].startswith(listed)
+            assert all(turn["category"] != "background" for turn in sample.meta["turns"])
+        later = [item for message in sample.messages[1:] for item in message["content"]]
+        assert all(item["type"] == "text" for item in later)
+    assert 10 < shown < 30

@@ -1,0 +1,60 @@
+"""A list of what stands where comes before the answer, and the answer is made from it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from unified.tasks.scenes.turns import LOOKING as REQUESTS
+
+from unified.answering import answers
+from unified.assistant import Assistant, text_of
+from unified.demo import random_model
+from unified.looking import LOOK_PROMPT, LOOKING, after_look, for_list
+
+SIDE = 32
+
+
+@pytest.fixture(scope="module")
+def assistant():
+    return Assistant(*random_model(), side=SIDE)
+
+
+def picture(seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+
+
+def asked(question="How many?"):
+    content = [{"type": "image", "image": picture()}, {"type": "text", "text": question}]
+    return [{"role": "user", "content": content}]
+
+
+def test_the_request_is_one_that_is_trained():
+    assert LOOK_PROMPT in REQUESTS
+
+
+def test_the_picture_is_shown_once_and_the_question_comes_last():
+    before = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]
+    listed = [{"type": "text", "text": "Seen: nothing."}]
+    messages = [*before, *asked()]
+    talk = after_look(messages, listed)
+    assert talk[:2] == before
+    assert talk[:3] == for_list(messages)
+    assert [item["type"] for item in talk[2]["content"]] == ["image", "text"]
+    assert talk[2]["content"][1]["text"] == LOOK_PROMPT
+    assert talk[3:] == [
+        {"role": "assistant", "content": listed},
+        {"role": "user", "content": [{"type": "text", "text": "How many?"}]},
+    ]
+
+
+def test_asking_looks_first_unless_told_not_to(assistant):
+    said = {}
+    for look in (True, False):
+        said[look] = assistant.ask("How many?", picture(), look=look, most_tokens=12)
+    model, processor = assistant.model, assistant.processor
+    shapes, manner = assistant.shapes((SIDE, SIDE)), replace(LOOKING, most_tokens=12)
+    (listed,) = answers(model, processor, [for_list(asked())], shapes, LOOKING)
+    (answer,) = answers(model, processor, [after_look(asked(), listed)], shapes, manner)
+    assert said[True] == text_of(answer)
+    assert said[True] != said[False]
+    assert assistant.ask("How many?", look=True) == assistant.ask("How many?", look=False)
