@@ -5,7 +5,7 @@ A route through a maze cannot be seen at a glance, but every line of a chart can
 the picture, each cell that the goal reaches is next to one written before, and the way follows those entries
 back. Both ends are named before they are needed: what words tell already is not looked for in a picture.
 (Traces of a search as what is learned: Searchformer, arXiv 2402.14083.) Cells are named row by row, eight
-names a row; sides are ^ up, > right, _ down, < left.
+names a row; sides are ^ up, > right, _ down, < left. From the way, with its turns, the actions are read off.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from unified.tasks.mazes.maze import HEADINGS, LARGEST, Cell, Maze, neighbour
 
 NAMES = ascii_letters[26:] + ascii_letters[:26] + digits + "%&"
 SIDES = "^>_<"
+TURNS = ("", ")", "((", "(")  # to go on, to the right, around, to the left
 JUNCTION = 3  # open sides
 
 
 def chart(maze: Maze) -> str:
-    """Three lines: the map, the cells from the goal to the start, the way (junctions marked +)."""
+    """Three lines: the map, the cells from the goal to the start, the way (+ junctions, ( ) turns)."""
     cells = product(range(maze.rows), range(maze.columns))
     sides = "".join(name(cell) + _open_sides(maze, cell) for cell in cells)
     entries = _reached(maze)
@@ -57,12 +58,13 @@ def _reached(maze: Maze) -> list[tuple[Cell, int, Cell]]:
 
 
 def _way(maze: Maze, entries: list[tuple[Cell, int, Cell]]) -> str:
-    """The cells from the start to the goal, each with the side it is left by."""
+    """The cells from the start to the goal, each with the side it is left by and the turn this takes."""
     onwards = {cell: (side, after) for cell, side, after in entries}
-    cell, steps = maze.start, ""
+    cell, heading, steps = maze.start, maze.heading, ""
     while True:
         steps += name(cell) + "+" * (len(_open_sides(maze, cell)) >= JUNCTION)
         if cell == maze.goal:
             return steps
         side, cell = onwards[cell]
-        steps += SIDES[side]
+        steps += SIDES[side] + TURNS[(side - heading) % 4]
+        heading = side

@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 from unified.tasks.mazes import MazeConfig, MazeTask
 from unified.tasks.mazes.chart import JUNCTION, NAMES, SIDES, chart, name
-from unified.tasks.mazes.maze import HEADINGS, Maze, neighbour, random_maze, random_walls, route
+from unified.tasks.mazes.maze import (
+    FORWARD,
+    HEADINGS,
+    TURN_LEFT,
+    TURN_RIGHT,
+    Maze,
+    neighbour,
+    plan,
+    random_maze,
+    random_walls,
+    route,
+)
 from unified.tasks.mazes.maze_task import MazeTextTask
 
 MAZES = [
@@ -58,9 +69,11 @@ def test_entries_lead_to_the_goal_and_the_way_follows_them(maze):
         assert names[after] in known
         known.add(names[cell])
     assert names[cell] == maze.start
-    way = re.findall(r"(\w|%|&)(\+?)([\^>_<]?)", start.partition(":")[2])
-    assert [names[cell] for cell, _, _ in way] == route(maze)
-    for cell, mark, _ in way:
+    way = re.findall(r"(\w|%|&)(\+?)([\^>_<]?)([()]*)", start.partition(":")[2])
+    assert [names[cell] for cell, *_ in way] == route(maze)
+    turns = [{"(": TURN_LEFT, ")": TURN_RIGHT}[mark] for *_, marks in way for mark in marks]
+    assert turns == [action for action in plan(maze) if action != FORWARD]
+    for cell, mark, *_ in way:
         sides = sum(maze.is_open(names[cell], side) for side in range(4))
         assert bool(mark) == (sides >= JUNCTION)
 
