@@ -101,7 +101,7 @@ class Assistant:
         self, question: str, image: Source | None = None, *, look: bool = True, most_tokens: int = 192
     ) -> str:
         """The answer to a question, about a picture if one is given. With `look` the model first says, to
-        itself, what stands in each part of that picture: a second longer, and more often right."""
+        itself, what stands in each part of that picture: half a second longer, more often right."""
         manner, request = replace(ASKING, most_tokens=most_tokens), self._request(question, image)
         if look and image is not None:
             request = after_look(request, self._answer(for_list(request), LOOKING, image))

@@ -75,7 +75,7 @@ def _add_verbs(commands: argparse._SubParsersAction) -> None:
     ask = _command(commands, "ask", "answer a question, about a picture if one is given")
     ask.add_argument("question")
     ask.add_argument("--image", type=Path, metavar="FILE")
-    look = "first list, unheard, what stands where (default; --no-look is a second faster)"
+    look = "first list, unheard, what stands where (default; --no-look is half a second faster)"
     ask.add_argument("--look", action=argparse.BooleanOptionalAction, default=True, help=look)
     draw = _command(commands, "draw", "draw what a prompt says")
     draw.add_argument("prompt")
