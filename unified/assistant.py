@@ -36,7 +36,7 @@ import torch
 from unified.answering import LIKELIEST, Content, Manner, Turn
 from unified.conversation import LONGEST, Conversation
 from unified.guidance import Constant
-from unified.looking import LOOKING, after_look, for_list
+from unified.looking import LOOKING, after_look, concluded, for_list
 from unified.model import UnifiedModel
 from unified.pictures import fit, open_picture
 from unified.processor import Processor
@@ -101,10 +101,12 @@ class Assistant:
         self, question: str, image: Source | None = None, *, look: bool = True, most_tokens: int = 192
     ) -> str:
         """The answer to a question, about a picture if one is given. With `look` the model first says, to
-        itself, what stands in each part of that picture: half a second longer, more often right."""
+        itself, what stands in each part of that picture and what of it matters: a second longer, more often
+        right."""
         manner, request = replace(ASKING, most_tokens=most_tokens), self._request(question, image)
         if look and image is not None:
             request = after_look(request, self._answer(for_list(request), LOOKING, image))
+            return text_of(concluded(self._answer(request, manner, image)))
         return text_of(self._answer(request, manner, image))
 
     def draw(self, prompt: str, *, size: tuple[int, int] | None = None, guidance: float = 2.0) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Look first: what stands in each part of a picture is said before a question about it is answered.
 
-To count, to compare or to find is then to read words that are all there, a chain of thought (arXiv
-2201.11903); the list is learned by the tasks `scene_parts` and `scene_study`.
+To count, to compare or to find is then to read words that are all there: the entries that the question is
+about are said again, and the answer is made from them, a chain of thought (arXiv 2201.11903). The list is
+learned by the tasks `scene_parts` and `scene_study`, the thought by the latter.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from unified.stream import Message
 
 LOOK_PROMPT = "What is in each part of the picture?"  # one of the requests of those tasks
 LOOKING = Manner(may_draw=False, most_tokens=256)
+THINK_PROMPT = "Think first."  # what `scene_study` adds to a question about a picture with a list
 
 
 def for_list(messages: Sequence[Message]) -> list[Message]:
@@ -22,9 +24,16 @@ def for_list(messages: Sequence[Message]) -> list[Message]:
 
 
 def after_look(messages: Sequence[Message], listed: Content) -> list[Message]:
-    """The conversation in which `listed` was said before the last message's words."""
+    """The conversation in which `listed` was said before the last message's words, to be thought over."""
     words = [item for item in messages[-1]["content"] if item["type"] != "image"]
-    return [*for_list(messages), {"role": "assistant", "content": listed}, _said(words)]
+    asked = [*words[:-1], {**words[-1], "text": f"{words[-1]['text']} {THINK_PROMPT}"}]
+    return [*for_list(messages), {"role": "assistant", "content": listed}, _said(asked)]
+
+
+def concluded(answer: Content) -> Content:
+    """What a thoughtful answer comes to: the words after the last "So "."""
+    text = "".join(item["text"] for item in answer if item["type"] == "text")
+    return [{"type": "text", "text": text.rsplit("So ", 1)[-1]}]
 
 
 def _said(content: Content) -> Message:

@@ -5,12 +5,14 @@ A route through a maze cannot be seen at a glance, but every line of a chart can
 the picture, each cell that the goal reaches is next to one written before, and the way follows those entries
 back. Both ends are named before they are needed: what words tell already is not looked for in a picture.
 (Traces of a search as what is learned: Searchformer, arXiv 2402.14083.) Cells are named row by row, eight
-names a row; sides are ^ up, > right, _ down, < left. From the way, with its turns, the actions are read off.
+names a row; sides are ^ up, > right, _ down, < left. From the way, with its turns, the actions are read off:
+every part of a trace repeats its own stretch of it first.
 """
 
 from __future__ import annotations
 
-from itertools import product
+from collections.abc import Sequence
+from itertools import pairwise, product
 from string import ascii_letters, digits
 
 from unified.tasks.mazes.maze import HEADINGS, LARGEST, Cell, Maze, neighbour
@@ -26,12 +28,18 @@ def chart(maze: Maze) -> str:
     cells = product(range(maze.rows), range(maze.columns))
     sides = "".join(name(cell) + _open_sides(maze, cell) for cell in cells)
     entries = _reached(maze)
+    way = _marked(maze, _way(maze, entries), maze.heading)
     reached = "".join(f"{name(cell)}{SIDES[side]}{name(after)};" for cell, side, after in entries)
     return (
         f"Map of {maze.rows} rows and {maze.columns} columns:{sides}\n"
         f"To the goal ({name(maze.goal)}) from the start ({name(maze.start)}):{reached}\n"
-        f"From the start ({name(maze.start)}), facing {HEADINGS[maze.heading]}:{_way(maze, entries)}\n"
+        f"From the start ({name(maze.start)}), facing {HEADINGS[maze.heading]}:{way}\n"
     )
+
+
+def stretch(maze: Maze, cells: Sequence[Cell], heading: int) -> str:
+    """A piece of the way, with the side that is faced where it begins."""
+    return SIDES[heading] + _marked(maze, cells, heading)
 
 
 def name(cell: Cell) -> str:
@@ -57,14 +65,24 @@ def _reached(maze: Maze) -> list[tuple[Cell, int, Cell]]:
     return found
 
 
-def _way(maze: Maze, entries: list[tuple[Cell, int, Cell]]) -> str:
-    """The cells from the start to the goal, each with the side it is left by and the turn this takes."""
-    onwards = {cell: (side, after) for cell, side, after in entries}
-    cell, heading, steps = maze.start, maze.heading, ""
-    while True:
-        steps += name(cell) + "+" * (len(_open_sides(maze, cell)) >= JUNCTION)
-        if cell == maze.goal:
-            return steps
-        side, cell = onwards[cell]
-        steps += SIDES[side] + TURNS[(side - heading) % 4]
+def _way(maze: Maze, entries: list[tuple[Cell, int, Cell]]) -> list[Cell]:
+    """The cells from the start to the goal."""
+    onwards = {cell: after for cell, _, after in entries}
+    cells = [maze.start]
+    while cells[-1] != maze.goal:
+        cells.append(onwards[cells[-1]])
+    return cells
+
+
+def _marked(maze: Maze, cells: Sequence[Cell], heading: int) -> str:
+    """Cells in a row, each with the side it is left by and the turn this takes."""
+    steps = ""
+    for cell, after in pairwise(cells):
+        side = next(side for side in range(4) if neighbour(cell, side) == after)
+        steps += f"{_marked_name(maze, cell)}{SIDES[side]}{TURNS[(side - heading) % 4]}"
         heading = side
+    return steps + _marked_name(maze, cells[-1])
+
+
+def _marked_name(maze: Maze, cell: Cell) -> str:
+    return name(cell) + "+" * (len(_open_sides(maze, cell)) >= JUNCTION)

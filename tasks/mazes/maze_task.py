@@ -34,7 +34,8 @@ MOST_DRAWS = 100_000
 @dataclass(frozen=True, kw_only=True)
 class MazeConfig:
     """`sizes`: (rows, columns) of train, validation and test; `unseen_sizes`: those of the compositional
-    split. `charted`: traces begin with a chart of the maze in words."""
+    split. `charted`: traces begin with a chart of the maze in words, and every part with its
+    stretch of the chart's way."""
 
     seed: int = 0
     image_size: int = 64
@@ -79,8 +80,9 @@ class MazeTask:
         """The sample of a given maze; `rng` only decides where the trace is cut into parts."""
         actions = plan(maze)
         lengths, size = cut_maze(rng, actions), self.config.image_size
-        parts = maze_parts(maze, actions, lengths, size)
-        opening = chart(maze) if self.config.charted else ""
+        charted = self.config.charted
+        parts = maze_parts(maze, actions, lengths, size, charted)
+        opening = chart(maze) if charted else ""
         messages = [
             {"role": "user", "content": user_content(MAZE_PROMPT, draw_maze(maze, size))},
             {"role": "assistant", "content": assistant_content(parts, opening)},

@@ -15,6 +15,7 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
+from unified.tasks.mazes.chart import stretch
 from unified.tasks.mazes.lake import Lake, cross
 from unified.tasks.mazes.maze import FORWARD, HEADINGS, TURN_LEFT, Maze, Pose, go_forward, place, walk
 from unified.tasks.mazes.render import draw_lake, draw_maze
@@ -37,12 +38,13 @@ LAKE_PROMPT = (
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One state of a trace: its actions, the way they take in words, and the picture afterwards [H, W, 3]
-    uint8."""
+    """One state of a trace: its actions, the way they take in words, the picture afterwards [H, W, 3] uint8,
+    and its stretch of the chart's way, if there is one."""
 
     actions: list[str]
     description: str
     sketch: np.ndarray
+    stretch: str = ""
 
 
 def cut(rng: np.random.Generator, actions: Sequence[str], stops: Sequence[bool]) -> list[int]:
@@ -66,16 +68,21 @@ def cut_lake(rng: np.random.Generator, actions: Sequence[str]) -> list[int]:
     return cut(rng, actions, [True] * len(actions))
 
 
-def maze_parts(maze: Maze, actions: Sequence[str], lengths: Sequence[int], image_size: int) -> list[Part]:
+def maze_parts(
+    maze: Maze, actions: Sequence[str], lengths: Sequence[int], image_size: int, charted: bool = False
+) -> list[Part]:
     """The parts of a maze trace; `actions` must reach the goal."""
     parts: list[Part] = []
     done = 0
     for length in lengths:
-        before = walk(maze, list(actions[:done])).pose
+        before = walk(maze, list(actions[:done]))
         after = walk(maze, list(actions[: done + length]))
         part = list(actions[done : done + length])
         sketch = draw_maze(maze, image_size, after.cells, None if after.reached else after.pose)
-        parts.append(Part(actions=part, description=_describe_corridor(maze, before, part), sketch=sketch))
+        words = _describe_corridor(maze, before.pose, part)
+        cells = after.cells[len(before.cells) - 1 :]
+        way = stretch(maze, cells, before.pose.heading) if charted else ""
+        parts.append(Part(actions=part, description=words, sketch=sketch, stretch=way))
         done += length
     return parts
 
@@ -113,8 +120,9 @@ def assistant_content(parts: Sequence[Part], opening: str = "") -> list[dict[str
 
 
 def part_text(part: Part) -> str:
+    way = f"Next:{part.stretch}\n" if part.stretch else ""
     return (
-        f"Now, let's reason through the next {len(part.actions)} steps.\n{part.description}\n"
+        f"{way}Now, let's reason through the next {len(part.actions)} steps.\n{part.description}\n"
         f"The actions of this part are <actions>{', '.join(part.actions)}</actions>"
     )
 

@@ -129,8 +129,9 @@ class SceneQuiz(SceneTask):
 
 
 class SceneStudy(SceneTask):
-    """A picture, what stands in each of its parts, and questions that are answered from that. In half of the
-    samples the list takes the picture's place: to think over what was seen is learned from words alone."""
+    """A picture, what stands in each of its parts, and questions that are answered from that, thinking first.
+    In half of the samples the list takes the picture's place: to think over what was seen is learned from
+    words alone."""
 
     name = "scene_study"
 
@@ -138,6 +139,7 @@ class SceneStudy(SceneTask):
         questions = [maker.question(rng)]
         scene = questions[0].after
         questions += [maker.question(rng, scene) for _ in range(QUIZ - 1)]
+        questions = [maker.thoughtful(turn) for turn in questions]
         told = [turn for turn in questions if turn.data["category"] not in UNLISTED]
         if told and chance(rng, 0.5):
             return [maker.told(told[0]), *told[1:]]

@@ -8,6 +8,7 @@ the interleaved thoughts of Latent Sketchpad (arXiv 2510.24514) and the spoken l
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -68,8 +69,18 @@ def seen(scene: Scene) -> str:
 
 
 def _inside(scene: Scene, name: str) -> str:
-    items = sorted((item for item in scene.objects if cell(item) == name), key=lambda item: (item.y, item.x))
+    items = in_order([item for item in scene.objects if cell(item) == name])
     return " and ".join(map(_name, items)) or NOTHING
+
+
+def in_order(items: Sequence[SceneObject]) -> list[SceneObject]:
+    """As `seen` names them: part by part, in one part from top to bottom."""
+    return sorted(items, key=lambda item: (CELL_NAMES.index(cell(item)), item.y, item.x))
+
+
+def entry(item: SceneObject) -> str:
+    """The object as `seen` names it, with its part."""
+    return f"{cell(item)} {_name(item)}"
 
 
 def score_seen(scene: Scene, text: str) -> dict[str, float]:
@@ -83,10 +94,9 @@ def score_plan(prompt: dict[str, Any] | None, right: str, text: str) -> dict[str
     """Of steps in words alone. A drawing's (`prompt` in JSON form): whether there is one for each demanded
     object, in order, that states all the prompt does; what that leaves open is free. An edit's: whether they
     say what `right` says."""
-    said = mentions(text)
     if prompt is None:
-        return {"all": float(said == mentions(right) and (NOTHING in right) == (NOTHING in text))}
-    demands = Prompt.from_json(prompt).demands
+        return {"all": float(text.split() == right.split())}
+    said, demands = mentions(text), Prompt.from_json(prompt).demands
     stated = [
         demand.wanted.stated().items() <= mention.wanted.stated().items()
         and demand.cell in (None, mention.cell)
@@ -96,9 +106,9 @@ def score_plan(prompt: dict[str, Any] | None, right: str, text: str) -> dict[str
 
 
 def _change(old: SceneObject | None, new: SceneObject | None) -> str:
-    place = cell(new or old)  # type: ignore[arg-type]
-    instead = f" instead of {_name(old)}" if old else ""
-    return f"{_name(new) if new else NOTHING}{instead} in the {place}"
+    """Place and what stood there as `seen` says it: to find what is meant is to go on reading the list."""
+    was, now = (_name(item) if item else NOTHING for item in (old, new))
+    return f"{cell(old or new)} {was} becomes {now}"  # type: ignore[arg-type]
 
 
 def _name(item: SceneObject) -> str:

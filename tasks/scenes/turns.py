@@ -23,9 +23,11 @@ from unified.tasks.scenes.drawing import (
 )
 from unified.tasks.scenes.editing import Edit, instruct, score_edit
 from unified.tasks.scenes.generate import Wish, random_scene
+from unified.tasks.scenes.questions import Query
 from unified.tasks.scenes.render import Size, render
 from unified.tasks.scenes.scene import Scene
 from unified.tasks.scenes.steps import Step, drawing_steps, editing_steps, score_plan, score_seen, seen
+from unified.tasks.scenes.thoughts import THINKING, conclusion, thought
 from unified.tasks.scenes.words import normal
 
 Content = list[dict[str, Any]]
@@ -140,6 +142,12 @@ class Maker:
         data = {"kind": "parts", "category": "parts", "scene": scene.to_json()}
         return Turn(request=pick(rng, LOOKING), data=data, before=scene, after=scene, text=seen(scene))
 
+    def thoughtful(self, turn: Turn) -> Turn:
+        """A question whose answer comes after what it is made from."""
+        query, answer = Query.from_json(turn.data["query"]), turn.data["answer"]
+        text = thought(query, turn.after, answer)
+        return replace(turn, request=f"{turn.request} {THINKING}", text=text)
+
     def told(self, turn: Turn) -> Turn:
         """A question about a picture that is listed, not shown."""
         return replace(turn, request=f"{seen(turn.after)} {turn.request}", before=None)
@@ -182,7 +190,7 @@ def score_turn(data: dict[str, Any], answer: Content) -> dict[str, float]:
     if data["kind"] == "caption":
         return score_caption(Scene.from_json(data["scene"]), data["category"], text_of(answer))
     if data["kind"] == "question":
-        return {"correct": float(normal(text_of(answer)) == normal(data["answer"]))}
+        return {"correct": float(normal(conclusion(text_of(answer))) == normal(data["answer"]))}
     if data["kind"] == "parts":
         return score_seen(Scene.from_json(data["scene"]), text_of(answer))
     if data["kind"] == "plan":

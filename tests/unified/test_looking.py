@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from unified.tasks.scenes.thoughts import SO, THINKING, conclusion
 from unified.tasks.scenes.turns import LOOKING as REQUESTS
 
 from unified.answering import answers
 from unified.assistant import Assistant, text_of
 from unified.demo import random_model
-from unified.looking import LOOK_PROMPT, LOOKING, after_look, for_list
+from unified.looking import LOOK_PROMPT, LOOKING, THINK_PROMPT, after_look, concluded, for_list
 
 SIDE = 32
 
@@ -28,8 +29,16 @@ def asked(question="How many?"):
     return [{"role": "user", "content": content}]
 
 
-def test_the_request_is_one_that_is_trained():
+def test_the_requests_are_those_that_are_trained():
     assert LOOK_PROMPT in REQUESTS
+    assert THINK_PROMPT == THINKING
+
+
+def test_what_a_thought_comes_to_is_what_training_says():
+    for words in (f"1 top left a small solid red star. {SO}1", "red", f"none. {SO}no. {SO}yes"):
+        (item,) = concluded([{"type": "text", "text": words}])
+        assert item["text"] == conclusion(words)
+        assert SO not in item["text"]
 
 
 def test_the_picture_is_shown_once_and_the_question_comes_last():
@@ -43,7 +52,7 @@ def test_the_picture_is_shown_once_and_the_question_comes_last():
     assert talk[2]["content"][1]["text"] == LOOK_PROMPT
     assert talk[3:] == [
         {"role": "assistant", "content": listed},
-        {"role": "user", "content": [{"type": "text", "text": "How many?"}]},
+        {"role": "user", "content": [{"type": "text", "text": "How many? Think first."}]},
     ]
 
 

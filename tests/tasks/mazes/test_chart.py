@@ -90,6 +90,29 @@ def test_charted_traces_begin_with_the_chart_and_are_scored_alike():
             sample, longer = plain.sample(index), charted.sample(index)
             answer, extended = (s.messages[1]["content"] for s in (sample, longer))
             maze = Maze.from_json(sample.meta["maze"])
-            assert extended[0]["text"] == chart(maze) + answer[0]["text"]
+            texts, told = ([item["text"] for item in c if item["type"] == "text"] for c in (answer, extended))
             assert len(extended) == len(answer)
+            assert told[0].startswith(f"{chart(maze)}Next:")
+            assert [re.sub(r"Next:.*\n", "", text.removeprefix(chart(maze))) for text in told] == texts
             assert charted.score(longer, extended) == plain.score(sample, answer)
+
+
+def test_every_part_repeats_its_stretch_of_the_way():
+    task, several = MazeTextTask(MazeConfig(charted=True, sizes=((5, 5),))), 0
+    for index in range(12):
+        sample = task.sample(index)
+        text = sample.messages[1]["content"][0]["text"]
+        way = re.search(r"facing \w+:(.*)\n", text)[1]
+        parts = re.findall(r"Next:(.)(.*)\n.*\nFacing (\w+).*\n.*<actions>(.*)</actions>", text)
+        joined = parts[0][1]
+        for _, stretch, _, _ in parts[1:]:
+            first = re.match(r"(\w|%|&)\+?", stretch)[0]
+            assert joined.endswith(first)  # where the part before ended
+            joined += stretch.removeprefix(first)
+        assert joined == way
+        for side, stretch, facing, actions in parts:
+            turns = [{"(": TURN_LEFT, ")": TURN_RIGHT}[mark] for mark in stretch if mark in "()"]
+            assert turns == [action for action in actions.split(", ") if action != FORWARD]
+            assert HEADINGS[SIDES.index(side)] == facing
+        several += len(parts) > 1
+    assert several > 6

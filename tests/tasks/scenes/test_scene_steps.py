@@ -1,5 +1,6 @@
 """Pictures made step by step: a step says what it changes, and the last one is what was asked for."""
 
+import re
 from dataclasses import replace
 from itertools import pairwise
 
@@ -15,6 +16,7 @@ from unified.tasks.scenes.scene import Scene
 from unified.tasks.scenes.steps import NOTHING, drawing_steps, editing_steps, seen
 
 STEPWISE = SceneConfig(stepwise=1.0)
+PLACES = "|".join(sorted(CELL_NAMES, key=len, reverse=True))
 
 
 def shown(mention, scene):
@@ -73,15 +75,16 @@ def test_an_edit_says_what_goes_and_what_comes():
         assert set(steps[-1].scene.objects) == set(after.objects)
         assert np.array_equal(render(steps[-1].scene), render(after))
         for step in steps:
-            said = mentions(step.text)
-            place = said[-1].cell
-            if "nothing" not in step.text:
-                new = replace(said[0], cell=place)
+            place, was, now = re.fullmatch(rf"\d of \d: ({PLACES}) (.*) becomes (.*)\.", step.text).groups()
+            assert {was, now} != {NOTHING}
+            if now != NOTHING:
+                (new,) = (replace(said, cell=place) for said in mentions(now))
                 assert len(shown(new, step.scene)) > len(shown(new, before)) or edit.kind == "swap"
                 assert shown(new, step.scene)
-            if "instead of" in step.text:
-                old = replace(said[-1], cell=place)
+            if was != NOTHING:
+                (old,) = (replace(said, cell=place) for said in mentions(was))
                 assert shown(old, before)
+                assert was in re.search(rf"[:;] {place} (.*?)[;.]", seen(before))[1]  # word for word
             before = step.scene
     assert kinds == {"recolour", "remove", "add", "move", "resize", "swap"}
 

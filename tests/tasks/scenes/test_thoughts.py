@@ -1,0 +1,77 @@
+"""What is said before an answer: entries of the list, from which the answer follows."""
+
+import re
+
+from unified.tasks.scenes import TASKS
+from unified.tasks.scenes.questions import Query
+from unified.tasks.scenes.relations import CELL_NAMES
+from unified.tasks.scenes.scene import Scene
+from unified.tasks.scenes.steps import seen
+from unified.tasks.scenes.thoughts import NONE, THINKING, conclusion, thought
+
+
+def asked(number):
+    """Queries with their scenes and answers."""
+    for index in range(number):
+        for turn in TASKS["scene_quiz"]().sample(index).meta["turns"]:
+            if turn["kind"] == "question":
+                yield Query.from_json(turn["query"]), Scene.from_json(turn["scene"]), turn["answer"]
+
+
+def groups_of(text):
+    """Numbered entries, group by group."""
+    said, mark, _ = text.rpartition("So ")
+    assert mark
+    groups = [group for group in said.strip().removesuffix(".").split(". ") if group]
+    return [[] if group == NONE else re.split(r"; ", group) for group in groups]
+
+
+def test_entries_are_numbered_and_stand_in_the_list_in_that_order():
+    for query, scene, answer in asked(40):
+        text = thought(query, scene, answer)
+        assert conclusion(text) == answer
+        for group in groups_of(text):
+            places = []
+            for number, said in enumerate(group, 1):
+                assert said.startswith(f"{number} ")
+                place, mark, words = said.removeprefix(f"{number} ").partition(" a ")
+                part = re.search(rf"[:;] {place} (.*?)[;.]", seen(scene))[1]
+                assert mark and f"a {words}" in part
+                places.append(CELL_NAMES.index(place))
+            assert places == sorted(places)
+
+
+def test_counts_and_comparisons_follow_from_the_entries_alone():
+    kinds = set()
+    for query, scene, answer in asked(60):
+        groups = groups_of(thought(query, scene, answer))
+        kinds.add(query.kind)
+        if query.kind == "count":
+            assert answer == str(len(groups[0]))
+        elif query.kind == "more":
+            first, second = map(len, groups)
+            assert answer == (
+                "yes" if (first > second if query.detail == "more" else first < second) else "no"
+            )
+        elif query.kind in ("shape", "colour", "size"):
+            ((said,),) = groups
+            assert answer in said
+        elif query.kind == "existence" and answer == "yes":
+            assert any(
+                all(value[:7] in said for value in query.subject.stated().values()) for said in groups[0]
+            )
+        elif query.kind in ("object", "extreme"):
+            ((said,),) = groups
+            assert said.endswith(answer)
+        elif query.kind == "neighbour":
+            assert groups[1][0].endswith(answer)
+        elif query.kind == "background":
+            assert groups == []
+    assert {"count", "more", "existence", "neighbour", "extreme", "background"} <= kinds
+
+
+def test_a_study_thinks_before_every_answer():
+    sample = TASKS["scene_study"]().sample(0)
+    questions = [message for message in sample.messages if message["role"] == "user"]
+    thoughtful = [message for message in questions if message["content"][-1]["text"].endswith(THINKING)]
+    assert len(thoughtful) == sum(turn["kind"] == "question" for turn in sample.meta["turns"])
