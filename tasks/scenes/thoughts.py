@@ -31,7 +31,7 @@ def conclusion(text: str) -> str:
 
 
 def _considered(query: Query, scene: Scene) -> list[list[SceneObject]]:
-    objects, kind = list(scene.objects), query.kind
+    objects, kind = scene.objects, query.kind
     if kind == "background":
         return []
     if kind == "existence":
