@@ -13,7 +13,9 @@ from unified.eval.metrics.rates import Estimate
 from unified.tasks.sample import Sample
 
 from unified.answering import Content, Manner, answers
-from unified.assistant import Assistant
+from unified.assistant import Assistant, another
+from unified.looking import LOOKING, only_list
+from unified.redrawing import TRIES, drawn_again
 
 Cell = str | float | int | Estimate | None
 DATA_SEED = 1  # of the samples that are evaluated; the model's own seed is another
@@ -33,11 +35,35 @@ class Run:
         self, samples: Sequence[Sample], manner: Manner, prompts: Sequence[Any] | None = None
     ) -> list[Content]:
         """The model's answer to each sample (or to other prompts), pictures of the usual size."""
-        model, side = self.assistant, self.assistant.side
         asked = [sample.messages[:-1] for sample in samples] if prompts is None else prompts
-        shapes = model.shapes((side, side))
+        return self._answers(asked, manner, range(len(asked)))
+
+    def redrawn(self, samples: Sequence[Sample], manner: Manner, tries: int = TRIES) -> list[Content]:
+        """The same with pictures, looked at and drawn again as `Assistant.draw` and `edit` do."""
+        asked = [sample.messages[:-1] for sample in samples]
+
+        def draw(numbers: Sequence[int], attempt: int) -> list[Content]:
+            prompts = [asked[number] for number in numbers]
+            return self._answers(prompts, another(manner, attempt), numbers, attempt)
+
+        def look(pictures: Sequence[np.ndarray]) -> list[Content]:
+            return self.answers([], LOOKING, [only_list(picture) for picture in pictures])
+
+        return drawn_again(len(samples), draw, look, tries)
+
+    def _answers(
+        self, prompts: Sequence[Any], manner: Manner, numbers: Sequence[int], attempt: int = 0
+    ) -> list[Content]:
+        model, side = self.assistant, self.assistant.side
         found = answers(
-            model.model, model.processor, asked, shapes, manner, seed=model.seed, batch=self.batch
+            model.model,
+            model.processor,
+            prompts,
+            model.shapes((side, side)),
+            manner,
+            seed=model.seed + attempt,
+            batch=self.batch,
+            numbers=numbers,
         )
         return list(found)
 

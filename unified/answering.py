@@ -179,12 +179,14 @@ def answers(
     *,
     seed: int = 0,
     batch: int = 16,
+    numbers: Sequence[int] | None = None,
 ) -> Iterator[Content]:
     """The answer to each conversation, `batch` at a time. Each depends on (seed, its number) alone, not on
-    the batch."""
+    the batch; `numbers` are 0, 1, 2, ... if not given."""
+    numbers = range(len(prompts)) if numbers is None else numbers
     for start in range(0, len(prompts), batch):
         part = prompts[start : start + batch]
-        seeds = [seed * SEED_STRIDE + start + number for number in range(len(part))]
+        seeds = [seed * SEED_STRIDE + number for number in numbers[start : start + batch]]
         session = Session(model, rows=len(part), seed=seeds)
         session.feed([processor.encode(messages, prompt=True) for messages in part])
         turn = Turn(session, processor, shapes, manner)

@@ -33,13 +33,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from unified.answering import LIKELIEST, Content, Manner, Turn
+from unified.answering import LIKELIEST, NUCLEUS, Content, Manner, Turn
 from unified.conversation import LONGEST, Conversation
 from unified.guidance import Constant
-from unified.looking import LOOKING, after_look, concluded, for_list
+from unified.looking import LOOKING, after_look, concluded, for_list, only_list
 from unified.model import UnifiedModel
 from unified.pictures import fit, open_picture
 from unified.processor import Processor
+from unified.redrawing import TRIES, drawn_again
 from unified.rollout import WINDOW, Player, Rollout
 from unified.session import Session
 from unified.stream import Message
@@ -62,6 +63,11 @@ SOLVING = Manner(may_draw=False, draws_after="</actions>", most_tokens=1024, mos
 CHATTING = Manner(guidance=Constant(2.0), most_tokens=512, most_images=8)
 
 Source = Picture | str | Path
+
+
+def another(manner: Manner, attempt: int) -> Manner:
+    """How a picture is drawn at this attempt: the likeliest pixels would be the same every time."""
+    return manner if attempt == 0 else replace(manner, pixels=NUCLEUS)
 
 
 @dataclass(frozen=True)
@@ -109,16 +115,27 @@ class Assistant:
             return text_of(concluded(self._answer(request, manner, image)))
         return text_of(self._answer(request, manner, image))
 
-    def draw(self, prompt: str, *, size: tuple[int, int] | None = None, guidance: float = 2.0) -> np.ndarray:
-        """A picture of what the prompt says; `size` (height, width) defaults to a square of `side`."""
+    def draw(
+        self,
+        prompt: str,
+        *,
+        size: tuple[int, int] | None = None,
+        guidance: float = 2.0,
+        tries: int = TRIES,
+    ) -> np.ndarray:
+        """A picture of what the prompt says; `size` (height, width) defaults to a square of `side`. What
+        several steps made is looked at, and drawn again where it is not what was said: `tries` times."""
         shapes = self.shapes(size or (self.side, self.side))
         manner = replace(DRAWING, guidance=Constant(guidance))
-        return images_of(self._answer(self._request(prompt), manner, None, shapes))[-1]
+        return self._drawn(self._request(prompt), manner, None, shapes, tries)
 
-    def edit(self, image: Source, instruction: str, *, guidance: float = 2.0) -> np.ndarray:
-        """The picture after the instruction was carried out, of the size that the model read it in."""
+    def edit(
+        self, image: Source, instruction: str, *, guidance: float = 2.0, tries: int = TRIES
+    ) -> np.ndarray:
+        """The picture after the instruction was carried out, of the size that the model read it in; `tries`
+        as in `draw`."""
         manner = replace(EDITING, guidance=Constant(guidance))
-        return images_of(self._answer(self._request(instruction, image), manner, image))[-1]
+        return self._drawn(self._request(instruction, image), manner, image, None, tries)
 
     def solve(self, maze: Source, *, sketches: bool = True) -> Solution:
         """The way through a maze as drawn by the task `maze`; without `sketches` in words alone."""
@@ -182,13 +199,29 @@ class Assistant:
             content.insert(0, {"type": "image", "image": self.picture(image)})
         return [{"role": "user", "content": content}]
 
+    def _drawn(
+        self, request: list[Message], manner: Manner, image: Source | None, shapes: Shapes | None, tries: int
+    ) -> np.ndarray:
+        def draw(_: Sequence[int], attempt: int) -> list[Content]:
+            return [self._answer(request, another(manner, attempt), image, shapes, self.seed + attempt)]
+
+        def look(pictures: Sequence[np.ndarray]) -> list[Content]:
+            return [self._answer(only_list(picture), LOOKING, picture) for picture in pictures]
+
+        return images_of(drawn_again(1, draw, look, tries)[0])[-1]
+
     def _answer(
-        self, messages: list[Message], manner: Manner, image: Source | None, shapes: Shapes | None = None
+        self,
+        messages: list[Message],
+        manner: Manner,
+        image: Source | None,
+        shapes: Shapes | None = None,
+        seed: int | None = None,
     ) -> Content:
         if shapes is None:
             given = messages[-1]["content"][0].get("image") if image is not None else None
             shapes = self.shapes(given.shape[:2] if given is not None else (self.side, self.side))
-        session = Session(self.model, seed=self.seed)
+        session = Session(self.model, seed=self.seed if seed is None else seed)
         session.feed(_short_enough(self.processor.encode(messages, prompt=True)))
         turn = Turn(session, self.processor, shapes, manner)
         for _ in turn.events():

@@ -75,7 +75,7 @@ def _add_verbs(commands: argparse._SubParsersAction) -> None:
     ask = _command(commands, "ask", "answer a question, about a picture if one is given")
     ask.add_argument("question")
     ask.add_argument("--image", type=Path, metavar="FILE")
-    look = "first list, unheard, what stands where (default; --no-look is half a second faster)"
+    look = "first list, unheard, what stands where (default; --no-look is faster)"
     ask.add_argument("--look", action=argparse.BooleanOptionalAction, default=True, help=look)
     draw = _command(commands, "draw", "draw what a prompt says")
     draw.add_argument("prompt")
@@ -86,6 +86,8 @@ def _add_verbs(commands: argparse._SubParsersAction) -> None:
     for command in (draw, edit):
         command.add_argument("--out", type=Path, default=Path("picture.png"), help="default picture.png")
         command.add_argument("--guidance", type=float, default=2.0, help="how closely to follow (1: off)")
+        tries = "drawn again, at most so often in all, where it looks unlike what was said (default 3)"
+        command.add_argument("--tries", type=_positive, default=3, metavar="N", help=tries)
     solve = _command(commands, "solve", "solve a maze, sketching on the way")
     solve.add_argument("image", type=Path)
     solve.add_argument("--text-only", action="store_true", help="reason without sketches")

@@ -8,6 +8,7 @@ learned by the tasks `scene_parts` and `scene_study`, the thought by the latter.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from unified.answering import Content, Manner
 from unified.stream import Message
@@ -15,6 +16,11 @@ from unified.stream import Message
 LOOK_PROMPT = "What is in each part of the picture?"  # one of the requests of those tasks
 LOOKING = Manner(may_draw=False, most_tokens=256)
 THINK_PROMPT = "Think first."  # what `scene_study` adds to a question about a picture with a list
+
+
+def only_list(picture: Any) -> list[Message]:
+    """A conversation that asks for the list of a picture, and no more."""
+    return for_list([_said([{"type": "image", "image": picture}])])
 
 
 def for_list(messages: Sequence[Message]) -> list[Message]:

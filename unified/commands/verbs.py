@@ -30,14 +30,15 @@ def ask(options: argparse.Namespace) -> int:
 
 def draw(options: argparse.Namespace) -> int:
     prompt, out = _words(options.prompt, "the prompt"), check_picture(options.out)
-    image = assistant(options).draw(prompt, size=options.size, guidance=options.guidance)
+    image = assistant(options).draw(prompt, size=options.size, guidance=options.guidance, tries=options.tries)
     return _picture(options, image, out)
 
 
 def edit(options: argparse.Namespace) -> int:
     instruction, out = _words(options.instruction, "the instruction"), check_picture(options.out)
     before = open_picture(options.image).image
-    return _picture(options, assistant(options).edit(before, instruction, guidance=options.guidance), out)
+    image = assistant(options).edit(before, instruction, guidance=options.guidance, tries=options.tries)
+    return _picture(options, image, out)
 
 
 def solve(options: argparse.Namespace) -> int:

@@ -1,0 +1,99 @@
+"""Look again: a picture that shows something else than was said is drawn once more.
+
+What a finished picture should show follows from the words of its steps; what it does show is listed part by
+part, as before a question (`unified.looking`). The first picture in which both agree is kept, or the one in
+which most parts do: the best of n, with the model as its own judge.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from unified.answering import Content
+
+TRIES = 3
+PLACES = (
+    "top left", "top centre", "top right", "middle left", "centre", "middle right",
+    "bottom left", "bottom centre", "bottom right",
+)  # fmt: skip
+NOTHING = "nothing"
+_PLACE = "|".join(sorted(PLACES, key=len, reverse=True))
+_LISTED = re.compile(rf"[:;] ({_PLACE}) ([^.;]*?)(?=[.;])")
+_CHANGED = re.compile(rf": ({_PLACE}) ([^.]*?) becomes ([^.]*?)\.")
+_PLACED = re.compile(rf": ([^.:;]*?) in the ({_PLACE})\b")
+
+Shown = dict[str, list[str]]
+
+
+def said(words: str) -> Shown:
+    """What stands in each part after all the steps in `words`: a list ("Seen: ...") to begin with or nothing,
+    then things that are put somewhere and things that become others. Parts with nothing are left out."""
+    shown = listed(words)
+    for thing, place in _PLACED.findall(words):
+        shown.setdefault(place, []).append(thing)
+    for place, was, now in _CHANGED.findall(words):
+        things = shown.setdefault(place, [])
+        if was in things:
+            things.remove(was)
+        if now != NOTHING:
+            things.append(now)
+    return {place: things for place, things in shown.items() if things}
+
+
+def listed(words: str) -> Shown:
+    """What a list names, part by part."""
+    found = [(place, things) for place, things in _LISTED.findall(words) if " becomes " not in things]
+    return {place: things.split(" and ") for place, things in found if things != NOTHING}
+
+
+def agreement(wanted: Shown, seen: Shown) -> float:
+    """Share of the nine parts that show what they should."""
+    same = [sorted(wanted.get(place, [])) == sorted(seen.get(place, [])) for place in PLACES]
+    return sum(same) / len(PLACES)
+
+
+def drawn_again(
+    number: int,
+    draw: Callable[[Sequence[int], int], Sequence[Content]],
+    look: Callable[[Sequence[np.ndarray]], Sequence[Content]],
+    tries: int = TRIES,
+) -> list[Content]:
+    """The best of up to `tries` answers to each of `number` requests. `draw(requests, attempt)` answers some
+    of them, `look(pictures)` lists what is in pictures. One thing alone is drawn without a look."""
+    if tries < 1:
+        raise ValueError(f"tries must be at least 1, got {tries}")
+    best: dict[int, tuple[float, Content]] = {}
+    waiting = list(range(number))
+    for attempt in range(tries):
+        answers = list(draw(waiting, attempt))
+        doubtful = [i for i, answer in enumerate(answers) if tries > 1 and _doubtful(answer)]
+        lists = look([_last(answers[i]) for i in doubtful]) if doubtful else []
+        scores = [1.0] * len(answers)
+        for i, found in zip(doubtful, lists, strict=True):
+            scores[i] = agreement(said(_words(answers[i])), listed(_words(found)))
+        for request, score, answer in zip(waiting, scores, answers, strict=True):
+            if request not in best or score > best[request][0]:
+                best[request] = score, answer
+        waiting = [request for request in waiting if best[request][0] < 1]
+        if not waiting:
+            break
+    return [best[request][1] for request in range(number)]
+
+
+def _doubtful(answer: Content) -> bool:
+    """Whether there is a picture, of more than one thing or made from another one."""
+    words = _words(answer)
+    several = sum(map(len, said(words).values())) > 1 or bool(_CHANGED.search(words))
+    return several and any(item["type"] == "image" for item in answer)
+
+
+def _words(answer: Content) -> str:
+    return "".join(item["text"] for item in answer if item["type"] == "text")
+
+
+def _last(answer: Content) -> np.ndarray:
+    picture: np.ndarray = [item["image"] for item in answer if item["type"] == "image"][-1]
+    return picture
