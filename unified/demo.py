@@ -20,7 +20,7 @@ from unified.assistant import DRAWING, EDITING, Assistant, images_of, load
 from unified.commands.common import save_animation
 from unified.conversation import Conversation, Painted, Scale, Text
 from unified.editing import keep
-from unified.looking import LOOK_PROMPT, LOOKING
+from unified.looking import LOOK_PROMPT, LOOKING, THINK_PROMPT
 from unified.model import UnifiedConfig, UnifiedModel
 from unified.orders import plan_for
 from unified.pretrained import SHIPPED
@@ -94,8 +94,8 @@ def _talk(guide: Assistant, seed: int) -> tuple[list[np.ndarray], list[Row]]:
     talk = guide.chat()
     limits: dict[str, Any] = {"may_draw": False, "most_tokens": 48}
     _said(talk, LOOK_PROMPT, "[a picture of shapes] ", [picture], **vars(LOOKING))
+    _said(talk, f"How many objects are there? {THINK_PROMPT}", **{**limits, "most_tokens": 128})
     described = _said(talk, "Describe the shapes and their colours.", **limits)
-    _said(talk, "How many objects are there?", **limits)
     _said(guide.chat(), "What will the weather be in Oslo tomorrow?", **limits)
     drawn, scales = _drawn(guide.chat(), PROMPT, DRAWING)
     edited, _ = _drawn(talk, change, EDITING)

@@ -2,8 +2,8 @@
 
 "Complete" prompts state every attribute and the place of each object, and the ground. As in GenEval
 (arXiv 2310.11513) what is not asked for must not be drawn, and the overall score is the unweighted mean of
-the six categories; one image per prompt instead of four. Pictures are drawn as `Assistant.draw` does: those of
-several objects are looked at by the model, and drawn again where they are not what it said.
+the six categories; one image per prompt instead of four. Pictures are drawn as `Assistant.draw` does: those
+of several objects are looked at by the model, and drawn again where they are not what it said.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from unified.assistant import DRAWING, EDITING, MAZE_PROMPT, SOLVING, Assistant
 from unified.commands.common import assistant, save
 from unified.commands.script import spelt
 from unified.conversation import Event, Painted, Scale, Text
-from unified.looking import LOOK_PROMPT, LOOKING
+from unified.looking import LOOK_PROMPT, LOOKING, THINK_PROMPT
 from unified.pictures import open_picture
 from unified.rollout import Rollout
 from unified.terminal import protocol, render
@@ -28,7 +28,7 @@ from unified.terminal import protocol, render
 HELP = """\
 Type to talk. Commands:
   /image FILE ...      show pictures with your next message
-  /look                have it say what stands where: later questions are answered from that
+  /look                have it say what stands where: later questions are thought over from that
   /draw PROMPT         have a picture drawn
   /edit INSTRUCTION    have the latest picture changed
   /solve [FILE]        have a maze solved with sketches (FILE or the latest picture)
@@ -57,6 +57,7 @@ class Chat:
         self.talk = model.chat(most_tokens=most_tokens)
         self.waiting: list[np.ndarray] = []  # pictures to go with the next message
         self.latest: np.ndarray | None = None
+        self.listed = False  # whether it has said what stands where in the latest picture
         self.world: Rollout | None = None
         self.saved = 0
         self.lines: list[str] = []
@@ -106,7 +107,8 @@ class Chat:
         if not line.startswith("/"):
             if not line:
                 raise ValueError("nothing was said: write something, or /help")
-            self._say(line)
+            thinks = self.listed and line.endswith("?")
+            self._say(f"{line} {THINK_PROMPT}" if thinks else line)
             return
         name, _, rest = line.partition(" ")
         commands: dict[str, Callable[[str], None]] = {
@@ -132,6 +134,7 @@ class Chat:
     def _look(self) -> None:
         self._latest()
         self._say(LOOK_PROMPT, **vars(LOOKING))
+        self.listed = True
 
     def _draw(self, prompt: str) -> None:
         if not prompt:
@@ -186,7 +189,7 @@ class Chat:
 
     def _new(self, _: str) -> None:
         self.talk = self.model.chat(most_tokens=self.most_tokens)
-        self.waiting, self.latest, self.world = [], None, None
+        self.waiting, self.latest, self.world, self.listed = [], None, None, False
         self._print("(a new conversation)\n")
 
     # Showing ------------------------------------------------------------------------------------------------
@@ -228,7 +231,7 @@ class Chat:
         self._print(f"(picture: {path})\n")
 
     def _keep(self, image: np.ndarray) -> None:
-        self.latest, self.world = image, None
+        self.latest, self.world, self.listed = image, None, False
 
     def _latest(self) -> np.ndarray:
         if self.latest is None:
