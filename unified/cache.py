@@ -12,6 +12,28 @@ from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 
+class _Block:
+    """Memory for the first buffers of all layers at once: one large block goes back to the system when it is
+    freed, where many small ones stay with the process."""
+
+    def __init__(self, layers: int) -> None:
+        self.layers, self.taken = layers, 0
+        self.memory: Tensor | None = None
+
+    def take(self, like: Tensor, capacity: int) -> Tensor:
+        """Keys and values [2, B, H, capacity, D] of one more layer."""
+        rows, heads, _, width = like.shape
+        if self.memory is None and self.taken == 0:
+            self.memory = like.new_empty(self.layers, 2, rows, heads, capacity, width)
+        shape, where = (2, rows, heads, capacity, width), (like.dtype, like.device)
+        memory, self.taken = self.memory, self.taken + 1
+        if self.taken >= self.layers:
+            self.memory = None  # from here on its layers alone hold it
+        if memory is None or memory.shape[1:] != shape or (memory.dtype, memory.device) != where:
+            return like.new_empty(shape)  # a layer of its own kind
+        return memory[self.taken - 1]
+
+
 class BufferLayer(CacheLayerMixin):
     """One layer's keys and values: the first `length` slots of a buffer [B, H, capacity, D]."""
 
@@ -20,13 +42,12 @@ class BufferLayer(CacheLayerMixin):
     keys: Tensor
     values: Tensor
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, block: _Block) -> None:
         super().__init__()
-        self.capacity, self.length = capacity, 0
+        self.capacity, self.length, self.block = capacity, 0, block
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        self.keys = self._buffer(key_states)
-        self.values = self._buffer(value_states)
+        self.keys, self.values = self.block.take(key_states, self.capacity)
         self.dtype, self.device = key_states.dtype, key_states.device
         self.is_initialized = True
 
@@ -82,7 +103,8 @@ class KVCache(Cache):
     `capacity` is the number of slots to allocate at first; more are added when needed."""
 
     def __init__(self, layers: int, capacity: int = 256) -> None:
-        self.buffers = [BufferLayer(capacity) for _ in range(layers)]
+        block = _Block(layers)
+        self.buffers = [BufferLayer(capacity, block) for _ in range(layers)]
         super().__init__(layers=list(self.buffers))
 
     @property

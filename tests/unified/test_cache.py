@@ -1,5 +1,7 @@
 """Buffers of keys and values against plain concatenation."""
 
+import weakref
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -21,6 +23,30 @@ def test_updates_are_concatenation(sizes, capacity):
         keys, values = cache.update(new, new + 1, 1)
         assert torch.equal(keys, torch.cat(parts, dim=2))
         assert torch.equal(values, torch.cat(parts, dim=2) + 1)
+
+
+def test_layers_share_a_block_that_goes_with_the_last_of_them():
+    cache = KVCache(3, 4)
+    states = [torch.full((1, 2, 3, 4), float(number)) for number in range(3)]
+    for number, state in enumerate(states):
+        cache.update(state, -state, number)
+    shared = {layer.keys.untyped_storage().data_ptr() for layer in cache.buffers}
+    shared |= {layer.values.untyped_storage().data_ptr() for layer in cache.buffers}
+    assert len(shared) == 1
+    memory = weakref.ref(cache.buffers[0].keys.untyped_storage())
+    for number, state in enumerate(states):
+        keys, values = cache.update(state, -state, number)  # outgrows the block
+        assert torch.equal(keys, torch.cat([state, state], dim=2))
+        assert torch.equal(values, -keys)
+    assert memory() is None
+
+
+def test_layers_of_another_shape_have_buffers_of_their_own():
+    cache = KVCache(2, 4)
+    narrow, wide = torch.randn(1, 2, 3, 4), torch.randn(1, 2, 3, 8)
+    for number, state in enumerate((narrow, wide)):
+        keys, _ = cache.update(state, state, number)
+        assert torch.equal(keys, state)
 
 
 def test_truncating_keeping_and_stacking():
