@@ -22,8 +22,7 @@ PLACES = (
 NOTHING = "nothing"
 _PLACE = "|".join(sorted(PLACES, key=len, reverse=True))
 _LISTED = re.compile(rf"[:;] ({_PLACE}) ([^.;]*?)(?=[.;])")
-_CHANGED = re.compile(rf": ({_PLACE}) ([^.]*?) becomes ([^.]*?)\.")
-_PLACED = re.compile(rf": ([^.:;]*?) in the ({_PLACE})\b")
+_PUT = re.compile(rf": ([^.:;]*?) in the ({_PLACE})\b(?: becomes ([^.]*?)\.)?")
 
 Shown = dict[str, list[str]]
 
@@ -32,21 +31,18 @@ def said(words: str) -> Shown:
     """What stands in each part after all the steps in `words`: a list ("Seen: ...") to begin with or nothing,
     then things that are put somewhere and things that become others. Parts with nothing are left out."""
     shown = listed(words)
-    for thing, place in _PLACED.findall(words):
-        shown.setdefault(place, []).append(thing)
-    for place, was, now in _CHANGED.findall(words):
+    for thing, place, later in _PUT.findall(words):
         things = shown.setdefault(place, [])
-        if was in things:
-            things.remove(was)
-        if now != NOTHING:
-            things.append(now)
+        if later and thing in things:
+            things.remove(thing)
+        if later != NOTHING:
+            things.append(later or thing)
     return {place: things for place, things in shown.items() if things}
 
 
 def listed(words: str) -> Shown:
     """What a list names, part by part."""
-    found = [(place, things) for place, things in _LISTED.findall(words) if " becomes " not in things]
-    return {place: things.split(" and ") for place, things in found if things != NOTHING}
+    return {place: things.split(" and ") for place, things in _LISTED.findall(words) if things != NOTHING}
 
 
 def agreement(wanted: Shown, seen: Shown) -> float:
@@ -86,7 +82,7 @@ def drawn_again(
 def _doubtful(answer: Content) -> bool:
     """Whether there is a picture, of more than one thing or made from another one."""
     words = _words(answer)
-    several = sum(map(len, said(words).values())) > 1 or bool(_CHANGED.search(words))
+    several = sum(map(len, said(words).values())) > 1 or " becomes " in words
     return several and any(item["type"] == "image" for item in answer)
 
 

@@ -35,7 +35,7 @@ def drawing_steps(prompt: Prompt, scene: Scene) -> tuple[Step, ...]:
     """One object after another, in the order in which the prompt names them; the ground comes with the
     first."""
     objects = _in_order(prompt.demands, scene.objects)
-    said = [f"{_name(item)} in the {cell(item)}" for item in objects]
+    said = list(map(placed, objects))
     said[0] += f", on a {scene.background} background"
     scenes = [replace(scene, objects=tuple(objects[: i + 1])) for i in range(len(objects))]
     return _numbered(said, scenes)
@@ -78,9 +78,9 @@ def in_order(items: Sequence[SceneObject]) -> list[SceneObject]:
     return sorted(items, key=lambda item: (CELL_NAMES.index(cell(item)), item.y, item.x))
 
 
-def entry(item: SceneObject) -> str:
-    """The object as `seen` names it, with its part."""
-    return f"{cell(item)} {_name(item)}"
+def placed(item: SceneObject) -> str:
+    """The object as `seen` names it, and its part."""
+    return f"{_name(item)} in the {cell(item)}"
 
 
 def score_seen(scene: Scene, text: str) -> dict[str, float]:
@@ -106,9 +106,10 @@ def score_plan(prompt: dict[str, Any] | None, right: str, text: str) -> dict[str
 
 
 def _change(old: SceneObject | None, new: SceneObject | None) -> str:
-    """Place and what stood there as `seen` says it: to find what is meant is to go on reading the list."""
+    """What stands there, word for word as `seen` says it, where, and what it becomes. The place comes last:
+    what a request names are attributes, and the place follows from all of them."""
     was, now = (_name(item) if item else NOTHING for item in (old, new))
-    return f"{cell(old or new)} {was} becomes {now}"  # type: ignore[arg-type]
+    return f"{was} in the {cell(old or new)} becomes {now}"  # type: ignore[arg-type]
 
 
 def _name(item: SceneObject) -> str:

@@ -1,7 +1,7 @@
 """What an answer is made from, said before it: those entries of the list (`steps.seen`) that matter.
 
 To find entries, to count or compare them and to say the result are three small steps instead of one large
-one (a chain of thought, arXiv 2201.11903). Entries are said word for word as in the list.
+one (a chain of thought, arXiv 2201.11903). Objects are said word for word as in the list.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import replace
 from unified.tasks.scenes.questions import EXTREMES, Query
 from unified.tasks.scenes.relations import holds, lead
 from unified.tasks.scenes.scene import ATTRIBUTES, Filter, Scene, SceneObject
-from unified.tasks.scenes.steps import entry, in_order
+from unified.tasks.scenes.steps import in_order, placed
 
 THINKING = "Think first."  # the request that follows a question
 NONE = "none"
@@ -19,8 +19,8 @@ SO = "So "
 
 
 def thought(query: Query, scene: Scene, answer: str) -> str:
-    """ "1 top left a small solid red star; 2 centre a large outlined red moon. So 2": the objects that count,
-    numbered, two groups of them where two are compared."""
+    """ "1 a small solid red star in the centre; 2 a large outlined red moon in the top left. So 2": the objects
+    that count, numbered, two groups of them where two are compared."""
     groups = [_numbered(group) for group in _considered(query, scene)]
     return " ".join([*(f"{group}." for group in groups), f"{SO}{answer}"])
 
@@ -52,4 +52,4 @@ def _loose(wanted: Filter) -> Filter:
 
 
 def _numbered(items: list[SceneObject]) -> str:
-    return "; ".join(f"{number} {entry(item)}" for number, item in enumerate(in_order(items), 1)) or NONE
+    return "; ".join(f"{number} {placed(item)}" for number, item in enumerate(in_order(items), 1)) or NONE

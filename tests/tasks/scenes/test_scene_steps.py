@@ -75,14 +75,15 @@ def test_an_edit_says_what_goes_and_what_comes():
         assert set(steps[-1].scene.objects) == set(after.objects)
         assert np.array_equal(render(steps[-1].scene), render(after))
         for step in steps:
-            place, was, now = re.fullmatch(rf"\d of \d: ({PLACES}) (.*) becomes (.*)\.", step.text).groups()
+            said = re.fullmatch(rf"\d of \d: (.*) in the ({PLACES}) becomes (.*)\.", step.text)
+            was, place, now = said.groups()
             assert {was, now} != {NOTHING}
             if now != NOTHING:
-                (new,) = (replace(said, cell=place) for said in mentions(now))
+                (new,) = (replace(found, cell=place) for found in mentions(now))
                 assert len(shown(new, step.scene)) > len(shown(new, before)) or edit.kind == "swap"
                 assert shown(new, step.scene)
             if was != NOTHING:
-                (old,) = (replace(said, cell=place) for said in mentions(was))
+                (old,) = (replace(found, cell=place) for found in mentions(was))
                 assert shown(old, before)
                 assert was in re.search(rf"[:;] {place} (.*?)[;.]", seen(before))[1]  # word for word
             before = step.scene

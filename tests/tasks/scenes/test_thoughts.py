@@ -34,10 +34,10 @@ def test_entries_are_numbered_and_stand_in_the_list_in_that_order():
             places = []
             for number, said in enumerate(group, 1):
                 assert said.startswith(f"{number} ")
-                place, mark, words = said.removeprefix(f"{number} ").partition(" a ")
+                words, mark, place = said.removeprefix(f"{number} ").partition(" in the ")
                 part = re.search(rf"[:;] {place} (.*?)[;.]", seen(scene))[1]
                 assert mark
-                assert f"a {words}" in part
+                assert words in part
                 places.append(CELL_NAMES.index(place))
             assert places == sorted(places)
 
@@ -60,9 +60,9 @@ def test_counts_and_comparisons_follow_from_the_entries_alone():
             assert any(all(value in said for value in wanted) for said in groups[0])
         elif query.kind in ("object", "extreme"):
             ((said,),) = groups
-            assert said.endswith(answer)
+            assert f"{answer} in the" in said
         elif query.kind == "neighbour":
-            assert groups[1][0].endswith(answer)
+            assert f"{answer} in the" in groups[1][0]
         elif query.kind == "background":
             assert groups == []
     assert {"count", "more", "existence", "neighbour", "extreme", "background"} <= kinds
