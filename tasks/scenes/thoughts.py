@@ -19,8 +19,8 @@ SO = "So "
 
 
 def thought(query: Query, scene: Scene, answer: str) -> str:
-    """ "1 a small solid red star in the centre; 2 a large outlined red moon in the top left. So 2": the objects
-    that count, numbered, two groups of them where two are compared."""
+    """ "1 a small solid red star in the centre; 2 a large outlined red moon in the top left. So 2": the
+    objects that count, numbered, two groups of them where two are compared."""
     groups = [_numbered(group) for group in _considered(query, scene)]
     return " ".join([*(f"{group}." for group in groups), f"{SO}{answer}"])
 
