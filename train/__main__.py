@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 DEEPSPEED = Path(__file__).parent / "deepspeed"
+KERNELS = "20000"  # that oneDNN keeps: samples of every length have their own, and its 1024 are soon too few
 
 
 def parser() -> argparse.ArgumentParser:
@@ -85,6 +86,7 @@ def _command(options: argparse.Namespace) -> int:
 
 
 def _run(verb: str, recipe: Any, options: argparse.Namespace) -> int:
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
     from transformers.utils import logging
     from unified.train.recipe import ModelRecipe
     from unified.train.run import Machine, prepare_all, run
