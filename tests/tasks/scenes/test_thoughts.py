@@ -5,9 +5,10 @@ import re
 from unified.tasks.scenes import TASKS
 from unified.tasks.scenes.questions import Query, yes
 from unified.tasks.scenes.relations import CELL_NAMES
-from unified.tasks.scenes.scene import Scene
+from unified.tasks.scenes.scene import VALUES, Filter, Scene
 from unified.tasks.scenes.steps import seen
 from unified.tasks.scenes.thoughts import NONE, THINKING, conclusion, thought
+from unified.tasks.scenes.words import MEANINGS
 
 
 def asked(number):
@@ -22,8 +23,13 @@ def groups_of(text):
     """Numbered entries, group by group."""
     said, mark, _ = text.rpartition("So ")
     assert mark
-    groups = [group for group in said.strip().removesuffix(".").split(". ") if group]
-    return [[] if group == NONE else re.split(r"; ", group) for group in groups]
+    groups = [group.partition(": ")[2] for group in said.strip().removesuffix(".").split(". ") if group]
+    return [[] if group == NONE else group.split("; ") for group in groups]
+
+
+def names_of(text):
+    """What is looked for, group by group."""
+    return re.findall(r"(?:^|\. )([^:.;]*): ", text)
 
 
 def test_entries_are_numbered_and_stand_in_the_list_in_that_order():
@@ -65,7 +71,17 @@ def test_counts_and_comparisons_follow_from_the_entries_alone():
             assert f"{answer} in the" in groups[1][0]
         elif query.kind == "background":
             assert groups == []
+        if query.kind not in ("extreme", "neighbour", "existence", "background"):
+            filters = [query.subject, *([query.other] if query.other.stated() else [])]
+            assert [mention_of(name) for name in names_of(thought(query, scene, answer))] == filters
     assert {"count", "more", "existence", "neighbour", "extreme", "background"} <= kinds
+
+
+def mention_of(name):
+    """The filter that words name."""
+    found = {attribute: MEANINGS.get(word, word) for word in name.split() for attribute in VALUES
+             if MEANINGS.get(word, word) in VALUES[attribute]}  # fmt: skip
+    return Filter(**found)
 
 
 def test_a_study_thinks_before_every_answer():
