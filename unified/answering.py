@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from unified.drawing import Choice, Drawing, Generator
 from unified.guidance import Guidance
 from unified.processor import Processor
@@ -168,6 +170,16 @@ class Turn:
         self.session.feed([[end] if found else [] for found in open_rows])
         for row, found in enumerate(open_rows):
             self.stops[row] = len(self.session.rows[row].stream) if found else self.stops[row]
+
+
+def text_of(content: Content) -> str:
+    """The words of an answer, stripped."""
+    return "".join(item["text"] for item in content if item["type"] == "text").strip()
+
+
+def images_of(content: Content) -> list[np.ndarray]:
+    """The pictures of an answer in order, each uint8 [H, W, 3]."""
+    return [item["image"] for item in content if item["type"] == "image"]
 
 
 def answers(

@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from unified.answering import LIKELIEST, NUCLEUS, Content, Manner, Turn
+from unified.answering import LIKELIEST, NUCLEUS, Content, Manner, Turn, images_of, text_of
 from unified.conversation import LONGEST, Conversation
 from unified.guidance import Constant
 from unified.looking import LOOKING, after_look, concluded, for_list, only_list
@@ -277,11 +277,3 @@ def _fast_bf16() -> bool:
     """Whether this processor has instructions for products of bfloat16 (AVX-512 BF16, AMX)."""
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # PyTorch has no public names for these
     return any(getattr(torch.cpu, name, lambda: False)() for name in names)
-
-
-def text_of(content: Content) -> str:
-    return "".join(item["text"] for item in content if item["type"] == "text").strip()
-
-
-def images_of(content: Content) -> list[np.ndarray]:
-    return [item["image"] for item in content if item["type"] == "image"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from unified.answering import Content, Manner
+from unified.answering import Content, Manner, text_of
 from unified.stream import Message
 
 LOOK_PROMPT = "What is in each part of the picture?"  # one of the requests of those tasks
@@ -38,8 +38,7 @@ def after_look(messages: Sequence[Message], listed: Content) -> list[Message]:
 
 def concluded(answer: Content) -> Content:
     """What a thoughtful answer comes to: the words after the last "So "."""
-    text = "".join(item["text"] for item in answer if item["type"] == "text")
-    return [{"type": "text", "text": text.rsplit("So ", 1)[-1]}]
+    return [{"type": "text", "text": text_of(answer).rsplit("So ", 1)[-1]}]
 
 
 def _said(content: Content) -> Message:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from unified.answering import Content
+from unified.answering import Content, images_of, text_of
 
 TRIES = 3
 PLACES = (
@@ -66,10 +66,10 @@ def drawn_again(
     for attempt in range(tries):
         answers = list(draw(waiting, attempt))
         doubtful = [i for i, answer in enumerate(answers) if tries > 1 and _doubtful(answer)]
-        lists = look([_last(answers[i]) for i in doubtful]) if doubtful else []
+        lists = look([images_of(answers[i])[-1] for i in doubtful]) if doubtful else []
         scores = [1.0] * len(answers)
         for i, found in zip(doubtful, lists, strict=True):
-            scores[i] = agreement(said(_words(answers[i])), listed(_words(found)))
+            scores[i] = agreement(said(text_of(answers[i])), listed(text_of(found)))
         for request, score, answer in zip(waiting, scores, answers, strict=True):
             if request not in best or score > best[request][0]:
                 best[request] = score, answer
@@ -81,15 +81,6 @@ def drawn_again(
 
 def _doubtful(answer: Content) -> bool:
     """Whether there is a picture, of more than one thing or made from another one."""
-    words = _words(answer)
+    words = text_of(answer)
     several = sum(map(len, said(words).values())) > 1 or " becomes " in words
-    return several and any(item["type"] == "image" for item in answer)
-
-
-def _words(answer: Content) -> str:
-    return "".join(item["text"] for item in answer if item["type"] == "text")
-
-
-def _last(answer: Content) -> np.ndarray:
-    picture: np.ndarray = [item["image"] for item in answer if item["type"] == "image"][-1]
-    return picture
+    return several and bool(images_of(answer))

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from itertools import pairwise, product
 from string import ascii_letters, digits
 
-from unified.tasks.mazes.maze import HEADINGS, LARGEST, Cell, Maze, neighbour
+from unified.tasks.mazes.maze import HEADINGS, LARGEST, Cell, Maze, heading_between, neighbour, route
 
 NAMES = ascii_letters[26:] + ascii_letters[:26] + digits + "%&"
 SIDES = "^>_<"
@@ -28,7 +28,7 @@ def chart(maze: Maze) -> str:
     cells = product(range(maze.rows), range(maze.columns))
     sides = "".join(name(cell) + _open_sides(maze, cell) for cell in cells)
     entries = _reached(maze)
-    way = _marked(maze, _way(maze, entries), maze.heading)
+    way = _marked(maze, route(maze), maze.heading)
     reached = "".join(f"{name(cell)}{SIDES[side]}{name(after)};" for cell, side, after in entries)
     return (
         f"Map of {maze.rows} rows and {maze.columns} columns:{sides}\n"
@@ -65,20 +65,11 @@ def _reached(maze: Maze) -> list[tuple[Cell, int, Cell]]:
     return found
 
 
-def _way(maze: Maze, entries: list[tuple[Cell, int, Cell]]) -> list[Cell]:
-    """The cells from the start to the goal."""
-    onwards = {cell: after for cell, _, after in entries}
-    cells = [maze.start]
-    while cells[-1] != maze.goal:
-        cells.append(onwards[cells[-1]])
-    return cells
-
-
 def _marked(maze: Maze, cells: Sequence[Cell], heading: int) -> str:
     """Cells in a row, each with the side it is left by and the turn this takes."""
     steps = ""
     for cell, after in pairwise(cells):
-        side = next(side for side in range(4) if neighbour(cell, side) == after)
+        side = heading_between(cell, after)
         steps += f"{_marked_name(maze, cell)}{SIDES[side]}{TURNS[(side - heading) % 4]}"
         heading = side
     return steps + _marked_name(maze, cells[-1])

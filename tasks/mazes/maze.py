@@ -114,7 +114,7 @@ def random_maze(rng: np.random.Generator, walls: tuple[str, ...], min_actions: i
     for _ in range(2_000):
         start, goal = (divmod(int(i), columns) for i in rng.choice(rows * columns, size=2, replace=False))
         away = Maze(cells=walls, start=start, heading=0, goal=goal)
-        first = _heading_between(*route(away)[:2])
+        first = heading_between(*route(away)[:2])
         heading = (first + int(rng.integers(-1, 2))) % 4
         maze = Maze(cells=walls, start=start, heading=heading, goal=goal)
         if len(plan(maze)) >= min_actions:
@@ -165,7 +165,7 @@ def plan(maze: Maze) -> list[str]:
     actions: list[str] = []
     while pose.cell != maze.goal:
         after = path[path.index(pose.cell) + 1]
-        turn = (_heading_between(pose.cell, after) - pose.heading) % 4
+        turn = (heading_between(pose.cell, after) - pose.heading) % 4
         turns = ([], [TURN_RIGHT], [TURN_LEFT, TURN_LEFT], [TURN_LEFT])[turn]
         actions += [*turns, FORWARD]
         pose = Pose(
@@ -246,7 +246,8 @@ def _walk_to_tree(
     return exits
 
 
-def _heading_between(cell: Cell, after: Cell) -> int:
+def heading_between(cell: Cell, after: Cell) -> int:
+    """The heading from a cell to its neighbour; ValueError if they are not next to each other."""
     return STEPS.index((after[0] - cell[0], after[1] - cell[1]))
 
 
