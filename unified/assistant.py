@@ -55,9 +55,9 @@ MAZE_PROMPT = (  # the words of the task `maze`, which the model was trained on
     '"turn left" and "turn right" (rotate in place).\n'
 )
 
-ASKING = Manner(may_draw=False, most_tokens=192)
+ASKING = Manner(may_draw=False, most_tokens=256)
 DRAWING = Manner(must_draw=True, guidance=Constant(2.0), most_tokens=128, most_images=8)
-EDITING = replace(DRAWING, pixels=LIKELIEST)  # most of an edit is a copy
+EDITING = replace(DRAWING, pixels=LIKELIEST, most_tokens=256)  # most of an edit is a copy
 SOLVING = Manner(may_draw=False, draws_after="</actions>", most_tokens=1024, most_images=12,
                  pixels=LIKELIEST)  # fmt: skip
 CHATTING = Manner(guidance=Constant(2.0), most_tokens=512, most_images=8)
@@ -104,7 +104,7 @@ class Assistant:
     # Verbs --------------------------------------------------------------------------------------------------
 
     def ask(
-        self, question: str, image: Source | None = None, *, look: bool = True, most_tokens: int = 192
+        self, question: str, image: Source | None = None, *, look: bool = True, most_tokens: int = 256
     ) -> str:
         """The answer to a question, about a picture if one is given. With `look` the model first says, to
         itself, what stands in each part of that picture and what of it matters: a second longer, more often

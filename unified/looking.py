@@ -1,8 +1,8 @@
 """Look first: what stands in each part of a picture is said before a question about it is answered.
 
-To count, to compare or to find is then to read words that are all there: the entries that the question is
-about are said again, and the answer is made from them, a chain of thought (arXiv 2201.11903). The list is
-learned by the tasks `scene_parts` and `scene_study`, the thought by the latter.
+To count, to compare or to find is then to read words that are all there: entry by entry is said again, with
+whether it is what the question is about, and the answer is made from that, a chain of thought (arXiv
+2201.11903). The list is learned by the tasks `scene_parts` and `scene_study`, the thought by the latter.
 """
 
 from __future__ import annotations

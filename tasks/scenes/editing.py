@@ -16,17 +16,24 @@ from unified.tasks.scenes.scene import VALUES, Filter, Scene, SceneObject, objec
 from unified.tasks.scenes.words import a, adjective, the
 
 KINDS = ("recolour", "remove", "add", "move", "resize", "swap")
+PARTS: dict[str, Callable[[Any], Any]] = {
+    "old": object_from_json,
+    "new": object_from_json,
+    "wanted": Filter.from_json,
+}
 SAME_PLACE = 0.06  # two centres this near are the same place
 
 
 @dataclass(frozen=True, kw_only=True)
 class Edit:
     """What changes: `old` objects (of the scene before) become `new` ones, pair by pair; add has no old,
-    remove no new. In `new`, only the cell of an added or moved object is asked for, not its exact place."""
+    remove no new. In `new`, only the cell of an added or moved object is asked for, not its exact place.
+    `wanted`: how a request names the old ones, if it does."""
 
     kind: str
     old: tuple[SceneObject, ...] = ()
     new: tuple[SceneObject, ...] = ()
+    wanted: tuple[Filter, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -39,14 +46,14 @@ class Edit:
             )
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "old": [asdict(o) for o in self.old], "new": [asdict(o) for o in self.new]}
+        return {**asdict(self), **{name: [asdict(part) for part in getattr(self, name)] for name in PARTS}}
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> Edit:
         """The inverse of `to_json`. Raises ValueError for anything else."""
         try:
-            objects = {name: tuple(map(object_from_json, data[name])) for name in ("old", "new")}
-            return Edit(**{**data, **objects})
+            parts = {name: tuple(map(read, data[name])) for name, read in PARTS.items()}
+            return Edit(**{**data, **parts})
         except (TypeError, KeyError) as error:
             raise ValueError(f"not the data of an edit: {error}") from None
 
@@ -99,11 +106,11 @@ def instruct(
     return None
 
 
-def _named(rng: np.random.Generator, scene: Scene) -> tuple[SceneObject, str] | None:
-    """An object and words that name it alone."""
+def _named(rng: np.random.Generator, scene: Scene) -> tuple[SceneObject, Filter, str] | None:
+    """An object with what names it alone, also in words."""
     item = pick(rng, scene.objects)
     wanted = refer(rng, scene, item)
-    return (item, the(rng, wanted)) if wanted else None
+    return (item, wanted, the(rng, wanted)) if wanted else None
 
 
 Proposal = tuple[Edit, str] | None
@@ -114,8 +121,9 @@ def _recolour(rng: np.random.Generator, scene: Scene, split: str) -> Proposal:
     if named is None or colour == named[0].colour or not allowed(split, named[0].shape, colour):
         return None
     template = pick(rng, ("Make {} {}.", "Change the colour of {} to {}.", "Paint {} {}.", "Turn {} {}."))
-    new = replace(named[0], colour=colour)
-    return Edit(kind="recolour", old=(named[0],), new=(new,)), template.format(named[1], colour)
+    item, wanted, words = named
+    new = replace(item, colour=colour)
+    return Edit(kind="recolour", old=(item,), new=(new,), wanted=(wanted,)), template.format(words, colour)
 
 
 def _resize(rng: np.random.Generator, scene: Scene, split: str) -> Proposal:
@@ -123,8 +131,9 @@ def _resize(rng: np.random.Generator, scene: Scene, split: str) -> Proposal:
     if named is None or size == named[0].size:
         return None
     template = pick(rng, ("Make {} {}.", "Change the size of {} to {}.", "Resize {} to {}."))
-    edit = Edit(kind="resize", old=(named[0],), new=(replace(named[0], size=size),))
-    return edit, template.format(named[1], adjective(rng, size))
+    item, wanted, words = named
+    edit = Edit(kind="resize", old=(item,), new=(replace(item, size=size),), wanted=(wanted,))
+    return edit, template.format(words, adjective(rng, size))
 
 
 def _remove(rng: np.random.Generator, scene: Scene, split: str) -> Proposal:
@@ -132,7 +141,8 @@ def _remove(rng: np.random.Generator, scene: Scene, split: str) -> Proposal:
     if named is None or len(scene.objects) < 2:
         return None
     template = pick(rng, ("Remove {}.", "Delete {}.", "Take {} away.", "Erase {} from the picture."))
-    return Edit(kind="remove", old=(named[0],)), template.format(named[1])
+    item, wanted, words = named
+    return Edit(kind="remove", old=(item,), wanted=(wanted,)), template.format(words)
 
 
 def _inner(name: str) -> tuple[float, float, float, float]:
@@ -164,8 +174,8 @@ def _move(rng: np.random.Generator, scene: Scene, split: str) -> Proposal:
     if item is None or distance(item, named[0]) < 0.15:
         return None
     template = pick(rng, ("Move {} to {}.", "Shift {} to {}.", "Bring {} to {}."))
-    edit = Edit(kind="move", old=(named[0],), new=(item,))
-    return edit, template.format(named[1], f"the {target}")
+    edit = Edit(kind="move", old=(named[0],), new=(item,), wanted=(named[1],))
+    return edit, template.format(named[2], f"the {target}")
 
 
 def _swap(rng: np.random.Generator, scene: Scene, split: str) -> Proposal:
@@ -177,7 +187,8 @@ def _swap(rng: np.random.Generator, scene: Scene, split: str) -> Proposal:
     )
     old = (first[0], second[0])
     new = (replace(old[0], x=old[1].x, y=old[1].y), replace(old[1], x=old[0].x, y=old[0].y))
-    return Edit(kind="swap", old=old, new=new), template.format(first[1], second[1])
+    edit = Edit(kind="swap", old=old, new=new, wanted=(first[1], second[1]))
+    return edit, template.format(first[2], second[2])
 
 
 PROPOSALS: dict[str, Callable[[np.random.Generator, Scene, str], Proposal]] = {

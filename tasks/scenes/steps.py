@@ -7,20 +7,15 @@ the interleaved thoughts of Latent Sketchpad (arXiv 2510.24514) and the spoken l
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from unified.tasks.scenes.captions import mentions
 from unified.tasks.scenes.drawing import Demand, Prompt
 from unified.tasks.scenes.editing import Edit
-from unified.tasks.scenes.relations import CELL_NAMES, cell, meets
+from unified.tasks.scenes.listing import NOTHING, described, placed, scan, seen
+from unified.tasks.scenes.relations import cell, meets
 from unified.tasks.scenes.scene import Scene, SceneObject
-from unified.tasks.scenes.words import SYNONYMS
-
-NOTHING = "nothing"
-PARTS = rf"\b({'|'.join(sorted(CELL_NAMES, key=len, reverse=True))}) (.*?)[;.]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +37,9 @@ def drawing_steps(prompt: Prompt, scene: Scene) -> tuple[Step, ...]:
 
 
 def editing_steps(edit: Edit, before: Scene) -> tuple[Step, ...]:
-    """What is seen, then the changes. An object that appears, goes, or stands in another's place: one step.
-    To move is to go and to appear; to swap is to take each other's place."""
+    """What is seen, the search for what the request names, then the changes. An object that appears, goes, or
+    stands in another's place: one step. To move is to go and to appear; to swap is to take each other's
+    place."""
     if edit.kind == "swap":
         changes: list[tuple[SceneObject | None, SceneObject | None]] = [
             (edit.old[0], edit.new[1]),
@@ -59,35 +55,8 @@ def editing_steps(edit: Edit, before: Scene) -> tuple[Step, ...]:
         said.append(_change(old, new))
         scenes.append(replace(before, objects=objects))
     first, *others = _numbered(said, scenes)
-    return replace(first, text=f"{seen(before)} {first.text}"), *others
-
-
-def seen(scene: Scene) -> str:
-    """What stands in each of the nine parts, in reading order: "Seen: top left nothing; top centre a small
-    solid red star; ...": a glance at each place is learned sooner than where to look next."""
-    return f"Seen: {'; '.join(f'{name} {_inside(scene, name)}' for name in CELL_NAMES)}."
-
-
-def _inside(scene: Scene, name: str) -> str:
-    items = in_order([item for item in scene.objects if cell(item) == name])
-    return " and ".join(map(_name, items)) or NOTHING
-
-
-def in_order(items: Sequence[SceneObject]) -> list[SceneObject]:
-    """As `seen` names them: part by part, in one part from top to bottom."""
-    return sorted(items, key=lambda item: (CELL_NAMES.index(cell(item)), item.y, item.x))
-
-
-def placed(item: SceneObject) -> str:
-    """The object as `seen` names it, and its part."""
-    return f"{_name(item)} in the {cell(item)}"
-
-
-def score_seen(scene: Scene, text: str) -> dict[str, float]:
-    """parts: share of the nine parts of a picture of which `text` says what `seen` says; all: every one."""
-    right, said = (re.findall(PARTS, found) for found in (seen(scene), text))
-    same = sum(part in said for part in right) / len(right)
-    return {"parts": same, "all": float(right == said)}
+    found = [scan(before, edit.wanted)] if edit.wanted else []
+    return replace(first, text=" ".join([seen(before), *found, first.text])), *others
 
 
 def score_plan(prompt: dict[str, Any] | None, right: str, text: str) -> dict[str, float]:
@@ -108,12 +77,8 @@ def score_plan(prompt: dict[str, Any] | None, right: str, text: str) -> dict[str
 def _change(old: SceneObject | None, new: SceneObject | None) -> str:
     """What stands there, word for word as `seen` says it, where, and what it becomes. The place comes last:
     what a request names are attributes, and the place follows from all of them."""
-    was, now = (_name(item) if item else NOTHING for item in (old, new))
+    was, now = (described(item) if item else NOTHING for item in (old, new))
     return f"{was} in the {cell(old or new)} becomes {now}"  # type: ignore[arg-type]
-
-
-def _name(item: SceneObject) -> str:
-    return f"a {SYNONYMS[item.size][0]} {SYNONYMS[item.fill][0]} {item.colour} {item.shape}"
 
 
 def _numbered(said: list[str], scenes: list[Scene]) -> tuple[Step, ...]:

@@ -23,10 +23,11 @@ from unified.tasks.scenes.drawing import (
 )
 from unified.tasks.scenes.editing import Edit, instruct, score_edit
 from unified.tasks.scenes.generate import Wish, random_scene
+from unified.tasks.scenes.listing import score_seen, seen
 from unified.tasks.scenes.questions import Query
 from unified.tasks.scenes.render import Size, render
 from unified.tasks.scenes.scene import Scene
-from unified.tasks.scenes.steps import Step, drawing_steps, editing_steps, score_plan, score_seen, seen
+from unified.tasks.scenes.steps import Step, drawing_steps, editing_steps, score_plan
 from unified.tasks.scenes.thoughts import THINKING, conclusion, thought
 from unified.tasks.scenes.words import normal
 

@@ -5,9 +5,10 @@ import pytest
 from unified.tasks.scenes import TASKS, SceneConfig
 from unified.tasks.scenes.drawing import Prompt
 from unified.tasks.scenes.editing import Edit, apply
+from unified.tasks.scenes.listing import seen
 from unified.tasks.scenes.relations import CELL_NAMES
 from unified.tasks.scenes.scene import Scene
-from unified.tasks.scenes.steps import drawing_steps, editing_steps, seen
+from unified.tasks.scenes.steps import drawing_steps, editing_steps
 
 from unified.assistant import Assistant
 from unified.demo import random_model

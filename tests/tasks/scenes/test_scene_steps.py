@@ -10,10 +10,11 @@ from unified.tasks.scenes import TASKS, SceneConfig
 from unified.tasks.scenes.captions import mentions
 from unified.tasks.scenes.drawing import Prompt
 from unified.tasks.scenes.editing import Edit, apply
+from unified.tasks.scenes.listing import NOTHING, scan, seen
 from unified.tasks.scenes.relations import CELL_NAMES, cell, in_cell
 from unified.tasks.scenes.render import render
 from unified.tasks.scenes.scene import Scene
-from unified.tasks.scenes.steps import NOTHING, drawing_steps, editing_steps, seen
+from unified.tasks.scenes.steps import drawing_steps, editing_steps
 
 STEPWISE = SceneConfig(stepwise=1.0)
 PLACES = "|".join(sorted(CELL_NAMES, key=len, reverse=True))
@@ -67,9 +68,10 @@ def test_an_edit_says_what_goes_and_what_comes():
         before, edit = Scene.from_json(turn["scene"]), Edit.from_json(turn["edit"])
         steps = editing_steps(edit, before)
         kinds.add(edit.kind)
-        listing, _, first = steps[0].text.partition(". ")
-        assert f"{listing}." == seen(before)
-        steps = (replace(steps[0], text=first), *steps[1:])
+        searched = f"{scan(before, edit.wanted)} " if edit.kind != "add" else ""
+        assert steps[0].text.startswith(f"{seen(before)} {searched}1 of ")
+        steps = (replace(steps[0], text=steps[0].text.removeprefix(f"{seen(before)} {searched}")), *steps[1:])
+        assert [wanted.select(before.objects) for wanted in edit.wanted] == [[old] for old in edit.old]
         assert len(steps) == {"move": 2, "swap": 2}.get(edit.kind, 1)
         after = apply(edit, before)
         assert set(steps[-1].scene.objects) == set(after.objects)
@@ -145,7 +147,8 @@ def test_plans_say_the_steps_of_drawings_and_of_edits_alone():
             scores = task.score(sample, [{"type": "text", "text": wrong}])
             assert "prompt" in sample.meta["turns"][0] or scores == {"all": 0.0}
         listed = "Seen: " in request["text"]
-        assert answer["text"].startswith("Seen: " if pictures else "1 of ")
+        assert answer["text"].startswith("Seen: ") == bool(pictures)
+        assert mark
         forms["shown" if pictures else "listed" if listed else "drawing"] += 1
     assert min(forms.values()) > 15, forms
 

@@ -14,9 +14,9 @@ from unified.tasks.scenes import TASKS, SceneConfig
 from unified.tasks.scenes.drawing import CATEGORIES, Prompt
 from unified.tasks.scenes.editing import Edit, apply
 from unified.tasks.scenes.generate import HELD_OUT, LATTICE, belongs, settle
+from unified.tasks.scenes.listing import seen
 from unified.tasks.scenes.scene import Scene
 from unified.tasks.scenes.scene_tasks import QUIZ
-from unified.tasks.scenes.steps import seen
 from unified.tasks.scenes.turns import score_turn
 
 each_task = pytest.mark.parametrize("task", [make() for make in TASKS.values()], ids=list(TASKS))

@@ -3,11 +3,11 @@
 import re
 
 from unified.tasks.scenes import TASKS
+from unified.tasks.scenes.listing import NO, in_order, placed, scan, seen
 from unified.tasks.scenes.questions import Query, yes
 from unified.tasks.scenes.relations import CELL_NAMES
 from unified.tasks.scenes.scene import VALUES, Filter, Scene
-from unified.tasks.scenes.steps import seen
-from unified.tasks.scenes.thoughts import NONE, THINKING, conclusion, thought
+from unified.tasks.scenes.thoughts import SO, THINKING, WHOLE, conclusion, thought
 from unified.tasks.scenes.words import MEANINGS
 
 
@@ -19,69 +19,93 @@ def asked(number):
                 yield Query.from_json(turn["query"]), Scene.from_json(turn["scene"]), turn["answer"]
 
 
-def groups_of(text):
-    """Numbered entries, group by group."""
-    said, mark, _ = text.rpartition("So ")
+def read(text):
+    """What is looked for, and entries with their verdicts, in each sentence of a thought."""
+    said, mark, _ = text.rpartition(SO)
     assert mark
-    groups = [group.partition(": ")[2] for group in said.strip().removesuffix(".").split(". ") if group]
-    return [[] if group == NONE else group.split("; ") for group in groups]
+    for sentence in re.findall(r"(.*?)\. ?", said):
+        wanted, _, entries = sentence.rpartition("? ")
+        yield wanted.split("? "), [entry.split(": ") for entry in entries.split("; ")]
 
 
-def names_of(text):
-    """What is looked for, group by group."""
-    return re.findall(r"(?:^|\. )([^:.;]*): ", text)
+def filter_of(name):
+    """The filter that words name."""
+    values = [MEANINGS.get(word, word) for word in name.split()]
+    return Filter(
+        **{attribute: value for attribute in VALUES for value in values if value in VALUES[attribute]}
+    )
 
 
-def test_entries_are_numbered_and_stand_in_the_list_in_that_order():
+def test_entries_are_those_of_the_list_in_its_order():
     for query, scene, answer in asked(40):
         text = thought(query, scene, answer)
         assert conclusion(text) == answer
-        for group in groups_of(text):
+        for _, entries in read(text):
             places = []
-            for number, said in enumerate(group, 1):
-                assert said.startswith(f"{number} ")
-                words, mark, place = said.removeprefix(f"{number} ").partition(" in the ")
-                part = re.search(rf"[:;] {place} (.*?)[;.]", seen(scene))[1]
+            for said, _ in entries:
+                words, mark, place = said.partition(" in the ")
                 assert mark
-                assert words in part
+                assert words in re.search(rf"[:;] {place} (.*?)[;.]", seen(scene))[1]
                 places.append(CELL_NAMES.index(place))
             assert places == sorted(places)
 
 
-def test_counts_and_comparisons_follow_from_the_entries_alone():
+def test_verdicts_number_what_fits_and_what_fits_alone():
+    for query, scene, answer in asked(60):
+        if query.kind in ("extreme", "neighbour", "background"):
+            continue
+        ((names, entries),) = read(thought(query, scene, answer))
+        filters = [query.subject, *([query.other] if query.other.stated() else [])]
+        letters = ["A", "B"] if len(filters) == 2 else [""]
+        assert [filter_of(name) for name in names] == filters
+        verdicts = dict(entries)
+        for item in scene.objects:
+            if (verdict := verdicts.get(placed(item))) is not None and placed(item) not in twice(scene):
+                fits = [letter for letter, one in zip(letters, filters, strict=True) if one.matches(item)]
+                assert (verdict == NO) == (not fits)
+                assert not fits or re.fullmatch(rf"{fits[0]}[1-6]", verdict)
+        if query.kind in WHOLE:
+            assert len(entries) == len(scene.objects)
+        elif len(entries) < len(scene.objects):
+            assert all(f"{letter}1" in verdicts.values() for letter in letters)
+
+
+def twice(scene):
+    names = [placed(item) for item in scene.objects]
+    return {name for name in names if names.count(name) > 1}
+
+
+def test_counts_and_comparisons_follow_from_the_verdicts_alone():
     kinds = set()
     for query, scene, answer in asked(60):
-        groups = groups_of(thought(query, scene, answer))
+        found = [[said for said, verdict in entries if verdict != NO]
+                 for _, entries in read(thought(query, scene, answer))]  # fmt: skip
+        verdicts = [verdict for _, entries in read(thought(query, scene, answer)) for _, verdict in entries]
         kinds.add(query.kind)
         if query.kind == "count":
-            assert answer == str(len(groups[0]))
+            assert answer == str(len(found[0]))
+        elif query.kind == "existence":
+            assert answer == yes(bool(found[0]))
         elif query.kind == "more":
-            first, second = map(len, groups)
+            first, second = (sum(verdict[0] == letter for verdict in verdicts) for letter in "AB")
             assert answer == yes(first > second if query.detail == "more" else first < second)
         elif query.kind in ("shape", "colour", "size"):
-            ((said,),) = groups
+            ((said,),) = found
             assert answer in said
-        elif query.kind == "existence" and answer == "yes":
-            wanted = [value[:7] for value in query.subject.stated().values()]
-            assert any(all(value in said for value in wanted) for said in groups[0])
-        elif query.kind in ("object", "extreme"):
-            ((said,),) = groups
+        elif query.kind in ("object", "extreme", "neighbour"):
+            (said,) = found[-1]
             assert f"{answer} in the" in said
-        elif query.kind == "neighbour":
-            assert f"{answer} in the" in groups[1][0]
         elif query.kind == "background":
-            assert groups == []
-        if query.kind not in ("extreme", "neighbour", "existence", "background"):
-            filters = [query.subject, *([query.other] if query.other.stated() else [])]
-            assert [mention_of(name) for name in names_of(thought(query, scene, answer))] == filters
+            assert found == []
     assert {"count", "more", "existence", "neighbour", "extreme", "background"} <= kinds
 
 
-def mention_of(name):
-    """The filter that words name."""
-    found = {attribute: MEANINGS.get(word, word) for word in name.split() for attribute in VALUES
-             if MEANINGS.get(word, word) in VALUES[attribute]}  # fmt: skip
-    return Filter(**found)
+def test_a_scan_stops_when_all_is_found_unless_it_reads_the_whole_list():
+    scene = next(scene for _, scene, _ in asked(40) if len(scene.objects) > 3)
+    first, *_ = in_order(scene.objects)
+    wanted = [Filter.of(first, VALUES)]
+    assert scan(scene, wanted).endswith(f"? {placed(first)}: 1.")
+    assert scan(scene, wanted, whole=True).count("; ") == len(scene.objects) - 1
 
 
 def test_a_study_thinks_before_every_answer():

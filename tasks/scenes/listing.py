@@ -1,0 +1,74 @@
+"""What stands in each part of a picture, in words, and that list read entry by entry for what is looked for.
+
+To find an entry that fits two or three words takes a search that a small model often gets wrong. To say the
+next entry and whether it fits are two easy steps, each with all it needs near at hand (a chain of thought,
+arXiv 2201.11903).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from unified.tasks.scenes.relations import CELL_NAMES, cell
+from unified.tasks.scenes.scene import Filter, Scene, SceneObject
+from unified.tasks.scenes.words import SYNONYMS
+
+NOTHING = "nothing"
+NO = "no"
+PARTS = rf"\b({'|'.join(sorted(CELL_NAMES, key=len, reverse=True))}) (.*?)[;.]"
+
+
+def seen(scene: Scene) -> str:
+    """What stands in each of the nine parts, in reading order: "Seen: top left nothing; top centre a small
+    solid red star; ...": a glance at each place is learned sooner than where to look next."""
+    return f"Seen: {'; '.join(f'{name} {_inside(scene, name)}' for name in CELL_NAMES)}."
+
+
+def scan(scene: Scene, wanted: Sequence[Filter], whole: bool = False) -> str:
+    """ "red star? a small solid pink star in the centre: no; a large outlined red star in the top left: 1.":
+    the objects in the order of `seen`, those that are wanted numbered. Of two that are wanted "A red star? B
+    moon?", with "A1" and "B1". It ends where one of each is found, unless the `whole` list is read."""
+    letters = ("",) if len(wanted) == 1 else ("A", "B")
+    counts, said = dict.fromkeys(letters, 0), []
+    for item in in_order(scene.objects):
+        letter = next((mark for mark, one in zip(letters, wanted, strict=True) if one.matches(item)), None)
+        if letter is not None:
+            counts[letter] += 1
+        said.append(f"{placed(item)}: {NO if letter is None else f'{letter}{counts[letter]}'}")
+        if all(counts.values()) and not whole:
+            break
+    asked = [f"{mark} {named(one)}?".strip() for mark, one in zip(letters, wanted, strict=True)]
+    return f"{' '.join(asked)} {'; '.join(said)}."
+
+
+def score_seen(scene: Scene, text: str) -> dict[str, float]:
+    """parts: share of the nine parts of a picture of which `text` says what `seen` says; all: every one."""
+    right, said = (re.findall(PARTS, found) for found in (seen(scene), text))
+    same = sum(part in said for part in right) / len(right)
+    return {"parts": same, "all": float(right == said)}
+
+
+def in_order(items: Sequence[SceneObject]) -> list[SceneObject]:
+    """As `seen` names them: part by part, in one part from top to bottom."""
+    return sorted(items, key=lambda item: (CELL_NAMES.index(cell(item)), item.y, item.x))
+
+
+def described(item: SceneObject) -> str:
+    return f"a {SYNONYMS[item.size][0]} {SYNONYMS[item.fill][0]} {item.colour} {item.shape}"
+
+
+def placed(item: SceneObject) -> str:
+    """The object as `seen` names it, and its part."""
+    return f"{described(item)} in the {cell(item)}"
+
+
+def named(wanted: Filter) -> str:
+    """The words of `seen` for what a filter states, in their order there."""
+    words = [SYNONYMS[value][0] for value in (wanted.size, wanted.fill) if value]
+    return " ".join([*words, *([wanted.colour] if wanted.colour else []), wanted.shape or "object"])
+
+
+def _inside(scene: Scene, name: str) -> str:
+    items = in_order([item for item in scene.objects if cell(item) == name])
+    return " and ".join(map(described, items)) or NOTHING
