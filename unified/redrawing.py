@@ -21,6 +21,7 @@ PLACES = (
 )  # fmt: skip
 NOTHING = "nothing"
 _PLACE = "|".join(sorted(PLACES, key=len, reverse=True))
+_LIST = re.compile(r"Seen: [^.]*\.")
 _LISTED = re.compile(rf"[:;] ({_PLACE}) ([^.;]*?)(?=[.;])")
 _PUT = re.compile(rf": ([^.:;]*?) in the ({_PLACE})\b(?: becomes ([^.]*?)\.)?")
 
@@ -41,8 +42,10 @@ def said(words: str) -> Shown:
 
 
 def listed(words: str) -> Shown:
-    """What a list names, part by part."""
-    return {place: things.split(" and ") for place, things in _LISTED.findall(words) if things != NOTHING}
+    """What a list ("Seen: ...") names, part by part."""
+    found = _LIST.search(words)
+    parts = _LISTED.findall(found[0]) if found else []
+    return {place: things.split(" and ") for place, things in parts if things != NOTHING}
 
 
 def agreement(wanted: Shown, seen: Shown) -> float:

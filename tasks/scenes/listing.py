@@ -1,8 +1,8 @@
 """What stands in each part of a picture, in words, and that list read entry by entry for what is looked for.
 
 To find an entry that fits two or three words takes a search that a small model often gets wrong. To say the
-next entry and whether it fits are two easy steps, each with all it needs near at hand (a chain of thought,
-arXiv 2201.11903).
+next entry, what is wanted, and whether the words of the one are among those of the other are easy steps, each
+with all it needs near at hand (a chain of thought, arXiv 2201.11903).
 """
 
 from __future__ import annotations
@@ -26,20 +26,19 @@ def seen(scene: Scene) -> str:
 
 
 def scan(scene: Scene, wanted: Sequence[Filter], whole: bool = False) -> str:
-    """ "red star? a small solid pink star in the centre: no; a large outlined red star in the top left: 1.":
-    the objects in the order of `seen`, those that are wanted numbered. Of two that are wanted "A red star? B
-    moon?", with "A1" and "B1". It ends where one of each is found, unless the `whole` list is read."""
-    letters = ("",) if len(wanted) == 1 else ("A", "B")
-    counts, said = dict.fromkeys(letters, 0), []
+    """ "red star? centre a small solid pink star: red star no; bottom left a large solid red star: red star
+    1.": the objects in the order of `seen`, those that are wanted numbered. It ends where one of each is
+    found, unless the `whole` list is read."""
+    counts, said = [0] * len(wanted), []
     for item in in_order(scene.objects):
-        letter = next((mark for mark, one in zip(letters, wanted, strict=True) if one.matches(item)), None)
-        if letter is not None:
-            counts[letter] += 1
-        said.append(f"{placed(item)}: {NO if letter is None else f'{letter}{counts[letter]}'}")
-        if all(counts.values()) and not whole:
+        verdicts = []
+        for number, one in enumerate(wanted):
+            counts[number] += one.matches(item)
+            verdicts.append(f"{named(one)} {counts[number] if one.matches(item) else NO}")
+        said.append(f"{entry(item)}: {', '.join(verdicts)}")
+        if all(counts) and not whole:
             break
-    asked = [f"{mark} {named(one)}?".strip() for mark, one in zip(letters, wanted, strict=True)]
-    return f"{' '.join(asked)} {'; '.join(said)}."
+    return f"{', '.join(map(named, wanted))}? {'; '.join(said)}."
 
 
 def score_seen(scene: Scene, text: str) -> dict[str, float]:
@@ -56,6 +55,11 @@ def in_order(items: Sequence[SceneObject]) -> list[SceneObject]:
 
 def described(item: SceneObject) -> str:
     return f"a {SYNONYMS[item.size][0]} {SYNONYMS[item.fill][0]} {item.colour} {item.shape}"
+
+
+def entry(item: SceneObject) -> str:
+    """The object and its part as they stand in `seen`."""
+    return f"{cell(item)} {described(item)}"
 
 
 def placed(item: SceneObject) -> str:

@@ -3,11 +3,10 @@
 import re
 
 from unified.tasks.scenes import TASKS
-from unified.tasks.scenes.listing import NO, in_order, placed, scan, seen
+from unified.tasks.scenes.listing import NO, entry, in_order, scan, seen
 from unified.tasks.scenes.questions import Query, yes
-from unified.tasks.scenes.relations import CELL_NAMES
-from unified.tasks.scenes.scene import VALUES, Filter, Scene
-from unified.tasks.scenes.thoughts import SO, THINKING, WHOLE, conclusion, thought
+from unified.tasks.scenes.scene import SIZES, VALUES, Filter, Scene
+from unified.tasks.scenes.thoughts import THINKING, WHOLE, conclusion, thought
 from unified.tasks.scenes.words import MEANINGS
 
 
@@ -20,12 +19,20 @@ def asked(number):
 
 
 def read(text):
-    """What is looked for, and entries with their verdicts, in each sentence of a thought."""
-    said, mark, _ = text.rpartition(SO)
-    assert mark
-    for sentence in re.findall(r"(.*?)\. ?", said):
-        wanted, _, entries = sentence.rpartition("? ")
-        yield wanted.split("? "), [entry.split(": ") for entry in entries.split("; ")]
+    """What is looked for, and entries with a verdict on each, in every scan of a thought."""
+    for wanted, entries in re.findall(r"([^?.]*)\? ([^.]*)\.", text):
+        names = wanted.strip().split(", ")
+        yield names, [(said, verdicts_of(said, names, found)) for said, _, found in
+                      (part.partition(": ") for part in entries.split("; "))]  # fmt: skip
+
+
+def verdicts_of(said, names, found):
+    """Each verdict follows the name of what is wanted."""
+    if not found:
+        return []
+    pairs = [(one.rsplit(" ", 1)) for one in found.split(", ")]
+    assert [name for name, _ in pairs] == names
+    return [verdict for _, verdict in pairs]
 
 
 def filter_of(name):
@@ -40,71 +47,64 @@ def test_entries_are_those_of_the_list_in_its_order():
     for query, scene, answer in asked(40):
         text = thought(query, scene, answer)
         assert conclusion(text) == answer
+        order = [entry(item) for item in in_order(scene.objects)]
+        assert all(said in seen(scene) or " and " in seen(scene) for said in order)
         for _, entries in read(text):
-            places = []
-            for said, _ in entries:
-                words, mark, place = said.partition(" in the ")
-                assert mark
-                assert words in re.search(rf"[:;] {place} (.*?)[;.]", seen(scene))[1]
-                places.append(CELL_NAMES.index(place))
+            places = [order.index(said) for said, _ in entries]
             assert places == sorted(places)
 
 
-def test_verdicts_number_what_fits_and_what_fits_alone():
+def test_verdicts_number_what_fits_and_nothing_else():
     for query, scene, answer in asked(60):
         if query.kind in ("extreme", "neighbour", "background"):
             continue
         ((names, entries),) = read(thought(query, scene, answer))
         filters = [query.subject, *([query.other] if query.other.stated() else [])]
-        letters = ["A", "B"] if len(filters) == 2 else [""]
         assert [filter_of(name) for name in names] == filters
-        verdicts = dict(entries)
-        for item in scene.objects:
-            if (verdict := verdicts.get(placed(item))) is not None and placed(item) not in twice(scene):
-                fits = [letter for letter, one in zip(letters, filters, strict=True) if one.matches(item)]
-                assert (verdict == NO) == (not fits)
-                assert not fits or re.fullmatch(rf"{fits[0]}[1-6]", verdict)
-        if query.kind in WHOLE:
-            assert len(entries) == len(scene.objects)
-        elif len(entries) < len(scene.objects):
-            assert all(f"{letter}1" in verdicts.values() for letter in letters)
+        counts = [0] * len(filters)
+        for item, (said, verdicts) in zip(in_order(scene.objects), entries, strict=False):
+            assert said == entry(item)
+            for number, (one, verdict) in enumerate(zip(filters, verdicts, strict=True)):
+                counts[number] += one.matches(item)
+                assert verdict == (str(counts[number]) if one.matches(item) else NO)
+        assert len(entries) == len(scene.objects) or (all(counts) and query.kind not in WHOLE)
 
 
-def twice(scene):
-    names = [placed(item) for item in scene.objects]
-    return {name for name in names if names.count(name) > 1}
-
-
-def test_counts_and_comparisons_follow_from_the_verdicts_alone():
+def test_answers_follow_from_what_is_said_before_them():
     kinds = set()
     for query, scene, answer in asked(60):
-        found = [[said for said, verdict in entries if verdict != NO]
-                 for _, entries in read(thought(query, scene, answer))]  # fmt: skip
-        verdicts = [verdict for _, entries in read(thought(query, scene, answer)) for _, verdict in entries]
+        text = thought(query, scene, answer)
+        found = [[said for said, verdicts in entries if verdicts != [NO]] for _, entries in read(text)]
+        facts = [fact.rsplit(" ", 1)[1] for fact in text.rsplit(". ", 2)[-2].split(", ")] if found else []
         kinds.add(query.kind)
         if query.kind == "count":
             assert answer == str(len(found[0]))
         elif query.kind == "existence":
             assert answer == yes(bool(found[0]))
         elif query.kind == "more":
-            first, second = (sum(verdict[0] == letter for verdict in verdicts) for letter in "AB")
+            first, second = map(int, facts)
             assert answer == yes(first > second if query.detail == "more" else first < second)
+        elif query.kind == "larger":
+            first, second = (list(SIZES).index(fact) for fact in facts)
+            assert answer == yes(first > second if query.detail == "larger" else first < second)
+        elif query.kind == "same":
+            assert answer == yes(facts[0] == facts[1])
         elif query.kind in ("shape", "colour", "size"):
             ((said,),) = found
             assert answer in said
         elif query.kind in ("object", "extreme", "neighbour"):
             (said,) = found[-1]
-            assert f"{answer} in the" in said
+            assert said.endswith(answer)
         elif query.kind == "background":
             assert found == []
-    assert {"count", "more", "existence", "neighbour", "extreme", "background"} <= kinds
+    assert {"count", "more", "same", "larger", "existence", "neighbour", "extreme", "background"} <= kinds
 
 
 def test_a_scan_stops_when_all_is_found_unless_it_reads_the_whole_list():
     scene = next(scene for _, scene, _ in asked(40) if len(scene.objects) > 3)
     first, *_ = in_order(scene.objects)
     wanted = [Filter.of(first, VALUES)]
-    assert scan(scene, wanted).endswith(f"? {placed(first)}: 1.")
+    assert re.fullmatch(rf"(.*)\? {entry(first)}: \1 1\.", scan(scene, wanted))
     assert scan(scene, wanted, whole=True).count("; ") == len(scene.objects) - 1
 
 
