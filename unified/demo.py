@@ -81,7 +81,7 @@ def run(folder: Path, seed: int = 0, **options: Any) -> list[Path]:
 
 
 def _talk(guide: Assistant, seed: int) -> tuple[list[np.ndarray], list[Row]]:
-    """One conversation: questions about a picture, a drawing, an edit. The maps of the drawing, and rows."""
+    """Conversations: questions about a picture, a drawing, an edit. The maps of the drawing, and rows."""
     from unified.tasks.scenes import random_scene, render
     from unified.tasks.scenes.editing import KINDS, instruct
     from unified.tasks.scenes.generate import Wish
@@ -91,13 +91,15 @@ def _talk(guide: Assistant, seed: int) -> tuple[list[np.ndarray], list[Row]]:
     picture = render(scene, guide.side)
     edits = (instruct(rng, scene, "test", kind) for kind in KINDS)
     change = next(found.text for found in edits if found)  # every scene has something to remove
-    talk = guide.chat()
+    study, talk = guide.chat(), guide.chat()
     limits: dict[str, Any] = {"may_draw": False, "most_tokens": 48}
-    _said(talk, LOOK_PROMPT, "[a picture of shapes] ", [picture], **vars(LOOKING))
-    _said(talk, f"How many objects are there? {THINK_PROMPT}", **{**limits, "most_tokens": 128})
-    described = _said(talk, "Describe the shapes and their colours.", **limits)
+    _said(study, LOOK_PROMPT, "[a picture of shapes] ", [picture], **vars(LOOKING))
+    _said(study, f"How many objects are there? {THINK_PROMPT}", **{**limits, "most_tokens": 128})
     _said(guide.chat(), "What will the weather be in Oslo tomorrow?", **limits)
     drawn, scales = _drawn(guide.chat(), PROMPT, DRAWING)
+    described = _said(
+        talk, "Describe the shapes and their colours.", "[the first picture] ", [picture], **limits
+    )
     edited, _ = _drawn(talk, change, EDITING)
     rows = [
         (f"asked to describe it: {described}", [picture]),
