@@ -129,9 +129,9 @@ class SceneQuiz(SceneTask):
 
 
 class SceneStudy(SceneTask):
-    """A picture, what stands in each of its parts, and questions that are answered from that, thinking first.
-    In half of the samples the list takes the picture's place: to think over what was seen is learned from
-    words alone."""
+    """A picture, what stands in each of its parts, and questions that are answered from that, thinking first,
+    now and then a caption in the end. In half of the samples the list takes the picture's place: to think
+    over what was seen is learned from words alone."""
 
     name = "scene_study"
 
@@ -143,7 +143,8 @@ class SceneStudy(SceneTask):
         told = [turn for turn in questions if turn.data["category"] not in UNLISTED]
         if told and chance(rng, 0.5):
             return [maker.told(told[0]), *told[1:]]
-        return [maker.parts(rng, scene), *questions]
+        last = [maker.caption(rng, scene)] if chance(rng, 0.3) else []
+        return [maker.parts(rng, scene), *questions, *last]
 
 
 class SceneDraw(SceneTask):
@@ -188,7 +189,8 @@ class SceneEdit(SceneTask):
 
 
 class SceneConversation(SceneTask):
-    """Two to five turns about one picture that is given or drawn first, edited and asked about."""
+    """Two to nine turns about one picture that is given or drawn first, edited and asked about, now and then
+    after a list of what it shows."""
 
     name = "scene_conversation"
 
@@ -196,7 +198,11 @@ class SceneConversation(SceneTask):
         first = maker.draw(rng) if chance(rng, 0.5) else follow_up(rng, maker, maker.scene(rng))
         turns = [first]
         for _ in range(int(rng.integers(1, 5))):
-            turns.append(follow_up(rng, maker, turns[-1].after))
+            scene = turns[-1].after
+            if chance(rng, 0.2):
+                turns += [maker.parts(rng, scene), maker.thoughtful(maker.question(rng, scene))]
+            else:
+                turns.append(follow_up(rng, maker, scene))
         return turns
 
     def messages(self, rng: np.random.Generator, turn: Turn, shown: Any) -> list[dict[str, Any]]:

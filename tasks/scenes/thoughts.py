@@ -36,8 +36,10 @@ def _read(query: Query, scene: Scene) -> list[str]:
     if not query.other.stated():
         return [scan(scene, [query.subject], whole=kind in WHOLE)]
     pair = [query.subject, query.other]
-    facts = [f"{named(one)} {_compared(query, one, scene)}" for one in pair]
-    return [scan(scene, pair, whole=kind in WHOLE), f"{', '.join(facts)}."]
+    values = [_compared(query, one, scene) for one in pair]
+    facts = [f"{named(one)} {value}" for one, value in zip(pair, values, strict=True)]
+    beside = [f"{' and '.join(values)}."] if kind == "same" else []  # equal words are seen when they are near
+    return [scan(scene, pair, whole=kind in WHOLE), f"{', '.join(facts)}.", *beside]
 
 
 def _compared(query: Query, wanted: Filter, scene: Scene) -> str:

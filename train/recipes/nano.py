@@ -23,7 +23,7 @@ SOURCES = (
     Source(task="scene_parts", samples=60000, options={"least": 3}),
     Source(task="scene_plan", samples=60000, options={"most": 3, "categories": PROMPTS, **MIXED}),
     Source(task="scene_draw", samples=120000, options=DRAWN),
-    Source(task="scene_edit", samples=70000, options={"most": 3, **MIXED}),
+    Source(task="scene_edit", samples=70000, options={"most": 3, "settled": 0.5, "stepwise": 1.0}),
     Source(task="scene_conversation", samples=15000, options={"most": 4, **MIXED}),
     Source(task="maze", samples=40000, options={"charted": True}),
     Source(task="maze_text", samples=60000, options={"charted": True}),

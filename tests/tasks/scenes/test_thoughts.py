@@ -88,7 +88,9 @@ def test_answers_follow_from_what_is_said_before_them():
             first, second = (list(SIZES).index(fact) for fact in facts)
             assert answer == yes(first > second if query.detail == "larger" else first < second)
         elif query.kind == "same":
-            assert answer == yes(facts[0] == facts[1])
+            first, second = re.search(r"\. (\w+) and (\w+)\. So", text).groups()
+            assert answer == yes(first == second)
+            assert re.search(rf" {first}, .* {second}\. {first} and", text)
         elif query.kind in ("shape", "colour", "size"):
             ((said,),) = found
             assert answer in said
