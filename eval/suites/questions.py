@@ -24,10 +24,10 @@ from unified.tasks.scenes.turns import text_of
 from unified.tasks.scenes.words import a, normal
 
 from unified.answering import Content, Manner
+from unified.assistant import ASKING
 from unified.looking import LOOKING, after_look, concluded, for_list
 
 SHORT = Manner(may_draw=False, most_tokens=24)
-THOUGHTFUL = Manner(may_draw=False, most_tokens=256)
 POPE = ("present", "random", "adversarial")
 
 
@@ -120,7 +120,7 @@ def _looked(run: Run, samples: list[Sample], prompts: list[Any] | None = None) -
     asked = [sample.messages[:-1] for sample in samples] if prompts is None else prompts
     listed = run.answers([], LOOKING, [for_list(messages) for messages in asked])
     thought = [after_look(messages, said) for messages, said in zip(asked, listed, strict=True)]
-    return [concluded(reply) for reply in run.answers(samples, THOUGHTFUL, thought)]
+    return [concluded(reply) for reply in run.answers(samples, ASKING, thought)]
 
 
 def _correct(task: SceneQuestion, samples: list[Sample], replies: list[Content]) -> list[float]:

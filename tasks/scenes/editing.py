@@ -50,8 +50,9 @@ class Edit:
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> Edit:
-        """The inverse of `to_json`. Raises ValueError for anything else."""
+        """The inverse of `to_json`; "wanted" may be missing. Raises ValueError for anything else."""
         try:
+            data = {"wanted": (), **data}
             parts = {name: tuple(map(read, data[name])) for name, read in PARTS.items()}
             return Edit(**{**data, **parts})
         except (TypeError, KeyError) as error:

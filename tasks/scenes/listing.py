@@ -33,8 +33,9 @@ def scan(scene: Scene, wanted: Sequence[Filter], whole: bool = False) -> str:
     for item in in_order(scene.objects):
         verdicts = []
         for number, one in enumerate(wanted):
-            counts[number] += one.matches(item)
-            verdicts.append(f"{named(one)} {counts[number] if one.matches(item) else NO}")
+            fits = one.matches(item)
+            counts[number] += fits
+            verdicts.append(f"{named(one)} {counts[number] if fits else NO}")
         said.append(f"{entry(item)}: {', '.join(verdicts)}")
         if all(counts) and not whole:
             break

@@ -276,6 +276,8 @@ def test_edits_are_done_and_only_by_doing_them(kind):
         assert fits(after)
         assert belongs(after, "train")
         assert Edit.from_json(found.edit.to_json()) == found.edit
+        unnamed = {name: part for name, part in found.edit.to_json().items() if name != "wanted"}
+        assert Edit.from_json(unnamed) == replace(found.edit, wanted=())
         assert score_edit(found.edit, scene, after) == {"done": 1, "rest_unchanged": 1, "both": 1}
         assert score_edit(found.edit, scene, scene) == {"done": 0, "rest_unchanged": 1, "both": 0}
         assert score_edit(found.edit, scene, replace(after, background=other_ground(scene)))["both"] == 0
