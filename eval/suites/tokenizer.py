@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -20,12 +20,16 @@ from unified.tasks.scenes.render import render
 from unified.tasks.worlds.clips import WorldConfig, watch
 from unified.tokenizers.images import to_images, to_uint8
 
+from unified.vocabulary import Shapes
+
 BATCH = 32
 FRAMES = 4  # of every clip
+COUNTED = 8  # times as many images for the codes: a few dozen do not hold the rare ones
 
 
 def tokenizer(run: Run) -> Result:
-    """`count` images of each domain. Codes are counted at the final map and over all maps of the schedule."""
+    """`count` images of each domain are encoded and decoded; codes are counted over COUNTED times as many, at
+    the final map and over all maps of the schedule."""
     visual = run.assistant.visual
     numbers: dict[str, Any] = {}
     everywhere = CodeCount(visual.codes)
@@ -34,14 +38,17 @@ def tokenizer(run: Run) -> Result:
         final, all_maps = CodeCount(visual.codes), CodeCount(visual.codes)
         truths = list(islice(images, run.count))
         made: list[np.ndarray] = []
-        for start in range(0, len(truths), BATCH):
-            made += _passed(run, np.stack(truths[start : start + BATCH]), final, all_maps)
+        for batch in _batches(truths):
+            made += _decoded(run, _encoded(run, batch, final, all_maps))
+        for batch in _batches(islice(images, (COUNTED - 1) * run.count)):
+            _encoded(run, batch, final, all_maps)
         everywhere.counts += all_maps.counts
         numbers[name] = _compared(made, truths) | {
             "usage": all_maps.usage,
             "usage_of_final_map": final.usage,
             "perplexity": all_maps.perplexity,
             "images": len(truths),
+            "images_of_usage": COUNTED * run.count,
         }
         examples.append(
             Example(f"{name}: true and passed through the tokenizer in turn", _paired(truths, made))
@@ -54,9 +61,10 @@ def tokenizer(run: Run) -> Result:
     ]
     rows.append(["all", None, None, None, everywhere.usage, everywhere.perplexity])
     header = ["domain", "PSNR, dB (mean of images)", "PSNR, dB (pooled)", "SSIM", "code usage", "perplexity"]
+    title = f"Tokenizer: {run.count} images a domain, code usage over {COUNTED * run.count}"
     return Result(
         numbers=numbers,
-        tables=[Table("Tokenizer", header, rows)],
+        tables=[Table(title, header, rows)],
         goals=[
             Goal("tokenizer, scenes", numbers["scenes"]["psnr"].value, 30.0, "dB"),
             Goal("tokenizer, mazes", numbers["mazes"]["psnr"].value, 30.0, "dB"),
@@ -101,19 +109,33 @@ def _frames(side: int, split: str) -> Iterator[np.ndarray]:
         index += 1
 
 
+def _batches(images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    images = iter(images)
+    while batch := list(islice(images, BATCH)):
+        yield np.stack(batch)
+
+
 @torch.no_grad()
-def _passed(run: Run, images: np.ndarray, final: CodeCount, all_maps: CodeCount) -> list[np.ndarray]:
-    """Encoded and decoded again; codes are counted on the way."""
-    visual, processor = run.assistant.visual, run.assistant.processor
-    device = visual.codebook().device
-    grid = (images.shape[1] // visual.stride, images.shape[2] // visual.stride)
-    shapes = processor.schedule(grid)
-    maps = visual.encode(to_images(images).to(device), shapes)
+def _encoded(run: Run, images: np.ndarray, final: CodeCount, all_maps: CodeCount) -> list[torch.Tensor]:
+    """The maps of codes of uint8 [n, side, side, 3], which are counted on the way."""
+    visual = run.assistant.visual
+    maps = visual.encode(to_images(images).to(visual.codebook().device), _shapes(run))
     for ids in maps:
         all_maps.add(ids.cpu().numpy())
-    read = visual.read_shapes(shapes)
     final.add(maps[-1].cpu().numpy())
+    return maps
+
+
+@torch.no_grad()
+def _decoded(run: Run, maps: list[torch.Tensor]) -> list[np.ndarray]:
+    visual = run.assistant.visual
+    read = visual.read_shapes(_shapes(run))
     return list(to_uint8(visual.decode_maps(maps[-len(read) :], read)))
+
+
+def _shapes(run: Run) -> Shapes:
+    cells = run.assistant.side // run.assistant.visual.stride
+    return run.assistant.processor.schedule((cells, cells))
 
 
 def _compared(made: list[np.ndarray], truths: list[np.ndarray]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from unified.eval.measurement import Example, Goal, Result, Run, Table
 from unified.eval.metrics.rates import Estimate, rate
 from unified.eval.report import chart, table_lines, write_report
 from unified.eval.suites import SUITES, drawing, editing, mazes, questions, world
+from unified.eval.suites.tokenizer import domains
 from unified.tasks.scenes.scene_tasks import SceneConfig, SceneQuestion
+from unified.tokenizers.images import to_images
 
 from unified.assistant import Assistant
 from unified.demo import random_model
@@ -67,6 +70,19 @@ def test_every_suite_runs_is_repeatable_and_is_plain_data(name, run, short, assi
     again = SUITES[name](replace(run, batch=3))
     pairs = zip(figures(again.numbers), figures(result.numbers), strict=True)
     assert all(new == pytest.approx(old, abs=0.01) for new, old in pairs), "the batch changes nothing"
+
+
+def test_codes_are_counted_over_more_images_than_are_decoded(assistant):
+    run = Run(assistant=Assistant(assistant.model, assistant.processor, side=64), count=2)
+    numbers = SUITES["tokenizer"](run).numbers
+    visual = run.assistant.visual
+    shapes = run.assistant.processor.schedule((64 // visual.stride, 64 // visual.stride))
+    for name, images in domains(run).items():
+        seen = np.stack(list(islice(images, 16)))
+        maps = visual.encode(to_images(seen), shapes)
+        used = set(np.concatenate([ids.reshape(-1).cpu().numpy() for ids in maps]).tolist())
+        assert numbers[name]["usage"] == len(used) / visual.codes
+        assert (numbers[name]["images"], numbers[name]["images_of_usage"]) == (2, 16)
 
 
 def figures(value):
