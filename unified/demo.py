@@ -91,16 +91,14 @@ def _talk(guide: Assistant, seed: int) -> tuple[list[np.ndarray], list[Row]]:
     picture = render(scene, guide.side)
     edits = (instruct(rng, scene, "test", kind) for kind in KINDS)
     change = next(found.text for found in edits if found)  # every scene has something to remove
-    study, talk = guide.chat(), guide.chat()
+    study = guide.chat()
     limits: dict[str, Any] = {"may_draw": False, "most_tokens": 48}
     _said(study, LOOK_PROMPT, "[a picture of shapes] ", [picture], **vars(LOOKING))
     _said(study, f"How many objects are there? {THINK_PROMPT}", **{**limits, "most_tokens": 128})
+    described = _said(study, "Describe the shapes and their colours.", **limits)
     _said(guide.chat(), "What will the weather be in Oslo tomorrow?", **limits)
     drawn, scales = _drawn(guide.chat(), PROMPT, DRAWING)
-    described = _said(
-        talk, "Describe the shapes and their colours.", "[the first picture] ", [picture], **limits
-    )
-    edited, _ = _drawn(talk, change, EDITING)
+    edited, _ = _drawn(guide.chat(), change, EDITING, "[the first picture] ", [picture])
     rows = [
         (f"asked to describe it: {described}", [picture]),
         (f"step by step: {PROMPT}", drawn),
@@ -123,12 +121,14 @@ def _said(
     return _printable(answer)
 
 
-def _drawn(talk: Conversation, text: str, manner: Manner) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def _drawn(
+    talk: Conversation, text: str, manner: Manner, shown: str = "", images: Iterable[np.ndarray] = ()
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Say it and print the answer: all pictures of it, and the last one after each scale."""
-    print(f"you: {text}\nmodel: ", end="", flush=True)
+    print(f"you: {shown}{text}\nmodel: ", end="", flush=True)
     scales: list[np.ndarray] = []
     pictures: list[np.ndarray] = []
-    for event in talk.say(text, **vars(manner)):
+    for event in talk.say(text, list(images), **vars(manner)):
         if isinstance(event, Text):
             print(_printable(event.text), end="", flush=True)
         elif isinstance(event, Scale):
