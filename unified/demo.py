@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -97,49 +98,44 @@ def _talk(guide: Assistant, seed: int) -> tuple[list[np.ndarray], list[Row]]:
     _said(study, f"How many objects are there? {THINK_PROMPT}", **{**limits, "most_tokens": 128})
     described = _said(study, "Describe the shapes and their colours.", **limits)
     _said(guide.chat(), "What will the weather be in Oslo tomorrow?", **limits)
-    drawn, scales = _drawn(guide.chat(), PROMPT, DRAWING)
-    edited, _ = _drawn(guide.chat(), change, EDITING, "[the first picture] ", [picture])
+    drawn = _said(guide.chat(), PROMPT, **vars(DRAWING))
+    edited = _said(guide.chat(), change, "[the first picture] ", [picture], **vars(EDITING))
     rows = [
-        (f"asked to describe it: {described}", [picture]),
-        (f"step by step: {PROMPT}", drawn),
-        (f"{change} (before, after)", [picture, *edited]),
+        (f"asked to describe it: {described.text}", [picture]),
+        (f"step by step: {PROMPT}", drawn.pictures),
+        (f"{change} (before, after)", [picture, *edited.pictures]),
     ]
-    return scales, rows
+    return drawn.scales or drawn.pictures[-1:], rows
+
+
+@dataclass
+class Said:
+    """An answer: its words, its pictures [H, W, 3], and the last of them after each scale."""
+
+    text: str = ""
+    pictures: list[np.ndarray] = field(default_factory=list)
+    scales: list[np.ndarray] = field(default_factory=list)
 
 
 def _said(
     talk: Conversation, text: str, shown: str = "", images: Iterable[np.ndarray] = (), **changes: Any
-) -> str:
+) -> Said:
     """Say it, print both sides as they come, and return the answer."""
     print(f"you: {shown}{text}\nmodel: ", end="", flush=True)
-    answer = ""
+    answer = Said()
     for event in talk.say(text, list(images), **changes):
         if isinstance(event, Text):
-            answer += event.text
-            print(_printable(event.text), end="", flush=True)
-    print("\n")
-    return _printable(answer)
-
-
-def _drawn(
-    talk: Conversation, text: str, manner: Manner, shown: str = "", images: Iterable[np.ndarray] = ()
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Say it and print the answer: all pictures of it, and the last one after each scale."""
-    print(f"you: {shown}{text}\nmodel: ", end="", flush=True)
-    scales: list[np.ndarray] = []
-    pictures: list[np.ndarray] = []
-    for event in talk.say(text, list(images), **vars(manner)):
-        if isinstance(event, Text):
+            answer.text += _printable(event.text)
             print(_printable(event.text), end="", flush=True)
         elif isinstance(event, Scale):
             print(f" {event.step}/{event.steps}", end="", flush=True)
-            scales = [] if event.step == 1 else scales
-            scales += [event.image] if event.image is not None else []
+            answer.scales = [] if event.step == 1 else answer.scales
+            answer.scales += [event.image] if event.image is not None else []
         elif isinstance(event, Painted):
-            pictures.append(event.image)
+            answer.pictures.append(event.image)
             print(f" [a picture of {event.image.shape[1]} x {event.image.shape[0]} pixels] ", end="")
     print("\n")
-    return pictures, scales or pictures[-1:]
+    return answer
 
 
 def _maze(guide: Assistant, seed: int, trained: bool) -> Row:

@@ -59,9 +59,9 @@ def short(monkeypatch):
 
 
 @pytest.mark.parametrize("name", SUITES)
-def test_every_suite_runs_is_repeatable_and_is_plain_data(name, run, short, assistant):
+def test_every_suite_runs_is_repeatable_and_is_plain_data(name, run, short):
     if name in ("mazes", "tokenizer"):
-        run = replace(run, assistant=Assistant(assistant.model, assistant.processor, side=64))
+        run = replace(run, assistant=_large(run))
     result = SUITES[name](run)
     assert json.dumps(measurement.plain(result.numbers))
     assert result.tables
@@ -72,8 +72,8 @@ def test_every_suite_runs_is_repeatable_and_is_plain_data(name, run, short, assi
     assert all(new == pytest.approx(old, abs=0.01) for new, old in pairs), "the batch changes nothing"
 
 
-def test_codes_are_counted_over_more_images_than_are_decoded(assistant):
-    run = Run(assistant=Assistant(assistant.model, assistant.processor, side=64), count=2)
+def test_codes_are_counted_over_more_images_than_are_decoded(run):
+    run = replace(run, assistant=_large(run), count=2)
     numbers = SUITES["tokenizer"](run).numbers
     visual = run.assistant.visual
     shapes = run.assistant.processor.schedule((64 // visual.stride, 64 // visual.stride))
