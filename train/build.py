@@ -47,13 +47,14 @@ def _first_model(shape: ModelShape, vocabulary: Vocabulary, seed: int) -> Unifie
         "attn_implementation": shape.attention,
         "references": shape.references,
         "copies": shape.copies,
+        "transition": shape.transition,
         "grid": shape.grid,
     }
     with whole():
         if shape.pretrained:
             return from_backbone(shape.pretrained, vocabulary, **options).float()
         sizes = {"width": shape.width, "layers": shape.layers}
-        backbone = text_decoder(**sizes, heads=shape.heads, kv_heads=shape.kv_heads)
+        backbone = text_decoder(**sizes, heads=shape.heads, kv_heads=shape.kv_heads, mlp=shape.mlp or None)
         words = vocabulary.to_dict()
         return UnifiedModel(UnifiedConfig(vocabulary=words, backbone=backbone, **options))
 

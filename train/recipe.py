@@ -130,22 +130,27 @@ class ModelShape:
     """The decoder: a small Qwen3-VL text decoder of this size or, with `pretrained` (a folder or hub name),
     the text decoder of that model with its weights. `attention`: "by_block" (FlexAttention, for GPUs),
     "by_sample" (the fastest on processors), "auto" (one of these, and SDPA for a pretrained decoder), or what
-    transformers knows. `references`, `copies` and `grid`: see `UnifiedConfig`."""
+    transformers knows. `mlp`: inner width of its networks (0: 8/3 of the width). `references`, `copies`,
+    `transition` and `grid`: see `UnifiedConfig`."""
 
     width: int = 256
     layers: int = 8
     heads: int = 4
     kv_heads: int = 2
+    mlp: int = 0
     pretrained: str = ""
     head: str = "categorical"
     attention: str = "auto"
     references: bool = True
     copies: bool = True
+    transition: int = 0
     grid: bool = True
 
     def __post_init__(self) -> None:
         for name in ("width", "layers", "heads", "kv_heads"):
             _at_least(name, getattr(self, name), 1)
+        for name in ("mlp", "transition"):
+            _at_least(name, getattr(self, name), 0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,9 +43,10 @@ class UnifiedConfig(PreTrainedConfig):
     """`vocabulary`: fields of `Vocabulary`. `backbone`: config of a `transformers` decoder with its
     `model_type`; its own `vocab_size` is set from the vocabulary. `head`: name in `HEADS`. `references`: the
     slots of an image that is written are also fed what the latest image before it shows at their place;
-    `copies`: their states may ask for it too. `grid`: codes are told their row and column, beside the rotary
-    embedding of a decoder that has axes for them; any other decoder is told in any case. The defaults give a
-    tiny working model."""
+    `copies`: their states may ask for it too; `transition`: convolutions of so many channels (0: none) first
+    change it as the actions said since would (`unified.transition`). `grid`: codes are told their row and
+    column, beside the rotary embedding of a decoder that has axes for them; any other decoder is told in any
+    case. The defaults give a tiny working model."""
 
     model_type = "unified"
 
@@ -54,6 +55,7 @@ class UnifiedConfig(PreTrainedConfig):
     head: str = "categorical"
     references: bool = False
     copies: bool = False
+    transition: int = 0
     grid: bool = False
     initializer_range: float = 0.02
 
@@ -62,6 +64,10 @@ class UnifiedConfig(PreTrainedConfig):
         self.backbone = dict(self.backbone or text_decoder())
         if "model_type" not in self.backbone:
             raise ValueError("backbone needs a model_type that transformers knows, such as 'qwen3_vl_text'")
+        if self.transition < 0 or (self.transition and not (self.references or self.copies)):
+            raise ValueError(
+                "transition is a number of channels, and needs references or copies to be of use"
+            )
         if self.head not in HEADS:
             raise ValueError(f"unknown head {self.head!r}: choose one of {', '.join(HEADS)}")
         self.backbone["vocab_size"] = self.words.table_size

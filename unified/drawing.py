@@ -21,7 +21,8 @@ Image = tuple[Shape, Sequence[int]]  # size and codes of an image's last map, co
 class WriterState(Protocol):
     """One image being written in a batch of rows (conditional rows first, null rows after them)."""
 
-    def refer(self, images: Sequence[Image | None]) -> None: ...  # what each conversation last showed
+    def refer(self, images: Sequence[Image | None], actions: Sequence[Sequence[int]]) -> None:
+        """What each conversation last showed, and the action ids said since."""
 
     def inputs(self, step: int) -> Tensor: ...  # [R, n, D] inputs of the step's positions
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from unified.attention import PADDING, Index
 from unified.folding import Blocks, Folding, blocks_of
@@ -28,15 +29,19 @@ IGNORED = -100  # the label of a position that is not a target, as in `transform
 class WriteGroup:
     """WRITE segments that share a plan: segment n fills slots `starts[n]`, `starts[n]` + 1, ... of row
     `rows[n]`. `before[n]`: where the last map of the latest image of its sample begins, if that has the size
-    of the plan's last map, otherwise -1."""
+    of the plan's last map, otherwise -1. `acted[n]`: the positions of the action ids said since that image,
+    filled up with -1."""
 
     plan: Plan
     rows: Tensor
     starts: Tensor
     before: Tensor
+    acted: Tensor
 
     def to(self, device: torch.device | str) -> WriteGroup:
-        return WriteGroup(self.plan, *(x.to(device) for x in (self.rows, self.starts, self.before)))
+        return WriteGroup(
+            self.plan, *(x.to(device) for x in (self.rows, self.starts, self.before, self.acted))
+        )
 
     def slots(self) -> Tensor:
         """[N, T] positions of the slots."""
@@ -128,10 +133,11 @@ class _Row:
         self.source = np.maximum(np.arange(length) - 1, 0)
         self.predicted = np.zeros(length, dtype=bool)
         self.step = np.full(length, -1)
-        self.writes: list[tuple[Segment, Plan, int]] = []
+        self.writes: list[tuple[Segment, Plan, int, list[int]]] = []
         self.first = np.arange(length)
         self.blocks = [np.zeros((0, 4), dtype=np.int64)]
         self.latest: tuple[int, Shape] | None = None  # where the latest image's last map begins, and its size
+        self.acted: list[int] = []  # where the action ids since then are
         for segment in segments(ids, vocabulary):
             self._add(segment)
         self.answers = self.predicted & self._assistant()
@@ -139,7 +145,7 @@ class _Row:
     def _add(self, segment: Segment) -> None:
         if self.ids[segment.start] == self.vocabulary.begin:
             self.cursor = Cursor(sample=self.cursor.sample + 1, segment=self.cursor.segment)
-            self.latest = None
+            self.latest, self.acted = None, []
         span = slice(segment.start, segment.stop)
         self.sample[span] = self.cursor.sample
         self.segment[span] = self.cursor.segment
@@ -151,6 +157,8 @@ class _Row:
         else:
             self._line(segment.start, segment.stop)
             self.predicted[span] = self.ids[span] != self.vocabulary.begin
+        if segment.kind == Kind.ACTION:
+            self.acted += range(segment.start, segment.stop)
         self.cursor = replace(self.cursor, segment=self.cursor.segment + 1)
 
     def _line(self, start: int, stop: int) -> None:
@@ -184,22 +192,23 @@ class _Row:
         self._grid(segment, np.zeros(segment.stop - 1 - segment.codes, dtype=np.int64), blocks)
         self._line(segment.stop - 1, segment.stop)
         height, width = segment.shapes[-1]
-        self.latest = (segment.stop - 1 - height * width, (height, width))
+        self.latest, self.acted = (segment.stop - 1 - height * width, (height, width)), []
 
     def _write(self, segment: Segment) -> None:
         """Written once: what follows stands where it would stand had there been no WRITE segment."""
         plan = self._plan(segment)
-        before = self.cursor.position
+        position = self.cursor.position
         self._line(segment.start, segment.codes)
         self._grid(segment, plan.labels.numpy(), blocks_of(plan.shapes, self.vocabulary.fold, plan))
         self._line(segment.stop - 1, segment.stop)
-        self.cursor = replace(self.cursor, position=before)
+        self.cursor = replace(self.cursor, position=position)
         span = slice(segment.codes, segment.stop - 1)
         self.source[span] = np.arange(segment.codes, segment.stop - 1)
         self.step[span] = plan.labels.numpy()
         self.predicted[segment.start] = self.predicted[span] = True  # `write` itself is the choice to draw
         fits = self.latest is not None and self.latest[1] == plan.shapes[-1]
-        self.writes.append((segment, plan, self.latest[0] if fits and self.latest else -1))
+        before = self.latest[0] if fits and self.latest else -1
+        self.writes.append((segment, plan, before, list(self.acted) if fits else []))
 
     def _plan(self, segment: Segment) -> Plan:
         try:
@@ -240,11 +249,20 @@ def _stack(rows: list[_Row]) -> Layout:
 
 
 def _groups(rows: list[_Row]) -> tuple[WriteGroup, ...]:
-    places: dict[int, tuple[Plan, list[tuple[int, int, int]]]] = {}
+    plans: dict[int, Plan] = {}
+    places: dict[int, list[tuple[int, int, int]]] = {}
+    acted: dict[int, list[Tensor]] = {}
     for number, row in enumerate(rows):
-        for segment, plan, before in row.writes:
-            places.setdefault(id(plan), (plan, []))[1].append((number, segment.codes, before))
-    return tuple(WriteGroup(plan, *torch.tensor(found).unbind(dim=1)) for plan, found in places.values())
+        for segment, plan, before, said in row.writes:
+            plans[id(plan)] = plan
+            places.setdefault(id(plan), []).append((number, segment.codes, before))
+            acted.setdefault(id(plan), []).append(torch.tensor(said, dtype=torch.long))
+    groups = []
+    for key, plan in plans.items():
+        numbers, starts, before = torch.tensor(places[key]).unbind(dim=1)
+        actions = pad_sequence(acted[key], batch_first=True, padding_value=-1)
+        groups.append(WriteGroup(plan, numbers, starts, before, actions))
+    return tuple(groups)
 
 
 def pack(samples: Sequence[Sequence[int]], length: int, vocabulary: Vocabulary) -> Tensor:

@@ -25,6 +25,7 @@ from unified.layout import IGNORED, Layout
 from unified.orders import Plan
 from unified.segments import Kind
 from unified.slots import OwnState, SlotEmbedding, Writer, fed, nothing_fed
+from unified.transition import Transition
 from unified.vocabulary import Vocabulary
 
 WHOLE = ("by_block", "by_sample")  # ways to attend that serve whole batches only; sessions use SDPA
@@ -88,7 +89,7 @@ class UnifiedModel(PreTrainedModel):
         self.spatial = "mrope_section" in (getattr(backbone, "rope_parameters", None) or {})
         self.grid = GridEmbedding(width) if config.grid or not self.spatial else None
         self.slots = SlotEmbedding(
-            width, words.max_side, config.references, config.copies, own=words.fold > 0
+            width, words.max_side, config.references, config.copies, words.fold > 0, config.transition
         )
         self.fold = Fold(width) if words.fold else None
         self.text_head = nn.Linear(width, words.table_size, bias=False)
@@ -109,6 +110,8 @@ class UnifiedModel(PreTrainedModel):
                 nn.init.zeros_(module.copying.weight)
         elif isinstance(module, OwnState):
             nn.init.zeros_(module.out.weight)
+        elif isinstance(module, Transition):
+            module.start(self.config.initializer_range)
         elif isinstance(module, GridEmbedding):  # as large as what it is added to
             std = self.config.initializer_range / module.projection.in_features**0.5
             nn.init.normal_(module.projection.weight, std=std)
@@ -156,18 +159,20 @@ class UnifiedModel(PreTrainedModel):
         return self._embed(ids, layout, self._slots(ids, layout))
 
     def _slots(self, ids: Tensor, layout: Layout) -> tuple[Tensor, ...]:
-        """Embeddings of all codes [B, T, D], and of all M slots of a batch: rows [M], positions [M], inputs
-        [M, D] and the image before at their places [M, D], see `fed`."""
+        """Embeddings of all ids as codes and as others, both [B, T, D], and of all M slots of a batch: rows
+        [M], positions [M], inputs [M, D] and the image before at their places [M, D], see `fed`."""
         codes = (ids - self.vocabulary.visual_start).clamp(0, self.vocabulary.visual - 1)
         values = self.head.embed(codes)
-        parts = [fed(values, group, self.slots.look_back) for group in layout.writes] or [nothing_fed(values)]
+        table = self.get_input_embeddings()(self.vocabulary.table_rows(ids))
+        shown = self.slots.shown(values, table, layout.writes)
+        parts = [fed(values, *pair) for pair in zip(layout.writes, shown, strict=True)]
+        parts = parts or [nothing_fed(values, self.slots.nothing_shown(values))]
         rows, places, *given = (torch.cat(part) for part in zip(*parts, strict=True))
         inputs = self.slots(*given)  # one call, whatever is drawn: sharded parameters count calls
-        return values, rows, places, inputs, given[-1]
+        return values, table, rows, places, inputs, given[-1]
 
     def _embed(self, ids: Tensor, layout: Layout, slots: tuple[Tensor, ...]) -> Tensor:
-        values, rows, places, inputs, _ = slots
-        table = self.get_input_embeddings()(self.vocabulary.table_rows(ids))
+        values, table, rows, places, inputs, _ = slots
         embeds = torch.where(self.vocabulary.is_visual(ids)[..., None], values, table)
         return embeds.index_put((rows, places), inputs.to(embeds.dtype))
 
@@ -175,7 +180,7 @@ class UnifiedModel(PreTrainedModel):
         """Hidden states [B, T, D], those of slots made their own."""
         if self.slots.own is None and self.slots.copying is None:
             return hidden
-        _, rows, places, inputs, before = slots
+        _, _, rows, places, inputs, before = slots
         states = self.slots.states(hidden[rows, places], inputs, before)
         return hidden.index_put((rows, places), states.to(hidden.dtype))
 

@@ -21,7 +21,7 @@ from unified.guidance import Guidance, guide, needs_null
 from unified.layout import Cursor, Layout
 from unified.orders import Plan, plan_for
 from unified.sampling import Noise, PositionNoise, Sampler
-from unified.segments import Kind, segments
+from unified.segments import Kind, Segment, segments
 from unified.vocabulary import as_shapes
 
 
@@ -30,6 +30,7 @@ class _Row:
     stream: list[int] = field(default_factory=list)
     pending: list[int] = field(default_factory=list)  # said, not yet read
     latest: Image | None = None
+    acted: list[int] = field(default_factory=list)  # action ids said since then
     stopped: str = ""  # why the row's text ended: "end", "write", "length"
 
 
@@ -79,22 +80,23 @@ class Session:
         ValueError and leave the session as it was. With `hold` they are read together with what comes
         next."""
         lists = self._per_row(ids)
-        images = [self._latest(new) for new in lists]
-        for row, new, image in zip(self.rows, lists, images, strict=True):
+        found = [segments(new, self.vocabulary) for new in lists]
+        for row, new, parts in zip(self.rows, lists, found, strict=True):
             row.stream += new
             row.pending += new
-            row.latest = image or row.latest
+            self._remember(row, new, parts)
         if not hold:
             self._read_pending()
 
-    def _latest(self, ids: list[int]) -> Image | None:
-        """The last image in ids that is read."""
-        read = [found for found in segments(ids, self.vocabulary) if found.kind == Kind.READ]
-        if not read:
-            return None
-        (height, width), stop = read[-1].shapes[-1], read[-1].stop - 1
-        codes = [token - self.vocabulary.visual_start for token in ids[stop - height * width : stop]]
-        return (height, width), codes
+    def _remember(self, row: _Row, ids: list[int], parts: list[Segment]) -> None:
+        """The last image that is read, and the actions since."""
+        for part in parts:
+            if part.kind == Kind.READ:
+                (height, width), stop = part.shapes[-1], part.stop - 1
+                codes = [token - self.vocabulary.visual_start for token in ids[stop - height * width : stop]]
+                row.latest, row.acted = ((height, width), codes), []
+            elif part.kind == Kind.ACTION:
+                row.acted += ids[part.start : part.stop]
 
     def _per_row(self, ids: Any) -> list[list[int]]:
         flat = not len(ids) or not hasattr(ids[0], "__len__")
@@ -240,7 +242,8 @@ class Session:
         self.context.cursors = list(layout.cursors)
         actions = torch.stack(taken, dim=1)
         for row, numbers in zip(self.rows, actions.tolist(), strict=True):
-            row.stream += [words.action_start + number for number in numbers]
+            row.acted += [words.action_start + number for number in numbers]
+            row.stream += row.acted[-words.action_slots :]
         self._forget()
         return actions
 
@@ -286,7 +289,7 @@ class Session:
             branch = self._branch(room) if guided else self.context
             layout = self._open(branch, plan, header, active)
             writer = self.model.write(plan, branch.rows, branch.condition)
-            writer.refer([row.latest for row in self.rows])
+            writer.refer([row.latest for row in self.rows], [row.acted for row in self.rows])
             drawing = self._blank(plan)
             folded = folded_steps(plan, self.vocabulary.fold)
             for step, slots in enumerate(plan.steps):
@@ -372,6 +375,7 @@ class Session:
                 row.pending += read
                 (height, width), last = drawing.plan.read_shapes[-1], reads[number]
                 row.latest = (height, width), last[len(last) - height * width :]
+                row.acted = []
 
     def draw(self, shapes: Sequence[int | Sequence[int]], **options: Any) -> Drawing:
         """`image` without streaming."""

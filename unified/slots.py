@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from unified.folding import folded_steps
 from unified.layout import WriteGroup
 from unified.orders import Plan
-from unified.vocabulary import Shape
+from unified.transition import Transition, moved
+from unified.vocabulary import Shape, area
 
 if TYPE_CHECKING:
     from unified.model import UnifiedModel
@@ -21,16 +22,24 @@ class SlotEmbedding(nn.Module):
     """What a WRITE slot reads besides earlier codes: a start vector where none are known, its map's size, and
     with `references` what the latest image before shows at its place. An edit, a sketch or a frame is mostly
     a copy; that a code stands where another image has one is hard to learn from relative positions. With
+    `transition` that is first changed as the actions said since would; with
     `copies` the same is brought to the slot's state, as much of it as the state asks for. With `own` a slot's
     state is made from what it was fed once more: folded, four slots share what the backbone says."""
 
     def __init__(
-        self, width: int, max_side: int, references: bool = False, copies: bool = False, own: bool = False
+        self,
+        width: int,
+        max_side: int,
+        references: bool = False,
+        copies: bool = False,
+        own: bool = False,
+        transition: int = 0,
     ) -> None:
         super().__init__()
         self.own = OwnState(width) if own else None
         self.reference = nn.Linear(width, width, bias=False) if references else None
         self.copying = nn.Linear(width, 1) if copies else None
+        self.transition = Transition(width, transition) if transition else None
         self.start = nn.Parameter(torch.zeros(width))
         self.height = nn.Embedding(max_side + 1, width)
         self.width = nn.Embedding(max_side + 1, width)
@@ -46,6 +55,25 @@ class SlotEmbedding(nn.Module):
         fed = torch.where(starts[:, None], self.start.to(fed.dtype), fed)
         fed = fed + self.height(sizes[:, 0]) + self.width(sizes[:, 1])
         return fed if self.reference is None else fed + self.reference(before)
+
+    def shown(self, values: Tensor, table: Tensor, groups: Sequence[WriteGroup]) -> list[Tensor]:
+        """[N, R, D] for each group: what the slots of an image are told of the one before, zero without one.
+        values and table [B, T, D] are the embeddings of all ids as codes and as others."""
+        if not self.look_back:
+            return [values.new_zeros(len(g.rows), area(g.plan.shapes[-1:]), values.shape[-1]) for g in groups]
+        images = [_image(values, group) for group in groups]
+        if self.transition is None or not groups:
+            return images
+        acted = [(group.acted >= 0).any(dim=1) for group in groups]
+        said = [_said(table, group) for group in groups]
+        return moved(self.transition, images, [group.plan.shapes[-1] for group in groups], said, acted)
+
+    def nothing_shown(self, values: Tensor) -> Tensor:
+        """[0, D], in training from every weight: a batch without images to draw has a gradient for each."""
+        if self.transition is None or not self.training:
+            return values[:0, 0]
+        none = values.new_zeros(0, 1, 1, values.shape[-1])
+        return self.transition(none, torch.zeros(0, 2, device=values.device), none[:, 0, 0]).flatten(0, 2)
 
     def states(self, states: Tensor, inputs: Tensor, before: Tensor) -> Tensor:
         """What the backbone says of slots, what they were fed (`forward`), and what the image before shows at
@@ -85,17 +113,31 @@ class Writer:
         self.given = self.values[:, :0]  # inputs of the latest step's slots
         self.steps = folded_steps(plan, model.vocabulary.fold)
 
-    def refer(self, images: Sequence[tuple[Shape, Sequence[int]] | None]) -> None:
-        """The latest image of each conversation, size and codes of its last map; used where the size fits.
-        There may be fewer than rows: null rows repeat them."""
-        if not self.model.slots.look_back:
+    def refer(
+        self, images: Sequence[tuple[Shape, Sequence[int]] | None], actions: Sequence[Sequence[int]]
+    ) -> None:
+        """The latest image of each conversation, size and codes of its last map, used where the size fits,
+        and the action ids said since. There may be fewer than rows: null rows repeat them."""
+        slots, shape = self.model.slots, self.plan.shapes[-1]
+        numbers = [n for n, image in enumerate(images) if image is not None and image[0] == shape]
+        if not slots.look_back or not numbers:
             return
-        copies, plan = len(self.values) // len(images), self.plan
-        for number, image in enumerate(images):
-            if image is not None and image[0] == plan.shapes[-1]:
-                codes = torch.tensor(image[1], device=self.values.device)
-                vectors = plan.places.to(self.values) @ self.model.head.embed(codes)
-                self.before[number :: len(images)] = vectors.expand(copies, -1, -1)
+        device, copies = self.values.device, len(self.values) // len(images)
+        codes = torch.tensor([list(images[n][1]) for n in numbers], device=device)  # type: ignore[index]
+        shown = self.model.head.embed(codes)  # [N, R, D]
+        if slots.transition is not None:
+            said = torch.stack([self._said(actions[n]) for n in numbers])
+            acted = torch.tensor([len(actions[n]) > 0 for n in numbers], device=device)
+            (shown,) = moved(slots.transition, [shown], [shape], [said], [acted])
+        vectors = self.plan.places.to(self.values) @ shown.to(self.values.dtype)
+        for number, vector in zip(numbers, vectors, strict=True):
+            self.before[number :: len(images)] = vector.expand(copies, -1, -1)
+
+    def _said(self, actions: Sequence[int]) -> Tensor:
+        """[D]: the sum of the actions' embeddings."""
+        ids = torch.tensor(list(actions), dtype=torch.long, device=self.values.device)
+        table = self.model.get_input_embeddings()
+        return table(self.model.vocabulary.table_rows(ids)).sum(dim=0)
 
     def inputs(self, step: int) -> Tensor:
         """[R, n, D]: inputs of the step's positions."""
@@ -130,29 +172,34 @@ class Writer:
         self.values[:, slots] = values.repeat(copies, 1, 1).to(self.values.dtype)
 
 
-def fed(values: Tensor, group: WriteGroup, references: bool) -> tuple[Tensor, ...]:
+def fed(values: Tensor, group: WriteGroup, shown: Tensor) -> tuple[Tensor, ...]:
     """For all M slots of a group: row [M], position [M], what earlier codes feed it [M, D], whether it starts
     [M], its map's size [M, 2] and the image before at its place [M, D]. values [B, T, D] are the embeddings
-    of all codes."""
+    of all codes, shown [N, R, D] the images before (`SlotEmbedding.shown`)."""
     plan, count = group.plan, len(group.rows)
     rows, slots = group.rows[:, None].expand(-1, plan.length), group.slots()
     fed = plan.feed.to(values) @ values[rows, slots]  # [N, T, D]
     starts, sizes = plan.starts.to(values.device), plan.sizes.to(values.device)
-    before = _before(values, group) if references else torch.zeros_like(fed)
+    before = plan.places.to(values) @ shown
     return (
         rows.flatten(), slots.flatten(), fed.flatten(0, 1), starts.repeat(count), sizes.repeat(count, 1),
         before.flatten(0, 1),
     )  # fmt: skip
 
 
-def _before(values: Tensor, group: WriteGroup) -> Tensor:
-    """[N, T, D]: what the image before shows at the place of each slot, zero without one."""
-    places = group.plan.places.to(values)
-    codes = torch.arange(places.shape[1], device=values.device)
-    image = values[group.rows[:, None], group.before.clamp(min=0)[:, None] + codes]  # [N, R, D]
-    return places @ (image * (group.before >= 0)[:, None, None])
+def _image(values: Tensor, group: WriteGroup) -> Tensor:
+    """[N, R, D]: the embeddings of the image before, zero without one."""
+    codes = torch.arange(area(group.plan.shapes[-1:]), device=values.device)
+    image = values[group.rows[:, None], group.before.clamp(min=0)[:, None] + codes]
+    return image * (group.before >= 0)[:, None, None]
 
 
-def nothing_fed(values: Tensor) -> tuple[Tensor, ...]:
+def _said(table: Tensor, group: WriteGroup) -> Tensor:
+    """[N, D]: the sum of the embeddings of the actions since, zero without any."""
+    vectors = table[group.rows[:, None], group.acted.clamp(min=0)]  # [N, A, D]
+    return (vectors * (group.acted >= 0)[..., None]).sum(dim=1)
+
+
+def nothing_fed(values: Tensor, shown: Tensor) -> tuple[Tensor, ...]:
     none = torch.zeros(0, dtype=torch.long, device=values.device)
-    return none, none, values[:0, 0], none.bool(), none[:, None].expand(0, 2), values[:0, 0]
+    return none, none, values[:0, 0], none.bool(), none[:, None].expand(0, 2), shown

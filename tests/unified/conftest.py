@@ -12,12 +12,15 @@ from unified.stream import Stream
 def tiny_model(vocabulary=None, **config) -> UnifiedModel:
     torch.manual_seed(0)
     vocabulary = {"orders": list(ORDERS), **(vocabulary or {})}
-    config = {"references": True, "copies": True, "grid": True, "initializer_range": 0.2, **config}
+    options = {"references": True, "copies": True, "transition": 8, "grid": True, "initializer_range": 0.2}
+    config = {**options, **config}
     model = UnifiedModel(UnifiedConfig(vocabulary=vocabulary, **config)).eval()
     if model.slots.reference is not None:  # part of the identity at the start of training
         torch.nn.init.normal_(model.slots.reference.weight, std=0.3)
     if model.slots.copying is not None:  # zero at the start of training
         torch.nn.init.normal_(model.slots.copying.weight, std=0.3)
+    if model.slots.transition is not None:
+        torch.nn.init.normal_(model.slots.transition.exit.weight, std=0.3)
     if model.slots.own is not None:  # zero too
         torch.nn.init.normal_(model.slots.own.out.weight, std=0.1)
     return model

@@ -48,7 +48,7 @@ def nano_smoke() -> ModelRecipe:
         ),
         sources=(SCENES, QUESTIONS, TALK),
         stages=(stage,),
-        model=ModelShape(width=32, layers=2, heads=2, kv_heads=1),
+        model=ModelShape(width=32, layers=2, heads=2, kv_heads=1, transition=8),
         sides=(1, 2),
         max_side=8,
         fold=4,

@@ -202,7 +202,7 @@ class MapWriter:
         self._fed: Tensor | None = None
         self.total: Tensor | None = None  # what is known of the images [B, C, H, W]
 
-    def refer(self, images: Any) -> None:
+    def refer(self, images: Any, actions: Any) -> None:
         """A class is all that these models are told."""
 
     def states(self, step: int, hidden: Tensor) -> Tensor:

@@ -1,0 +1,88 @@
+"""Training a model's transition alone."""
+
+import numpy as np
+import pytest
+import torch
+from unified.tasks.worlds.clips import Clip, WorldConfig, watch
+from unified.train.transition import Pairs, losses, main, pairs_of, train, with_transition
+
+from unified.demo import random_model
+from unified.pretrained import load_model, save_model
+
+
+def turns(processor, number, seed):
+    """Frames of noise that move one code to the left or to the right as the player turns."""
+    rng, clips = np.random.default_rng(seed), []
+    stride = processor.visual.stride
+    for _ in range(number):
+        wide = rng.integers(0, 256, (stride * 4, stride * 12, 3), np.uint8)
+        place, frames, actions = 4, [], []
+        for side in rng.choice([-1, 1], 3):
+            frames.append(wide[:, place * stride : (place + 4) * stride])
+            place += side
+            actions.append({"camera": (0.0, 30.0 * side)})
+        frames.append(wide[:, place * stride : (place + 4) * stride])
+        clips.append(Clip(frames=np.stack(frames), actions=actions, text=""))
+    return iter(clips)
+
+
+def test_it_learns_where_codes_move_from_the_action():
+    torch.set_num_threads(1)
+    model, processor = random_model()
+    model = with_transition(model, 16)
+    with torch.no_grad():
+        model.head.projection.weight.copy_(3 * model.head.embedding.weight)
+    generator = torch.Generator().manual_seed(0)
+    wide = torch.randint(16, (600, 4, 6), generator=generator)
+    side = torch.randint(2, (600,), generator=generator)
+    # what is seen in the middle moves by one code; the clips below say which action stands for which side
+    ids = pairs_of(turns(processor, 4, 0), processor).actions.unique(dim=0)
+    assert len(ids) == 2
+    before = wide[:, :, 1:5]
+    after = torch.where(side[:, None, None] == 0, wide[:, :, 0:4], wide[:, :, 2:6])
+    pairs = Pairs(before.flatten(1), after.flatten(1), ids[side], (4, 4))
+    learned, fresh = (Pairs(*(x[part] for x in (pairs.before, pairs.after, pairs.actions)), (4, 4))
+                      for part in (slice(0, 500), slice(500, 600)))  # fmt: skip
+    train(model, learned, 300, batch=32, rate=1e-2)
+    everything = torch.arange(100)
+    with torch.no_grad():
+        right = losses(model, fresh, everything).view(100, 4, 4)
+        other = Pairs(fresh.before, fresh.after, ids[1 - side[500:]], (4, 4))
+        wrong = losses(model, other, everything).view(100, 4, 4)
+    assert right[:, :, 1:3].mean() < 0.5 * wrong[:, :, 1:3].mean()
+
+
+def test_pairs_are_successive_frames_of_the_codes_that_the_model_sees():
+    _, processor = random_model()
+    clip = watch(WorldConfig(size=32, frames=4, seed=3), 0, "train")
+    pairs = pairs_of(iter([clip]), processor)
+    item = processor.image_item(clip.frames[2])
+    area = pairs.shape[0] * pairs.shape[1]
+    assert len(pairs) == 3
+    assert pairs.after[1].tolist() == pairs.before[2].tolist() == item["codes"][-area:]
+    turn = processor.turn({"role": "user", "content": [{"type": "action", "action": clip.actions[1]}]})
+    assert pairs.actions[1].tolist() == turn[1:-1]
+
+
+def test_the_command_gives_a_model_one_and_changes_nothing_else(tmp_path, capsys):
+    model, processor = random_model()
+    save_model(tmp_path / "before", model, processor)
+    options = ["--hidden", "8", "--clips", "2", "--steps", "3"]
+    where = ["--model", str(tmp_path / "before"), "--out", str(tmp_path / "after")]
+    assert main([*where, *options]) == 0
+    assert "nats a code on held-out frames" in capsys.readouterr().out
+    found, _ = load_model(tmp_path / "after")
+    assert found.config.transition == 8
+    assert found.slots.transition.exit.weight.any()
+    state = found.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
+    assert set(state) - set(model.state_dict()) == {n for n in state if n.startswith("slots.transition.")}
+
+
+@pytest.mark.parametrize("wrong", [["--hidden", "0"], ["--model", "nowhere"]])
+def test_bad_input_is_one_line(wrong, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--out", str(tmp_path / "out"), *wrong])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,146 @@
+"""What an image turns into under the actions said since it was shown."""
+
+import pytest
+import torch
+
+from unified.layout import Layout, pack
+from unified.session import Session
+from unified.transition import Transition, moved
+
+WIDTH = 12
+
+
+def transition():
+    torch.manual_seed(0)
+    made = Transition(WIDTH, 8).eval()
+    made.start(0.02)
+    torch.nn.init.normal_(made.exit.weight, std=0.3)
+    return made
+
+
+def image(words, side, first):
+    return words.read_segment(list(range(first, first + side * side)), [(side, side)])
+
+
+def acting(words, *numbers):
+    return [words.action_start + number for number in numbers]
+
+
+def written(words, side, first):
+    codes = list(range(first, first + side * side))
+    header = words.open_write("next_scale", [(1, 1), (side, side)])
+    return [*header, *words.visual_ids([0, *codes]), words.close]
+
+
+def sample(words, *actions, side=3, first=5):
+    """An image, an action, the next image, another action, ..."""
+    ids = [words.begin, words.user, *image(words, side, first), words.end]
+    for number, action in enumerate(actions):
+        ids += [words.user, *(acting(words, *action) if action else []), words.end, words.assistant]
+        ids += [*written(words, side, first + number + 1), *image(words, side, first + number + 1), words.end]
+    return ids
+
+
+ACTIONS = [tuple(range(start, start + 11)) for start in (0, 20, 40)]
+
+
+@torch.no_grad()
+def test_it_starts_as_the_identity_and_leaves_images_alone_after_which_nothing_was_done():
+    made = transition()
+    images, said = torch.randn(2, 9, WIDTH), torch.randn(2, WIDTH)
+    (found,) = moved(made, [images], [(3, 3)], [said], [torch.tensor([True, False])])
+    assert not torch.allclose(found[0], images[0], atol=0.1)
+    assert torch.equal(found[1], images[1])
+    made.start(0.02)
+    (found,) = moved(made, [images], [(3, 3)], [said], [torch.tensor([True, True])])
+    assert torch.equal(found, images)
+
+
+@torch.no_grad()
+def test_images_of_several_sizes_are_changed_as_each_alone_would_be():
+    made = transition()
+    shapes = [(3, 3), (2, 5), (4, 1)]
+    images = [torch.randn(2, h * w, WIDTH) for h, w in shapes]
+    said, acted = [torch.randn(2, WIDTH) for _ in shapes], [torch.tensor([True, True])] * 3
+    together = moved(made, images, shapes, said, acted)
+    for number, found in enumerate(together):
+        alone = moved(made, *([x[number]] for x in (images, shapes, said, acted)))
+        torch.testing.assert_close(found, alone[0])
+
+
+def test_what_is_far_away_does_not_count():
+    made = transition()
+    images = torch.randn(1, 1, 20, WIDTH, requires_grad=True)
+    made(images, torch.tensor([[1, 20]]), torch.randn(1, WIDTH))[0, 0, 0].sum().backward()
+    reached = images.grad[0, 0].abs().sum(dim=-1) > 0
+    assert reached.tolist() == [True] * 7 + [False] * 13  # one code further with each of six blocks
+
+
+def test_the_actions_since_the_latest_image_are_meant(model):
+    words = model.vocabulary
+    row = sample(words, ACTIONS[0], (), ACTIONS[1] + ACTIONS[2])
+    (group,) = Layout.of([row + sample(words, ())], words).writes
+    found = [[row[place] - words.action_start for place in places if place >= 0] for places in group.acted]
+    assert found == [list(ACTIONS[0]), [], [*ACTIONS[1], *ACTIONS[2]], []]
+
+
+@torch.no_grad()
+def test_packed_samples_say_what_they_say_alone(model):
+    words = model.vocabulary
+    samples = [sample(words, ACTIONS[0]), sample(words, ()), sample(words, ACTIONS[1], ACTIONS[2])]
+    packed = pack(samples, sum(map(len, samples)), words)
+    whole = model(packed).log_probs.sum()
+    alone = sum(model(torch.tensor([ids])).log_probs.sum() for ids in samples)
+    torch.testing.assert_close(whole, alone, atol=1e-3, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_a_drawing_depends_on_the_action_through_it_and_a_session_agrees(make_model):
+    model = make_model()
+    words = model.vocabulary
+    starts = [sample(words), sample(words, first=20)]
+    asked = [[words.user, *acting(words, *action), words.end, words.assistant] for action in ACTIONS[:2]]
+    session = Session(model, rows=2, seed=3)
+    session.feed([start + ask for start, ask in zip(starts, asked, strict=True)])
+    for action in ACTIONS[1:]:
+        drawing = session.draw([1, 3])
+        whole = model(torch.tensor(session.streams)).log_probs
+        (group,) = Layout.of(session.streams, words).writes
+        slots = group.slots().view(2, -1, drawing.plan.length)[:, -1]
+        torch.testing.assert_close(whole.gather(1, slots), drawing.log_probs, atol=1e-3, rtol=0)
+        session.feed([words.end, words.user, *acting(words, *action), words.end, words.assistant])
+    ids = torch.tensor(session.streams[0])[None]
+    before = model(ids[:, : -len(ACTIONS[0]) - 4]).log_probs
+    model.slots.transition.exit.weight.zero_()
+    assert not torch.allclose(model(ids[:, : before.shape[1]]).log_probs, before, atol=1e-3)
+
+
+@torch.no_grad()
+def test_an_action_that_the_model_chose_counts_too(model):
+    words = model.vocabulary
+    session = Session(model, seed=1)
+    session.feed([*sample(words), words.assistant])
+    session.action()
+    session.feed([words.end, words.assistant])
+    drawing = session.draw([1, 3])
+    (group,) = Layout.of(session.streams, words).writes
+    assert (group.acted >= 0).sum() == words.action_slots
+    whole = model(torch.tensor(session.streams)).log_probs
+    torch.testing.assert_close(whole[0, group.slots()[0]], drawing.log_probs[0], atol=1e-3, rtol=0)
+
+
+def test_it_learns_with_the_rest(make_model):
+    model = make_model().train()
+    ids = torch.tensor([sample(model.vocabulary, ACTIONS[0])])
+    model(ids, labels=Layout.of(ids, model.vocabulary).labels(ids)).loss.backward()
+    weights = dict(model.slots.transition.named_parameters())
+    assert all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in weights.values())
+    model.zero_grad()
+    ids = torch.tensor([sample(model.vocabulary, ())])  # its part is taken all the same, with nothing to do
+    model(ids, labels=Layout.of(ids, model.vocabulary).labels(ids)).loss.backward()
+    assert all(weight.grad is not None and not weight.grad.any() for weight in weights.values())
+
+
+def test_without_references_there_is_nothing_to_change(make_model):
+    with pytest.raises(Exception, match="transition"):
+        make_model(references=False, copies=False)

@@ -1,0 +1,102 @@
+"""What an image turns into under an action: convolutions over the embeddings of its codes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from unified.vocabulary import Shape
+
+BLOCKS = 6  # each looks one code further: a turn moves what is seen by several
+
+
+class Transition(nn.Module):
+    """Embeddings of the latest image's codes to what they should be after the actions said since. A frame
+    that follows from a frame is a local function of it, the same everywhere, which convolutions of `hidden`
+    channels learn from far fewer frames than attention does. It starts as the identity."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.entry = nn.Linear(width, hidden)
+        self.place = nn.Linear(5, hidden, bias=False)
+        self.action = nn.Linear(width, hidden)
+        self.blocks = nn.ModuleList(Block(hidden) for _ in range(BLOCKS))
+        self.exit = nn.Linear(hidden, width, bias=False)
+
+    def start(self, std: float) -> None:
+        """First weights: kernels that keep the size of what they read, and the identity in all."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                module.reset_parameters()
+        nn.init.zeros_(self.exit.weight)
+
+    def forward(self, images: Tensor, sizes: Tensor, said: Tensor) -> Tensor:
+        """images [N, H, W, D], filled up below and on the right where sizes [N, 2] are smaller; said [N, D]:
+        the sum of the actions' embeddings -> [N, H, W, D]."""
+        inside, places = _places(images, sizes)
+        steered = nn.functional.silu(self.action(_normed(said)))
+        x = self.entry(_normed(images)) + self.place(places.to(images.dtype))
+        for block in self.blocks:
+            x = block(x, inside, steered)
+        return images + self.exit(_normed(x))
+
+
+class Block(nn.Module):
+    """A 3 x 3 convolution beside what it changes; the action scales and shifts what it reads."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.steer = nn.Linear(hidden, 2 * hidden)
+        self.conv = nn.Conv2d(hidden, hidden, 3, padding=1)
+
+    def forward(self, x: Tensor, inside: Tensor, steered: Tensor) -> Tensor:
+        """x [N, H, W, C], inside [N, H, W, 1] bool, steered [N, C] -> [N, H, W, C]."""
+        scale, shift = self.steer(steered)[:, None, None].chunk(2, dim=-1)
+        read = nn.functional.silu(_normed(x) * (1 + scale) + shift) * inside
+        return x + self.conv(read.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+def _normed(x: Tensor) -> Tensor:
+    return nn.functional.rms_norm(x.float(), x.shape[-1:]).to(x.dtype)
+
+
+def _places(images: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+    """Whether a place belongs to its image [N, H, W, 1], and where it lies in it, from -1 to 1, with squares
+    and product [N, H, W, 5]."""
+    numbers = [torch.arange(side, device=images.device) for side in images.shape[1:3]]
+    rows, columns = torch.meshgrid(*numbers, indexing="ij")
+    height, width = sizes[:, 0, None, None], sizes[:, 1, None, None]
+    y, x = (2 * rows + 1) / height - 1, (2 * columns + 1) / width - 1
+    inside = (rows < height) & (columns < width)
+    return inside[..., None], torch.stack([y, x, y * y, x * x, x * y], dim=-1)
+
+
+def moved(
+    transition: Transition,
+    images: Sequence[Tensor],
+    shapes: Sequence[Shape],
+    said: Sequence[Tensor],
+    acted: Sequence[Tensor],
+) -> list[Tensor]:
+    """Images [N_i, h_i * w_i, D] of some sizes after the actions said [N_i, D]; where nothing was done (acted
+    [N_i] bool) they stay as they are. One call for all: sharded parameters count calls."""
+    if not transition.training and not any(chosen.any() for chosen in acted):
+        return list(images)
+    width = said[0].shape[-1]
+    height, breadth = (max(shape[axis] for shape in shapes) for axis in (0, 1))
+    padded = [
+        nn.functional.pad(
+            image[chosen].unflatten(1, shape), (0, 0, 0, breadth - shape[1], 0, height - shape[0])
+        )
+        for image, shape, chosen in zip(images, shapes, acted, strict=True)
+    ]
+    sizes = torch.cat([torch.tensor(s).expand(len(p), 2) for s, p in zip(shapes, padded, strict=True)])
+    spoken = torch.cat([vectors[chosen] for vectors, chosen in zip(said, acted, strict=True)])
+    parts = transition(torch.cat(padded), sizes.to(spoken.device), spoken).split([len(p) for p in padded])
+    found = []
+    for image, (h, w), chosen, part in zip(images, shapes, acted, parts, strict=True):
+        changed = part[:, :h, :w].reshape(-1, h * w, width)
+        found.append(image.index_put((chosen,), changed.to(image.dtype)))
+    return found
