@@ -70,7 +70,13 @@ def _network(data: dict[str, Any]) -> NetworkConfig:
 
 
 def make_processor(
-    text: Any, visual: VQTokenizer, *, sides: tuple[int, ...], max_side: int, fold: int = 0
+    text: Any,
+    visual: VQTokenizer,
+    *,
+    sides: tuple[int, ...],
+    max_side: int,
+    fold: int = 0,
+    frame_sides: tuple[int, ...] | None = None,
 ) -> Processor:
     """The processor of these tokenizers and the default actions, with the vocabulary that fits them."""
     action = ActionTokenizer()
@@ -82,7 +88,7 @@ def make_processor(
         max_side=max_side,
         fold=fold,
     )
-    return Processor(words, text, visual, action, sides=sides)
+    return Processor(words, text, visual, action, sides=sides, frame_sides=frame_sides)
 
 
 def bytes_or(folder: str | Path) -> Any:

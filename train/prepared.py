@@ -32,11 +32,12 @@ from unified.train.recipe import Source
 
 from unified.layout import IGNORED, Layout
 from unified.orders import plan_for
-from unified.processor import Processor
+from unified.processor import Processor, frames
 from unified.segments import Kind
 from unified.vocabulary import Vocabulary
 
 SHARD = 250
+Places = dict[tuple[tuple[int, ...], bool], list[dict[str, Any]]]
 VERSION = 1  # of the format and of the tasks' meaning: raise it when either changes
 
 
@@ -49,6 +50,7 @@ class Tokenizers:
     sides: tuple[int, ...]
     max_side: int
     fold: int = 0
+    frame_sides: tuple[int, ...] | None = None
 
     def processor(self) -> Processor:
         return _processor(self)
@@ -56,7 +58,9 @@ class Tokenizers:
     def digest(self) -> str:
         """Of everything that decides the ids of a sample: a decoder may learn on without new data."""
         processor = self.processor()
-        hasher = hashlib.sha256(json.dumps([VERSION, self.sides, self.max_side]).encode())
+        sizes = [VERSION, self.sides, self.max_side]
+        sizes += [] if self.frame_sides is None else [self.frame_sides]
+        hasher = hashlib.sha256(json.dumps(sizes).encode())
         text: Any = processor.stream.text
         hasher.update(text.backend_tokenizer.to_str().encode())
         weights = processor.visual.state_dict()  # type: ignore[union-attr]
@@ -70,7 +74,7 @@ class Tokenizers:
 @lru_cache(maxsize=2)
 def _processor(tokenizers: Tokenizers) -> Processor:
     text = bytes_or(tokenizers.text)
-    names = ("sides", "max_side", "fold")
+    names = ("sides", "max_side", "fold", "frame_sides")
     options = {name: getattr(tokenizers, name) for name in names}
     return make_processor(text, load_visual(tokenizers.visual), **options)
 
@@ -136,32 +140,37 @@ def _shard(job: tuple[Source, int, str, Tokenizers, Path, int]) -> int:
 
 def encode(samples: Sequence[Sample], processor: Processor, batch: int = 32) -> list[list[int]]:
     """Ids of samples; their pictures are encoded in batches of equal size."""
-    places: dict[tuple[int, ...], list[dict[str, Any]]] = {}
-    messages = [[_copied(message, places) for message in sample.messages] for sample in samples]
-    for items in places.values():
+    places: Places = {}
+    messages = [_copied(sample.messages, places) for sample in samples]
+    for (_, frame), items in places.items():
         for start in range(0, len(items), batch):
-            _code(items[start : start + batch], processor)
+            _code(items[start : start + batch], processor, frame)
     return [processor.encode(talk) for talk in messages]
 
 
-def _copied(message: dict[str, Any], places: dict[tuple[int, ...], list[dict[str, Any]]]) -> dict[str, Any]:
-    """The message with copies of its picture items, which are noted in `places` by size."""
-    content = []
-    for item in message["content"]:
-        if item["type"] == "image":
-            item = {**item, "drawn": message["role"] == "assistant"}
-            places.setdefault(item["image"].shape, []).append(item)
-        content.append(item)
-    return {**message, "content": content}
+def _copied(messages: list[dict[str, Any]], places: Places) -> list[dict[str, Any]]:
+    """The messages with copies of their picture items, which are noted in `places` by size and by whether
+    they are frames."""
+    found = []
+    for message, row in zip(messages, frames(messages), strict=True):
+        content = []
+        for item, frame in zip(message["content"], row, strict=True):
+            if item["type"] == "image":
+                drawn = message["role"] == "assistant"
+                item = {**item, "drawn": drawn}
+                places.setdefault((item["image"].shape, drawn and frame), []).append(item)
+            content.append(item)
+        found.append({**message, "content": content})
+    return found
 
 
 @torch.no_grad()
-def _code(items: list[dict[str, Any]], processor: Processor) -> None:
+def _code(items: list[dict[str, Any]], processor: Processor, frame: bool) -> None:
     """Replace pixels by codes, in place: what `Processor.image_item` does for one picture at a time."""
     visual = processor.visual
     images = torch.cat([to_images(item["image"], visual.stride, resize=True) for item in items])  # type: ignore[union-attr]
     grid = (images.shape[2] // visual.stride, images.shape[3] // visual.stride)  # type: ignore[union-attr]
-    schedule = processor.schedule(grid)
+    schedule = processor.schedule(grid, frame=frame)
     plan = plan_for(processor.order, schedule)
     codes = torch.cat(visual.encode(images, schedule), dim=1)  # type: ignore[union-attr]
     for item, row in zip(items, codes, strict=True):

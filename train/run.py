@@ -122,6 +122,7 @@ def tokenizers_of(recipe: ModelRecipe, machine: Machine) -> Tokenizers:
         sides=recipe.sides,
         max_side=recipe.max_side,
         fold=recipe.fold,
+        frame_sides=recipe.frame_sides,
     )
 
 

@@ -259,9 +259,9 @@ def _groups(rows: list[_Row]) -> tuple[WriteGroup, ...]:
             acted.setdefault(id(plan), []).append(torch.tensor(said, dtype=torch.long))
     groups = []
     for key, plan in plans.items():
-        numbers, starts, before = torch.tensor(places[key]).unbind(dim=1)
+        numbers, starts, images = torch.tensor(places[key]).unbind(dim=1)
         actions = pad_sequence(acted[key], batch_first=True, padding_value=-1)
-        groups.append(WriteGroup(plan, numbers, starts, before, actions))
+        groups.append(WriteGroup(plan, numbers, starts, images, actions))
     return tuple(groups)
 
 

@@ -104,7 +104,7 @@ def load_processor(folder: str | Path) -> Processor:
     words = _vocabulary(folder, data)
     visual = _visual(folder, data["visual"]) if data.get("visual") else None
     action = _action(folder / data["action"]) if data.get("action") else None
-    sides = data.get("sides")
+    sides, frame_sides = data.get("sides"), data.get("frame_sides")
     try:
         text = load_text_tokenizer(folder / data.get("text", FILES["text"]))
     except Exception as error:  # the library raises a bare Exception for a malformed file
@@ -117,6 +117,7 @@ def load_processor(folder: str | Path) -> Processor:
             action,
             order=data.get("order", "next_scale"),
             sides=None if sides is None else tuple(sides),
+            frame_sides=None if frame_sides is None else tuple(frame_sides),
         )
     except (ValueError, TypeError) as error:
         raise ValueError(f"{folder / PROCESSOR}: {_first_line(error)}") from None
@@ -230,6 +231,8 @@ def save_processor(folder: str | Path, processor: Processor) -> None:
         "vocabulary": processor.vocabulary.to_dict(),
         "text": FILES["text"],
     }
+    if processor.frame_sides is not None:
+        data["frame_sides"] = list(processor.frame_sides)
     _text_backend(processor.stream.text).save(str(folder / FILES["text"]))
     if processor.visual is not None:
         _save_visual(folder, processor.visual)

@@ -39,7 +39,8 @@ class ActionCodec(Protocol):
 
 class Processor:
     """Tokenizers that fit one vocabulary; those that do not are refused here. `order` and `sides` (the longer
-    sides of the maps before the last) say how drawn images are laid out."""
+    sides of the maps before the last) say how drawn images are laid out; `frame_sides`, if not None, takes
+    the place of `sides` for frames: images drawn after an action."""
 
     def __init__(
         self,
@@ -50,7 +51,9 @@ class Processor:
         *,
         order: str = "next_scale",
         sides: Sequence[int] | None = None,
+        frame_sides: Sequence[int] | None = None,
     ) -> None:
+        self.frame_sides = frame_sides
         self.vocabulary, self.stream = vocabulary, Stream(vocabulary, text)
         self.visual, self.action, self.order, self.sides = visual, action, order, sides
         if visual is not None and visual.codes != vocabulary.visual:
@@ -75,46 +78,49 @@ class Processor:
 
     def encode(self, messages: Sequence[Message], *, prompt: bool = False) -> list[int]:
         """Ids of a conversation; with `prompt`, an assistant turn is opened for the model."""
-        return self.stream.encode([self._coded(message) for message in messages], prompt=prompt)
+        pairs = zip(messages, frames(messages), strict=True)
+        return self.stream.encode([self._coded(message, found) for message, found in pairs], prompt=prompt)
 
     def turn(self, message: Message) -> list[int]:
         """Ids of one whole turn, to go on with a conversation."""
-        return self.stream.turn(self._coded(message))
+        return self.stream.turn(self._coded(message, frames([message])[0]))
 
-    def _coded(self, message: Message) -> Message:
+    def _coded(self, message: Message, frame: Sequence[bool]) -> Message:
         if not isinstance(message, dict) or not isinstance(message.get("content"), list):
             return message
         drawn = message.get("role") == "assistant"
-        return {**message, "content": [self._coded_item(item, drawn) for item in message["content"]]}
+        items = zip(message["content"], frame, strict=True)
+        return {**message, "content": [self._coded_item(item, drawn, moved) for item, moved in items]}
 
-    def _coded_item(self, item: Any, drawn: bool) -> Any:
+    def _coded_item(self, item: Any, drawn: bool, frame: bool) -> Any:
         if isinstance(item, dict) and "image" in item:
-            return self.image_item(item["image"], drawn=drawn)
+            return self.image_item(item["image"], drawn=drawn, frame=frame)
         if isinstance(item, dict) and "action" in item:
             ids = self._need(self.action, "action").encode([item["action"]])
             return {"type": "action", "ids": self._local(ids)[0].tolist()}
         return item
 
     @torch.no_grad()
-    def image_item(self, picture: Any, *, drawn: bool = False) -> dict[str, Any]:
-        """The codes of a picture as a content item: of its own grid, or of a whole schedule if it is
-        drawn."""
+    def image_item(self, picture: Any, *, drawn: bool = False, frame: bool = False) -> dict[str, Any]:
+        """The codes of a picture as a content item: of its own grid, or of a whole schedule if it is drawn,
+        of that of a `frame` if it follows an action."""
         visual = self._need(self.visual, "visual")
         images = to_images(picture, visual.stride, resize=True)
         if len(images) != 1:
             raise ValueError(f"one image at a time, got a batch of {len(images)}")
         grid = (images.shape[2] // visual.stride, images.shape[3] // visual.stride)
-        schedule = self.schedule(grid)
+        schedule = self.schedule(grid, frame=frame)
         shapes = schedule if drawn else plan_for(self.order, schedule).read_shapes
         codes = torch.cat(visual.encode(images, shapes), dim=1)[0].tolist()
         item = {"type": "image", "codes": codes, "shapes": [list(shape) for shape in shapes]}
         return {**item, "order": self.order} if drawn else item
 
-    def schedule(self, grid: Shape) -> Shapes:
-        """The maps in which an image of this grid is written."""
-        if self.order == "diagonal" or self.sides == ():
+    def schedule(self, grid: Shape, *, frame: bool = False) -> Shapes:
+        """The maps in which an image of this grid is written, or a frame that follows an action."""
+        sides = self.frame_sides if frame and self.frame_sides is not None else self.sides
+        if self.order == "diagonal" or sides == ():
             return (grid,)
-        return ladder(grid) if self.sides is None else ladder(grid, self.sides)
+        return ladder(grid) if sides is None else ladder(grid, sides)
 
     # From ids -----------------------------------------------------------------------------------------------
 
@@ -178,3 +184,18 @@ class Processor:
         if tokenizer is None:
             raise ValueError(f"this processor has no {name} tokenizer: give it one to use {name} items")
         return tokenizer
+
+
+def frames(messages: Sequence[Message]) -> list[list[bool]]:
+    """For each item of each message whether an action was said since the last image before it: such an image,
+    drawn, is a frame. The rule that the layout goes by, too (`WriteGroup.acted`)."""
+    found, acted = [], False
+    for message in messages:
+        content = message.get("content") if isinstance(message, dict) else None
+        row: list[bool] = []
+        for item in content if isinstance(content, list) else []:
+            kind = item.get("type") if isinstance(item, dict) else None
+            row.append(acted)
+            acted = kind == "action" or (acted and kind != "image")
+        found.append(row)
+    return found

@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from unified.context import Window
 from unified.drawing import Generator
 from unified.folding import positions_of
+from unified.orders import Plan
 from unified.processor import Processor
 from unified.sampling import Sampler
 from unified.session import Session
@@ -31,7 +33,9 @@ Action = Mapping[str, Any]
 
 class Rollout:
     """Frames imagined in one or more rows at once. `history[b]` are the known frames of row b (equally many
-    in every row, all of one size) and `taken[b]` the actions between them, one fewer."""
+    in every row, all of one size) and `taken[b]` the actions between them, one fewer. The likeliest codes are
+    gone on from, without a `sampler`, and shown; with `mean` the mean over all codes of a place is shown
+    instead: the picture with the least squared error to be expected, blurred where much may come."""
 
     def __init__(
         self,
@@ -43,6 +47,7 @@ class Rollout:
         window: int = WINDOW,
         seed: int | Sequence[int] = 0,
         sampler: Sampler | None = None,
+        mean: bool = False,
     ) -> None:
         taken = taken or [[] for _ in history]
         if not history or any(not frames for frames in history):
@@ -50,7 +55,10 @@ class Rollout:
         if any(len(frames) != len(actions) + 1 for frames, actions in zip(history, taken, strict=True)):
             raise ValueError("n known frames have n - 1 actions between them")
         self.processor, self.sampler = processor, sampler or Sampler(temperature=0)
-        items = [[processor.image_item(frame, drawn=True) for frame in frames] for frames in history]
+        if mean and not hasattr(processor.visual, "decode_vectors"):
+            raise ValueError(f"{type(processor.visual).__name__} cannot decode the mean of several codes")
+        self.mean = mean
+        items = [[_drawn(processor, frame) for frame in frames] for frames in history]
         self.shapes = _one_shape(items)
         words, read = model.vocabulary, processor.image_item(history[0][0])
         step = _step(read, words)
@@ -67,12 +75,18 @@ class Rollout:
         """The frames after one action per row: uint8 [B, H, W, 3]. ValueError for a malformed action, with
         nothing changed."""
         self._ask(actions)
-        drawing = self.session.draw(self.shapes, order=self.processor.order, sampler=self.sampler)
-        visual, shapes = self.processor.visual, drawing.plan.read_shapes
+        visual: Any = self.processor.visual
         if visual is None:
             raise ValueError("this model has no visual tokenizer: it cannot imagine frames")
-        device = visual.codebook().device
-        maps = drawing.read().to(device).split([height * width for height, width in shapes], dim=1)
+        codebook, vectors = visual.codebook(), []
+        for choice in self.session.image(self.shapes, order=self.processor.order, sampler=self.sampler):
+            if self.mean and choice.logits.shape[2] == 1:  # one softmax over all codes
+                vectors.append(choice.logits[:, :, 0].softmax(dim=-1).to(codebook) @ codebook)
+        drawing = self.session.drawing
+        shapes = drawing.plan.read_shapes
+        if vectors and len(shapes) == 1:
+            return to_uint8(visual.decode_vectors(_map(vectors, drawing.plan)))
+        maps = drawing.read().to(codebook.device).split([height * width for height, width in shapes], dim=1)
         return to_uint8(visual.decode_maps(list(maps), shapes))
 
     def _ask(self, actions: Sequence[Action]) -> None:
@@ -129,6 +143,17 @@ class Player:
         action: Any = self.processor.action
         offset = getattr(getattr(action, "config", None), "offset", 0)
         return [number - offset for number in action.choices(slot)]
+
+
+def _map(vectors: Sequence[Tensor], plan: Plan) -> Tensor:
+    """The vectors of every step [B, n, C] as the map that is read [B, C, h, w]."""
+    slots = torch.cat(plan.steps).argsort().to(vectors[0].device)
+    read = torch.cat(list(vectors), dim=1)[:, slots[plan.read.to(slots.device)]]
+    return read.transpose(1, 2).unflatten(2, plan.read_shapes[0])
+
+
+def _drawn(processor: Processor, frame: Picture) -> dict[str, Any]:
+    return processor.image_item(frame, drawn=True, frame=True)
 
 
 def _step(image: Mapping[str, Any], words: Vocabulary) -> int:

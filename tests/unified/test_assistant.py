@@ -227,6 +227,22 @@ def test_every_kind_of_picture_file_is_read(tmp_path, mode):
     assert open_picture(path).image.shape == (SIDE, SIDE, 3)
 
 
+@pytest.mark.parametrize("order", ["next_scale", "raster"])
+def test_the_mean_of_what_may_come_is_shown_and_the_likeliest_is_gone_on_from(order):
+    model, processor = random_model()
+    processor.order = order
+    mean = Rollout(model, processor, [[picture()]], mean=True)
+    likeliest = Rollout(model, processor, [[picture()]])
+    for action in ({"forward": 1}, {"left": 1}):
+        soft, hard = mean.step([action]), likeliest.step([action])
+        assert not np.array_equal(soft, hard)
+        assert mean.session.streams == likeliest.session.streams
+    model.head.projection.weight.data.mul_(1e4)  # sure of every code, the mean is that code
+    mean, likeliest = (Rollout(model, processor, [[picture()]], mean=flag) for flag in (True, False))
+    apart = mean.step([{"jump": 1}]).astype(int) - likeliest.step([{"jump": 1}])
+    assert np.abs(apart).max() <= 1
+
+
 def test_of_an_animation_the_first_frame_is_read(tmp_path):
     frames = [Image.fromarray(np.full((16, 16, 3), level, np.uint8)) for level in (0, 120, 255)]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])

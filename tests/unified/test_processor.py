@@ -109,3 +109,22 @@ def test_a_residual_tokenizer_reads_all_maps():
     given = processor.image_item(picture(side, side))
     assert given["codes"] == drawn["codes"]
     assert np.array_equal(processor.picture(given), processor.picture(drawn))
+
+
+def test_frames_are_written_in_their_own_maps():
+    torch.manual_seed(0)
+    visual, action = VQTokenizer(VQConfig()).eval(), ActionTokenizer()
+    vocabulary = Vocabulary(visual=visual.codes, action=action.size, action_slots=action.slots)
+    processor = Processor(vocabulary, byte_tokenizer(), visual, action, frame_sides=())
+    image, press = {"type": "image", "image": picture()}, complete({"forward": 1})
+    act = {"type": "action", "action": press}
+    talk = [
+        {"role": "user", "content": [image, act]},
+        {"role": "assistant", "content": [image, {"type": "text", "text": "and drawn freely:"}, image]},
+        {"role": "user", "content": [act]},
+        {"role": "assistant", "content": [image]},
+    ]
+    back = processor.decode(processor.encode(talk))
+    shapes = [len(item["shapes"]) for message in back for item in message["content"] if "shapes" in item]
+    assert shapes == [1, 1, 4, 1]
+    assert back[1]["content"][0]["codes"] == back[1]["content"][2]["codes"][-16:]

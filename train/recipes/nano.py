@@ -77,7 +77,7 @@ def nano() -> ModelRecipe:
         sources=SOURCES,
         sides=SIDES,
         fold=16,
-        model=ModelShape(width=384, layers=8, heads=6, kv_heads=2, mlp=960, transition=96),
+        model=ModelShape(width=384, layers=8, heads=6, kv_heads=2),
         stages=(first, second),
         log_every=100,
         save_every=2000,
