@@ -8,18 +8,16 @@ What is left is to be trained on (`start=FOLDER` of a recipe).
 from __future__ import annotations
 
 import argparse
-import copy
 import sys
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from unified.train.rewrite import like, parser, rewrite
 
-from unified.cli import Parser
 from unified.commands.common import count
-from unified.model import UnifiedConfig, UnifiedModel
-from unified.pretrained import find, load_model, save_model
+from unified.model import UnifiedModel
+from unified.processor import Processor
 
 READS, WRITES = ("gate_proj", "up_proj"), "down_proj"
 
@@ -34,9 +32,7 @@ def narrowed(model: UnifiedModel, mlp: int) -> UnifiedModel:
         raise ValueError(f"{type(model.backbone).__name__} has no gated networks to narrow")
     if not 0 < mlp < before:
         raise ValueError(f"the networks have {before} neurons: name a smaller number than that, not {mlp}")
-    data = copy.deepcopy(model.config.to_dict())
-    data["backbone"]["intermediate_size"] = mlp
-    smaller = UnifiedModel(UnifiedConfig.from_dict(data))
+    smaller = like(model, backbone={**model.config.to_dict()["backbone"], "intermediate_size": mlp})
     state = model.state_dict()
     for number, layer in enumerate(model.backbone.layers):
         kept = _strength(layer).topk(mlp).indices.sort().values
@@ -56,24 +52,14 @@ def _strength(layer: Any) -> Tensor:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = Parser(prog="unified.train.narrow", description="Makes a decoder's networks narrower.")
-    parser.add_argument("--model", help="a folder or hub name (default: the shipped model)")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the narrower model")
-    parser.add_argument("--mlp", type=count, required=True, help="neurons of each layer that stay")
-    options = parser.parse_args(arguments)
-    try:
-        return _run(options)
-    except ValueError as error:
-        parser.error(str(error))
+    options = parser("narrow", "Makes a decoder's networks narrower.")
+    options.add_argument("--mlp", type=count, required=True, help="neurons of each layer that stay")
+    return rewrite(options, _change, arguments)
 
 
-def _run(options: argparse.Namespace) -> int:
-    if options.out.is_file():
-        raise ValueError(f"{options.out} is a file: name a folder")
-    model, processor = load_model(find(options.model))
-    save_model(options.out, narrowed(model, options.mlp), processor)
-    print(f"Wrote {options.out}: {options.mlp} neurons in each of {len(model.backbone.layers)} layers.")
-    return 0
+def _change(model: UnifiedModel, _: Processor, options: argparse.Namespace) -> tuple[UnifiedModel, str]:
+    layers = len(getattr(model.backbone, "layers", []))
+    return narrowed(model, options.mlp), f"{options.mlp} neurons in each of {layers} layers"
 
 
 if __name__ == "__main__":

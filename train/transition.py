@@ -10,27 +10,25 @@ is then to be trained on as a whole (`start=FOLDER` of a recipe).
 from __future__ import annotations
 
 import argparse
-import copy
 import math
 import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from unified.tasks.worlds.clips import Clip, WorldConfig, watch
 from unified.tokenizers.images import to_images
 from unified.train.pictures import mapped
+from unified.train.rewrite import like, parser, rewrite
 
 from unified.assistant import SIDE
-from unified.cli import Parser
-from unified.commands.common import count
+from unified.commands.common import count, seed
 from unified.heads import log_prob
-from unified.model import UnifiedConfig, UnifiedModel
-from unified.pretrained import find, load_model, save_model
+from unified.model import UnifiedModel
 from unified.processor import Processor
 from unified.vocabulary import Shape
 
@@ -60,29 +58,28 @@ def watched(config: WorldConfig, split: str, number: int, workers: int) -> Itera
 
 
 def pairs_of(clips: Iterator[Clip], processor: Processor) -> Pairs:
-    """All successive frames of clips."""
+    """All successive frames of clips of one size. The processor needs both tokenizers."""
+    visual: Any = processor.visual
     before, after, actions = [], [], []
     shape: Shape = (0, 0)
     for clip in clips:
-        shapes = processor.image_item(clip.frames[0], drawn=True)["shapes"]
-        shape = tuple(shapes[-1])
+        images = to_images(clip.frames)
+        shape = (images.shape[2] // visual.stride, images.shape[3] // visual.stride)
         with torch.no_grad():
-            codes = processor.visual.encode(to_images(clip.frames), shapes)[-1].flatten(1)  # type: ignore
-        turns = [[{"type": "action", "action": action}] for action in clip.actions]
-        items = [processor.turn({"role": "user", "content": turn}) for turn in turns]
-        first = processor.vocabulary.action_start
-        actions += [[token for token in ids if token >= first] for ids in items]
-        before.append(codes[:-1].int())
-        after.append(codes[1:].int())
-    return Pairs(torch.cat(before), torch.cat(after), torch.tensor(actions), shape)
+            codes = visual.encode(images, processor.schedule(shape, frame=True))[-1].flatten(1).int()
+        acts = [{"type": "action", "action": action} for action in clip.actions]
+        ids = torch.tensor(processor.turn({"role": "user", "content": acts}))
+        actions.append(ids[ids >= processor.vocabulary.action_start].view(len(acts), -1))
+        before.append(codes[:-1])
+        after.append(codes[1:])
+    return Pairs(torch.cat(before), torch.cat(after), torch.cat(actions), shape)
 
 
 def with_transition(model: UnifiedModel, hidden: int) -> UnifiedModel:
     """The model with a transition of so many channels, its own if it has that one."""
     if model.slots.transition is not None and model.config.transition == hidden:
         return model
-    data = {**copy.deepcopy(model.config.to_dict()), "transition": hidden}
-    grown = UnifiedModel(UnifiedConfig.from_dict(data))
+    grown = like(model, transition=hidden)
     kept = {k: v for k, v in model.state_dict().items() if not k.startswith("slots.transition.")}
     grown.load_state_dict(kept, strict=False)
     return grown.eval()
@@ -129,31 +126,29 @@ def score(model: UnifiedModel, pairs: Pairs) -> float:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = Parser(prog="unified.train.transition", description="Trains a model's transition alone.")
-    parser.add_argument("--model", help="a folder or hub name (default: the shipped model)")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the model with it")
-    parser.add_argument("--hidden", type=count, default=96, help="its channels (default 96)")
-    parser.add_argument("--clips", type=count, default=6000, help=f"clips of {FRAMES} frames (default 6000)")
-    parser.add_argument("--steps", type=count, default=6000)
-    parser.add_argument("--batch", type=count, default=32)
-    parser.add_argument("--rate", type=float, default=4e-3)
-    parser.add_argument(
+    options = parser("transition", "Trains a model's transition alone.")
+    options.add_argument("--hidden", type=count, default=96, help="its channels (default 96)")
+    options.add_argument("--clips", type=count, default=6000, help=f"clips of {FRAMES} frames (default 6000)")
+    options.add_argument("--steps", type=count, default=6000)
+    options.add_argument("--batch", type=count, default=32)
+    options.add_argument("--rate", type=_rate, default=4e-3, help="learning rate (default 0.004)")
+    options.add_argument(
         "--workers", type=count, default=os.cpu_count() or 1, help="processes that watch clips"
     )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of the clips and of the order in which they come"
-    )
-    options = parser.parse_args(arguments)
-    try:
-        return _run(options)
-    except ValueError as error:
-        parser.error(str(error))
+    options.add_argument("--seed", type=seed, default=0, help="of the clips and of their order (default 0)")
+    return rewrite(options, _change, arguments)
 
 
-def _run(options: argparse.Namespace) -> int:
-    if options.out.is_file():
-        raise ValueError(f"{options.out} is a file: name a folder")
-    model, processor = load_model(find(options.model))
+def _rate(text: str) -> float:
+    rate = float(text)
+    if not 0 < rate < 1:
+        raise argparse.ArgumentTypeError(f"must lie between 0 and 1, got {text}")
+    return rate
+
+
+def _change(
+    model: UnifiedModel, processor: Processor, options: argparse.Namespace
+) -> tuple[UnifiedModel, str]:
     if processor.visual is None or processor.action is None:
         raise ValueError("a transition needs a model with a visual tokenizer and an action tokenizer")
     model = with_transition(model, options.hidden)
@@ -162,10 +157,7 @@ def _run(options: argparse.Namespace) -> int:
     print(f"{len(pairs)} pairs of frames", flush=True)
     train(model, pairs, options.steps, batch=options.batch, rate=options.rate, seed=options.seed)
     held_out = watched(config, "validation", HELD_OUT, options.workers)
-    found = score(model, pairs_of(held_out, processor))
-    save_model(options.out, model, processor)
-    print(f"Wrote {options.out}: {found:.3f} nats a code on held-out frames.")
-    return 0
+    return model, f"{score(model, pairs_of(held_out, processor)):.3f} nats a code on held-out frames"
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ class Processor:
         return self.stream.encode([self._coded(message, found) for message, found in pairs], prompt=prompt)
 
     def turn(self, message: Message) -> list[int]:
-        """Ids of one whole turn, to go on with a conversation."""
+        """Ids of one whole turn, to go on with a conversation; what was said before is not known here."""
         return self.stream.turn(self._coded(message, frames([message])[0]))
 
     def _coded(self, message: Message, frame: Sequence[bool]) -> Message:

@@ -55,12 +55,14 @@ class Rollout:
         if any(len(frames) != len(actions) + 1 for frames, actions in zip(history, taken, strict=True)):
             raise ValueError("n known frames have n - 1 actions between them")
         self.processor, self.sampler = processor, sampler or Sampler(temperature=0)
-        if mean and not hasattr(processor.visual, "decode_vectors"):
-            raise ValueError(f"{type(processor.visual).__name__} cannot decode the mean of several codes")
-        self.mean = mean
         items = [[_drawn(processor, frame) for frame in frames] for frames in history]
         self.shapes = _one_shape(items)
         words, read = model.vocabulary, processor.image_item(history[0][0])
+        self.mean = mean
+        if mean and (model.head.symbols > 1 or len(read["shapes"]) > 1):
+            raise ValueError(
+                "the mean over codes needs a softmax over one codebook and a single map that is read"
+            )
         step = _step(read, words)
         policy = Window(window * step, keep=1)
         self.session = Session(model, rows=len(history), seed=seed, policy=policy)
@@ -80,11 +82,11 @@ class Rollout:
             raise ValueError("this model has no visual tokenizer: it cannot imagine frames")
         codebook, vectors = visual.codebook(), []
         for choice in self.session.image(self.shapes, order=self.processor.order, sampler=self.sampler):
-            if self.mean and choice.logits.shape[2] == 1:  # one softmax over all codes
+            if self.mean:
                 vectors.append(choice.logits[:, :, 0].softmax(dim=-1).to(codebook) @ codebook)
         drawing = self.session.drawing
         shapes = drawing.plan.read_shapes
-        if vectors and len(shapes) == 1:
+        if self.mean:
             return to_uint8(visual.decode_vectors(_map(vectors, drawing.plan)))
         maps = drawing.read().to(codebook.device).split([height * width for height, width in shapes], dim=1)
         return to_uint8(visual.decode_maps(list(maps), shapes))

@@ -242,8 +242,9 @@ class Session:
         self.context.cursors = list(layout.cursors)
         actions = torch.stack(taken, dim=1)
         for row, numbers in zip(self.rows, actions.tolist(), strict=True):
-            row.acted += [words.action_start + number for number in numbers]
-            row.stream += row.acted[-words.action_slots :]
+            said = [words.action_start + number for number in numbers]
+            row.stream += said
+            row.acted += said
         self._forget()
         return actions
 

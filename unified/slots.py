@@ -22,9 +22,9 @@ class SlotEmbedding(nn.Module):
     """What a WRITE slot reads besides earlier codes: a start vector where none are known, its map's size, and
     with `references` what the latest image before shows at its place. An edit, a sketch or a frame is mostly
     a copy; that a code stands where another image has one is hard to learn from relative positions. With
-    `transition` that is first changed as the actions said since would; with
-    `copies` the same is brought to the slot's state, as much of it as the state asks for. With `own` a slot's
-    state is made from what it was fed once more: folded, four slots share what the backbone says."""
+    `transition` that is first changed as the actions said since would; with `copies` the same is brought to
+    the slot's state, as much of it as the state asks for. With `own` a slot's state is made from what it was
+    fed once more: folded, four slots share what the backbone says."""
 
     def __init__(
         self,
@@ -56,11 +56,12 @@ class SlotEmbedding(nn.Module):
         fed = fed + self.height(sizes[:, 0]) + self.width(sizes[:, 1])
         return fed if self.reference is None else fed + self.reference(before)
 
-    def shown(self, values: Tensor, table: Tensor, groups: Sequence[WriteGroup]) -> list[Tensor]:
-        """[N, R, D] for each group: what the slots of an image are told of the one before, zero without one.
-        values and table [B, T, D] are the embeddings of all ids as codes and as others."""
+    def shown(self, values: Tensor, table: Tensor, groups: Sequence[WriteGroup]) -> Sequence[Tensor | None]:
+        """[N, R, D] for each group: what the slots of an image are told of the one before, zero without one,
+        None if they are never told. values and table [B, T, D] are the embeddings of all ids as codes and as
+        others."""
         if not self.look_back:
-            return [values.new_zeros(len(g.rows), area(g.plan.shapes[-1:]), values.shape[-1]) for g in groups]
+            return [None] * len(groups)
         images = [_image(values, group) for group in groups]
         if self.transition is None or not groups:
             return images
@@ -172,7 +173,7 @@ class Writer:
         self.values[:, slots] = values.repeat(copies, 1, 1).to(self.values.dtype)
 
 
-def fed(values: Tensor, group: WriteGroup, shown: Tensor) -> tuple[Tensor, ...]:
+def fed(values: Tensor, group: WriteGroup, shown: Tensor | None) -> tuple[Tensor, ...]:
     """For all M slots of a group: row [M], position [M], what earlier codes feed it [M, D], whether it starts
     [M], its map's size [M, 2] and the image before at its place [M, D]. values [B, T, D] are the embeddings
     of all codes, shown [N, R, D] the images before (`SlotEmbedding.shown`)."""
@@ -180,7 +181,7 @@ def fed(values: Tensor, group: WriteGroup, shown: Tensor) -> tuple[Tensor, ...]:
     rows, slots = group.rows[:, None].expand(-1, plan.length), group.slots()
     fed = plan.feed.to(values) @ values[rows, slots]  # [N, T, D]
     starts, sizes = plan.starts.to(values.device), plan.sizes.to(values.device)
-    before = plan.places.to(values) @ shown
+    before = torch.zeros_like(fed) if shown is None else plan.places.to(values) @ shown
     return (
         rows.flatten(), slots.flatten(), fed.flatten(0, 1), starts.repeat(count), sizes.repeat(count, 1),
         before.flatten(0, 1),

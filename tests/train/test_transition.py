@@ -7,6 +7,7 @@ from unified.tasks.worlds.clips import Clip, WorldConfig, watch
 from unified.train.transition import Pairs, losses, main, pairs_of, train, with_transition
 
 from unified.demo import random_model
+from unified.model import UnifiedConfig, UnifiedModel
 from unified.pretrained import load_model, save_model
 
 
@@ -79,10 +80,38 @@ def test_the_command_gives_a_model_one_and_changes_nothing_else(tmp_path, capsys
     assert set(state) - set(model.state_dict()) == {n for n in state if n.startswith("slots.transition.")}
 
 
-@pytest.mark.parametrize("wrong", [["--hidden", "0"], ["--model", "nowhere"]])
+@pytest.mark.parametrize(
+    "wrong",
+    [["--hidden", "0"], ["--model", "nowhere"], ["--rate", "nan"], ["--rate", "-1"], ["--seed", "-1"]],
+)
 def test_bad_input_is_one_line(wrong, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["--out", str(tmp_path / "out"), *wrong])
     assert stopped.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_given_one_is_refused_in_one_line(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    model, processor = random_model()
+    save_model(tmp_path / "blind", UnifiedModel(UnifiedConfig(vocabulary=model.config.vocabulary)), processor)
+    for name, out, said in (("blind", "out", "references"), ("blind", "file", "is a file")):
+        with pytest.raises(SystemExit) as stopped:
+            main(
+                [
+                    "--model",
+                    str(tmp_path / name),
+                    "--out",
+                    str(tmp_path / out),
+                    "--clips",
+                    "1",
+                    "--steps",
+                    "1",
+                ]
+            )
+        assert stopped.value.code == 2
+        printed = capsys.readouterr().err
+        assert said in printed
+        assert printed.count("\n") == 1
     assert not (tmp_path / "out").exists()

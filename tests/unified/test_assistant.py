@@ -243,6 +243,13 @@ def test_the_mean_of_what_may_come_is_shown_and_the_likeliest_is_gone_on_from(or
     assert np.abs(apart).max() <= 1
 
 
+def test_the_mean_needs_one_softmax_over_codes():
+    model, processor = random_model()
+    model.head.symbols = 4
+    with pytest.raises(ValueError, match="one codebook"):
+        Rollout(model, processor, [[picture()]], mean=True)
+
+
 def test_of_an_animation_the_first_frame_is_read(tmp_path):
     frames = [Image.fromarray(np.full((16, 16, 3), level, np.uint8)) for level in (0, 120, 255)]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
