@@ -140,7 +140,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _rate(text: str) -> float:
-    rate = float(text)
+    try:
+        rate = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None
     if not 0 < rate < 1:
         raise argparse.ArgumentTypeError(f"must lie between 0 and 1, got {text}")
     return rate

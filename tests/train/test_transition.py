@@ -82,13 +82,22 @@ def test_the_command_gives_a_model_one_and_changes_nothing_else(tmp_path, capsys
 
 @pytest.mark.parametrize(
     "wrong",
-    [["--hidden", "0"], ["--model", "nowhere"], ["--rate", "nan"], ["--rate", "-1"], ["--seed", "-1"]],
+    [
+        ["--hidden", "0"],
+        ["--model", "nowhere"],
+        ["--rate", "nan"],
+        ["--rate", "-1"],
+        ["--rate", "fast"],
+        ["--seed", "-1"],
+    ],
 )
 def test_bad_input_is_one_line(wrong, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["--out", str(tmp_path / "out"), *wrong])
     assert stopped.value.code == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    assert "_rate" not in printed
     assert not (tmp_path / "out").exists()
 
 
