@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from unified.alike import alike_codes
 from unified.drawing import Choice, Drawing, Generator
 from unified.guidance import Guidance
 from unified.processor import Processor
@@ -31,12 +32,14 @@ SEED_STRIDE = 1_000_003  # between the seeds of two runs, so that their rows sha
 class Manner:
     """How to answer. `only_draws`: the answer is one image and no word. `may_draw`: the model decides when to
     draw. `draws_after`: words after which an image is drawn whether the model asks for it or not (the rule
-    of Latent Sketchpad). `must_draw`: no answer ends before an image was drawn. Limits are per turn and
-    row."""
+    of Latent Sketchpad). `must_draw`: no answer ends before an image was drawn. `alike`: the width within
+    which codes count together (`unified.alike`) where the likeliest are drawn, 0 for each alone; without
+    effect on heads of several symbols. Limits are per turn and row."""
 
     words: Sampler = LIKELIEST
     pixels: Sampler = NUCLEUS
     guidance: Guidance | None = None
+    alike: float = 0.0
     most_tokens: int = 256
     most_images: int = 4
     may_draw: bool = True
@@ -84,6 +87,8 @@ class Turn:
         self.images = [0] * len(session.rows)
         self.letters: list[list[int]] = [[] for _ in session.rows]  # since the last image
         self.left = [manner.most_tokens] * len(session.rows)
+        width = 0 if manner.pixels.temperature else manner.alike  # gains are no distribution to draw from
+        self.alike = alike_codes(session.model, processor, width)
 
     def events(self) -> Iterator[Said | Step | Drew]:
         if self.manner.only_draws:
@@ -154,6 +159,7 @@ class Turn:
             order=self.processor.order,
             sampler=manner.pixels,
             guidance=manner.guidance,
+            alike=self.alike,
             rows=rows,
         )
         for choice in steps:

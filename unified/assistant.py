@@ -56,11 +56,11 @@ MAZE_PROMPT = (  # the words of the task `maze`, which the model was trained on
 )
 
 ASKING = Manner(may_draw=False, most_tokens=256)
-DRAWING = Manner(must_draw=True, guidance=Constant(2.0), most_tokens=128, most_images=8)
-EDITING = replace(DRAWING, pixels=LIKELIEST, most_tokens=256)  # most of an edit is a copy
+CHATTING = Manner(pixels=LIKELIEST, alike=0.4, guidance=Constant(1.5), most_tokens=512, most_images=8)
+DRAWING = replace(CHATTING, must_draw=True, most_tokens=128)
+EDITING = replace(DRAWING, most_tokens=256)
 SOLVING = Manner(may_draw=False, draws_after="</actions>", most_tokens=1024, most_images=12,
                  pixels=LIKELIEST)  # fmt: skip
-CHATTING = Manner(guidance=Constant(2.0), most_tokens=512, most_images=8)
 
 Source = Picture | str | Path
 
@@ -120,17 +120,20 @@ class Assistant:
         prompt: str,
         *,
         size: tuple[int, int] | None = None,
-        guidance: float = 2.0,
+        guidance: float = 1.5,
+        temperature: float = 0.0,
         tries: int = TRIES,
     ) -> np.ndarray:
-        """A picture of what the prompt says; `size` (height, width) defaults to a square of `side`. What
-        several steps made is looked at, and drawn again where it is not what was said: `tries` times."""
+        """A picture of what the prompt says: the likeliest, or with a temperature another for every seed.
+        `size` (height, width) defaults to a square of `side`. What several steps made is looked at, and drawn
+        again where it is not what was said: `tries` times."""
         shapes = self.shapes(size or (self.side, self.side))
-        manner = replace(DRAWING, guidance=Constant(guidance))
+        pixels = replace(NUCLEUS, temperature=temperature) if temperature else LIKELIEST
+        manner = replace(DRAWING, guidance=Constant(guidance), pixels=pixels)
         return self._drawn(self._request(prompt), manner, None, shapes, tries)
 
     def edit(
-        self, image: Source, instruction: str, *, guidance: float = 2.0, tries: int = TRIES
+        self, image: Source, instruction: str, *, guidance: float = 1.5, tries: int = TRIES
     ) -> np.ndarray:
         """The picture after the instruction was carried out, of the size that the model read it in; `tries`
         as in `draw`."""

@@ -80,12 +80,15 @@ def _add_verbs(commands: argparse._SubParsersAction) -> None:
     draw = _command(commands, "draw", "draw what a prompt says")
     draw.add_argument("prompt")
     draw.add_argument("--size", type=_size, metavar="HxW", help="in pixels (default 64x64)")
+    warmth = "0 (default): the likeliest picture; above, another for every seed"
+    draw.add_argument("--temperature", type=float, default=0.0, metavar="T", help=warmth)
     edit = _command(commands, "edit", "change a picture as an instruction says")
     edit.add_argument("image", type=Path)
     edit.add_argument("instruction")
     for command in (draw, edit):
         command.add_argument("--out", type=Path, default=Path("picture.png"), help="default picture.png")
-        command.add_argument("--guidance", type=float, default=2.0, help="how closely to follow (1: off)")
+        closely = "how closely to follow (1: off, default 1.5)"
+        command.add_argument("--guidance", type=float, default=1.5, metavar="G", help=closely)
         tries = "drawn again, at most so often in all, where it looks unlike what was said (default 3)"
         command.add_argument("--tries", type=_positive, default=3, metavar="N", help=tries)
     solve = _command(commands, "solve", "solve a maze, sketching on the way")

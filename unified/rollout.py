@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unified.alike import alike_codes
 from unified.context import Window
 from unified.drawing import Generator
 from unified.folding import positions_of
@@ -27,6 +28,7 @@ from unified.tokenizers.images import Picture, to_uint8
 from unified.vocabulary import Shapes, Vocabulary, as_shapes
 
 WINDOW = 4  # steps remembered: the default model is trained on clips of five frames
+ALIKE = 1.5  # width (`unified.alike`) for what is gone on from: errors of sixteen steps add up more slowly
 BORDERS = 6  # positions of a step beside its image and action: roles, ends, and the two of its READ segment
 Action = Mapping[str, Any]
 
@@ -34,8 +36,9 @@ Action = Mapping[str, Any]
 class Rollout:
     """Frames imagined in one or more rows at once. `history[b]` are the known frames of row b (equally many
     in every row, all of one size) and `taken[b]` the actions between them, one fewer. The likeliest codes are
-    gone on from, without a `sampler`, and shown; with `mean` the mean over all codes of a place is shown
-    instead: the picture with the least squared error to be expected, blurred where much may come."""
+    gone on from, without a `sampler`, those within `ALIKE` counted together. With `mean` the mean over all
+    codes of a place is shown: the picture with the least squared error to be expected, blurred where much
+    may come; without it what is gone on from. None: where nothing is drawn at random and there is a mean."""
 
     def __init__(
         self,
@@ -47,7 +50,7 @@ class Rollout:
         window: int = WINDOW,
         seed: int | Sequence[int] = 0,
         sampler: Sampler | None = None,
-        mean: bool = False,
+        mean: bool | None = None,
     ) -> None:
         taken = taken or [[] for _ in history]
         if not history or any(not frames for frames in history):
@@ -58,8 +61,10 @@ class Rollout:
         items = [[_drawn(processor, frame) for frame in frames] for frames in history]
         self.shapes = _one_shape(items)
         words, read = model.vocabulary, processor.image_item(history[0][0])
-        self.mean = mean
-        if mean and (model.head.symbols > 1 or len(read["shapes"]) > 1):
+        has_mean = model.head.symbols == 1 and len(read["shapes"]) == 1
+        self.mean = has_mean and self.sampler.temperature == 0 if mean is None else mean
+        self.alike = alike_codes(model, processor, 0 if self.sampler.temperature else ALIKE)
+        if self.mean and not has_mean:
             raise ValueError(
                 "the mean over codes needs a softmax over one codebook and a single map that is read"
             )
@@ -81,7 +86,10 @@ class Rollout:
         if visual is None:
             raise ValueError("this model has no visual tokenizer: it cannot imagine frames")
         codebook, vectors = visual.codebook(), []
-        for choice in self.session.image(self.shapes, order=self.processor.order, sampler=self.sampler):
+        images = self.session.image(
+            self.shapes, order=self.processor.order, sampler=self.sampler, alike=self.alike
+        )
+        for choice in images:
             if self.mean:
                 vectors.append(choice.logits[:, :, 0].softmax(dim=-1).to(codebook) @ codebook)
         drawing = self.session.drawing

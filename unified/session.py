@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unified.alike import Alike
 from unified.context import CachePolicy, Context, DropWrite
 from unified.drawing import Choice, Drawing, Generator, Hook, Image
 from unified.folding import folded_steps
@@ -257,19 +258,20 @@ class Session:
         order: str = "next_scale",
         sampler: Sampler | None = None,
         guidance: Guidance | None = None,
+        alike: Alike | None = None,
         hook: Hook | None = None,
         rows: Sequence[bool] | None = None,
     ) -> Iterator[Choice]:
         """Write an image of these map sizes in the rows marked in `rows` (all). Yields every step as it is
         committed; `drawing` holds the result. The image is then read, so the conversation goes on. `guidance`
-        compares with the same conversation without words, in one batched pass; `hook` may
-        overwrite each step."""
+        compares with the same conversation without words, in one batched pass; with `alike` the sampler is
+        given what codes gain together; `hook` may overwrite each step."""
         plan = plan_for(order, as_shapes(shapes))
         header = self.vocabulary.open_write(order, plan.shapes)
         active = [True] * len(self.rows) if rows is None else [bool(flag) for flag in rows]
         if len(active) != len(self.rows) or not any(active):
             raise ValueError(f"rows must mark at least one of {len(self.rows)} rows")
-        return self._write(plan, header, active, sampler or Sampler(), guidance, hook)
+        return self._write(plan, header, active, sampler or Sampler(), guidance, alike, hook)
 
     @torch.no_grad()
     def _write(
@@ -279,6 +281,7 @@ class Session:
         active: list[bool],
         sampler: Sampler,
         guidance: Guidance | None,
+        alike: Alike | None,
         hook: Hook | None,
     ) -> Iterator[Choice]:
         guided, before = needs_null(guidance, plan), self._mark()
@@ -300,7 +303,7 @@ class Session:
                 if step == 0 and said:
                     self._note(hidden[:, said - 1], fresh)
                 states = writer.states(step, hidden[:, ahead:])
-                choice = self._choose(plan, step, states, len(header), sampler, guidance)
+                choice = self._choose(plan, step, states, len(header), sampler, guidance, alike)
                 choice = hook(choice) if hook else choice
                 writer.commit(step, choice.codes, choice.vectors)
                 drawing.codes[:, slots], drawing.log_probs[:, slots] = choice.codes, choice.log_probs
@@ -335,13 +338,20 @@ class Session:
         return Drawing(plan, codes, torch.zeros(codes.shape, device=codes.device))
 
     def _choose(
-        self, plan: Plan, step: int, hidden: Tensor, offset: int, sampler: Sampler, guidance: Guidance | None
+        self,
+        plan: Plan,
+        step: int,
+        hidden: Tensor,
+        offset: int,
+        sampler: Sampler,
+        guidance: Guidance | None,
+        alike: Alike | None,
     ) -> Choice:
         weight = guidance.weight(plan, step) if guidance and len(hidden) > len(self.rows) else 0.0
         logits = self.model.head.logits(hidden if weight else hidden[: len(self.rows)])
         logits = guide(logits, weight) if weight else logits
         places = torch.tensor([[len(row.stream) + offset] for row in self.rows]) + plan.steps[step]
-        drawn = sampler.draw(logits, self.noise, places)
+        drawn = sampler.draw(alike(logits) if alike else logits, self.noise, places)
         codes = self.model.head.to_codes(drawn.symbols)
         return Choice(plan, step, codes, drawn.log_probs, logits, sampler, self.noise)
 

@@ -139,7 +139,8 @@ def test_following_reads_actions_back(run, tmp_path):
     save(InverseModel(InverseConfig(width=8, size=SIDE)).eval(), tmp_path / "inverse.safetensors", {})
     result = world(replace(run, inverse=tmp_path / "inverse.safetensors"))
     found = result.numbers["action_following"]
-    assert set(found["scores"]) == {"true video", "imagined", "actions of another clip"}
+    controls = {"actions of another clip", "true video of another clip"}
+    assert set(found["scores"]) == {"true video", "imagined", *controls}
     assert found["relative"]["true video"] == 1
     save(InverseModel(InverseConfig(width=8, size=64)).eval(), tmp_path / "b.safetensors", {})
     with pytest.raises(ValueError, match="reads frames of 64 pixels"):

@@ -49,7 +49,12 @@ def test_the_same_seed_says_and_draws_the_same(parts, assistant):
     other = Assistant(*parts, side=SIDE, seed=7)
     first, again = (assistant.draw("Draw a circle.") for _ in range(2))
     assert np.array_equal(first, again)
-    assert not np.array_equal(first, other.draw("Draw a circle."))
+    assert np.array_equal(first, other.draw("Draw a circle."))  # the likeliest, whatever the seed
+    warm = [each.draw("Draw a circle.", temperature=1.0) for each in (assistant, assistant, other)]
+    assert np.array_equal(warm[0], warm[1])
+    assert not np.array_equal(warm[0], warm[2])
+    with pytest.raises(ValueError, match="temperature"):
+        assistant.draw("Draw a circle.", temperature=-1.0)
     assert assistant.ask("Who?", most_tokens=6) == assistant.ask("Who?", most_tokens=6)
 
 
@@ -231,8 +236,8 @@ def test_every_kind_of_picture_file_is_read(tmp_path, mode):
 def test_the_mean_of_what_may_come_is_shown_and_the_likeliest_is_gone_on_from(order):
     model, processor = random_model()
     processor.order = order
-    mean = Rollout(model, processor, [[picture()]], mean=True)
-    likeliest = Rollout(model, processor, [[picture()]])
+    mean = Rollout(model, processor, [[picture()]])
+    likeliest = Rollout(model, processor, [[picture()]], mean=False)
     for action in ({"forward": 1}, {"left": 1}):
         soft, hard = mean.step([action]), likeliest.step([action])
         assert not np.array_equal(soft, hard)
@@ -248,6 +253,12 @@ def test_the_mean_needs_one_softmax_over_codes():
     model.head.symbols = 4
     with pytest.raises(ValueError, match="one codebook"):
         Rollout(model, processor, [[picture()]], mean=True)
+    assert not Rollout(model, processor, [[picture()]]).mean
+
+
+def test_frames_drawn_with_a_temperature_are_shown_as_drawn(parts):
+    assert Rollout(*parts, [[picture()]], sampler=Sampler(temperature=0)).mean
+    assert not Rollout(*parts, [[picture()]], sampler=Sampler(temperature=1)).mean
 
 
 def test_of_an_animation_the_first_frame_is_read(tmp_path):

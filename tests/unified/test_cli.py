@@ -74,7 +74,8 @@ def test_ask_prints_the_answer_and_json_for_machines(run, picture):
 def test_the_seed_decides(run):
     pictures = []
     for seed in ("1", "1", "2"):
-        assert run("draw", "A red star.", "--seed", seed, "--out", "a.png")[0] == 0
+        options = ["--temperature", "1", "--seed", seed, "--out", "a.png"]
+        assert run("draw", "A red star.", *options)[0] == 0
         pictures.append(Path("a.png").read_bytes())
     assert pictures[0] == pictures[1] != pictures[2]
 

@@ -35,7 +35,7 @@ def base() -> ModelRecipe:
         learning_rate=5e-5,
         warmup=200,
     )
-    shape = ModelShape(width=1024, layers=24, heads=16, kv_heads=8)
+    shape = ModelShape(width=1024, layers=24, heads=16, kv_heads=8, transition=256)
     sources = tuple(replace(source, samples=2 * DATA * source.samples) for source in recipe.sources)
     return replace(
         recipe,

@@ -150,15 +150,7 @@ class Chat:
     def _solve(self, path: str) -> None:
         maze = self.model.picture(open_picture(path).image) if path else self._latest()
         self.waiting = [maze]
-        self._say(
-            MAZE_PROMPT,
-            may_draw=False,
-            draws_after=SOLVING.draws_after,
-            most_tokens=SOLVING.most_tokens,
-            most_images=SOLVING.most_images,
-            pixels=SOLVING.pixels,
-            guidance=None,
-        )
+        self._say(MAZE_PROMPT, **vars(SOLVING))
 
     def _play(self, words: str) -> None:
         if not words:

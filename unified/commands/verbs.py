@@ -30,7 +30,8 @@ def ask(options: argparse.Namespace) -> int:
 
 def draw(options: argparse.Namespace) -> int:
     prompt, out = _words(options.prompt, "the prompt"), check_picture(options.out)
-    image = assistant(options).draw(prompt, size=options.size, guidance=options.guidance, tries=options.tries)
+    names = ("size", "guidance", "temperature", "tries")
+    image = assistant(options).draw(prompt, **{name: getattr(options, name) for name in names})
     return _picture(options, image, out)
 
 
