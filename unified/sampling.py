@@ -81,7 +81,7 @@ class Sampler:
     top_p: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.temperature < 0 or self.top_k < 0 or not 0 <= self.top_p <= 1:
+        if not (self.temperature >= 0 and self.top_k >= 0 and 0 <= self.top_p <= 1):
             raise ValueError(
                 "temperature and top_k must not be negative and top_p must lie in 0..1, got "
                 f"{self.temperature}, {self.top_k}, {self.top_p}"

@@ -93,7 +93,9 @@ def test_temperature_zero_takes_the_likeliest():
     assert torch.equal(drawn.symbols, logits.argmax(-1))
 
 
-@pytest.mark.parametrize("bad", [{"temperature": -1}, {"top_k": -1}, {"top_p": 1.5}])
+@pytest.mark.parametrize(
+    "bad", [{"temperature": -1}, {"temperature": float("nan")}, {"top_k": -1}, {"top_p": 1.5}]
+)
 def test_bad_samplers_are_refused(bad):
     with pytest.raises(ValueError, match="must not be negative"):
         Sampler(**bad)
