@@ -48,6 +48,12 @@ def most_aligned(vectors: Tensor, table: Tensor) -> Tensor:
     return torch.cat(parts).reshape(vectors.shape[:-1])
 
 
+def squared_distances(vectors: Tensor, table: Tensor) -> Tensor:
+    """Between every one of `vectors` [..., N, D] and every row of `table` [..., K, D] -> [..., N, K]."""
+    lengths = vectors.square().sum(-1, keepdim=True) + table.square().sum(-1).unsqueeze(-2)
+    return lengths - 2 * vectors @ table.mT
+
+
 def entropy_loss(vectors: Tensor, table: Tensor, temperature: float = 0.01) -> Tensor:
     """Mean entropy of the soft assignment minus entropy of the mean assignment (LlamaGen). vectors [N, D],
     table [K, D].
@@ -55,8 +61,7 @@ def entropy_loss(vectors: Tensor, table: Tensor, temperature: float = 0.01) -> T
     Minimising it makes each choice sure and the use of codes even. The constants 1e-5 are the published
     code's.
     """
-    distances = vectors.square().sum(1, keepdim=True) + table.square().sum(1) - 2 * vectors @ table.T
-    affinity = -distances / temperature
+    affinity = -squared_distances(vectors, table) / temperature
     probabilities = affinity.softmax(-1)
     log_probabilities = (affinity + 1e-5).log_softmax(-1)
     mean = probabilities.mean(0)

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from unified.drawing import Generator
 from unified.processor import Processor
+from unified.sampling import Sampler
+from unified.tokenizers.quantise import squared_distances
 
 CANDIDATES = 64  # the likeliest codes, which alone are counted and chosen from
 
@@ -28,7 +30,7 @@ class Alike:
     width: float
 
     def __post_init__(self) -> None:
-        if self.width <= 0:
+        if not self.width > 0:
             raise ValueError(f"the width within which codes are alike must be positive, got {self.width}")
 
     def __call__(self, logits: Tensor) -> Tensor:
@@ -37,19 +39,15 @@ class Alike:
         likely, codes = logits.softmax(dim=-1).topk(min(CANDIDATES, logits.shape[-1]))
         codebook = self.codebook.to(logits)
         spread = codebook.var(dim=0, correction=0).sum()
-        near = torch.exp(_squared_distances(codebook[codes]) / (-2 * self.width**2 * spread))
+        distances = squared_distances(codebook[codes], codebook[codes])
+        near = torch.exp(distances / (-2 * self.width**2 * spread))
         gained = (near @ likely[..., None]).squeeze(-1)
         return torch.full_like(logits, float("-inf")).scatter(-1, codes, gained.log())
 
 
-def _squared_distances(vectors: Tensor) -> Tensor:
-    """Between all pairs of vectors [..., n, C]: [..., n, n]."""
-    length = vectors.square().sum(dim=-1)
-    return length[..., None] + length[..., None, :] - 2 * vectors @ vectors.mT
-
-
-def alike_codes(model: Generator, processor: Processor, width: float) -> Alike | None:
-    """For a model's codes; None for width 0, and for heads that have no softmax over codes."""
-    if not width or processor.visual is None or model.head.symbols > 1:
+def alike_codes(model: Generator, processor: Processor, sampler: Sampler, width: float) -> Alike | None:
+    """For a model's codes; None for width 0, for a sampler with a temperature (gains are no distribution to
+    draw from), and for heads that have no softmax over codes."""
+    if not width or sampler.temperature or processor.visual is None or model.head.symbols > 1:
         return None
     return Alike(processor.visual.codebook().detach(), width)

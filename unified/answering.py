@@ -87,8 +87,7 @@ class Turn:
         self.images = [0] * len(session.rows)
         self.letters: list[list[int]] = [[] for _ in session.rows]  # since the last image
         self.left = [manner.most_tokens] * len(session.rows)
-        width = 0 if manner.pixels.temperature else manner.alike  # gains are no distribution to draw from
-        self.alike = alike_codes(session.model, processor, width)
+        self.alike = alike_codes(session.model, processor, manner.pixels, manner.alike)
 
     def events(self) -> Iterator[Said | Step | Drew]:
         if self.manner.only_draws:

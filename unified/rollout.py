@@ -63,7 +63,7 @@ class Rollout:
         words, read = model.vocabulary, processor.image_item(history[0][0])
         has_mean = model.head.symbols == 1 and len(read["shapes"]) == 1
         self.mean = has_mean and self.sampler.temperature == 0 if mean is None else mean
-        self.alike = alike_codes(model, processor, 0 if self.sampler.temperature else ALIKE)
+        self.alike = alike_codes(model, processor, self.sampler, ALIKE)
         if self.mean and not has_mean:
             raise ValueError(
                 "the mean over codes needs a softmax over one codebook and a single map that is read"

@@ -137,11 +137,15 @@ def _add_following(run: Run, result: Result, clips: list[Clip], made: Frames) ->
         )
     if len(clips) < 2:
         raise ValueError("action following needs at least two clips: raise --count")
-    shuffled = imagined(run, clips, shift=len(clips) // 2)
+    shift = len(clips) // 2
+    shuffled = imagined(run, clips, shift=shift)
     real = [clip.frames[1:] for clip in clips]
     sources = {"true video": real, "imagined": made, "actions of another clip": shuffled}
     found = {name: following(inverse, frames, clips) for name, frames in sources.items()}
-    found[BY_CHANCE] = {**found["true video"], "read": _of_later(found["true video"]["read"], len(clips))}
+    found[BY_CHANCE] = {
+        **found["true video"],
+        "read": _of_later(found["true video"]["read"], len(clips), shift),
+    }
     tasks = varied({name: found["true video"]["truth"][name] for name in CLASSES})
     if not tasks:
         result.notes.append("Action following was not measured: no action varies in so few clips.")
@@ -168,11 +172,10 @@ def _add_following(run: Run, result: Result, clips: list[Clip], made: Frames) ->
     ]
 
 
-def _of_later(read: dict[str, np.ndarray], clips: int) -> dict[str, np.ndarray]:
-    """Every clip with the classes of the clip whose actions are its control."""
+def _of_later(read: dict[str, np.ndarray], clips: int, shift: int) -> dict[str, np.ndarray]:
+    """Every clip with the classes of the one `shift` later, as `imagined` takes its actions."""
     return {
-        head: np.roll(classes.reshape(clips, -1), -(clips // 2), axis=0).ravel()
-        for head, classes in read.items()
+        head: np.roll(classes.reshape(clips, -1), -shift, axis=0).ravel() for head, classes in read.items()
     }
 
 

@@ -38,9 +38,10 @@ def test_codes_far_apart_stay_as_they_were_and_the_unlikely_are_left_out():
     assert torch.allclose(gained[kept], logits.log_softmax(-1)[kept], atol=1e-5)
 
 
-def test_a_width_must_be_positive():
+@pytest.mark.parametrize("width", [0.0, -1.0, float("nan")])
+def test_a_width_must_be_positive(width):
     with pytest.raises(ValueError, match="positive"):
-        Alike(torch.eye(3), 0.0)
+        Alike(torch.eye(3), width)
 
 
 def drawn(model, processor, alike, pixels=LIKELIEST, batch=3):
