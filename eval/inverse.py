@@ -2,9 +2,9 @@
 
     python -m unified.eval.inverse --out inverse.safetensors --clips 4000
 
-It reads true frames of scripted players in the voxel world (training split) and predicts the seven
-tasks and two camera axes of `metrics.following`. `unified eval world --inverse FILE` reads actions back from
-imagined frames with it. Before it is used its own score on true held-out video is printed beside.
+It reads true frames of a player who uses every key of the voxel world (training split) and predicts the
+seven tasks and two camera axes of `metrics.following`. `unified eval world --inverse FILE` reads actions back
+from imagined frames with it. Before it is used its own score on true held-out video is printed beside.
 """
 
 from __future__ import annotations
@@ -37,23 +37,25 @@ from unified.tasks.worlds.clips import Clip, WorldConfig, watch
 
 from unified.checkpoints.state_dict import load_strict, read_safetensors
 from unified.cli import Parser
-from unified.commands.common import check_target, count
+from unified.commands.common import check_target, count, seed
 
+PLAYERS = ("roam",)
 HEADS = {**CLASSES, "pitch": CAMERA_BINS, "yaw": CAMERA_BINS}
 
 
 @dataclass(frozen=True, kw_only=True)
 class InverseConfig:
-    """`width` of the first of four levels; frames have `size` pixels a side; beside the two frames `around`
-    more on either side are seen (the first and last of a clip are repeated)."""
+    """`width` of a frame's features; frames have `size` pixels a side; places of two frames at most `reach`
+    cells of four pixels apart are compared; `memory` channels run along a clip in either direction."""
 
     width: int = 32
     size: int = 64
-    around: int = 1
+    reach: int = 4
+    memory: int = 96
 
     def __post_init__(self) -> None:
-        if self.around < 0:
-            raise ValueError(f"around must not be negative, got {self.around}")
+        if self.memory < 1 or self.reach < 0:
+            raise ValueError("memory must be at least 1 and reach not negative")
         if self.width < 8 or self.width % 8 or self.size < 16 or self.size % 16:
             raise ValueError(
                 f"width must be a multiple of 8 and size one of 16, got {self.width} and {self.size}"
@@ -61,72 +63,109 @@ class InverseConfig:
 
 
 class InverseModel(nn.Module):
-    """The frames around a step to logits of every head."""
+    """Clips to logits of every head at every step. What moved is read from how alike the places of a frame
+    are to those around them in the next (a cost volume, as in optical flow: arXiv 1504.06852), then along the
+    clip in both directions, as VPT's model sees what comes before and after (arXiv 2206.11795)."""
 
     def __init__(self, config: InverseConfig) -> None:
         super().__init__()
         self.config = config
-        widths = [config.width * factor for factor in (1, 2, 3, 4)]
-        layers: list[nn.Module] = []
-        for before, after in zip([3 * (2 * config.around + 3), *widths[:-1]], widths, strict=True):
-            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GroupNorm(8, after), nn.SiLU()]
-            layers += [nn.Conv2d(after, after, 3, padding=1), nn.GroupNorm(8, after), nn.SiLU()]
-        self.body = nn.Sequential(*layers)
+        width, wide = config.width, 4 * config.width
+        self.frame = nn.Sequential(
+            *_convolution(3, width, stride=2),
+            *_convolution(width, width, stride=2),
+            *_convolution(width, width),
+        )
+        moved = (2 * config.reach + 1) ** 2
+        self.pair = nn.Sequential(
+            *_convolution(moved + 2 * width, 3 * width),
+            *_convolution(3 * width, wide, stride=2),
+            *_convolution(wide, wide, stride=2),
+        )
         cells = (config.size // 16) ** 2
-        self.mix = nn.Sequential(nn.Linear(cells * widths[-1], 256), nn.SiLU())
-        self.heads = nn.ModuleDict({name.replace("/", "_"): nn.Linear(256, n) for name, n in HEADS.items()})
+        self.mix = nn.Sequential(nn.Linear(cells * wide, 2 * config.memory), nn.SiLU())
+        self.along = nn.GRU(2 * config.memory, config.memory, batch_first=True, bidirectional=True)
+        self.heads = nn.ModuleDict(
+            {name.replace("/", "_"): nn.Linear(2 * config.memory, n) for name, n in HEADS.items()}
+        )
 
-    def forward(self, windows: Tensor) -> dict[str, Tensor]:
-        """Windows uint8 [B, 2 + 2 around, H, W, 3] -> logits [B, classes] of the middle step by head."""
-        frames = windows.permute(0, 1, 4, 2, 3).float() / 127.5 - 1  # [B, F, 3, H, W]
-        change = frames[:, self.config.around + 1] - frames[:, self.config.around]
-        x = self.mix(self.body(torch.cat([frames.flatten(1, 2), change], dim=1)).flatten(1))
+    def forward(self, clips: Tensor) -> dict[str, Tensor]:
+        """Clips uint8 [B, F, H, W, 3] or float of that range -> logits [B, F - 1, classes] by head."""
+        frames = clips.flatten(0, 1).permute(0, 3, 1, 2).float() / 127.5 - 1  # [B * F, 3, H, W]
+        features = self.frame(frames.contiguous(memory_format=torch.channels_last))
+        features = features.unflatten(0, clips.shape[:2])  # [B, F, C, h, w]
+        before, after = features[:, :-1].flatten(0, 1), features[:, 1:].flatten(0, 1)
+        pairs = torch.cat([alike(before, after, self.config.reach), before, after], dim=1)
+        pairs = self.pair(pairs.contiguous(memory_format=torch.channels_last))
+        x = self.mix(pairs.flatten(1)).unflatten(0, (len(clips), -1))
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.float() + self.along(x.float())[0]
         return {name: self.heads[name.replace("/", "_")](x) for name in HEADS}
 
     @torch.no_grad()
-    def read(self, frames: np.ndarray, batch: int = 256) -> dict[str, np.ndarray]:
+    def read(self, frames: np.ndarray) -> dict[str, np.ndarray]:
         """The likeliest classes between successive frames uint8 [F, H, W, 3]: [F - 1] by head."""
-        clip, steps = torch.from_numpy(frames)[None], torch.arange(len(frames) - 1)
-        found: dict[str, list[Tensor]] = {name: [] for name in HEADS}
-        for part in steps.split(batch):
-            logits = self(windows(clip, torch.zeros_like(part), part, self.config.around))
-            for name, values in logits.items():
-                found[name].append(values.argmax(dim=-1))
-        return {name: torch.cat(parts).numpy() for name, parts in found.items()}
+        logits = self(torch.from_numpy(frames)[None])
+        return {name: values[0].argmax(dim=-1).numpy() for name, values in logits.items()}
+
+
+def _convolution(before: int, after: int, stride: int = 1) -> list[nn.Module]:
+    return [nn.Conv2d(before, after, 3, stride=stride, padding=1), nn.GroupNorm(8, after), nn.SiLU()]
+
+
+def alike(before: Tensor, after: Tensor, reach: int) -> Tensor:
+    """Products of the features [N, C, h, w] of every place with those of the places after at most `reach`
+    rows and columns away, 0 beyond the border: [N, (2 reach + 1)^2, h, w]."""
+    height, width = before.shape[-2:]
+    products = torch.einsum("ncp,ncq->npq", before.flatten(2), after.flatten(2)) / before.shape[1] ** 0.5
+    offsets = torch.arange(-reach, reach + 1)
+    rows = torch.arange(height)[:, None, None, None] + offsets[:, None]  # [h, 1, n, 1]
+    columns = torch.arange(width)[:, None, None] + offsets  # [w, 1, n]
+    inside = ((rows >= 0) & (rows < height)) & ((columns >= 0) & (columns < width))  # [h, w, n, n]
+    places = rows.clamp(0, height - 1) * width + columns.clamp(0, width - 1)
+    places, inside = (table.flatten(2).flatten(0, 1).to(before.device) for table in (places, inside))
+    found = products.gather(2, places.expand(len(products), -1, -1)) * inside
+    return found.transpose(1, 2).unflatten(2, (height, width))
 
 
 @dataclass(frozen=True, kw_only=True)
 class InverseTraining:
-    """`clips` of 17 frames are watched once and visited for `epochs`."""
+    """`clips` of 17 frames are watched once and visited for `epochs`, `batch` at once; `blurred` is the share
+    of visits in which they grow blurred, as imagined frames do."""
 
     clips: int = 2000
     epochs: int = 8
-    batch: int = 128
+    batch: int = 16
     rate: float = 2e-3
+    blurred: float = 0.5
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class Steps:
-    """Clips uint8 [C, F, H, W, 3] and the classes [C * (F - 1)] of all their steps by head, clip by clip."""
+    """Clips uint8 [C, F, H, W, 3] and the classes [C, F - 1] of all their steps by head."""
 
     clips: Tensor
     truth: dict[str, Tensor]
 
     def __len__(self) -> int:
-        return self.clips.shape[0] * (self.clips.shape[1] - 1)
-
-    def windows(self, numbers: Tensor, around: int) -> Tensor:
-        """The frames around these steps [N]: uint8 [N, 2 + 2 around, H, W, 3]."""
-        per_clip = self.clips.shape[1] - 1
-        return windows(self.clips, numbers // per_clip, numbers % per_clip, around)
+        return len(self.clips)
 
 
-def windows(clips: Tensor, rows: Tensor, steps: Tensor, around: int) -> Tensor:
-    """Frames step - around to step + 1 + around of clips [C, F, ...], those beyond the ends repeated."""
-    offsets = torch.arange(-around, around + 2)
-    places = (steps[:, None] + offsets).clamp(0, clips.shape[1] - 1)  # [N, 2 + 2 around]
-    return clips[rows[:, None], places]
+def blurred(clips: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Clips uint8 [B, F, H, W, 3] as floats, a share of them blurred from some frame on: a mean over 2 x 2
+    pixels first, over 4 x 4 from a later one."""
+    frames = clips.permute(0, 1, 4, 2, 3).float()
+    size = tuple(frames.shape[-2:])
+    numbers = torch.arange(frames.shape[1])
+    chosen = torch.rand(len(frames), 1, generator=generator) < share
+    for cell, earliest in ((2, 1), (4, 4)):
+        starts = torch.randint(earliest, frames.shape[1] + 4, (len(frames), 1), generator=generator)
+        rows, columns = torch.nonzero(chosen & (numbers >= starts), as_tuple=True)
+        if len(rows):
+            coarse = F.avg_pool2d(frames[rows, columns], cell)
+            frames[rows, columns] = F.interpolate(coarse, size=size, mode="bilinear")
+    return frames.permute(0, 1, 3, 4, 2)
 
 
 def truth_of(actions: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
@@ -136,8 +175,8 @@ def truth_of(actions: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
 
 
 def watched(number: int, split: str, *, size: int = 64, frames: int = 17, seed: int = 0) -> Iterator[Clip]:
-    """Clips of the voxel world."""
-    config = WorldConfig(size=size, frames=frames, seed=seed)
+    """Clips of the player who uses every key."""
+    config = WorldConfig(size=size, frames=frames, players=PLAYERS, seed=seed)
     return (watch(config, index, split) for index in range(number))
 
 
@@ -146,40 +185,38 @@ def steps_of(clips: Iterator[Clip]) -> Steps:
     truths = [truth_of(clip.actions) for clip in found]
     return Steps(
         torch.from_numpy(np.stack([clip.frames for clip in found])),
-        {name: torch.from_numpy(np.concatenate([truth[name] for truth in truths])) for name in HEADS},
+        {name: torch.from_numpy(np.stack([truth[name] for truth in truths])) for name in HEADS},
     )
 
 
-def train(data: Steps, config: InverseConfig, training: InverseTraining) -> InverseModel:
-    """Cross-entropy over all heads; rare classes weigh more (inverse square root of their share)."""
+def train(
+    data: Steps, config: InverseConfig, training: InverseTraining, start: InverseModel | None = None
+) -> InverseModel:
+    """Cross-entropy over all heads, from a new model or `start`."""
     torch.manual_seed(training.seed)
-    model = InverseModel(config)
-    weights = {name: _weights(data.truth[name], HEADS[name]) for name in HEADS}
+    model = (start or InverseModel(config)).train().to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(model.parameters(), lr=training.rate, weight_decay=0.01)
-    steps = max(1, training.epochs * (len(data) // training.batch))
+    steps = max(1, training.epochs * len(data) // training.batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, training.rate, total_steps=steps)
     generator = torch.Generator().manual_seed(training.seed)
     for step in range(steps):
         rows = torch.randint(len(data), (training.batch,), generator=generator)
         with torch.autocast("cpu", torch.bfloat16):
-            logits = model(data.windows(rows, config.around))
-        losses = [
-            F.cross_entropy(logits[name].float(), data.truth[name][rows], weights[name]) for name in HEADS
-        ]
-        loss = torch.stack(losses).sum()
+            logits = model(blurred(data.clips[rows], training.blurred, generator))
+        loss = torch.stack(
+            [
+                F.cross_entropy(logits[name].float().flatten(0, 1), data.truth[name][rows].flatten())
+                for name in HEADS
+            ]
+        ).sum()
         optimiser.zero_grad()
         loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()
         if step % 100 == 0 or step == steps - 1:
             print(f"step {step + 1} of {steps}: loss {loss.item():.3f}", flush=True)
     return model.eval()
-
-
-def _weights(truth: Tensor, classes: int) -> Tensor:
-    counts = torch.bincount(truth, minlength=classes).float()
-    weights = torch.where(counts > 0, counts.clamp(min=1).rsqrt(), torch.zeros(()))
-    return weights / (weights * counts).sum() * counts.sum()
 
 
 def save(model: InverseModel, path: Path, notes: dict[str, Any]) -> None:
@@ -204,11 +241,10 @@ def load(path: Path) -> InverseModel:
 def score(model: InverseModel, data: Steps) -> dict[str, Any]:
     """On true video: mean macro F1 over the tasks that vary and that of each, accuracy, camera error in
     bins."""
-    around = model.config.around
     with torch.no_grad():
-        parts = [model(data.windows(part, around)) for part in torch.arange(len(data)).split(256)]
-    found = {name: torch.cat([part[name] for part in parts]).argmax(-1).numpy() for name in HEADS}
-    truth = {name: values.numpy() for name, values in data.truth.items()}
+        parts = [model(part) for part in data.clips.split(16)]
+    found = {name: torch.cat([part[name] for part in parts]).argmax(-1).flatten().numpy() for name in HEADS}
+    truth = {name: values.flatten().numpy() for name, values in data.truth.items()}
     tasks = varied({name: truth[name] for name in CLASSES})
     camera = np.mean([np.abs(found[axis] - truth[axis]).mean() for axis in ("pitch", "yaw")])
     result = {"macro_f1": f1(found, truth, tasks), "accuracy": accuracy(found, truth, tasks)}
@@ -227,18 +263,22 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--test-clips", type=count, default=200)
     parser.add_argument("--epochs", type=count, default=8)
     parser.add_argument("--width", type=int, default=32)
-    parser.add_argument("--around", type=int, default=1, help="more frames seen on either side (0: a pair)")
+    parser.add_argument("--memory", type=int, default=96, help="channels along the clip, in either direction")
     parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--start", type=Path, help="go on from this one, whose width, memory and size it has")
+    parser.add_argument("--seed", type=seed, default=0, help="of the clips and of their order (default 0)")
     options = parser.parse_args(arguments)
     try:
         check_target(options.out)
-        config = InverseConfig(width=options.width, size=options.size, around=options.around)
-    except ValueError as error:
-        parser.error(str(error))
+        start = load(options.start) if options.start else None
+        config = InverseConfig(width=options.width, size=options.size, memory=options.memory)
+    except (ValueError, OSError) as error:
+        parser.error(" ".join(str(error).split()))
+    config = start.config if start else config
     started = time.monotonic()
-    training = InverseTraining(clips=options.clips, epochs=options.epochs)
-    data = steps_of(watched(training.clips, "train", size=config.size))
-    model = train(data, config, training)
+    training = InverseTraining(clips=options.clips, epochs=options.epochs, seed=options.seed)
+    data = steps_of(watched(training.clips, "train", size=config.size, seed=training.seed))
+    model = train(data, config, training, start)
     scores = score(model, steps_of(watched(options.test_clips, "test", size=config.size)))
     notes = {**asdict(training), "seconds": round(time.monotonic() - started), "test": scores}
     save(model, options.out, notes)

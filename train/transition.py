@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from unified.tasks.worlds.clips import Clip, WorldConfig, watch
+from unified.tasks.worlds.clips import EVERY_KEY, Clip, WorldConfig, watch
 from unified.tokenizers.images import to_images
 from unified.train.pictures import mapped
 from unified.train.rewrite import like, parser, rewrite
@@ -155,7 +155,7 @@ def _change(
     if processor.visual is None or processor.action is None:
         raise ValueError("a transition needs a model with a visual tokenizer and an action tokenizer")
     model = with_transition(model, options.hidden)
-    config = WorldConfig(size=SIDE, frames=FRAMES, seed=options.seed)
+    config = WorldConfig(size=SIDE, frames=FRAMES, players=EVERY_KEY, seed=options.seed)
     pairs = pairs_of(watched(config, "train", options.clips, options.workers), processor)
     print(f"{len(pairs)} pairs of frames", flush=True)
     train(model, pairs, options.steps, batch=options.batch, rate=options.rate, seed=options.seed)

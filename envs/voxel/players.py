@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from unified.envs.voxel.env import VoxelEnv
+from unified.envs.voxel.roam import Roamer
 from unified.envs.voxel.simulation import Simulation
 from unified.envs.voxel.solvers import DigPlayer, LogPlayer, PathPlayer, ReachPlayer
 from unified.envs.voxel.steering import Action
@@ -28,7 +29,13 @@ PLAYERS: dict[str, Callable[[int], Player]] = {
     "collect_logs": LogPlayer,
     "dig_down": DigPlayer,
     "follow_path": PathPlayer,
+    "roam": Roamer,
 }
+
+
+def task_of(player: str) -> str:
+    """The task that a player plays: its name, but for the roamer, who has none."""
+    return "explore" if player == "roam" else player
 
 
 def make_player(task_name: str, seed: int) -> Player:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 Action = dict[str, Any]
 MOST_DRAWS = 10_000
 SHORTEST, LONGEST = 2, 512
+PLAYERS = ("explore", "explore", "reach", "collect_logs", "dig_down")
+EVERY_KEY = (*PLAYERS, "roam", "roam", "roam")  # to learn from: no key is rare
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +42,7 @@ class WorldConfig:
     seed: int = 0
     size: int | tuple[int, int] = 64
     frames: int = 8
-    players: tuple[str, ...] = ("explore", "explore", "reach", "collect_logs", "dig_down")
+    players: tuple[str, ...] = PLAYERS
     unseen_players: tuple[str, ...] = ("follow_path",)
     world_size: tuple[int, int, int] = (32, 32, 32)
     start: int = 60
@@ -60,9 +62,12 @@ class WorldConfig:
     def voxel(self, player: str) -> Any:
         """The settings of the world that this player plays in. Raises ValueError for an unknown player."""
         from unified.envs.voxel.config import VoxelConfig
+        from unified.envs.voxel.players import task_of
 
         height, width = frame_size(self.size)
-        return VoxelConfig(width=width, height=height, world_size=self.world_size, task=player, max_steps=0)
+        return VoxelConfig(
+            width=width, height=height, world_size=self.world_size, task=task_of(player), max_steps=0
+        )
 
 
 def watch(config: WorldConfig, index: int, split: str) -> Clip:

@@ -9,6 +9,8 @@ from unified.eval.inverse import (
     InverseModel,
     InverseTraining,
     Steps,
+    alike,
+    blurred,
     load,
     main,
     save,
@@ -38,9 +40,10 @@ def test_it_learns_what_moves_a_picture():
     turns = rng.choice([-6, 0, 6], (400, 2))
     actions = [{"camera": turn} for turn in turns]
     frames, truth = torch.from_numpy(moving_square(actions)), truth_of(actions)
-    data = Steps(frames[None], {name: torch.from_numpy(found) for name, found in truth.items()})
+    clips = torch.stack([frames[start : start + 9] for start in range(0, 400, 8)])
+    data = Steps(clips, {name: torch.from_numpy(found).view(50, 8) for name, found in truth.items()})
     torch.set_num_threads(1)
-    model = train(data, SMALL, InverseTraining(epochs=16, batch=32))
+    model = train(data, SMALL, InverseTraining(epochs=40, batch=8))
     fresh = [{"camera": turn} for turn in rng.choice([-6, 0, 6], (100, 2))]
     found = model.read(moving_square(fresh))
     true = truth_of(fresh)
@@ -48,16 +51,48 @@ def test_it_learns_what_moves_a_picture():
     assert (found["yaw"] == np.roll(true["yaw"], 7)).mean() < 0.5
 
 
-def test_true_clips_become_windows_of_frames():
+def test_clips_come_with_the_class_of_every_step():
     data = steps_of(watched(8, "train", size=32, frames=9))
-    assert (len(data), data.clips.shape) == (64, (8, 9, 32, 32, 3))
-    windows = data.windows(torch.tensor([0, 11, 63]), 1)
-    expected = [(0, [0, 0, 1, 2]), (1, [2, 3, 4, 5]), (7, [6, 7, 8, 8])]
-    for window, (clip, frames) in zip(windows, expected, strict=True):
-        assert torch.equal(window, data.clips[clip, frames])
-    assert all(len(found) == 64 for found in data.truth.values())
+    assert (len(data), data.clips.shape) == (8, (8, 9, 32, 32, 3))
+    clips = list(watched(8, "train", size=32, frames=9))
+    assert all(np.array_equal(found, truth_of(clips[5].actions)[name])
+               for name, found in ((name, data.truth[name][5].numpy()) for name in HEADS))  # fmt: skip
     result = score(InverseModel(SMALL).eval(), data)
     assert 0 <= result["macro_f1"] <= 1
+
+
+def test_places_are_compared_with_those_around_them():
+    torch.manual_seed(0)
+    before, after = torch.randn(2, 3, 64, 5, 6)
+    found = alike(before, after, 2)
+    assert found.shape == (3, 25, 5, 6)
+    expected = (before[1, :, 3, 2] * after[1, :, 4, 0]).sum() / 64**0.5
+    assert torch.allclose(found[1, 3 * 5 + 0, 3, 2], expected, atol=1e-5)  # a row further, two columns back
+    assert found[:, :5, 1].abs().max() == 0  # two rows back, beyond the border
+    moved = torch.roll(before, (1, -1), dims=(2, 3))
+    assert (alike(before, moved, 1)[:, :, 1:-1, 1:-1].argmax(dim=1) == 2 * 3 + 0).float().mean() > 0.9
+
+
+def test_some_clips_grow_blurred():
+    generator = torch.Generator().manual_seed(0)
+    clips = torch.randint(0, 256, (40, 17, 16, 16, 3), generator=generator, dtype=torch.uint8)
+    assert torch.equal(blurred(clips, 0.0, generator), clips.float())
+    found = blurred(clips, 0.5, generator)
+    assert torch.equal(found[:, 0], clips[:, 0].float())
+    sharpness = (found[:, :, 1:] - found[:, :, :-1]).abs().mean(dim=(2, 3, 4))  # [clips, frames]
+    assert (sharpness.diff(dim=1) < -30).any(dim=1).float().mean() > 0.25
+    assert not (sharpness.diff(dim=1) > 20).any()
+    assert torch.equal(found, found.clamp(0, 255))
+
+
+def test_a_step_is_read_with_what_comes_before_and_after():
+    torch.manual_seed(0)
+    model = InverseModel(SMALL).eval()
+    clips = torch.randint(0, 256, (1, 6, 32, 32, 3), dtype=torch.uint8)
+    other = clips.clone()
+    other[:, 5] = 0
+    with torch.no_grad():
+        assert not torch.equal(model(clips)["yaw"][:, 0], model(other)["yaw"][:, 0])
 
 
 def test_it_goes_through_a_file(tmp_path):
@@ -82,6 +117,7 @@ def test_it_goes_through_a_file(tmp_path):
         ["--out", "/nowhere/a.safetensors"],
         ["--out", "a.safetensors", "--width", "7"],
         ["--out", "a", "--clips", "0"],
+        ["--out", "a.safetensors", "--start", "nowhere.safetensors"],
     ],
 )
 def test_bad_input_is_one_line(arguments, capsys):
@@ -97,3 +133,7 @@ def test_the_command_trains_and_writes(tmp_path, capsys):
     assert main(["--out", str(path), *arguments]) == 0
     assert "macro F1" in capsys.readouterr().out
     assert load(path).config.size == 32
+    further = tmp_path / "b.safetensors"
+    assert main(["--out", str(further), *arguments[:4], "--epochs", "8", "--start", str(path)]) == 0
+    assert load(further).config == load(path).config
+    assert not torch.equal(load(further).mix[0].weight, load(path).mix[0].weight)

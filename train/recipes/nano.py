@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from unified.tasks.scenes.drawing import CATEGORIES
 from unified.tasks.scenes.scene import TEXTURES
+from unified.tasks.worlds.clips import EVERY_KEY
 from unified.train.recipe import ModelRecipe, ModelShape, Source, Stage
 from unified.train.recipes.text_tokenizer import text_tokenizer
 from unified.train.recipes.visual_tokenizer import SIDES, visual_tokenizer
@@ -27,7 +28,7 @@ SOURCES = (
     Source(task="scene_conversation", samples=15000, options={"most": 4, **MIXED}),
     Source(task="maze", samples=40000, options={"charted": True}),
     Source(task="maze_text", samples=60000, options={"charted": True}),
-    Source(task="world_frames", samples=20000, options={"frames": 5}),
+    Source(task="world_frames", samples=20000, options={"frames": 5, "players": list(EVERY_KEY)}),
     Source(task="world_actions", samples=4000, options={"frames": 6}),
     Source(task="world_play", samples=4000, options={"frames": 6}),
     Source(task="small_talk", samples=20000),

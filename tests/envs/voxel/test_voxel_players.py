@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from unified.envs.voxel import VoxelEnv
 from unified.envs.voxel.actions import BUTTONS, parse_action
+from unified.envs.voxel.physics import SPRINTING
 from unified.envs.voxel.players import make_player, play_episode
 from unified.envs.voxel.tasks import task_from_dict, task_to_dict
 
@@ -69,10 +70,10 @@ def test_tasks_survive_as_plain_data(task):
     assert task_to_dict(task_from_dict(data)) == task_to_dict(env.task)
 
 
-def wander(seed, ticks):
+def wander(seed, ticks, name="explore"):
     env = VoxelEnv(**SETTINGS)
     env.reset(seed=seed)
-    player = make_player("explore", seed)
+    player = make_player(name, seed)
     actions, places = [], []
     for _ in range(ticks):
         action = player.act(env.simulation, env.task)
@@ -96,6 +97,31 @@ def test_wandering_is_varied_bounded_and_repeatable():
     assert np.array_equal(places, same_places)
     assert np.array_equal(env.get_state()["blocks"], other.get_state()["blocks"])
     assert str(actions[-50:]) == str(again[-50:])
+
+
+def test_a_roamer_uses_every_key_often_and_where_it_does_something():
+    episodes = [wander(seed, 80, "roam") for seed in range(20)]
+    actions = [action for episode in episodes for action in episode[0]]
+    used = {key: sum(action.get(key, 0) for action in actions) for key in BUTTONS}
+    assert all(used[key] > 150 for key in ("forward", "back", "left", "right", "sneak", "sprint", "attack"))
+    assert all(used[key] > 20 for key in ("jump", "use"))
+    assert not any(action.get("sprint") and not action.get("forward") for action in actions)
+    assert np.mean([np.ptp(places[:, [0, 2]], axis=0).max() for _, places, _ in episodes]) > 3
+    assert any(env.simulation.inventory.counts.sum() != 32 for _, _, env in episodes)  # blocks were set
+    again, same_places, _ = wander(0, 80, "roam")
+    assert np.array_equal(episodes[0][1], same_places)
+    assert str(episodes[0][0]) == str(again)
+
+
+def test_a_roamer_sprints_with_the_key_alone():
+    for seed in range(20):
+        env = VoxelEnv(**SETTINGS)
+        env.reset(seed=seed)
+        player = make_player("roam", seed)
+        for _ in range(80):
+            action = player.act(env.simulation, env.task)
+            env.step(action)
+            assert action.get("sprint") or not env.simulation.status[SPRINTING]
 
 
 def test_players_turn_no_faster_than_the_camera_tokens_can_say():
