@@ -194,7 +194,7 @@ def train(
 ) -> InverseModel:
     """Cross-entropy over all heads, from a new model or `start`."""
     torch.manual_seed(training.seed)
-    model = (start or InverseModel(config)).train().to(memory_format=torch.channels_last)
+    model = (start or InverseModel(config)).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=training.rate, weight_decay=0.01)
     steps = max(1, training.epochs * len(data) // training.batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, training.rate, total_steps=steps)
