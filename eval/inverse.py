@@ -39,7 +39,6 @@ from unified.checkpoints.state_dict import load_strict, read_safetensors
 from unified.cli import Parser
 from unified.commands.common import check_target, count, seed
 
-PLAYERS = ("roam",)
 HEADS = {**CLASSES, "pitch": CAMERA_BINS, "yaw": CAMERA_BINS}
 
 
@@ -95,7 +94,7 @@ class InverseModel(nn.Module):
         features = self.frame(frames.contiguous(memory_format=torch.channels_last))
         features = features.unflatten(0, clips.shape[:2])  # [B, F, C, h, w]
         before, after = features[:, :-1].flatten(0, 1), features[:, 1:].flatten(0, 1)
-        pairs = torch.cat([alike(before, after, self.config.reach), before, after], dim=1)
+        pairs = torch.cat([cost_volume(before, after, self.config.reach), before, after], dim=1)
         pairs = self.pair(pairs.contiguous(memory_format=torch.channels_last))
         x = self.mix(pairs.flatten(1)).unflatten(0, (len(clips), -1))
         with torch.autocast(x.device.type, enabled=False):
@@ -113,7 +112,7 @@ def _convolution(before: int, after: int, stride: int = 1) -> list[nn.Module]:
     return [nn.Conv2d(before, after, 3, stride=stride, padding=1), nn.GroupNorm(8, after), nn.SiLU()]
 
 
-def alike(before: Tensor, after: Tensor, reach: int) -> Tensor:
+def cost_volume(before: Tensor, after: Tensor, reach: int) -> Tensor:
     """Products of the features [N, C, h, w] of every place with those of the places after at most `reach`
     rows and columns away, 0 beyond the border: [N, (2 reach + 1)^2, h, w]."""
     height, width = before.shape[-2:]
@@ -176,7 +175,7 @@ def truth_of(actions: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
 
 def watched(number: int, split: str, *, size: int = 64, frames: int = 17, seed: int = 0) -> Iterator[Clip]:
     """Clips of the player who uses every key."""
-    config = WorldConfig(size=size, frames=frames, players=PLAYERS, seed=seed)
+    config = WorldConfig(size=size, frames=frames, players=("roam",), seed=seed)
     return (watch(config, index, split) for index in range(number))
 
 
@@ -192,7 +191,7 @@ def steps_of(clips: Iterator[Clip]) -> Steps:
 def train(
     data: Steps, config: InverseConfig, training: InverseTraining, start: InverseModel | None = None
 ) -> InverseModel:
-    """Cross-entropy over all heads, from a new model or `start`."""
+    """Cross-entropy over all heads, from a new model, or of `start` in place."""
     torch.manual_seed(training.seed)
     model = (start or InverseModel(config)).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=training.rate, weight_decay=0.01)

@@ -6,7 +6,6 @@ to step aside nor to sneak, and whether it obeys those keys cannot be measured w
 
 import numpy as np
 from unified.envs.voxel import physics as p
-from unified.envs.voxel.blocks import AIR, SOLID
 from unified.envs.voxel.simulation import Simulation
 from unified.envs.voxel.steering import TURN_LIMIT, Action, turn
 from unified.envs.voxel.tasks import Task
@@ -36,7 +35,8 @@ class Roamer:
             return {**action, "forward": 1, "back": 0, "sneak": 0, "sprint": sprint, "jump": 1}
         if simulation.status[p.ON_GROUND] and self._rng.random() < HOP:
             action["jump"] = 1
-        if not action.get("attack") and _can_place(simulation) and self._rng.random() < PLACE:
+        placing = not action.get("attack") and simulation.can_place(simulation.target())
+        if placing and self._rng.random() < PLACE:
             action["use"] = 1
         return action
 
@@ -67,16 +67,3 @@ class Roamer:
             home = np.degrees(np.arctan2(x - width / 2, depth / 2 - z))
             yaw = float(turn(simulation, float(home), 0.0)[1])
         return np.clip([pitch, yaw], -TURN_LIMIT, TURN_LIMIT).astype(np.float32)
-
-
-def _can_place(simulation: Simulation) -> bool:
-    """Whether "use" would set a block now."""
-    target = simulation.target()
-    if target is None or simulation.inventory.held == AIR or simulation.hands.use_wait:
-        return False
-    cell = target.front
-    if not simulation.world.inside(*cell) or SOLID[simulation.world.blocks[cell]]:
-        return False
-    low = simulation.body[:3] - (p.HALF_WIDTH, 0.0, p.HALF_WIDTH)
-    return any(low[axis] >= cell[axis] + 1 or low[axis] + size <= cell[axis]
-               for axis, size in enumerate((2 * p.HALF_WIDTH, p.TALL, 2 * p.HALF_WIDTH)))  # fmt: skip

@@ -114,7 +114,7 @@ class Simulation:
             x, y, z = target.cell
             self.inventory.pick(int(self.world.blocks[x, y, z]))
         broken = self._dig(target) if "attack" in pressed else self._stop_digging()
-        placed = self._place(target, pressed, fresh) if target and "use" in pressed else AIR
+        placed = self._place(target, fresh) if target and "use" in pressed else AIR
         return Events(broken=broken, placed=placed)
 
     def _stop_digging(self) -> int:
@@ -150,12 +150,20 @@ class Simulation:
                 return WATER
         return AIR
 
-    def _place(self, target: Target, pressed: frozenset[str], fresh: frozenset[str]) -> int:
+    def can_place(self, target: Target | None, fresh: bool = False) -> bool:
+        """Whether "use" would set the held block before the target; `fresh`: the key was up before."""
+        hands = self.hands
+        if target is None or self.inventory.held == AIR or (hands.use_wait and not fresh):
+            return False
+        cell = target.front
+        if not self.world.inside(*cell) or SOLID[self.world.blocks[cell]]:
+            return False
+        return not self._occupies(cell)
+
+    def _place(self, target: Target, fresh: frozenset[str]) -> int:
         """Puts the held block before the targeted face, never into the player; returns it, or AIR."""
         hands, cell = self.hands, target.front
-        if self.inventory.held == AIR or (hands.use_wait and "use" not in fresh):
-            return AIR
-        if not self.world.inside(*cell) or SOLID[self.world.blocks[cell]] or self._occupies(cell):
+        if not self.can_place(target, "use" in fresh):
             return AIR
         block = self.inventory.take_held()
         if block != AIR:

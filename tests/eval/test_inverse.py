@@ -9,8 +9,8 @@ from unified.eval.inverse import (
     InverseModel,
     InverseTraining,
     Steps,
-    alike,
     blurred,
+    cost_volume,
     load,
     main,
     save,
@@ -64,13 +64,13 @@ def test_clips_come_with_the_class_of_every_step():
 def test_places_are_compared_with_those_around_them():
     torch.manual_seed(0)
     before, after = torch.randn(2, 3, 64, 5, 6)
-    found = alike(before, after, 2)
+    found = cost_volume(before, after, 2)
     assert found.shape == (3, 25, 5, 6)
     expected = (before[1, :, 3, 2] * after[1, :, 4, 0]).sum() / 64**0.5
     assert torch.allclose(found[1, 3 * 5 + 0, 3, 2], expected, atol=1e-5)  # a row further, two columns back
     assert found[:, :5, 1].abs().max() == 0  # two rows back, beyond the border
     moved = torch.roll(before, (1, -1), dims=(2, 3))
-    assert (alike(before, moved, 1)[:, :, 1:-1, 1:-1].argmax(dim=1) == 2 * 3 + 0).float().mean() > 0.9
+    assert (cost_volume(before, moved, 1)[:, :, 1:-1, 1:-1].argmax(dim=1) == 2 * 3 + 0).float().mean() > 0.9
 
 
 def test_some_clips_grow_blurred():
