@@ -247,7 +247,7 @@ def load(
     place = _device(device)
     folder = find(model)
     loaded, processor = load_model(folder, device=place, dtype=_dtype(dtype, place))
-    return Assistant(loaded, processor, seed=seed, folder=folder)
+    return Assistant(loaded.fuse(), processor, seed=seed, folder=folder)
 
 
 def _short_enough(ids: list[int]) -> list[int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from unified.cache import KVCache
 from unified.config import UnifiedConfig
 from unified.context import Context
 from unified.folding import Fold
+from unified.fused import FusedDecoder
 from unified.heads import HEADS, log_prob
 from unified.layout import IGNORED, Layout
 from unified.orders import Plan
@@ -94,7 +96,23 @@ class UnifiedModel(PreTrainedModel):
         self.fold = Fold(width) if words.fold else None
         self.text_head = nn.Linear(width, words.table_size, bias=False)
         self.head = HEADS[config.head](width, words.visual)
+        self.fused: FusedDecoder | None = None
         self.post_init()
+
+    def fuse(self) -> UnifiedModel:
+        """Sessions run the layers in fewer operations, until the model is moved or trained. Only the default
+        decoder can; others stay as they are."""
+        if self.usual == "grouped":
+            self.fused = FusedDecoder(self.backbone)
+        return self
+
+    def _apply(self, *arguments: Any, **named: Any) -> UnifiedModel:
+        self.fused = None
+        return super()._apply(*arguments, **named)
+
+    def train(self, mode: bool = True) -> UnifiedModel:
+        self.fused = None if mode else self.fused
+        return super().train(mode)
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, (nn.Linear, nn.Embedding)):
@@ -222,6 +240,10 @@ class UnifiedModel(PreTrainedModel):
         [R, n, D]. Keys and values are added to the cache. `condition` is for models that are not steered by
         their stream alone; `kind`: how to attend, if not as sessions do."""
         kind = kind or self.usual
+        if self.grid is not None:
+            embeds = embeds + self.grid(positions)
+        if self.fused and cache is not None and kind == "grouped" and not torch.is_grad_enabled():
+            return self.fused(embeds, positions, mask if isinstance(mask, Tensor) else None, cache)
         self.backbone.config._attn_implementation = kind
         if kind == "grouped":
             attention["seen"] = mask
@@ -233,8 +255,6 @@ class UnifiedModel(PreTrainedModel):
             mask = torch.zeros_like(mask, dtype=embeds.dtype).masked_fill(
                 ~mask, torch.finfo(embeds.dtype).min
             )
-        if self.grid is not None:
-            embeds = embeds + self.grid(positions)
         if not self.spatial:
             positions = positions[0].long()
         out = self.backbone(

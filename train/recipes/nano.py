@@ -16,6 +16,13 @@ HALF_PLAIN = ["plain"] * 3 + list(TEXTURES)
 PROMPTS = ["complete"] * 3 + list(CATEGORIES)
 DRAWN = {"most": 3, "textures": PLAIN, "categories": PROMPTS, "settled": 1.0, "stepwise": 1.0}
 MIXED = {"textures": HALF_PLAIN, "settled": 0.5, "stepwise": 1.0}  # what is read may stand anywhere
+# One wall read wrongly spoils a maze, and a large one has the most: it is seen the most often.
+MAZE_SIZES = [
+    *([3, 3], [3, 4], [4, 3], [3, 5], [5, 3]),
+    *[[4, 4], [4, 5], [5, 4]] * 2,
+    *[[5, 5]] * 8,
+]
+MAZES = {"charted": True, "sizes": MAZE_SIZES}
 SOURCES = (
     Source(task="scene_caption", samples=20000),
     Source(task="scene_question", samples=30000),
@@ -26,8 +33,8 @@ SOURCES = (
     Source(task="scene_draw", samples=120000, options=DRAWN),
     Source(task="scene_edit", samples=70000, options={"most": 3, "settled": 0.5, "stepwise": 1.0}),
     Source(task="scene_conversation", samples=15000, options={"most": 4, **MIXED}),
-    Source(task="maze", samples=40000, options={"charted": True}),
-    Source(task="maze_text", samples=60000, options={"charted": True}),
+    Source(task="maze", samples=40000, options=MAZES),
+    Source(task="maze_text", samples=60000, options=MAZES),
     Source(task="world_frames", samples=20000, options={"frames": 5, "players": list(EVERY_KEY)}),
     Source(task="world_actions", samples=4000, options={"frames": 6}),
     Source(task="world_play", samples=4000, options={"frames": 6}),
