@@ -1,8 +1,8 @@
 """The default decoder's layers in fewer operations, for sessions.
 
 Where a few positions are run at once, a pass mostly waits for the next small operation to begin. Here
-products of the same input are one, and so are the norms of queries and keys. The weights are copies: what is
-trained later is not seen.
+products of the same input are one, and so are the norms of queries and keys. Weights are copied: what becomes
+of them later is not seen.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unified.attention import attend_all
+from unified.attention import attend_grouped
 from unified.cache import KVCache
 
 KIND = "qwen3_vl_text"
@@ -23,8 +23,10 @@ class FusedDecoder:
 
     def __init__(self, decoder: Any) -> None:
         config = decoder.config
-        if config.model_type != KIND or config.attention_bias or config.hidden_act != "silu":
-            raise ValueError(f"only a {KIND} decoder without biases can be fused, got {config.model_type}")
+        if not fusible(decoder):
+            raise ValueError(
+                f"only a plain {KIND} decoder without biases can be fused, got {config.model_type}"
+            )
         self.rotary, self.norm, self.epsilon = decoder.rotary_emb, decoder.norm.weight, config.rms_norm_eps
         self.layers = [_Layer(layer, config) for layer in decoder.layers]
 
@@ -37,6 +39,15 @@ class FusedDecoder:
         for number, layer in enumerate(self.layers):
             x = layer(x, cos, turned, seen, cache, number)
         return nn.functional.rms_norm(x, x.shape[-1:], self.norm, self.epsilon)
+
+
+def fusible(decoder: Any) -> bool:
+    """Whether these are the layers that are computed here: without biases, and without adapters in them."""
+    config = decoder.config
+    if config.model_type != KIND or config.attention_bias or config.hidden_act != "silu":
+        return False
+    parts = (part for name, part in decoder.named_modules() if name.endswith("_proj"))
+    return all(type(part) is nn.Linear for part in parts)
 
 
 class _Layer:
@@ -64,10 +75,7 @@ class _Layer:
         both = torch.addcmul(both * cos, both.roll(both.shape[-1] // 2, dims=-1), turned)
         query, key = both.transpose(1, 2).split([self.heads, self.groups], dim=1)
         keys, values = cache.update(key, value.transpose(1, 2), number)
-        stacked = query.reshape(rows, self.groups, -1, query.shape[-1])  # [R, G, H / G * n, head]
-        mask = None if seen is None else seen.repeat(1, 1, self.heads // self.groups, 1)
-        found = attend_all(stacked, keys, values, mask, self.scale)
-        found = found.view(rows, self.heads, count, -1).transpose(1, 2).reshape(rows, count, -1)
-        x = x + linear(found, self.out)
+        found, _ = attend_grouped(None, query, keys, values, None, self.scale, seen)  # [R, n, H, head]
+        x = x + linear(found.flatten(2), self.out)
         gate, up = linear(norm(x, (width,), self.norms[1], self.epsilon), self.rise).chunk(2, dim=-1)
         return x + linear(nn.functional.silu(gate) * up, self.fall)

@@ -21,7 +21,7 @@ from unified.cache import KVCache
 from unified.config import UnifiedConfig
 from unified.context import Context
 from unified.folding import Fold
-from unified.fused import FusedDecoder
+from unified.fused import FusedDecoder, fusible
 from unified.heads import HEADS, log_prob
 from unified.layout import IGNORED, Layout
 from unified.orders import Plan
@@ -100,15 +100,19 @@ class UnifiedModel(PreTrainedModel):
         self.post_init()
 
     def fuse(self) -> UnifiedModel:
-        """Sessions run the layers in fewer operations, until the model is moved or trained. Only the default
-        decoder can; others stay as they are."""
-        if self.usual == "grouped":
+        """Sessions run the layers in fewer operations, until the model is moved, loaded or trained. Only the
+        default decoder can; others stay as they are."""
+        if self.usual == "grouped" and fusible(self.backbone):
             self.fused = FusedDecoder(self.backbone)
         return self
 
     def _apply(self, *arguments: Any, **named: Any) -> UnifiedModel:
         self.fused = None
         return super()._apply(*arguments, **named)
+
+    def load_state_dict(self, *arguments: Any, **named: Any) -> Any:
+        self.fused = None
+        return super().load_state_dict(*arguments, **named)
 
     def train(self, mode: bool = True) -> UnifiedModel:
         self.fused = None if mode else self.fused
@@ -230,7 +234,7 @@ class UnifiedModel(PreTrainedModel):
         self,
         embeds: Tensor,
         positions: Tensor,
-        mask: Tensor | object | None,
+        mask: Tensor | None,
         cache: KVCache | None = None,
         condition: object = None,
         kind: str = "",
@@ -243,7 +247,7 @@ class UnifiedModel(PreTrainedModel):
         if self.grid is not None:
             embeds = embeds + self.grid(positions)
         if self.fused and cache is not None and kind == "grouped" and not torch.is_grad_enabled():
-            return self.fused(embeds, positions, mask if isinstance(mask, Tensor) else None, cache)
+            return self.fused(embeds, positions, mask, cache)
         self.backbone.config._attn_implementation = kind
         if kind == "grouped":
             attention["seen"] = mask

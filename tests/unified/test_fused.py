@@ -57,14 +57,22 @@ def test_weights_that_change_are_not_forgotten(make_model):
     model = make_model().fuse()
     assert copy.deepcopy(model).train().fused is None
     assert model.eval().fused is not None
-    assert model.double().fused is None
+    assert copy.deepcopy(model).double().fused is None
+    model.load_state_dict(model.state_dict())
+    assert model.fused is None
 
 
 def test_other_decoders_stay_as_they_are(make_model):
     small = LlamaConfig(
         hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, vocab_size=8
     )
-    with pytest.raises(ValueError, match="only a qwen3_vl_text decoder"):
+    with pytest.raises(ValueError, match="only a plain qwen3_vl_text decoder"):
         FusedDecoder(LlamaModel(small))
     model = make_model(backbone={**small.to_dict(), "vocab_size": 8})
     assert model.fuse().fused is None
+    biased = make_model()
+    biased.backbone.config.attention_bias = True
+    assert biased.fuse().fused is None
+    adapted = make_model()
+    adapted.backbone.layers[0].mlp.up_proj = torch.nn.Sequential(adapted.backbone.layers[0].mlp.up_proj)
+    assert adapted.fuse().fused is None
