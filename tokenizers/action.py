@@ -66,6 +66,7 @@ GROUPS = (
 )
 """What slots 3 to 9 hold; slots 0 and 10 are the markers, 1 is pitch, 2 is yaw."""
 
+OPPOSITES = (("forward", "back"), ("left", "right"), ("sprint", "sneak"))
 SLOTS = len(GROUPS) + 4
 PITCH_SLOT, YAW_SLOT, FIRST_GROUP_SLOT = 1, 2, 3
 BEGIN, NULL, END = "<act_bos>", "<null_act>", "<act_eos>"
@@ -187,6 +188,18 @@ class ActionTokenizer:
         first = len(BUTTONS) + np.array([0, self.config.camera_bins])
         table["camera"] = self.degrees(local[:, PITCH_SLOT : YAW_SLOT + 1] - first)
         return table
+
+    def opposite(self, ids: Tensor) -> Tensor:
+        """Ids [..., 11] with the other key of each pair pressed (forward and back, left and right, sprint and
+        sneak), every other key released, and the camera as it is."""
+        found = ids.clone()
+        for slot, group in enumerate(GROUPS, start=FIRST_GROUP_SLOT):
+            found[..., slot] = self.vocabulary[NULL]
+            if group in OPPOSITES:
+                one, other = (self.vocabulary[name] for name in group)
+                found[..., slot] = torch.where(ids[..., slot] == one, other, found[..., slot])
+                found[..., slot] = torch.where(ids[..., slot] == other, one, found[..., slot])
+        return found
 
     def from_recorder(self, line: Mapping[str, Any]) -> tuple[Action, bool]:
         """Stage 1: the environment action of a recorder line, and whether the step counts as null.

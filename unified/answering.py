@@ -34,9 +34,11 @@ class Manner:
     draw. `draws_after`: words after which an image is drawn whether the model asks for it or not (the rule
     of Latent Sketchpad). `must_draw`: no answer ends before an image was drawn. `alike`: the width within
     which codes count together (`unified.alike`) where the likeliest are drawn, 0 for each alone; without
-    effect on heads of several symbols. Limits are per turn and row."""
+    effect on heads of several symbols. `contrast`: how far words are set off against what would be said
+    without the pictures (`guidance.contrasted`). Limits are per turn and row."""
 
     words: Sampler = LIKELIEST
+    contrast: float = 0.0
     pixels: Sampler = NUCLEUS
     guidance: Guidance | None = None
     alike: float = 0.0
@@ -120,7 +122,9 @@ class Turn:
         draw = [self.manner.may_draw and count < self.manner.most_images for count in self.images]
         end = [not missing for missing in self._missing()]
         most = max(left for left, stop in zip(self.left, self.stops, strict=True) if not stop)
-        tokens = self.session.text(sampler=self.manner.words, max_tokens=most, draw=draw, end=end)
+        tokens = self.session.text(
+            sampler=self.manner.words, max_tokens=most, draw=draw, end=end, contrast=self.manner.contrast
+        )
         for said in tokens:
             heard = [None if self.stops[row] else token for row, token in enumerate(said)]
             for row, token in enumerate(heard):

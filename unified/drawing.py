@@ -18,15 +18,31 @@ from unified.vocabulary import Shape, Vocabulary
 Image = tuple[Shape, Sequence[int]]  # size and codes of an image's last map, counted from 0
 
 
+@dataclass(frozen=True)
+class Contrast:
+    """Actions [B][n] that codes are set off against in place of those said since the latest image: as far
+    away from what these would show as `weight` times the difference."""
+
+    actions: Sequence[Sequence[int]]
+    weight: float
+
+
 class WriterState(Protocol):
     """One image being written in a batch of rows (conditional rows first, null rows after them)."""
 
-    def refer(self, images: Sequence[Image | None], actions: Sequence[Sequence[int]]) -> None:
+    def refer(
+        self,
+        images: Sequence[Image | None],
+        actions: Sequence[Sequence[int]],
+        contrast: Contrast | None = None,
+    ) -> None:
         """What each conversation last showed, and the action ids said since."""
 
     def inputs(self, step: int) -> Tensor: ...  # [R, n, D] inputs of the step's positions
 
     def states(self, step: int, hidden: Tensor) -> Tensor: ...  # of positions -> of the step's slots
+
+    def contrasted(self, step: int, hidden: Tensor) -> Tensor: ...  # the same, with the contrast
 
     def commit(self, step: int, codes: Tensor, vectors: Tensor | None = None) -> None: ...
 

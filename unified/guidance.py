@@ -1,10 +1,12 @@
 """Classifier-free guidance: logits (1 + t) * conditional - t * null, with t a function of the step.
 
-Both branches run in one pass. Where t is 0 at every step no null branch is computed at all.
+Both branches run in one pass. Where t is 0 at every step no null branch is computed at all. Words about a
+picture can be guided too (`contrasted`), by what would be said without it.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +14,8 @@ import torch
 from torch import Tensor
 
 from unified.orders import Plan
+
+PLAUSIBLE = 0.1  # times the likeliest word's probability: what a word needs to be contrasted at all
 
 
 class Guidance(Protocol):
@@ -61,3 +65,13 @@ def guide(logits: Tensor, weight: float) -> Tensor:
     """logits [2B, ...], conditional rows first -> [B, ...]."""
     conditional, null = logits.chunk(2)
     return torch.lerp(null, conditional, 1 + weight)
+
+
+def contrasted(logits: Tensor, blind: Tensor, weight: float) -> Tensor:
+    """Visual contrastive decoding (arXiv 2311.16922): (1 + weight) * logits - weight * blind, those of words
+    [B, V] with and without the pictures; -inf for implausible words. What is merely usual among words (no
+    picture ever showed a black circle, so "black" is followed by something else) is taken out."""
+    likely = logits.log_softmax(dim=-1)
+    found = likely + weight * (likely - blind.log_softmax(dim=-1))
+    floor = likely.amax(dim=-1, keepdim=True) + math.log(PLAUSIBLE)
+    return found.masked_fill(likely < floor, float("-inf"))

@@ -14,7 +14,7 @@ from unified.answering import Content, Manner, text_of
 from unified.stream import Message
 
 LOOK_PROMPT = "What is in each part of the picture?"  # one of the requests of those tasks
-LOOKING = Manner(may_draw=False, most_tokens=256)
+LOOKING = Manner(may_draw=False, most_tokens=256, contrast=1.0)
 THINK_PROMPT = "Think first."  # what `scene_study` adds to a question about a picture with a list
 
 

@@ -156,6 +156,12 @@ class Processor:
         action = self._need(self.action, "action")
         return action.decode(torch.as_tensor(ids) + self._offset())
 
+    def opposite(self, ids: Tensor) -> Tensor:
+        """Action ids of the stream [..., slots] -> those of the actions with the opposite keys."""
+        start = self.vocabulary.action_start - self._offset()
+        opposite: Tensor = self._need(self.action, "action").opposite(ids - start)
+        return opposite + start
+
     def _local(self, ids: Tensor) -> Tensor:
         return torch.as_tensor(ids) - self._offset()
 

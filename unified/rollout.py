@@ -17,7 +17,7 @@ from torch import Tensor
 
 from unified.alike import alike_codes
 from unified.context import Window
-from unified.drawing import Generator
+from unified.drawing import Contrast, Generator
 from unified.folding import positions_of
 from unified.orders import Plan
 from unified.processor import Processor
@@ -29,6 +29,7 @@ from unified.vocabulary import Shapes, Vocabulary, as_shapes
 
 WINDOW = 4  # steps remembered: the default model is trained on clips of five frames
 ALIKE = 1.5  # width (`unified.alike`) for what is gone on from: errors of sixteen steps add up more slowly
+CONTRAST = 1.0  # how far frames are set off against those of the opposite keys
 BORDERS = 6  # positions of a step beside its image and action: roles, ends, and the two of its READ segment
 Action = Mapping[str, Any]
 
@@ -38,7 +39,9 @@ class Rollout:
     in every row, all of one size) and `taken[b]` the actions between them, one fewer. The likeliest codes are
     gone on from, without a `sampler`, those within `ALIKE` counted together. With `mean` the mean over all
     codes of a place is shown: the picture with the least squared error to be expected, blurred where much
-    may come; without it what is gone on from. None: where nothing is drawn at random and there is a mean."""
+    may come; without it what is gone on from. None: where nothing is drawn at random and there is a mean.
+    What is gone on from is set off against what the opposite keys would show, by `contrast` times the
+    difference: where it is not certain how far things move, the likeliest is often that they do not."""
 
     def __init__(
         self,
@@ -51,6 +54,7 @@ class Rollout:
         seed: int | Sequence[int] = 0,
         sampler: Sampler | None = None,
         mean: bool | None = None,
+        contrast: float = CONTRAST,
     ) -> None:
         taken = taken or [[] for _ in history]
         if not history or any(not frames for frames in history):
@@ -63,6 +67,7 @@ class Rollout:
         words, read = model.vocabulary, processor.image_item(history[0][0])
         has_mean = model.head.symbols == 1 and len(read["shapes"]) == 1
         self.mean = has_mean and self.sampler.temperature == 0 if mean is None else mean
+        self.contrast = contrast
         self.alike = alike_codes(model, processor, self.sampler, ALIKE)
         if self.mean and not has_mean:
             raise ValueError(
@@ -82,12 +87,13 @@ class Rollout:
         """The frames after one action per row: uint8 [B, H, W, 3]. ValueError for a malformed action, with
         nothing changed."""
         self._ask(actions)
+        contrast = self._contrast()
         visual: Any = self.processor.visual
         if visual is None:
             raise ValueError("this model has no visual tokenizer: it cannot imagine frames")
         codebook, vectors = visual.codebook(), []
         images = self.session.image(
-            self.shapes, order=self.processor.order, sampler=self.sampler, alike=self.alike
+            self.shapes, order=self.processor.order, sampler=self.sampler, alike=self.alike, contrast=contrast
         )
         for choice in images:
             if self.mean:
@@ -98,6 +104,14 @@ class Rollout:
             return to_uint8(visual.decode_vectors(_map(vectors, drawing.plan)))
         maps = drawing.read().to(codebook.device).split([height * width for height, width in shapes], dim=1)
         return to_uint8(visual.decode_maps(list(maps), shapes))
+
+    def _contrast(self) -> Contrast | None:
+        """With the opposite of the keys just pressed."""
+        if not self.contrast:
+            return None
+        slots = self.session.vocabulary.action_slots
+        pressed = torch.tensor([row.acted for row in self.session.rows]).unflatten(1, (-1, slots))
+        return Contrast(self.processor.opposite(pressed).flatten(1).tolist(), self.contrast)
 
     def _ask(self, actions: Sequence[Action]) -> None:
         if len(actions) != len(self.session.rows):

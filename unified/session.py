@@ -16,9 +16,9 @@ from torch import Tensor
 
 from unified.alike import Alike
 from unified.context import CachePolicy, Context, DropWrite
-from unified.drawing import Choice, Drawing, Generator, Hook, Image
+from unified.drawing import Choice, Contrast, Drawing, Generator, Hook, Image
 from unified.folding import folded_steps
-from unified.guidance import Guidance, guide, needs_null
+from unified.guidance import Guidance, contrasted, guide, needs_null
 from unified.layout import Cursor, Layout
 from unified.orders import Plan, plan_for
 from unified.sampling import Noise, PositionNoise, Sampler
@@ -125,12 +125,13 @@ class Session:
         chosen = torch.tensor(fresh, device=last.device)[:, None]
         self.last = last if self.last is None else torch.where(chosen, last, self.last)
 
-    def _readable(self, ids: list[int]) -> list[int]:
-        """Ids without WRITE segments, which nothing later sees."""
-        if self.vocabulary.write not in ids:
+    def _readable(self, ids: list[int], images: bool = True) -> list[int]:
+        """Ids without WRITE segments, which nothing later sees, or without any images."""
+        if self.vocabulary.write not in ids and images:
             return ids
+        left_out = (Kind.WRITE,) if images else (Kind.WRITE, Kind.READ)
         found = segments(ids, self.vocabulary)
-        return [t for s in found if s.kind != Kind.WRITE for t in ids[s.start : s.stop]]
+        return [t for s in found if s.kind not in left_out for t in ids[s.start : s.stop]]
 
     def _prefill(self, context: Context, chunks: list[list[int]], hold: bool = False) -> Tensor | None:
         """Read one chunk per row, padded on the left. Returns the last hidden states [B, D]."""
@@ -166,12 +167,14 @@ class Session:
         max_tokens: int = 256,
         draw: bool | Sequence[bool] = True,
         end: bool | Sequence[bool] = True,
+        contrast: float = 0.0,
     ) -> Iterator[list[int | None]]:
         """Continue every row with text until it ends its turn, asks to draw or has said `max_tokens` ids.
         Yields one id per row as they come, None for rows that have stopped; `stopped` then says why. Ids are
         counted as in the vocabulary; `end` is yielded too, `write` is not (call `image`). `draw` and `end`:
-        whether rows, all or each, may do so. ValueError before anything was read, or for another number of
-        flags than rows."""
+        whether rows, all or each, may do so. `contrast`: how far words are set off against what would be said
+        without the images (`contrasted`; 0 is off). ValueError before anything was read, or for another
+        number of flags than rows."""
         sampler = sampler or Sampler()
         self._read_pending()
         if self.last is None:
@@ -179,9 +182,14 @@ class Session:
         allowed = self._sayable(draw, end)
         for row in self.rows:
             row.stopped = ""
+        below = Context(self.model.new_cache(), len(self.rows))
+        unseen = [self._readable(row.stream, images=False) if contrast else [] for row in self.rows]
         for _ in range(max_tokens):
             places = torch.tensor([[len(row.stream)] for row in self.rows])
             logits = self.model.text_logits(self.last).masked_fill(~allowed, float("-inf"))
+            if contrast:
+                blind = self._prefill(below, unseen)
+                logits = contrasted(logits, self.model.text_logits(blind), contrast)  # type: ignore[arg-type]
             drawn = sampler.draw(logits[:, None, None, :], self.noise, places).symbols.flatten()
             said = [self._say(row, token) for row, token in zip(self.rows, drawn.tolist(), strict=True)]
             if any(token is not None for token in said):
@@ -189,6 +197,7 @@ class Session:
             if all(row.stopped for row in self.rows):
                 return
             self._read_pending()
+            unseen = [[] if token is None else [token] for token in said]
         for row in self.rows:
             row.stopped = row.stopped or "length"
 
@@ -259,19 +268,21 @@ class Session:
         sampler: Sampler | None = None,
         guidance: Guidance | None = None,
         alike: Alike | None = None,
+        contrast: Contrast | None = None,
         hook: Hook | None = None,
         rows: Sequence[bool] | None = None,
     ) -> Iterator[Choice]:
         """Write an image of these map sizes in the rows marked in `rows` (all). Yields every step as it is
         committed; `drawing` holds the result. The image is then read, so the conversation goes on. `guidance`
         compares with the same conversation without words, in one batched pass; with `alike` the sampler is
-        given what codes gain together; `hook` may overwrite each step."""
+        given what codes gain together; `contrast` sets codes off against other actions; `hook` may overwrite
+        each step."""
         plan = plan_for(order, as_shapes(shapes))
         header = self.vocabulary.open_write(order, plan.shapes)
         active = [True] * len(self.rows) if rows is None else [bool(flag) for flag in rows]
         if len(active) != len(self.rows) or not any(active):
             raise ValueError(f"rows must mark at least one of {len(self.rows)} rows")
-        return self._write(plan, header, active, sampler or Sampler(), guidance, alike, hook)
+        return self._write(plan, header, active, sampler or Sampler(), guidance, alike, contrast, hook)
 
     @torch.no_grad()
     def _write(
@@ -282,6 +293,7 @@ class Session:
         sampler: Sampler,
         guidance: Guidance | None,
         alike: Alike | None,
+        contrast: Contrast | None,
         hook: Hook | None,
     ) -> Iterator[Choice]:
         guided, before = needs_null(guidance, plan), self._mark()
@@ -293,7 +305,7 @@ class Session:
             branch = self._branch(room) if guided else self.context
             layout = self._open(branch, plan, header, active)
             writer = self.model.write(plan, branch.rows, branch.condition)
-            writer.refer([row.latest for row in self.rows], [row.acted for row in self.rows])
+            writer.refer([row.latest for row in self.rows], [row.acted for row in self.rows], contrast)
             drawing = self._blank(plan)
             folded = folded_steps(plan, self.vocabulary.fold)
             for step, slots in enumerate(plan.steps):
@@ -302,7 +314,8 @@ class Session:
                 hidden = branch.run(self.model, writer.inputs(step), part.index, part.positions)
                 if step == 0 and said:
                     self._note(hidden[:, said - 1], fresh)
-                states = writer.states(step, hidden[:, ahead:])
+                states = [writer.states(step, hidden[:, ahead:])]
+                states += [writer.contrasted(step, hidden[:, ahead:])] if contrast else []
                 choice = self._choose(plan, step, states, len(header), sampler, guidance, alike)
                 choice = hook(choice) if hook else choice
                 writer.commit(step, choice.codes, choice.vectors)
@@ -341,19 +354,22 @@ class Session:
         self,
         plan: Plan,
         step: int,
-        hidden: Tensor,
+        states: list[Tensor],
         offset: int,
         sampler: Sampler,
         guidance: Guidance | None,
         alike: Alike | None,
     ) -> Choice:
-        weight = guidance.weight(plan, step) if guidance and len(hidden) > len(self.rows) else 0.0
-        logits = self.model.head.logits(hidden if weight else hidden[: len(self.rows)])
-        logits = guide(logits, weight) if weight else logits
+        """From the last of `states`; the logits shown are those of the first."""
+        rows = len(self.rows)
+        weight = guidance.weight(plan, step) if guidance and len(states[0]) > rows else 0.0
+        found = [self.model.head.logits(hidden if weight else hidden[:rows]) for hidden in states]
+        found = [guide(logits, weight) for logits in found] if weight else found
+        logits = found[-1]
         places = torch.tensor([[len(row.stream) + offset] for row in self.rows]) + plan.steps[step]
         drawn = sampler.draw(alike(logits) if alike else logits, self.noise, places)
         codes = self.model.head.to_codes(drawn.symbols)
-        return Choice(plan, step, codes, drawn.log_probs, logits, sampler, self.noise)
+        return Choice(plan, step, codes, drawn.log_probs, found[0], sampler, self.noise)
 
     def _branch(self, room: int) -> Context:
         """The conversation stacked on its null branch, with room for an image."""

@@ -15,6 +15,7 @@ from unified.transition import Transition, moved
 from unified.vocabulary import Shape, area
 
 if TYPE_CHECKING:
+    from unified.drawing import Contrast, Image
     from unified.model import UnifiedModel
 
 
@@ -111,11 +112,15 @@ class Writer:
         self.values = torch.zeros(rows, plan.length, width, device=device, dtype=model.dtype)
         self.feed = plan.feed.to(device=device, dtype=model.dtype)
         self.before = torch.zeros_like(self.values)
+        self.contrast = torch.zeros_like(self.values)  # what is added to it when codes are chosen
         self.given = self.values[:, :0]  # inputs of the latest step's slots
         self.steps = folded_steps(plan, model.vocabulary.fold)
 
     def refer(
-        self, images: Sequence[tuple[Shape, Sequence[int]] | None], actions: Sequence[Sequence[int]]
+        self,
+        images: Sequence[Image | None],
+        actions: Sequence[Sequence[int]],
+        contrast: Contrast | None = None,
     ) -> None:
         """The latest image of each conversation, size and codes of its last map, used where the size fits,
         and the action ids said since. There may be fewer than rows: null rows repeat them."""
@@ -123,16 +128,29 @@ class Writer:
         numbers = [n for n, image in enumerate(images) if image is not None and image[0] == shape]
         if not slots.look_back or not numbers:
             return
-        device, copies = self.values.device, len(self.values) // len(images)
+        device = self.values.device
         codes = torch.tensor([list(images[n][1]) for n in numbers], device=device)  # type: ignore[index]
-        shown = self.model.head.embed(codes)  # [N, R, D]
-        if slots.transition is not None:
-            said = torch.stack([self._said(actions[n]) for n in numbers])
-            acted = torch.tensor([len(actions[n]) > 0 for n in numbers], device=device)
-            (shown,) = moved(slots.transition, [shown], [shape], [said], [acted])
+        still = self.model.head.embed(codes)  # [N, R, D]
+        shown = self._moved(still, shape, [actions[n] for n in numbers])
+        self._place(self.before, shown, numbers, len(images))
+        if contrast is not None:
+            other = self._moved(still, shape, [contrast.actions[n] for n in numbers])
+            self._place(self.contrast, contrast.weight * (shown - other), numbers, len(images))
+
+    def _place(self, fields: Tensor, shown: Tensor, numbers: Sequence[int], conversations: int) -> None:
+        """Write images [N, R, D] into the rows [R, T, D] of their conversations."""
         vectors = self.plan.places.to(self.values) @ shown.to(self.values.dtype)
         for number, vector in zip(numbers, vectors, strict=True):
-            self.before[number :: len(images)] = vector.expand(copies, -1, -1)
+            fields[number::conversations] = vector
+
+    def _moved(self, images: Tensor, shape: Shape, actions: Sequence[Sequence[int]]) -> Tensor:
+        """Images [N, R, D] after the actions said."""
+        transition = self.model.slots.transition
+        if transition is None:
+            return images
+        said = torch.stack([self._said(ids) for ids in actions])
+        acted = torch.tensor([len(ids) > 0 for ids in actions], device=images.device)
+        return moved(transition, [images], [shape], [said], [acted])[0]
 
     def _said(self, actions: Sequence[int]) -> Tensor:
         """[D]: the sum of the actions' embeddings."""
@@ -157,12 +175,19 @@ class Writer:
     def states(self, step: int, hidden: Tensor) -> Tensor:
         """What the backbone says of the step's positions [R, n, D], fed with `inputs` -> states of its
         slots."""
+        return self._states(step, hidden, self.before)
+
+    def contrasted(self, step: int, hidden: Tensor) -> Tensor:
+        """The same, brought further away from what the contrast's actions would show."""
+        return self._states(step, hidden, self.before + self.contrast)
+
+    def _states(self, step: int, hidden: Tensor, before: Tensor) -> Tensor:
         folded, device = self.steps[step], hidden.device
         states = hidden
         if self.model.fold is not None and len(folded.place):
             states = hidden[:, folded.slot.to(device)]
             states[:, folded.members.to(device)] = self.model.fold.split(hidden[:, folded.place.to(device)])
-        return self.model.slots.states(states, self.given, self.before[:, self.plan.steps[step].to(device)])
+        return self.model.slots.states(states, self.given, before[:, self.plan.steps[step].to(device)])
 
     def commit(self, step: int, codes: Tensor, vectors: Tensor | None = None) -> None:
         """Codes [B, n] of the step, counted from 0 (or embeddings [B, n, D] in their place). B may be a

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from unified.train.transition import with_transition
 
 import unified.assistant
 from unified.answering import Manner, answers
@@ -211,6 +212,23 @@ def test_a_rollout_remembers_only_its_window(parts):
     assert sizes[2] > sizes[0]
     assert max(sizes) <= rollout.session.policy.size
     assert len(set(sizes[4:])) == 1
+
+
+def test_frames_gone_on_from_are_set_off_against_the_opposite_keys():
+    model, processor = random_model()
+    model = with_transition(model, 8)
+    for part in (model.slots.copying, model.slots.transition.exit):
+        torch.nn.init.normal_(part.weight)
+
+    def imagined(action, contrast):
+        rollout = Rollout(model, processor, [[picture()]], contrast=contrast)
+        rollout.step([action])
+        return rollout.session.streams[0]
+
+    for action in ({"forward": 1}, {"left": 1, "camera": [0, 5]}):
+        assert imagined(action, 0.0) != imagined(action, 20.0)
+    for action in ({}, {"camera": [3, 5]}):  # no key has an opposite
+        assert imagined(action, 0.0) == imagined(action, 20.0)
 
 
 def test_a_player_chooses_actions_an_environment_takes(parts):

@@ -8,7 +8,7 @@ from unified.tasks.scenes.thoughts import SO, THINKING, conclusion
 from unified.tasks.scenes.turns import LOOKING as REQUESTS
 
 from unified.answering import answers
-from unified.assistant import Assistant, text_of
+from unified.assistant import ASKING, Assistant, text_of
 from unified.demo import random_model
 from unified.looking import LOOK_PROMPT, LOOKING, THINK_PROMPT, after_look, concluded, for_list
 
@@ -61,7 +61,7 @@ def test_asking_looks_first_unless_told_not_to(assistant):
     for look in (True, False):
         said[look] = assistant.ask("How many?", picture(), look=look, most_tokens=12)
     model, processor = assistant.model, assistant.processor
-    shapes, manner = assistant.shapes((SIDE, SIDE)), replace(LOOKING, most_tokens=12)
+    shapes, manner = assistant.shapes((SIDE, SIDE)), replace(ASKING, most_tokens=12)
     (listed,) = answers(model, processor, [for_list(asked())], shapes, LOOKING)
     (answer,) = answers(model, processor, [after_look(asked(), listed)], shapes, manner)
     assert said[True] == text_of(answer)

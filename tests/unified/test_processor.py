@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from unified.tokenizers.action import ActionTokenizer, complete
+from unified.tokenizers.action import ActionConfig, ActionTokenizer, complete
 from unified.tokenizers.residual_vq import ResidualVQConfig, ResidualVQTokenizer
 from unified.tokenizers.text import byte_tokenizer
 from unified.tokenizers.vq import VQConfig, VQTokenizer
@@ -128,3 +128,16 @@ def test_frames_are_written_in_their_own_maps():
     shapes = [len(item["shapes"]) for message in back for item in message["content"] if "shapes" in item]
     assert shapes == [1, 1, 4, 1]
     assert back[1]["content"][0]["codes"] == back[1]["content"][2]["codes"][-16:]
+
+
+@pytest.mark.parametrize("config", [ActionConfig(), ActionConfig.mineworld()], ids=["default", "published"])
+def test_opposite_keys_are_found_in_ids_of_the_stream(config):
+    action = ActionTokenizer(config)
+    words = Vocabulary(action=action.size, action_slots=action.slots)
+    processor = Processor(words, byte_tokenizer(), action=action)
+    said, expected = (
+        processor.turn({"role": "user", "content": [{"type": "action", "action": keys}]})
+        for keys in ({"forward": 1, "jump": 1, "camera": (9.0, 0.0)}, {"back": 1, "camera": (9.0, 0.0)})
+    )
+    found = processor.opposite(torch.tensor([said[1:-1]]))
+    assert found.tolist() == [expected[1:-1]]

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unified.guidance import CappedRamp, Constant, Ramp, guide, needs_null
+from unified.guidance import PLAUSIBLE, CappedRamp, Constant, Ramp, contrasted, guide, needs_null
 from unified.orders import plan_for
 from unified.sampling import GeneratorNoise, PositionNoise, Sampler
 from unified.vocabulary import as_shapes
@@ -114,6 +114,18 @@ def test_guidance_weights():
     assert needs_null(Ramp(1), plan)
     single = plan_for("next_scale", as_shapes([3]))
     assert not needs_null(Ramp(5), single)
+
+
+def test_what_is_merely_usual_among_words_is_taken_out():
+    seen = torch.log(torch.tensor([[0.5, 0.3, 0.19, 0.01]]))
+    found = contrasted(seen, torch.log(torch.tensor([[0.7, 0.1, 0.1, 0.1]])), 1.0)
+    assert found.argmax().item() == 1
+    torch.testing.assert_close(found[0, :2].exp(), torch.tensor([0.5**2 / 0.7, 0.3**2 / 0.1]))
+    assert found[0, 3] == float("-inf")  # less than PLAUSIBLE times the first
+    assert 0.01 < PLAUSIBLE * 0.5 < 0.19
+    torch.testing.assert_close(contrasted(seen, seen + 3, 1.0)[:, :3], seen[:, :3])
+    never = torch.tensor([[0.0, float("-inf")]])
+    assert contrasted(never, torch.zeros(1, 2), 1.0)[0, 1] == float("-inf")
 
 
 def test_guided_logits():

@@ -5,7 +5,7 @@ import torch
 
 from unified.context import DropWrite, Full, Window
 from unified.editing import keep
-from unified.guidance import Constant, Ramp
+from unified.guidance import Constant, Ramp, contrasted
 from unified.layout import Layout
 from unified.sampling import Sampler
 from unified.session import Session
@@ -124,6 +124,46 @@ def test_flags_of_rows_must_be_one_for_each(model, stream):
     for flags in ({"draw": [True]}, {"end": [True] * 3}):
         with pytest.raises(ValueError, match="one flag for each of 2 rows"):
             next(session.text(**flags))
+
+
+def seeing(words, stream, first):
+    """A prompt with an image of code `first` and the codes after it, and the same without."""
+    said = [*stream.text.encode("what is this"), words.end, words.assistant]
+    image = words.read_segment(list(range(first, first + 4)), [(2, 2)])
+    return [words.begin, words.user, *image, *said], [words.begin, words.user, *said]
+
+
+def test_words_are_contrasted_with_those_of_a_session_without_the_images(model, stream):
+    prompts = [seeing(model.vocabulary, stream, first) for first in (3, 40)]
+    session = Session(model, rows=2)
+    session.feed([prompt for prompt, _ in prompts])
+    sampler = Sampler(temperature=0)
+    said = list(session.text(sampler=sampler, max_tokens=6, draw=False, end=False, contrast=2.0))
+    for row, (prompt, blind) in enumerate(prompts):
+        logits = []
+        for ids in (prompt, blind):
+            alone = Session(model)
+            alone.feed(ids)
+            logits.append([])
+            for step in said:
+                allowed = alone._sayable(False, False)
+                logits[-1].append(model.text_logits(alone.last).masked_fill(~allowed, float("-inf")))
+                alone.feed([step[row]])
+        for step, seen, unseen in zip(said, *logits, strict=True):
+            assert contrasted(seen, unseen, 2.0).argmax().item() == step[row]
+    plain = Session(model, rows=2)
+    plain.feed([prompt for prompt, _ in prompts])
+    assert said != list(plain.text(sampler=sampler, max_tokens=6, draw=False, end=False))
+
+
+def test_without_images_there_is_nothing_to_contrast_with(model, stream):
+    found = []
+    for contrast in (0.0, 3.0):
+        session = Session(model, rows=3)
+        session.feed(prompts(stream))
+        words = session.text(sampler=Sampler(temperature=0), max_tokens=8, draw=False, contrast=contrast)
+        found.append(list(words))
+    assert found[0] == found[1]
 
 
 def test_guided_logits_are_the_formula_of_two_sessions(model, stream):

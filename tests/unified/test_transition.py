@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from unified.drawing import Contrast
 from unified.layout import Layout, pack
+from unified.sampling import Sampler
 from unified.session import Session
 from unified.transition import Transition, moved
 
@@ -113,6 +115,24 @@ def test_a_drawing_depends_on_the_action_through_it_and_a_session_agrees(make_mo
     before = model(ids[:, : -len(ACTIONS[0]) - 4]).log_probs
     model.slots.transition.exit.weight.zero_()
     assert not torch.allclose(model(ids[:, : before.shape[1]]).log_probs, before, atol=1e-3)
+
+
+@torch.no_grad()
+def test_codes_are_set_off_against_another_action_and_the_logits_shown_are_not(model):
+    words = model.vocabulary
+    one, other = (acting(words, *action) for action in ACTIONS[:2])
+
+    def first_step(contrast):
+        session = Session(model)
+        session.feed([words.begin, words.user, *image(words, 3, 5), *one, words.end, words.assistant])
+        return next(session.image([(3, 3)], sampler=Sampler(temperature=0), contrast=contrast))
+
+    plain, same, apart = (first_step(c) for c in (None, Contrast([one], 9.0), Contrast([other], 9.0)))
+    for choice in (same, apart):
+        assert torch.equal(choice.logits, plain.logits)
+    assert torch.equal(same.codes, plain.codes)
+    assert not torch.equal(apart.codes, plain.codes)
+    assert torch.equal(plain.codes, plain.logits[:, :, 0].argmax(dim=-1))
 
 
 @torch.no_grad()
