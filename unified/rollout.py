@@ -29,7 +29,6 @@ from unified.vocabulary import Shapes, Vocabulary, as_shapes
 
 WINDOW = 4  # steps remembered: the default model is trained on clips of five frames
 ALIKE = 1.5  # width (`unified.alike`) for what is gone on from: errors of sixteen steps add up more slowly
-CONTRAST = 1.0  # how far frames are set off against those of the opposite keys
 BORDERS = 6  # positions of a step beside its image and action: roles, ends, and the two of its READ segment
 Action = Mapping[str, Any]
 
@@ -40,8 +39,9 @@ class Rollout:
     gone on from, without a `sampler`, those within `ALIKE` counted together. With `mean` the mean over all
     codes of a place is shown: the picture with the least squared error to be expected, blurred where much
     may come; without it what is gone on from. None: where nothing is drawn at random and there is a mean.
-    What is gone on from is set off against what the opposite keys would show, by `contrast` times the
-    difference: where it is not certain how far things move, the likeliest is often that they do not."""
+    With `contrast` what is gone on from is set off against what the opposite keys would show, by so many
+    times the difference: where it is not certain how far things move, the likeliest is often that they do
+    not. At 1 the default model obeys keys better, and after many steps errs a little more."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Rollout:
         seed: int | Sequence[int] = 0,
         sampler: Sampler | None = None,
         mean: bool | None = None,
-        contrast: float = CONTRAST,
+        contrast: float = 0.0,
     ) -> None:
         taken = taken or [[] for _ in history]
         if not history or any(not frames for frames in history):
