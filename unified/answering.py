@@ -54,6 +54,8 @@ class Manner:
             raise ValueError(
                 f"an answer takes at least 1 token and 0 images, got {self.most_tokens}, {self.most_images}"
             )
+        if not 0 <= self.contrast < float("inf"):
+            raise ValueError(f"contrast must be a number of at least 0, got {self.contrast}")
 
 
 @dataclass(frozen=True)

@@ -282,6 +282,8 @@ class Session:
         active = [True] * len(self.rows) if rows is None else [bool(flag) for flag in rows]
         if len(active) != len(self.rows) or not any(active):
             raise ValueError(f"rows must mark at least one of {len(self.rows)} rows")
+        if contrast is not None and len(contrast.actions) != len(self.rows):
+            raise ValueError(f"{len(self.rows)} rows need as many actions, got {len(contrast.actions)}")
         return self._write(plan, header, active, sampler or Sampler(), guidance, alike, contrast, hook)
 
     @torch.no_grad()

@@ -229,6 +229,11 @@ def test_frames_gone_on_from_are_set_off_against_the_opposite_keys():
         assert imagined(action, 0.0) != imagined(action, 20.0)
     for action in ({}, {"camera": [3, 5]}):  # no key has an opposite
         assert imagined(action, 0.0) == imagined(action, 20.0)
+    for wrong in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="contrast"):
+            imagined({}, wrong)
+        with pytest.raises(ValueError, match="contrast"):
+            Manner(contrast=wrong)
 
 
 def test_a_player_chooses_actions_an_environment_takes(parts):

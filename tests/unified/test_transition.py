@@ -133,6 +133,8 @@ def test_codes_are_set_off_against_another_action_and_the_logits_shown_are_not(m
     assert torch.equal(same.codes, plain.codes)
     assert not torch.equal(apart.codes, plain.codes)
     assert torch.equal(plain.codes, plain.logits[:, :, 0].argmax(dim=-1))
+    with pytest.raises(ValueError, match="as many actions, got 2"):
+        first_step(Contrast([one, other], 9.0))
 
 
 @torch.no_grad()
