@@ -15,7 +15,7 @@ import numpy as np
 
 from unified.alike import alike_codes
 from unified.drawing import Choice, Drawing, Generator
-from unified.guidance import Guidance
+from unified.guidance import Guidance, check_contrast
 from unified.processor import Processor
 from unified.sampling import Sampler
 from unified.session import Session
@@ -54,8 +54,7 @@ class Manner:
             raise ValueError(
                 f"an answer takes at least 1 token and 0 images, got {self.most_tokens}, {self.most_images}"
             )
-        if not 0 <= self.contrast < float("inf"):
-            raise ValueError(f"contrast must be a number of at least 0, got {self.contrast}")
+        check_contrast(self.contrast)
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,12 @@ def guide(logits: Tensor, weight: float) -> Tensor:
     return torch.lerp(null, conditional, 1 + weight)
 
 
+def check_contrast(contrast: float) -> None:
+    """ValueError for what is no finite number of at least 0."""
+    if not 0 <= contrast < float("inf"):
+        raise ValueError(f"contrast must be a number of at least 0, got {contrast}")
+
+
 def contrasted(logits: Tensor, blind: Tensor, weight: float) -> Tensor:
     """Visual contrastive decoding (arXiv 2311.16922): (1 + weight) * logits - weight * blind, those of words
     [B, V] with and without the pictures; -inf for implausible words. What is merely usual among words (no

@@ -19,6 +19,7 @@ from unified.alike import alike_codes
 from unified.context import Window
 from unified.drawing import Contrast, Generator
 from unified.folding import positions_of
+from unified.guidance import check_contrast
 from unified.orders import Plan
 from unified.processor import Processor
 from unified.sampling import Sampler
@@ -64,8 +65,7 @@ class Rollout:
         self.processor, self.sampler = processor, sampler or Sampler(temperature=0)
         items = [[_drawn(processor, frame) for frame in frames] for frames in history]
         self.shapes = _one_shape(items)
-        if not 0 <= contrast < float("inf"):
-            raise ValueError(f"contrast must be a number of at least 0, got {contrast}")
+        check_contrast(contrast)
         words, read = model.vocabulary, processor.image_item(history[0][0])
         has_mean = model.head.symbols == 1 and len(read["shapes"]) == 1
         self.mean = has_mean and self.sampler.temperature == 0 if mean is None else mean

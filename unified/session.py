@@ -18,7 +18,7 @@ from unified.alike import Alike
 from unified.context import CachePolicy, Context, DropWrite
 from unified.drawing import Choice, Contrast, Drawing, Generator, Hook, Image
 from unified.folding import folded_steps
-from unified.guidance import Guidance, contrasted, guide, needs_null
+from unified.guidance import Guidance, check_contrast, contrasted, guide, needs_null
 from unified.layout import Cursor, Layout
 from unified.orders import Plan, plan_for
 from unified.sampling import Noise, PositionNoise, Sampler
@@ -173,9 +173,10 @@ class Session:
         Yields one id per row as they come, None for rows that have stopped; `stopped` then says why. Ids are
         counted as in the vocabulary; `end` is yielded too, `write` is not (call `image`). `draw` and `end`:
         whether rows, all or each, may do so. `contrast`: how far words are set off against what would be said
-        without the images (`contrasted`; 0 is off). ValueError before anything was read, or for another
-        number of flags than rows."""
+        without the images (`contrasted`; 0 is off). ValueError before anything was read, for another number
+        of flags than rows, or for a contrast that is no number of at least 0."""
         sampler = sampler or Sampler()
+        check_contrast(contrast)
         self._read_pending()
         if self.last is None:
             raise ValueError("nothing has been read yet: feed a prompt first")

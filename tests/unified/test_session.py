@@ -166,6 +166,16 @@ def test_without_images_there_is_nothing_to_contrast_with(model, stream):
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize("wrong", [-1.0, float("nan"), float("inf")])
+def test_a_wrong_contrast_is_refused_and_nothing_is_said(model, stream, wrong):
+    session = Session(model, rows=3)
+    session.feed(prompts(stream))
+    before = session.streams
+    with pytest.raises(ValueError, match="contrast"):
+        next(session.text(contrast=wrong))
+    assert session.streams == before
+
+
 def test_guided_logits_are_the_formula_of_two_sessions(model, stream):
     prompt = prompts(stream)[0]
     runs = []
