@@ -3,13 +3,15 @@
     python -m unified.train.transition --model FOLDER --out FOLDER --hidden 96 --clips 6000 --steps 6000
 
 Inside the model it learns from some dozen frames a step, beside everything else; alone, between the model's
-own embeddings and head, which stay as they are, from many times as many. Given none, the model gets one. It
-is then to be trained on as a whole (`start=FOLDER` of a recipe).
+own embeddings and head, which stay as they are, from many times as many, and over several actions: it goes on
+from what it has made itself, as a rollout does, and learns through all of it. Given none, the model gets one.
+It is then to be trained on as a whole (`start=FOLDER` of a recipe).
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import math
 import os
 import sys
@@ -30,6 +32,7 @@ from unified.commands.common import count, seed
 from unified.heads import log_prob
 from unified.model import UnifiedModel
 from unified.processor import Processor
+from unified.transition import onward
 from unified.vocabulary import Shape
 
 SHARPNESS = 4.0  # length that embeddings are brought to before the head reads them, per root of their width
@@ -39,17 +42,19 @@ HELD_OUT = 64  # clips
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Codes of frames [N, R] of one size, of those that follow them [N, R], and the action ids between
-    [N, A]."""
+class Clips:
+    """Codes of clips of one size and length [C, F, R] and the action ids between their frames
+    [C, F - 1, A]."""
 
-    before: Tensor
-    after: Tensor
+    codes: Tensor
     actions: Tensor
     shape: Shape
 
     def __len__(self) -> int:
-        return len(self.before)
+        return len(self.codes)
+
+    def until(self, step: int) -> Clips:
+        return Clips(self.codes[:, : step + 1], self.actions[:, :step], self.shape)
 
 
 def watched(config: WorldConfig, split: str, number: int, workers: int) -> Iterator[Clip]:
@@ -57,22 +62,20 @@ def watched(config: WorldConfig, split: str, number: int, workers: int) -> Itera
     return mapped(partial(watch, config, split=split), range(number), workers)
 
 
-def pairs_of(clips: Iterator[Clip], processor: Processor) -> Pairs:
-    """All successive frames of clips of one size. The processor needs both tokenizers."""
+def clips_of(clips: Iterator[Clip], processor: Processor) -> Clips:
+    """Clips of one size and length. The processor needs both tokenizers."""
     visual: Any = processor.visual
-    before, after, actions = [], [], []
+    codes, actions = [], []
     shape: Shape = (0, 0)
     for clip in clips:
         images = to_images(clip.frames)
         shape = (images.shape[2] // visual.stride, images.shape[3] // visual.stride)
         with torch.no_grad():
-            codes = visual.encode(images, processor.schedule(shape, frame=True))[-1].flatten(1).int()
+            codes.append(visual.encode(images, processor.schedule(shape, frame=True))[-1].flatten(1).int())
         acts = [{"type": "action", "action": action} for action in clip.actions]
         ids = torch.tensor(processor.turn({"role": "user", "content": acts}))
         actions.append(ids[ids >= processor.vocabulary.action_start].view(len(acts), -1))
-        before.append(codes[:-1])
-        after.append(codes[1:])
-    return Pairs(torch.cat(before), torch.cat(after), torch.cat(actions), shape)
+    return Clips(torch.stack(codes), torch.stack(actions), shape)
 
 
 def with_transition(model: UnifiedModel, hidden: int) -> UnifiedModel:
@@ -85,20 +88,44 @@ def with_transition(model: UnifiedModel, hidden: int) -> UnifiedModel:
     return grown.eval()
 
 
-def losses(model: UnifiedModel, pairs: Pairs, chosen: Tensor) -> Tensor:
-    """[n, R]: the nats that the codes after cost."""
-    head, words = model.head, model.vocabulary
-    said = model.get_input_embeddings()(words.table_rows(pairs.actions[chosen])).sum(dim=1)
-    images = head.embed(pairs.before[chosen].long()).unflatten(1, pairs.shape)
-    sizes = torch.tensor([pairs.shape]).expand(len(chosen), 2)
-    found = model.slots.transition(images, sizes, said).flatten(1, 2)  # type: ignore[misc]
-    states = torch.nn.functional.rms_norm(found.float(), found.shape[-1:]) * SHARPNESS
-    return -log_prob(head.logits(states), head.to_symbols(pairs.after[chosen].long()))
+def imagined(model: UnifiedModel, codes: Tensor, actions: Tensor, shape: Shape) -> Iterator[Tensor]:
+    """[n, R, D] after each action of [n, F - 1, A], from codes [n, R]: every step goes on from the one
+    before, as in a rollout."""
+    table, rows = model.get_input_embeddings(), model.vocabulary.table_rows(actions)
+    sizes = torch.tensor([shape]).expand(len(codes), 2)
+    images = model.head.embed(codes.long())
+    for step in range(actions.shape[1]):
+        said = table(rows[:, step]).sum(dim=1)
+        found = model.slots.transition(images.unflatten(1, shape), sizes, said).flatten(1, 2)  # type: ignore[misc]
+        yield found
+        images = onward(found, images)
 
 
-def train(model: UnifiedModel, pairs: Pairs, steps: int, *, batch: int, rate: float, seed: int = 0) -> None:
-    """In place: AdamW, a cosine after a short warm-up."""
+def losses(model: UnifiedModel, clips: Clips, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """[n, F - 1, R]: the nats that the codes of every frame after the first cost; and [n, R, D]: what the
+    head reads of the second, embeddings of length one per root of their width."""
+    codes, head = clips.codes[chosen].long(), model.head
+    found, read = [], []
+    for step, images in enumerate(imagined(model, codes[:, 0], clips.actions[chosen], clips.shape), start=1):
+        read.append(torch.nn.functional.rms_norm(images.float(), images.shape[-1:]))
+        found.append(-log_prob(head.logits(read[-1] * SHARPNESS), head.to_symbols(codes[:, step])))
+    return torch.stack(found, dim=1), read[0]
+
+
+def train(
+    model: UnifiedModel,
+    clips: Clips,
+    steps: int,
+    *,
+    batch: int,
+    rate: float,
+    keep: float = 0.0,
+    seed: int = 0,
+) -> None:
+    """In place: AdamW, a cosine after a short warm-up, through all steps of a clip. `keep`: weight of the
+    squared distance to what the first step's embeddings were before."""
     torch.manual_seed(seed)
+    first = copy.deepcopy(model) if keep else model
     model.requires_grad_(False)
     weights = list(model.slots.transition.requires_grad_().parameters())  # type: ignore[union-attr]
     optimiser = torch.optim.AdamW(weights, rate, weight_decay=0.01)
@@ -107,11 +134,17 @@ def train(model: UnifiedModel, pairs: Pairs, steps: int, *, batch: int, rate: fl
     for step in range(steps):
         share = min(1.0, (step + 1) / WARMUP) * (1 + math.cos(math.pi * step / steps)) / 2
         optimiser.param_groups[0]["lr"] = rate * share
-        chosen = torch.randint(len(pairs), (batch,), generator=generator)
+        chosen = torch.randint(len(clips), (batch,), generator=generator)
         with torch.autocast("cpu", torch.bfloat16):
-            loss = losses(model, pairs, chosen).mean()
+            nats, read = losses(model, clips, chosen)
+            loss = nats.mean()
+            if keep:
+                with torch.no_grad():
+                    _, known = losses(first, clips.until(1), chosen)
+                loss = loss + keep * (read - known).square().mean()
         optimiser.zero_grad()
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimiser.step()
         if step % 100 == 0 or step == steps - 1:
             print(f"step {step + 1} of {steps}: {loss.item():.3f} nats a code", flush=True)
@@ -119,10 +152,11 @@ def train(model: UnifiedModel, pairs: Pairs, steps: int, *, batch: int, rate: fl
 
 
 @torch.no_grad()
-def score(model: UnifiedModel, pairs: Pairs) -> float:
-    """Mean nats a code."""
-    parts = torch.arange(len(pairs)).split(64)
-    return float(torch.cat([losses(model, pairs, part) for part in parts]).mean())
+def score(model: UnifiedModel, clips: Clips) -> list[float]:
+    """Mean nats a code after 1, 2, ... actions."""
+    parts = torch.arange(len(clips)).split(16)
+    nats: list[float] = torch.cat([losses(model, clips, part)[0] for part in parts]).mean(dim=(0, 2)).tolist()
+    return nats
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -130,8 +164,15 @@ def main(arguments: list[str] | None = None) -> int:
     options.add_argument("--hidden", type=count, default=96, help="its channels (default 96)")
     options.add_argument("--clips", type=count, default=6000, help=f"clips of {FRAMES} frames (default 6000)")
     options.add_argument("--steps", type=count, default=6000)
-    options.add_argument("--batch", type=count, default=32)
-    options.add_argument("--rate", type=_rate, default=4e-3, help="learning rate (default 0.004)")
+    options.add_argument("--batch", type=count, default=8, help="clips a step (default 8)")
+    options.add_argument("--rate", type=_rate, default=2e-3, help="learning rate (default 0.002)")
+    options.add_argument(
+        "--keep",
+        type=_weight,
+        default=0.0,
+        help="weight of what a first step's embeddings were before: above 0 a backbone trained beside them "
+        "can go on reading them, without more training (default 0)",
+    )
     options.add_argument(
         "--workers", type=count, default=os.cpu_count() or 1, help="processes that watch clips"
     )
@@ -149,6 +190,16 @@ def _rate(text: str) -> float:
     return rate
 
 
+def _weight(text: str) -> float:
+    try:
+        weight = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None
+    if not 0 <= weight < math.inf:
+        raise argparse.ArgumentTypeError(f"must be at least 0, got {text}")
+    return weight
+
+
 def _change(
     model: UnifiedModel, processor: Processor, options: argparse.Namespace
 ) -> tuple[UnifiedModel, str]:
@@ -156,11 +207,14 @@ def _change(
         raise ValueError("a transition needs a model with a visual tokenizer and an action tokenizer")
     model = with_transition(model, options.hidden)
     config = WorldConfig(size=SIDE, frames=FRAMES, players=EVERY_KEY, seed=options.seed)
-    pairs = pairs_of(watched(config, "train", options.clips, options.workers), processor)
-    print(f"{len(pairs)} pairs of frames", flush=True)
-    train(model, pairs, options.steps, batch=options.batch, rate=options.rate, seed=options.seed)
+    clips = clips_of(watched(config, "train", options.clips, options.workers), processor)
+    print(f"{len(clips)} clips of {FRAMES} frames", flush=True)
+    rate, keep = options.rate, options.keep
+    train(model, clips, options.steps, batch=options.batch, rate=rate, keep=keep, seed=options.seed)
     held_out = watched(config, "validation", HELD_OUT, options.workers)
-    return model, f"{score(model, pairs_of(held_out, processor)):.3f} nats a code on held-out frames"
+    nats = score(model, clips_of(held_out, processor))
+    after = f"{nats[-1]:.3f} after {len(nats)} actions"
+    return model, f"{nats[0]:.3f} nats a code on held-out frames after one action, {after}"
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -15,13 +15,20 @@ from unified.orders import Plan
 from unified.sampling import Noise, Sampler
 from unified.vocabulary import Shape, Vocabulary
 
-Image = tuple[Shape, Sequence[int]]  # size and codes of an image's last map, counted from 0
+
+class Image(NamedTuple):
+    """What a conversation last showed: size and codes of its last map, counted from 0, and embeddings [R, D]
+    that are gone on from in place of the codes' own."""
+
+    shape: Shape
+    codes: Sequence[int]
+    vectors: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """Actions [B][n] that codes are set off against in place of those said since the latest image: as far
-    away from what these would show as `weight` times the difference."""
+    """Actions [B][n] in place of those said since the latest image: what is gone on from is brought away from
+    what these would show, by `weight` times the difference."""
 
     actions: Sequence[Sequence[int]]
     weight: float
@@ -29,6 +36,10 @@ class Contrast:
 
 class WriterState(Protocol):
     """One image being written in a batch of rows (conditional rows first, null rows after them)."""
+
+    @property
+    def onward(self) -> Mapping[int, Tensor]:
+        """By conversation: what may be gone on from in place of the codes (`unified.transition.onward`)."""
 
     def refer(
         self,
@@ -41,8 +52,6 @@ class WriterState(Protocol):
     def inputs(self, step: int) -> Tensor: ...  # [R, n, D] inputs of the step's positions
 
     def states(self, step: int, hidden: Tensor) -> Tensor: ...  # of positions -> of the step's slots
-
-    def contrasted(self, step: int, hidden: Tensor) -> Tensor: ...  # the same, with the contrast
 
     def commit(self, step: int, codes: Tensor, vectors: Tensor | None = None) -> None: ...
 

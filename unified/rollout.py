@@ -30,19 +30,21 @@ from unified.vocabulary import Shapes, Vocabulary, as_shapes
 
 WINDOW = 4  # steps remembered: the default model is trained on clips of five frames
 ALIKE = 1.5  # width (`unified.alike`) for what is gone on from: errors of sixteen steps add up more slowly
+CONTRAST = 0.3  # with the opposite keys; more obeys them better and errs more after many steps
 BORDERS = 6  # positions of a step beside its image and action: roles, ends, and the two of its READ segment
 Action = Mapping[str, Any]
 
 
 class Rollout:
     """Frames imagined in one or more rows at once. `history[b]` are the known frames of row b (equally many
-    in every row, all of one size) and `taken[b]` the actions between them, one fewer. The likeliest codes are
-    gone on from, without a `sampler`, those within `ALIKE` counted together. With `mean` the mean over all
-    codes of a place is shown: the picture with the least squared error to be expected, blurred where much
-    may come; without it what is gone on from. None: where nothing is drawn at random and there is a mean.
-    With `contrast` what is gone on from is set off against what the opposite keys would show, by so many
-    times the difference: where it is not certain how far things move, the likeliest is often that they do
-    not. At 1 the default model obeys keys better, and after many steps errs a little more."""
+    in every row, all of one size) and `taken[b]` the actions between them, one fewer. Without a `sampler` the
+    likeliest codes are chosen, those within `ALIKE` counted together, and a step goes on from what the
+    model's transition made of the one before (`unified.transition.onward`); with one, from the codes drawn.
+    With `mean` the mean over all codes of a place is shown: the picture with the least squared error to be
+    expected, blurred where much may come; without it the codes. None: where nothing is drawn at random and
+    there is a mean. With `contrast` (None: `CONTRAST`, where nothing is drawn at random) what is gone on from
+    is set off against what the opposite keys would show, by so many times the difference: where it is not
+    certain how far things move, the likeliest is often that they do not."""
 
     def __init__(
         self,
@@ -55,7 +57,7 @@ class Rollout:
         seed: int | Sequence[int] = 0,
         sampler: Sampler | None = None,
         mean: bool | None = None,
-        contrast: float = 0.0,
+        contrast: float | None = None,
     ) -> None:
         taken = taken or [[] for _ in history]
         if not history or any(not frames for frames in history):
@@ -65,7 +67,11 @@ class Rollout:
         self.processor, self.sampler = processor, sampler or Sampler(temperature=0)
         items = [[_drawn(processor, frame) for frame in frames] for frames in history]
         self.shapes = _one_shape(items)
+        if contrast is None:
+            contrast = 0.0 if self.sampler.temperature else CONTRAST
         check_contrast(contrast)
+        if contrast and self.sampler.temperature:
+            raise ValueError("a contrast needs the likeliest codes: temperature 0")
         words, read = model.vocabulary, processor.image_item(history[0][0])
         has_mean = model.head.symbols == 1 and len(read["shapes"]) == 1
         self.mean = has_mean and self.sampler.temperature == 0 if mean is None else mean
@@ -95,7 +101,12 @@ class Rollout:
             raise ValueError("this model has no visual tokenizer: it cannot imagine frames")
         codebook, vectors = visual.codebook(), []
         images = self.session.image(
-            self.shapes, order=self.processor.order, sampler=self.sampler, alike=self.alike, contrast=contrast
+            self.shapes,
+            order=self.processor.order,
+            sampler=self.sampler,
+            alike=self.alike,
+            contrast=contrast,
+            onward=self.sampler.temperature == 0,
         )
         for choice in images:
             if self.mean:

@@ -7,7 +7,7 @@ these calls.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,7 +95,7 @@ class Session:
             if part.kind == Kind.READ:
                 (height, width), stop = part.shapes[-1], part.stop - 1
                 codes = [token - self.vocabulary.visual_start for token in ids[stop - height * width : stop]]
-                row.latest, row.acted = ((height, width), codes), []
+                row.latest, row.acted = Image((height, width), codes), []
             elif part.kind == Kind.ACTION:
                 row.acted += ids[part.start : part.stop]
 
@@ -270,14 +270,16 @@ class Session:
         guidance: Guidance | None = None,
         alike: Alike | None = None,
         contrast: Contrast | None = None,
+        onward: bool = False,
         hook: Hook | None = None,
         rows: Sequence[bool] | None = None,
     ) -> Iterator[Choice]:
         """Write an image of these map sizes in the rows marked in `rows` (all). Yields every step as it is
         committed; `drawing` holds the result. The image is then read, so the conversation goes on. `guidance`
         compares with the same conversation without words, in one batched pass; with `alike` the sampler is
-        given what codes gain together; `contrast` sets codes off against other actions; `hook` may overwrite
-        each step."""
+        given what codes gain together; with `onward` the next image after an action goes on from what the
+        model's transition made of this one, set off against other actions by a `contrast`, and not from the
+        codes chosen; `hook` may overwrite each step."""
         plan = plan_for(order, as_shapes(shapes))
         header = self.vocabulary.open_write(order, plan.shapes)
         active = [True] * len(self.rows) if rows is None else [bool(flag) for flag in rows]
@@ -285,7 +287,10 @@ class Session:
             raise ValueError(f"rows must mark at least one of {len(self.rows)} rows")
         if contrast is not None and len(contrast.actions) != len(self.rows):
             raise ValueError(f"{len(self.rows)} rows need as many actions, got {len(contrast.actions)}")
-        return self._write(plan, header, active, sampler or Sampler(), guidance, alike, contrast, hook)
+        if contrast is not None and not onward:
+            raise ValueError("a contrast is of what is gone on from: it needs onward")
+        sampler = sampler or Sampler()
+        return self._write(plan, header, active, sampler, guidance, alike, contrast, onward, hook)
 
     @torch.no_grad()
     def _write(
@@ -297,6 +302,7 @@ class Session:
         guidance: Guidance | None,
         alike: Alike | None,
         contrast: Contrast | None,
+        onward: bool,
         hook: Hook | None,
     ) -> Iterator[Choice]:
         guided, before = needs_null(guidance, plan), self._mark()
@@ -317,8 +323,7 @@ class Session:
                 hidden = branch.run(self.model, writer.inputs(step), part.index, part.positions)
                 if step == 0 and said:
                     self._note(hidden[:, said - 1], fresh)
-                states = [writer.states(step, hidden[:, ahead:])]
-                states += [writer.contrasted(step, hidden[:, ahead:])] if contrast else []
+                states = writer.states(step, hidden[:, ahead:])
                 choice = self._choose(plan, step, states, len(header), sampler, guidance, alike)
                 choice = hook(choice) if hook else choice
                 writer.commit(step, choice.codes, choice.vectors)
@@ -334,7 +339,7 @@ class Session:
         elif not self.policy.keeps_writes:
             self.context.keep(torch.arange(start))
         self.context.cursors = list(layout.cursors)[: len(self.rows)]
-        self._record(header, active)
+        self._record(header, active, writer.onward if onward else {})
 
     def _mark(self) -> _Mark:
         return _Mark([list(row.pending) for row in self.rows], list(self.context.cursors))
@@ -357,22 +362,19 @@ class Session:
         self,
         plan: Plan,
         step: int,
-        states: list[Tensor],
+        hidden: Tensor,
         offset: int,
         sampler: Sampler,
         guidance: Guidance | None,
         alike: Alike | None,
     ) -> Choice:
-        """From the last of `states`; the logits shown are those of the first."""
-        rows = len(self.rows)
-        weight = guidance.weight(plan, step) if guidance and len(states[0]) > rows else 0.0
-        found = [self.model.head.logits(hidden if weight else hidden[:rows]) for hidden in states]
-        found = [guide(logits, weight) for logits in found] if weight else found
-        logits = found[-1]
+        weight = guidance.weight(plan, step) if guidance and len(hidden) > len(self.rows) else 0.0
+        logits = self.model.head.logits(hidden if weight else hidden[: len(self.rows)])
+        logits = guide(logits, weight) if weight else logits
         places = torch.tensor([[len(row.stream) + offset] for row in self.rows]) + plan.steps[step]
         drawn = sampler.draw(alike(logits) if alike else logits, self.noise, places)
         codes = self.model.head.to_codes(drawn.symbols)
-        return Choice(plan, step, codes, drawn.log_probs, found[0], sampler, self.noise)
+        return Choice(plan, step, codes, drawn.log_probs, logits, sampler, self.noise)
 
     def _branch(self, room: int) -> Context:
         """The conversation stacked on its null branch, with room for an image."""
@@ -393,7 +395,7 @@ class Session:
         self.model.prefill(ids[:, :count], layout.part(slice(0, count)), branch, hold=True)
         return layout
 
-    def _record(self, header: list[int], active: list[bool]) -> None:
+    def _record(self, header: list[int], active: list[bool], onward: Mapping[int, Tensor]) -> None:
         """Add the finished image to the streams; it is read together with what comes next."""
         words, drawing = self.vocabulary, self.drawing
         reads = drawing.read().tolist()
@@ -404,7 +406,8 @@ class Session:
                 row.stream += [*header, *codes, words.close, *read]
                 row.pending += read
                 (height, width), last = drawing.plan.read_shapes[-1], reads[number]
-                row.latest = (height, width), last[len(last) - height * width :]
+                codes = last[len(last) - height * width :]
+                row.latest = Image((height, width), codes, onward.get(number))
                 row.acted = []
 
     def draw(self, shapes: Sequence[int | Sequence[int]], **options: Any) -> Drawing:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from unified.folding import folded_steps
 from unified.layout import WriteGroup
 from unified.orders import Plan
-from unified.transition import Transition, moved
+from unified.transition import Transition, moved, onward
 from unified.vocabulary import Shape, area
 
 if TYPE_CHECKING:
@@ -112,9 +112,9 @@ class Writer:
         self.values = torch.zeros(rows, plan.length, width, device=device, dtype=model.dtype)
         self.feed = plan.feed.to(device=device, dtype=model.dtype)
         self.before = torch.zeros_like(self.values)
-        self.contrast = torch.zeros_like(self.values)  # what is added to it when codes are chosen
         self.given = self.values[:, :0]  # inputs of the latest step's slots
         self.steps = folded_steps(plan, model.vocabulary.fold)
+        self.onward: dict[int, Tensor] = {}  # by conversation
 
     def refer(
         self,
@@ -122,26 +122,31 @@ class Writer:
         actions: Sequence[Sequence[int]],
         contrast: Contrast | None = None,
     ) -> None:
-        """The latest image of each conversation, size and codes of its last map, used where the size fits,
-        and the action ids said since. There may be fewer than rows: null rows repeat them."""
+        """The latest image of each conversation, used where the size fits, and the action ids said since.
+        There may be fewer than rows: null rows repeat them."""
         slots, shape = self.model.slots, self.plan.shapes[-1]
-        numbers = [n for n, image in enumerate(images) if image is not None and image[0] == shape]
-        if not slots.look_back or not numbers:
+        fitting = {n: image for n, image in enumerate(images) if image is not None and image.shape == shape}
+        if not slots.look_back or not fitting:
             return
-        device = self.values.device
-        codes = torch.tensor([list(images[n][1]) for n in numbers], device=device)  # type: ignore[index]
-        still = self.model.head.embed(codes)  # [N, R, D]
+        numbers = list(fitting)
+        still = torch.stack([self._still(image) for image in fitting.values()])  # [N, R, D]
         shown = self._moved(still, shape, [actions[n] for n in numbers])
-        self._place(self.before, shown, numbers, len(images))
-        if contrast is not None:
-            other = self._moved(still, shape, [contrast.actions[n] for n in numbers])
-            self._place(self.contrast, contrast.weight * (shown - other), numbers, len(images))
-
-    def _place(self, fields: Tensor, shown: Tensor, numbers: Sequence[int], conversations: int) -> None:
-        """Write images [N, R, D] into the rows [R, T, D] of their conversations."""
         vectors = self.plan.places.to(self.values) @ shown.to(self.values.dtype)
         for number, vector in zip(numbers, vectors, strict=True):
-            fields[number::conversations] = vector
+            self.before[number :: len(images)] = vector
+        if contrast is not None:
+            other = self._moved(still, shape, [contrast.actions[n] for n in numbers])
+            shown = shown + contrast.weight * (shown - other)
+        made = zip(numbers, onward(shown, still), strict=True)
+        self.onward = {n: vectors for n, vectors in made if slots.transition is not None and actions[n]}
+
+    def _still(self, image: Image) -> Tensor:
+        """[R, D]: what is gone on from."""
+        if image.vectors is not None:
+            return image.vectors
+        codes = torch.tensor(list(image.codes), device=self.values.device)
+        still: Tensor = self.model.head.embed(codes)
+        return still
 
     def _moved(self, images: Tensor, shape: Shape, actions: Sequence[Sequence[int]]) -> Tensor:
         """Images [N, R, D] after the actions said."""
@@ -175,19 +180,12 @@ class Writer:
     def states(self, step: int, hidden: Tensor) -> Tensor:
         """What the backbone says of the step's positions [R, n, D], fed with `inputs` -> states of its
         slots."""
-        return self._states(step, hidden, self.before)
-
-    def contrasted(self, step: int, hidden: Tensor) -> Tensor:
-        """The same, brought further away from what the contrast's actions would show."""
-        return self._states(step, hidden, self.before + self.contrast)
-
-    def _states(self, step: int, hidden: Tensor, before: Tensor) -> Tensor:
         folded, device = self.steps[step], hidden.device
         states = hidden
         if self.model.fold is not None and len(folded.place):
             states = hidden[:, folded.slot.to(device)]
             states[:, folded.members.to(device)] = self.model.fold.split(hidden[:, folded.place.to(device)])
-        return self.model.slots.states(states, self.given, before[:, self.plan.steps[step].to(device)])
+        return self.model.slots.states(states, self.given, self.before[:, self.plan.steps[step].to(device)])
 
     def commit(self, step: int, codes: Tensor, vectors: Tensor | None = None) -> None:
         """Codes [B, n] of the step, counted from 0 (or embeddings [B, n, D] in their place). B may be a

@@ -58,6 +58,14 @@ class Block(nn.Module):
         return x + self.conv(read.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
+def onward(images: Tensor, before: Tensor) -> Tensor:
+    """What a next step goes on from in place of codes: images [N, R, D] that a transition has made of others
+    [N, R, D], every place as long as those were in the mean. Movements of less than a code, and what is not
+    certain, are kept so from step to step; a transition learns to go on from them (`train.transition`)."""
+    length = before.float().pow(2).mean(dim=(-2, -1), keepdim=True).sqrt()
+    return (_normed(images.float()) * length).to(images.dtype)
+
+
 def _normed(x: Tensor) -> Tensor:
     return nn.functional.rms_norm(x.float(), x.shape[-1:]).to(x.dtype)
 

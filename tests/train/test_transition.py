@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 from unified.tasks.worlds.clips import Clip, WorldConfig, watch
-from unified.train.transition import Pairs, losses, main, pairs_of, train, with_transition
+from unified.train.transition import Clips, clips_of, imagined, losses, main, train, with_transition
 
 from unified.demo import random_model
 from unified.model import UnifiedConfig, UnifiedModel
 from unified.pretrained import load_model, save_model
+from unified.rollout import Rollout
 
 
 def turns(processor, number, seed):
@@ -37,32 +38,53 @@ def test_it_learns_where_codes_move_from_the_action():
     wide = torch.randint(16, (600, 4, 6), generator=generator)
     side = torch.randint(2, (600,), generator=generator)
     # what is seen in the middle moves by one code; the clips below say which action stands for which side
-    ids = pairs_of(turns(processor, 4, 0), processor).actions.unique(dim=0)
+    ids = clips_of(turns(processor, 4, 0), processor).actions.flatten(0, 1).unique(dim=0)
     assert len(ids) == 2
     before = wide[:, :, 1:5]
     after = torch.where(side[:, None, None] == 0, wide[:, :, 0:4], wide[:, :, 2:6])
-    pairs = Pairs(before.flatten(1), after.flatten(1), ids[side], (4, 4))
-    learned, fresh = (Pairs(*(x[part] for x in (pairs.before, pairs.after, pairs.actions)), (4, 4))
-                      for part in (slice(0, 500), slice(500, 600)))  # fmt: skip
+    codes = torch.stack([before.flatten(1), after.flatten(1)], dim=1)
+    learned, fresh = (
+        Clips(codes[part], ids[side[part], None], (4, 4)) for part in (slice(0, 500), slice(500, 600))
+    )
     train(model, learned, 300, batch=32, rate=1e-2)
     everything = torch.arange(100)
     with torch.no_grad():
-        right = losses(model, fresh, everything).view(100, 4, 4)
-        other = Pairs(fresh.before, fresh.after, ids[1 - side[500:]], (4, 4))
-        wrong = losses(model, other, everything).view(100, 4, 4)
+        right = losses(model, fresh, everything)[0].view(100, 4, 4)
+        other = Clips(fresh.codes, ids[1 - side[500:], None], (4, 4))
+        wrong = losses(model, other, everything)[0].view(100, 4, 4)
     assert right[:, :, 1:3].mean() < 0.5 * wrong[:, :, 1:3].mean()
 
 
-def test_pairs_are_successive_frames_of_the_codes_that_the_model_sees():
+def test_clips_hold_the_codes_that_the_model_sees():
     _, processor = random_model()
     clip = watch(WorldConfig(size=32, frames=4, seed=3), 0, "train")
-    pairs = pairs_of(iter([clip]), processor)
+    clips = clips_of(iter([clip]), processor)
     item = processor.image_item(clip.frames[2])
-    area = pairs.shape[0] * pairs.shape[1]
-    assert len(pairs) == 3
-    assert pairs.after[1].tolist() == pairs.before[2].tolist() == item["codes"][-area:]
+    area = clips.shape[0] * clips.shape[1]
+    assert len(clips) == 1
+    assert clips.codes[0, 2].tolist() == item["codes"][-area:]
     turn = processor.turn({"role": "user", "content": [{"type": "action", "action": clip.actions[1]}]})
-    assert pairs.actions[1].tolist() == turn[1:-1]
+    assert clips.actions[0, 1].tolist() == turn[1:-1]
+
+
+def test_it_goes_on_from_its_own_frames_as_a_rollout_does():
+    model, processor = random_model()
+    model = with_transition(model, 16)
+    torch.nn.init.normal_(model.slots.transition.exit.weight)
+    clip = watch(WorldConfig(size=32, frames=4, seed=3), 0, "train")
+    clips = clips_of(iter([clip]), processor)
+    rollout, used = Rollout(model, processor, [[clip.frames[0]]]), []
+    with torch.no_grad():
+        for action, image in zip(
+            clip.actions, imagined(model, clips.codes[:, 0], clips.actions, clips.shape), strict=True
+        ):
+            rollout.step([action])
+            used.append(rollout.session.rows[0].latest.vectors)
+            torch.testing.assert_close(
+                torch.nn.functional.normalize(used[-1], dim=-1),
+                torch.nn.functional.normalize(image[0], dim=-1),
+            )
+    assert not torch.equal(used[0], used[1])
 
 
 def test_the_command_gives_a_model_one_and_changes_nothing_else(tmp_path, capsys):
@@ -89,6 +111,8 @@ def test_the_command_gives_a_model_one_and_changes_nothing_else(tmp_path, capsys
         ["--rate", "-1"],
         ["--rate", "fast"],
         ["--seed", "-1"],
+        ["--keep", "-1"],
+        ["--keep", "much"],
     ],
 )
 def test_bad_input_is_one_line(wrong, tmp_path, capsys):

@@ -201,14 +201,13 @@ class MapWriter:
         self._positions = model.positions(plan.shapes).float().split(lengths, dim=1)
         self._fed: Tensor | None = None
         self.total: Tensor | None = None  # what is known of the images [B, C, H, W]
+        self.onward: dict[int, Tensor] = {}
 
     def refer(self, images: Any, actions: Any, contrast: Any = None) -> None:
         """A class is all that these models are told."""
 
     def states(self, step: int, hidden: Tensor) -> Tensor:
         return hidden
-
-    contrasted = states
 
     def inputs(self, step: int) -> Tensor:
         """[R, n, D]: the inputs of all slots of a map."""
