@@ -12,10 +12,10 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -45,8 +45,10 @@ HEADS = {**CLASSES, "pitch": CAMERA_BINS, "yaw": CAMERA_BINS}
 @dataclass(frozen=True, kw_only=True)
 class InverseConfig:
     """`width` of a frame's features; frames have `size` pixels a side; places of two frames at most `reach`
-    cells of four pixels apart are compared; `memory` channels run along a clip in either direction."""
+    cells of four pixels apart are compared; `memory` channels run along a clip in either direction. With
+    `channels` it reads vectors of so many numbers, one at every cell, and not pixels."""
 
+    channels: int | None = None
     width: int = 32
     size: int = 64
     reach: int = 4
@@ -55,6 +57,8 @@ class InverseConfig:
     def __post_init__(self) -> None:
         if self.memory < 1 or self.reach < 0:
             raise ValueError("memory must be at least 1 and reach not negative")
+        if self.channels is not None and self.channels < 1:
+            raise ValueError(f"channels must be at least 1, got {self.channels}")
         if self.width < 8 or self.width % 8 or self.size < 16 or self.size % 16:
             raise ValueError(
                 f"width must be a multiple of 8 and size one of 16, got {self.width} and {self.size}"
@@ -70,9 +74,10 @@ class InverseModel(nn.Module):
         super().__init__()
         self.config = config
         width, wide = config.width, 4 * config.width
+        stride = 1 if config.channels else 2
         self.frame = nn.Sequential(
-            *_convolution(3, width, stride=2),
-            *_convolution(width, width, stride=2),
+            *_convolution(config.channels or 3, width, stride=stride),
+            *_convolution(width, width, stride=stride),
             *_convolution(width, width),
         )
         moved = (2 * config.reach + 1) ** 2
@@ -89,8 +94,11 @@ class InverseModel(nn.Module):
         )
 
     def forward(self, clips: Tensor) -> dict[str, Tensor]:
-        """Clips uint8 [B, F, H, W, 3] or float of that range -> logits [B, F - 1, classes] by head."""
-        frames = clips.flatten(0, 1).permute(0, 3, 1, 2).float() / 127.5 - 1  # [B * F, 3, H, W]
+        """Clips uint8 [B, F, H, W, 3] or float of that range, or vectors [B, F, h, w, C] -> logits
+        [B, F - 1, classes] by head."""
+        frames = clips.flatten(0, 1).permute(0, 3, 1, 2).float()  # [B * F, 3, H, W]
+        if not self.config.channels:
+            frames = frames / 127.5 - 1
         features = self.frame(frames.contiguous(memory_format=torch.channels_last))
         features = features.unflatten(0, clips.shape[:2])  # [B, F, C, h, w]
         before, after = features[:, :-1].flatten(0, 1), features[:, 1:].flatten(0, 1)
@@ -150,6 +158,20 @@ class Steps:
     def __len__(self) -> int:
         return len(self.clips)
 
+    def visit(self, rows: Tensor, share: float, generator: torch.Generator) -> Tensor:
+        """Clips to learn from, a share of them blurred."""
+        return blurred(self.clips[rows], share, generator)
+
+
+class Visited(Protocol):
+    """Clips that an inverse dynamics model learns from."""
+
+    truth: dict[str, Tensor]
+
+    def __len__(self) -> int: ...
+
+    def visit(self, rows: Tensor, share: float, generator: torch.Generator) -> Tensor: ...
+
 
 def blurred(clips: Tensor, share: float, generator: torch.Generator) -> Tensor:
     """Clips uint8 [B, F, H, W, 3] as floats, a share of them blurred from some frame on: a mean over 2 x 2
@@ -189,7 +211,7 @@ def steps_of(clips: Iterator[Clip]) -> Steps:
 
 
 def train(
-    data: Steps, config: InverseConfig, training: InverseTraining, start: InverseModel | None = None
+    data: Visited, config: InverseConfig, training: InverseTraining, start: InverseModel | None = None
 ) -> InverseModel:
     """Cross-entropy over all heads, from a new model, or of `start` in place."""
     torch.manual_seed(training.seed)
@@ -201,13 +223,8 @@ def train(
     for step in range(steps):
         rows = torch.randint(len(data), (training.batch,), generator=generator)
         with torch.autocast("cpu", torch.bfloat16):
-            logits = model(blurred(data.clips[rows], training.blurred, generator))
-        loss = torch.stack(
-            [
-                F.cross_entropy(logits[name].float().flatten(0, 1), data.truth[name][rows].flatten())
-                for name in HEADS
-            ]
-        ).sum()
+            logits = model(data.visit(rows, training.blurred, generator))
+        loss = cost(logits, {name: data.truth[name][rows] for name in HEADS})
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -216,6 +233,12 @@ def train(
         if step % 100 == 0 or step == steps - 1:
             print(f"step {step + 1} of {steps}: loss {loss.item():.3f}", flush=True)
     return model.eval()
+
+
+def cost(logits: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> Tensor:
+    """Cross-entropy in nats a step, the sum over heads, of logits [B, N, classes] and classes [B, N]."""
+    pairs = [(logits[name].float().flatten(0, 1), truth[name].flatten()) for name in HEADS]
+    return torch.stack([F.cross_entropy(*pair) for pair in pairs]).sum()
 
 
 def save(model: InverseModel, path: Path, notes: dict[str, Any]) -> None:

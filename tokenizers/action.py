@@ -66,7 +66,7 @@ GROUPS = (
 )
 """What slots 3 to 9 hold; slots 0 and 10 are the markers, 1 is pitch, 2 is yaw."""
 
-OPPOSITES = (("forward", "back"), ("left", "right"), ("sprint", "sneak"))
+OPPOSITES = {"back": "forward", "left": "right", "right": "left", "sneak": "sprint"}
 SLOTS = len(GROUPS) + 4
 PITCH_SLOT, YAW_SLOT, FIRST_GROUP_SLOT = 1, 2, 3
 BEGIN, NULL, END = "<act_bos>", "<null_act>", "<act_eos>"
@@ -190,15 +190,11 @@ class ActionTokenizer:
         return table
 
     def opposite(self, ids: Tensor) -> Tensor:
-        """Ids [..., 11] with the other key of each pair pressed (forward and back, left and right, sprint and
-        sneak), every other key released, and the camera as it is."""
+        """Ids [..., 11] with right for left, left for right, forward for back and sprint for sneak; all else
+        as it is. Forward has no opposite: a model that sees it most of the time moves far enough by it."""
         found = ids.clone()
-        for slot, group in enumerate(GROUPS, start=FIRST_GROUP_SLOT):
-            found[..., slot] = self.vocabulary[NULL]
-            if group in OPPOSITES:
-                one, other = (self.vocabulary[name] for name in group)
-                found[..., slot] = torch.where(ids[..., slot] == one, other, found[..., slot])
-                found[..., slot] = torch.where(ids[..., slot] == other, one, found[..., slot])
+        for one, other in OPPOSITES.items():
+            found[ids == self.vocabulary[one]] = self.vocabulary[other]
         return found
 
     def from_recorder(self, line: Mapping[str, Any]) -> tuple[Action, bool]:

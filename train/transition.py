@@ -16,12 +16,15 @@ import math
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
+from unified.eval import inverse
 from unified.tasks.worlds.clips import EVERY_KEY, Clip, WorldConfig, watch
 from unified.tokenizers.images import to_images
 from unified.train.pictures import mapped
@@ -43,18 +46,29 @@ HELD_OUT = 64  # clips
 
 @dataclass(frozen=True)
 class Clips:
-    """Codes of clips of one size and length [C, F, R] and the action ids between their frames
-    [C, F - 1, A]."""
+    """Codes of clips of one size and length [C, F, R], the action ids between their frames [C, F - 1, A] and
+    the classes [C, F - 1] that an inverse dynamics model reads there."""
 
     codes: Tensor
     actions: Tensor
     shape: Shape
+    classes: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.codes)
 
     def until(self, step: int) -> Clips:
         return Clips(self.codes[:, : step + 1], self.actions[:, :step], self.shape)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """An inverse dynamics model of a codebook's vectors [K, C] (`train.reader`), and the weight of what it
+    cannot read from imagined frames."""
+
+    model: inverse.InverseModel
+    codebook: Tensor
+    weight: float
 
 
 def watched(config: WorldConfig, split: str, number: int, workers: int) -> Iterator[Clip]:
@@ -65,7 +79,7 @@ def watched(config: WorldConfig, split: str, number: int, workers: int) -> Itera
 def clips_of(clips: Iterator[Clip], processor: Processor) -> Clips:
     """Clips of one size and length. The processor needs both tokenizers."""
     visual: Any = processor.visual
-    codes, actions = [], []
+    codes, actions, classes = [], [], []
     shape: Shape = (0, 0)
     for clip in clips:
         images = to_images(clip.frames)
@@ -75,7 +89,21 @@ def clips_of(clips: Iterator[Clip], processor: Processor) -> Clips:
         acts = [{"type": "action", "action": action} for action in clip.actions]
         ids = torch.tensor(processor.turn({"role": "user", "content": acts}))
         actions.append(ids[ids >= processor.vocabulary.action_start].view(len(acts), -1))
-    return Clips(torch.stack(codes), torch.stack(actions), shape)
+        classes.append(inverse.truth_of(clip.actions))
+    truth = {name: torch.from_numpy(np.stack([one[name] for one in classes])) for name in inverse.HEADS}
+    return Clips(torch.stack(codes), torch.stack(actions), shape, truth)
+
+
+def vectors_of(processor: Processor) -> Tensor:
+    """Vectors of the codes [K, C] as readers get them, of spread 1."""
+    visual: Any = processor.visual
+    codebook: Tensor = visual.codebook().detach().float()
+    return codebook / codebook.std()
+
+
+def reader_config(processor: Processor) -> inverse.InverseConfig:
+    visual: Any = processor.visual
+    return inverse.InverseConfig(channels=visual.codebook().shape[1], size=4 * (SIDE // visual.stride))
 
 
 def with_transition(model: UnifiedModel, hidden: int) -> UnifiedModel:
@@ -101,15 +129,31 @@ def imagined(model: UnifiedModel, codes: Tensor, actions: Tensor, shape: Shape) 
         images = onward(found, images)
 
 
-def losses(model: UnifiedModel, clips: Clips, chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """[n, F - 1, R]: the nats that the codes of every frame after the first cost; and [n, R, D]: what the
-    head reads of the second, embeddings of length one per root of their width."""
+class Told(NamedTuple):
+    """[n, F - 1, R]: the nats that the codes of every frame after the first cost; [n, R, D]: what the head
+    reads of the second, embeddings of length one per root of their width; a scalar: the nats a step that the
+    actions cost a reader of the frames, each the mean over codes."""
+
+    nats: Tensor
+    read: Tensor
+    followed: Tensor
+
+
+def losses(model: UnifiedModel, clips: Clips, chosen: Tensor, reader: Reader | None = None) -> Told:
     codes, head = clips.codes[chosen].long(), model.head
-    found, read = [], []
+    nats, read = [], []
+    shown = [reader.codebook[codes[:, 0]]] if reader else []
     for step, images in enumerate(imagined(model, codes[:, 0], clips.actions[chosen], clips.shape), start=1):
         read.append(torch.nn.functional.rms_norm(images.float(), images.shape[-1:]))
-        found.append(-log_prob(head.logits(read[-1] * SHARPNESS), head.to_symbols(codes[:, step])))
-    return torch.stack(found, dim=1), read[0]
+        logits = head.logits(read[-1] * SHARPNESS)
+        nats.append(-log_prob(logits, head.to_symbols(codes[:, step])))
+        if reader:
+            shown.append(logits[..., 0, :].float().softmax(dim=-1) @ reader.codebook)
+    followed = torch.zeros(())
+    if reader:
+        said = reader.model(torch.stack(shown, dim=1).unflatten(2, clips.shape))
+        followed = inverse.cost(said, {name: clips.classes[name][chosen] for name in inverse.HEADS})
+    return Told(torch.stack(nats, dim=1), read[0], followed)
 
 
 def train(
@@ -120,10 +164,12 @@ def train(
     batch: int,
     rate: float,
     keep: float = 0.0,
+    reader: Reader | None = None,
     seed: int = 0,
 ) -> None:
     """In place: AdamW, a cosine after a short warm-up, through all steps of a clip. `keep`: weight of the
-    squared distance to what the first step's embeddings were before."""
+    squared distance to what the first step's embeddings were before. `reader`: frames are to show what was
+    done, too."""
     torch.manual_seed(seed)
     first = copy.deepcopy(model) if keep else model
     model.requires_grad_(False)
@@ -136,18 +182,19 @@ def train(
         optimiser.param_groups[0]["lr"] = rate * share
         chosen = torch.randint(len(clips), (batch,), generator=generator)
         with torch.autocast("cpu", torch.bfloat16):
-            nats, read = losses(model, clips, chosen)
-            loss = nats.mean()
+            told = losses(model, clips, chosen, reader)
+            loss = told.nats.mean() + (reader.weight if reader else 0) * told.followed
             if keep:
                 with torch.no_grad():
-                    _, known = losses(first, clips.until(1), chosen)
-                loss = loss + keep * (read - known).square().mean()
+                    known = losses(first, clips.until(1), chosen).read
+                loss = loss + keep * (told.read - known).square().mean()
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimiser.step()
         if step % 100 == 0 or step == steps - 1:
-            print(f"step {step + 1} of {steps}: {loss.item():.3f} nats a code", flush=True)
+            seen = f", {told.followed.item():.3f} an action read back" if reader else ""
+            print(f"step {step + 1} of {steps}: {told.nats.mean().item():.3f} nats a code{seen}", flush=True)
     model.eval().requires_grad_(True)
 
 
@@ -155,8 +202,9 @@ def train(
 def score(model: UnifiedModel, clips: Clips) -> list[float]:
     """Mean nats a code after 1, 2, ... actions."""
     parts = torch.arange(len(clips)).split(16)
-    nats: list[float] = torch.cat([losses(model, clips, part)[0] for part in parts]).mean(dim=(0, 2)).tolist()
-    return nats
+    nats = torch.cat([losses(model, clips, part).nats for part in parts])
+    found: list[float] = nats.mean(dim=(0, 2)).tolist()
+    return found
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -172,6 +220,10 @@ def main(arguments: list[str] | None = None) -> int:
         default=0.0,
         help="weight of what a first step's embeddings were before: above 0 a backbone trained beside them "
         "can go on reading them, without more training (default 0)",
+    )
+    options.add_argument("--reader", type=Path, help="reads actions back (`unified.train.reader`)")
+    options.add_argument(
+        "--follow", type=_weight, default=0.2, help="weight of what it cannot read (default 0.2)"
     )
     options.add_argument(
         "--workers", type=count, default=os.cpu_count() or 1, help="processes that watch clips"
@@ -200,17 +252,27 @@ def _weight(text: str) -> float:
     return weight
 
 
+def _reader(path: Path, model: UnifiedModel, processor: Processor, weight: float) -> Reader:
+    found, wanted = inverse.load(path), reader_config(processor)
+    if (found.config.channels, found.config.size) != (wanted.channels, wanted.size):
+        raise ValueError(f"{path} does not read this model's frames: train one with unified.train.reader")
+    if model.head.symbols != 1:
+        raise ValueError("a reader needs a model with a softmax over one codebook")
+    return Reader(found.requires_grad_(False), vectors_of(processor), weight)
+
+
 def _change(
     model: UnifiedModel, processor: Processor, options: argparse.Namespace
 ) -> tuple[UnifiedModel, str]:
     if processor.visual is None or processor.action is None:
         raise ValueError("a transition needs a model with a visual tokenizer and an action tokenizer")
+    reader = _reader(options.reader, model, processor, options.follow) if options.reader else None
     model = with_transition(model, options.hidden)
     config = WorldConfig(size=SIDE, frames=FRAMES, players=EVERY_KEY, seed=options.seed)
     clips = clips_of(watched(config, "train", options.clips, options.workers), processor)
     print(f"{len(clips)} clips of {FRAMES} frames", flush=True)
-    rate, keep = options.rate, options.keep
-    train(model, clips, options.steps, batch=options.batch, rate=rate, keep=keep, seed=options.seed)
+    how = {name: getattr(options, name) for name in ("batch", "rate", "keep", "seed")}
+    train(model, clips, options.steps, reader=reader, **how)
     held_out = watched(config, "validation", HELD_OUT, options.workers)
     nats = score(model, clips_of(held_out, processor))
     after = f"{nats[-1]:.3f} after {len(nats)} actions"

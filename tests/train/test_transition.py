@@ -3,8 +3,20 @@
 import numpy as np
 import pytest
 import torch
+from unified.eval import inverse
 from unified.tasks.worlds.clips import Clip, WorldConfig, watch
-from unified.train.transition import Clips, clips_of, imagined, losses, main, train, with_transition
+from unified.train.transition import (
+    Clips,
+    Reader,
+    clips_of,
+    imagined,
+    losses,
+    main,
+    reader_config,
+    train,
+    vectors_of,
+    with_transition,
+)
 
 from unified.demo import random_model
 from unified.model import UnifiedConfig, UnifiedModel
@@ -49,9 +61,9 @@ def test_it_learns_where_codes_move_from_the_action():
     train(model, learned, 300, batch=32, rate=1e-2)
     everything = torch.arange(100)
     with torch.no_grad():
-        right = losses(model, fresh, everything)[0].view(100, 4, 4)
+        right = losses(model, fresh, everything).nats.view(100, 4, 4)
         other = Clips(fresh.codes, ids[1 - side[500:], None], (4, 4))
-        wrong = losses(model, other, everything)[0].view(100, 4, 4)
+        wrong = losses(model, other, everything).nats.view(100, 4, 4)
     assert right[:, :, 1:3].mean() < 0.5 * wrong[:, :, 1:3].mean()
 
 
@@ -87,6 +99,41 @@ def test_it_goes_on_from_its_own_frames_as_a_rollout_does():
     assert not torch.equal(used[0], used[1])
 
 
+def test_frames_come_to_show_what_was_done_where_a_reader_looks_at_them():
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    model, processor = random_model()
+    model = with_transition(model, 16)
+    config, clips = reader_config(processor), clips_of(turns(processor, 40, 0), processor)
+    assert torch.equal(clips.until(1).codes, clips.codes[:, :2])
+    small = inverse.InverseModel(inverse.InverseConfig(channels=config.channels, width=8, size=16, memory=8))
+    reader = Reader(small.requires_grad_(False), vectors_of(processor), 1.0)
+    everything = torch.arange(len(clips))
+    before = losses(model, clips, everything, reader)
+    train(model, clips, 60, batch=16, rate=1e-2, reader=reader)
+    with torch.no_grad():
+        after = losses(model, clips, everything, reader)
+    assert after.followed < before.followed - 0.3
+    assert losses(model, clips, everything).followed == 0
+
+
+def test_a_reader_of_other_frames_is_refused_in_one_line(tmp_path, capsys):
+    model, processor = random_model()
+    save_model(tmp_path / "model", model, processor)
+    inverse.save(inverse.InverseModel(inverse.InverseConfig(width=8)), tmp_path / "pixels.safetensors", {})
+    with pytest.raises(SystemExit) as stopped:
+        main(
+            [
+                *("--model", str(tmp_path / "model"), "--out", str(tmp_path / "out")),
+                *("--reader", str(tmp_path / "pixels.safetensors"), "--clips", "1", "--steps", "1"),
+            ]
+        )
+    assert stopped.value.code == 2
+    printed = capsys.readouterr().err
+    assert "does not read this model's frames" in printed
+    assert printed.count("\n") == 1
+
+
 def test_the_command_gives_a_model_one_and_changes_nothing_else(tmp_path, capsys):
     model, processor = random_model()
     save_model(tmp_path / "before", model, processor)
@@ -113,6 +160,8 @@ def test_the_command_gives_a_model_one_and_changes_nothing_else(tmp_path, capsys
         ["--seed", "-1"],
         ["--keep", "-1"],
         ["--keep", "much"],
+        ["--follow", "-1"],
+        ["--reader", "nowhere.safetensors"],
     ],
 )
 def test_bad_input_is_one_line(wrong, tmp_path, capsys):

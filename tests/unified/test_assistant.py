@@ -225,12 +225,12 @@ def test_frames_gone_on_from_are_set_off_against_the_opposite_keys():
         frames = [rollout.step([action]), rollout.step([action])]
         return frames, rollout.session.rows[0].latest.vectors
 
-    for action in ({"forward": 1}, {"left": 1, "camera": [0, 5]}):
+    for action in ({"back": 1}, {"left": 1, "camera": [0, 5]}):
         (first, _), vectors = imagined(action, 0.0)
         (same, _), further = imagined(action, 20.0)
         assert np.array_equal(first, same)
         assert not torch.equal(vectors, further)
-    for action in ({}, {"camera": [3, 5]}):  # no key has an opposite
+    for action in ({}, {"forward": 1, "camera": [3, 5]}):  # no key has an opposite
         torch.testing.assert_close(imagined(action, 0.0)[1], imagined(action, 20.0)[1])
     with pytest.raises(ValueError, match="temperature"):
         Rollout(model, processor, [[picture()]], sampler=Sampler(temperature=1), contrast=1.0)
