@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from unified.eval import inverse
+from unified.eval.metrics.following import CLASSES
 from unified.tasks.worlds.clips import EVERY_KEY, Clip, WorldConfig, watch
 from unified.tokenizers.images import to_images
 from unified.train.pictures import mapped
@@ -42,6 +43,7 @@ SHARPNESS = 4.0  # length that embeddings are brought to before the head reads t
 FRAMES = 9
 WARMUP = 50
 HELD_OUT = 64  # clips
+RAREST = 10.0  # a clip is drawn at most so many times as often as one in which nothing is pressed
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,16 @@ def losses(model: UnifiedModel, clips: Clips, chosen: Tensor, reader: Reader | N
     return Told(torch.stack(nats, dim=1), read[0], followed)
 
 
+def shares(clips: Clips) -> Tensor:
+    """[C]: how often clips are drawn to learn from: as the root of how rare the rarest of their keys is."""
+    found = torch.ones(len(clips))
+    for name in CLASSES.keys() & clips.classes.keys():
+        classes = clips.classes[name]
+        rare = (classes.numel() / classes.flatten().bincount().clamp(min=1)).sqrt()
+        found = torch.maximum(found, rare[classes].amax(dim=1))
+    return found.clamp(max=RAREST)
+
+
 def train(
     model: UnifiedModel,
     clips: Clips,
@@ -175,12 +187,12 @@ def train(
     model.requires_grad_(False)
     weights = list(model.slots.transition.requires_grad_().parameters())  # type: ignore[union-attr]
     optimiser = torch.optim.AdamW(weights, rate, weight_decay=0.01)
-    generator = torch.Generator().manual_seed(seed)
+    generator, drawn = torch.Generator().manual_seed(seed), shares(clips)
     model.train()
     for step in range(steps):
         share = min(1.0, (step + 1) / WARMUP) * (1 + math.cos(math.pi * step / steps)) / 2
         optimiser.param_groups[0]["lr"] = rate * share
-        chosen = torch.randint(len(clips), (batch,), generator=generator)
+        chosen = drawn.multinomial(batch, replacement=True, generator=generator)
         with torch.autocast("cpu", torch.bfloat16):
             told = losses(model, clips, chosen, reader)
             loss = told.nats.mean() + (reader.weight if reader else 0) * told.followed

@@ -13,6 +13,7 @@ from unified.train.transition import (
     losses,
     main,
     reader_config,
+    shares,
     train,
     vectors_of,
     with_transition,
@@ -115,6 +116,17 @@ def test_frames_come_to_show_what_was_done_where_a_reader_looks_at_them():
         after = losses(model, clips, everything, reader)
     assert after.followed < before.followed - 0.3
     assert losses(model, clips, everything).followed == 0
+
+
+def test_clips_with_rare_keys_are_drawn_more_often():
+    codes, actions = torch.zeros(100, 5, 4, dtype=torch.int32), torch.zeros(100, 4, 11, dtype=torch.int64)
+    use, jump = torch.zeros(2, 100, 4, dtype=torch.int64)
+    use[3, 2], jump[:50, 1] = 1, 1
+    found = shares(Clips(codes, actions, (2, 2), {"use": use, "jump": jump, "yaw": use}))
+    assert found[3] == 10
+    torch.testing.assert_close(found[0] ** 2, torch.tensor(400 / 50))
+    torch.testing.assert_close(found[99] ** 2, torch.tensor(400 / 350))
+    assert torch.equal(shares(Clips(codes, actions, (2, 2))), torch.ones(100))
 
 
 def test_a_reader_of_other_frames_is_refused_in_one_line(tmp_path, capsys):
