@@ -166,7 +166,8 @@ class Steps:
 class Visited(Protocol):
     """Clips that an inverse dynamics model learns from."""
 
-    truth: dict[str, Tensor]
+    @property
+    def truth(self) -> dict[str, Tensor]: ...
 
     def __len__(self) -> int: ...
 
