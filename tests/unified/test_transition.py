@@ -118,23 +118,27 @@ def test_a_drawing_depends_on_the_action_through_it_and_a_session_agrees(make_mo
 
 
 @torch.no_grad()
-def test_codes_are_set_off_against_another_action_and_the_logits_shown_are_not(model):
+def test_what_is_gone_on_from_is_set_off_against_another_action_and_what_is_drawn_is_not(model):
     words = model.vocabulary
     one, other = (acting(words, *action) for action in ACTIONS[:2])
 
-    def first_step(contrast):
+    def two_frames(contrast, onward=True):
         session = Session(model)
         session.feed([words.begin, words.user, *image(words, 3, 5), *one, words.end, words.assistant])
-        return next(session.image([(3, 3)], sampler=Sampler(temperature=0), contrast=contrast))
+        drawings = [session.draw([(3, 3)], contrast=contrast, onward=onward)]
+        session.feed([words.end, words.user, *one, words.end, words.assistant])
+        return [*drawings, session.draw([(3, 3)])]
 
-    plain, same, apart = (first_step(c) for c in (None, Contrast([one], 9.0), Contrast([other], 9.0)))
-    for choice in (same, apart):
-        assert torch.equal(choice.logits, plain.logits)
-    assert torch.equal(same.codes, plain.codes)
-    assert not torch.equal(apart.codes, plain.codes)
-    assert torch.equal(plain.codes, plain.logits[:, :, 0].argmax(dim=-1))
+    plain, same, apart = (two_frames(c) for c in (None, Contrast([one], 9.0), Contrast([other], 9.0)))
+    for first, _ in (same, apart):
+        assert torch.equal(first.codes, plain[0].codes)
+        assert torch.equal(first.log_probs, plain[0].log_probs)
+    torch.testing.assert_close(same[1].log_probs, plain[1].log_probs, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(apart[1].log_probs, plain[1].log_probs, atol=1e-3)
     with pytest.raises(ValueError, match="as many actions, got 2"):
-        first_step(Contrast([one, other], 9.0))
+        two_frames(Contrast([one, other], 9.0))
+    with pytest.raises(ValueError, match="needs onward"):
+        two_frames(Contrast([other], 9.0), onward=False)
 
 
 @torch.no_grad()
