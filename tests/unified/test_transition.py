@@ -5,7 +5,6 @@ import torch
 
 from unified.drawing import Contrast
 from unified.layout import Layout, pack
-from unified.sampling import Sampler
 from unified.session import Session
 from unified.transition import Transition, moved
 
