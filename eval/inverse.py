@@ -236,10 +236,17 @@ def train(
     return model.eval()
 
 
-def cost(logits: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> Tensor:
-    """Cross-entropy in nats a step, the sum over heads, of logits [B, N, classes] and classes [B, N]."""
-    pairs = [(logits[name].float().flatten(0, 1), truth[name].flatten()) for name in HEADS]
-    return torch.stack([F.cross_entropy(*pair) for pair in pairs]).sum()
+def cost(
+    logits: Mapping[str, Tensor], truth: Mapping[str, Tensor], weights: Mapping[str, Tensor] | None = None
+) -> Tensor:
+    """Cross-entropy in nats a step, the sum over heads, of logits [B, N, classes] and classes [B, N]; with
+    `weights` [classes] by head each step counts as much as that of its class."""
+    found = []
+    for name in HEADS:
+        classes = truth[name].flatten()
+        nats = F.cross_entropy(logits[name].float().flatten(0, 1), classes, reduction="none")
+        found.append((nats * weights[name][classes] if weights else nats).mean())
+    return torch.stack(found).sum()
 
 
 def save(model: InverseModel, path: Path, notes: dict[str, Any]) -> None:

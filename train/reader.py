@@ -21,7 +21,7 @@ from torch import Tensor
 from unified.eval import inverse
 from unified.eval.inverse import InverseTraining
 from unified.tasks.worlds.clips import WorldConfig
-from unified.train.transition import FRAMES, HELD_OUT, Clips, clips_of, reader_config, vectors_of, watched
+from unified.train.transition import HELD_OUT, WINDOW, Clips, clips_of, reader_config, vectors_of, watched
 
 from unified.assistant import SIDE
 from unified.cli import Parser
@@ -68,7 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--model", help="a folder or hub name (default: the shipped model)")
     parser.add_argument("--out", type=Path, required=True, help="where to write it (.safetensors)")
-    parser.add_argument("--clips", type=count, default=7000, help=f"clips of {FRAMES} frames (default 7000)")
+    frames = WINDOW + 1
+    parser.add_argument("--clips", type=count, default=7000, help=f"clips of {frames} frames (default 7000)")
     parser.add_argument("--epochs", type=count, default=11)
     parser.add_argument("--workers", type=count, default=os.cpu_count() or 1, help="processes that watch")
     parser.add_argument("--seed", type=seed, default=100, help="of clips and their order (default 100)")
@@ -80,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ValueError("a reader needs a model with a visual tokenizer and an action tokenizer")
     except (ValueError, OSError) as error:
         parser.error(" ".join(str(error).split()))
-    config = WorldConfig(size=SIDE, frames=FRAMES, players=("roam",), seed=options.seed)
+    config = WorldConfig(size=SIDE, frames=frames, players=("roam",), seed=options.seed)
     codebook = vectors_of(processor)
     splits = {"train": options.clips, "validation": HELD_OUT}
     data, held_out = (

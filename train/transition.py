@@ -4,7 +4,8 @@
 
 Inside the model it learns from some dozen frames a step, beside everything else; alone, between the model's
 own embeddings and head, which stay as they are, from many times as many, and over several actions: it goes on
-from what it has made itself, as a rollout does, and learns through all of it. Given none, the model gets one.
+from what it has made itself, as a rollout does, and learns through all of it, from a true frame or from one
+some actions on (truncated backpropagation through time). Given none or a smaller one, the model gets one.
 It is then to be trained on as a whole (`start=FOLDER` of a recipe).
 """
 
@@ -15,8 +16,8 @@ import copy
 import math
 import os
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,14 +34,15 @@ from unified.train.rewrite import like, parser, rewrite
 
 from unified.assistant import SIDE
 from unified.commands.common import count, seed
-from unified.heads import log_prob
+from unified.heads import Head, log_prob
 from unified.model import UnifiedModel
 from unified.processor import Processor
 from unified.transition import onward
 from unified.vocabulary import Shape
 
 SHARPNESS = 4.0  # length that embeddings are brought to before the head reads them, per root of their width
-FRAMES = 9
+FRAMES = 17
+WINDOW = 8  # actions that are learned through at once
 WARMUP = 50
 HELD_OUT = 64  # clips
 RAREST = 10.0  # a clip is drawn at most so many times as often as one in which nothing is pressed
@@ -60,17 +62,19 @@ class Clips:
         return len(self.codes)
 
     def until(self, step: int) -> Clips:
-        return Clips(self.codes[:, : step + 1], self.actions[:, :step], self.shape)
+        classes = {name: values[:, :step] for name, values in self.classes.items()}
+        return Clips(self.codes[:, : step + 1], self.actions[:, :step], self.shape, classes)
 
 
 @dataclass(frozen=True)
 class Reader:
     """An inverse dynamics model of a codebook's vectors [K, C] (`train.reader`), and the weight of what it
-    cannot read from imagined frames."""
+    cannot read from imagined frames; `classes`: that of every class."""
 
     model: inverse.InverseModel
     codebook: Tensor
     weight: float
+    classes: Mapping[str, Tensor] | None = None
 
 
 def watched(config: WorldConfig, split: str, number: int, workers: int) -> Iterator[Clip]:
@@ -109,53 +113,87 @@ def reader_config(processor: Processor) -> inverse.InverseConfig:
 
 
 def with_transition(model: UnifiedModel, hidden: int) -> UnifiedModel:
-    """The model with a transition of so many channels, its own if it has that one."""
-    if model.slots.transition is not None and model.config.transition == hidden:
+    """The model with a transition of so many channels, one that does what its own does if that has fewer."""
+    before = model.slots.transition
+    if before is not None and model.config.transition == hidden:
         return model
     grown = like(model, transition=hidden)
     kept = {k: v for k, v in model.state_dict().items() if not k.startswith("slots.transition.")}
     grown.load_state_dict(kept, strict=False)
+    if before is not None:
+        if hidden < model.config.transition:
+            raise ValueError(f"the model's transition has more channels: {model.config.transition}")
+        grown.slots.transition.grow(before)  # type: ignore[union-attr]
     return grown.eval()
 
 
-def imagined(model: UnifiedModel, codes: Tensor, actions: Tensor, shape: Shape) -> Iterator[Tensor]:
+def imagined(
+    model: UnifiedModel, codes: Tensor, actions: Tensor, shape: Shape, ahead: int = 0
+) -> Iterator[Tensor]:
     """[n, R, D] after each action of [n, F - 1, A], from codes [n, R]: every step goes on from the one
-    before, as in a rollout."""
+    before, as in a rollout. Nothing is learned through the first `ahead` but for the very first."""
     table, rows = model.get_input_embeddings(), model.vocabulary.table_rows(actions)
     sizes = torch.tensor([shape]).expand(len(codes), 2)
     images = model.head.embed(codes.long())
     for step in range(actions.shape[1]):
         said = table(rows[:, step]).sum(dim=1)
-        found = model.slots.transition(images.unflatten(1, shape), sizes, said).flatten(1, 2)  # type: ignore[misc]
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not 0 < step < ahead):
+            found = model.slots.transition(images.unflatten(1, shape), sizes, said)  # type: ignore[misc]
+        found = found.flatten(1, 2)
         yield found
         images = onward(found, images)
+        images = images.detach() if step < ahead else images
 
 
 class Told(NamedTuple):
-    """[n, F - 1, R]: the nats that the codes of every frame after the first cost; [n, R, D]: what the head
-    reads of the second, embeddings of length one per root of their width; a scalar: the nats a step that the
-    actions cost a reader of the frames, each the mean over codes."""
+    """[n, steps, R]: the nats that the codes of every frame imagined cost; [n, R, D]: what the head reads of
+    the first after a true one, embeddings of length one per root of their width; a scalar: the nats a step
+    that the actions cost a reader of the frames, each the mean over codes."""
 
     nats: Tensor
     read: Tensor
     followed: Tensor
 
 
-def losses(model: UnifiedModel, clips: Clips, chosen: Tensor, reader: Reader | None = None) -> Told:
-    codes, head = clips.codes[chosen].long(), model.head
-    nats, read = [], []
-    shown = [reader.codebook[codes[:, 0]]] if reader else []
-    for step, images in enumerate(imagined(model, codes[:, 0], clips.actions[chosen], clips.shape), start=1):
-        read.append(torch.nn.functional.rms_norm(images.float(), images.shape[-1:]))
-        logits = head.logits(read[-1] * SHARPNESS)
-        nats.append(-log_prob(logits, head.to_symbols(codes[:, step])))
-        if reader:
-            shown.append(logits[..., 0, :].float().softmax(dim=-1) @ reader.codebook)
+def losses(
+    model: UnifiedModel,
+    clips: Clips,
+    chosen: Tensor,
+    reader: Reader | None = None,
+    *,
+    ahead: int = 0,
+    shown: Callable[..., tuple[Tensor, Tensor]] | None = None,
+) -> Told:
+    """Of clips from the frame on that was imagined after `ahead` actions. `shown`: `_shown`, compiled."""
+    codes, codebook = clips.codes[chosen].long(), reader.codebook if reader else None
+    nats, first = [], torch.empty(0)
+    vectors = [] if codebook is None or ahead else [codebook[codes[:, 0]]]
+    steps = imagined(model, codes[:, 0], clips.actions[chosen], clips.shape, ahead)
+    for step, images in enumerate(steps, start=1):
+        read = torch.nn.functional.rms_norm(images.float(), images.shape[-1:])
+        first = read if step == 1 else first
+        if step < ahead:
+            continue
+        told = (shown or _shown)(model.head, read, codes[:, step], codebook)
+        vectors.append(told[1])
+        if step > ahead:
+            nats.append(told[0])
     followed = torch.zeros(())
     if reader:
-        said = reader.model(torch.stack(shown, dim=1).unflatten(2, clips.shape))
-        followed = inverse.cost(said, {name: clips.classes[name][chosen] for name in inverse.HEADS})
-    return Told(torch.stack(nats, dim=1), read[0], followed)
+        said = reader.model(torch.stack(vectors, dim=1).unflatten(2, clips.shape))
+        truth = {name: clips.classes[name][chosen, ahead:] for name in inverse.HEADS}
+        followed = inverse.cost(said, truth, reader.classes)
+    return Told(torch.stack(nats, dim=1), first, followed)
+
+
+def _shown(head: Head, read: Tensor, codes: Tensor, codebook: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Nats that the codes [n, R] cost, and the mean vector [n, R, C] of what the head expects there, of a
+    codebook [K, C], if any; from what it reads [n, R, D]."""
+    logits = head.logits(read * SHARPNESS)
+    nats = -log_prob(logits, head.to_symbols(codes))
+    if codebook is None:
+        return nats, nats
+    return nats, logits[..., 0, :].float().softmax(dim=-1).to(codebook) @ codebook
 
 
 def shares(clips: Clips) -> Tensor:
@@ -168,6 +206,17 @@ def shares(clips: Clips) -> Tensor:
     return found.clamp(max=RAREST)
 
 
+def class_weights(clips: Clips) -> dict[str, Tensor]:
+    """Weights of the classes of every head, as the root of how rare each is, of mean 1 over the clips: what
+    is measured, the mean of the classes' F1, weighs a rare key as much as one that is often pressed."""
+    found = {}
+    for name, size in inverse.HEADS.items():
+        counts = clips.classes[name].flatten().bincount(minlength=size).float()
+        roots = counts.sqrt()
+        found[name] = counts.sum() / roots.sum() / roots.clamp(min=1)
+    return found
+
+
 def train(
     model: UnifiedModel,
     clips: Clips,
@@ -178,10 +227,13 @@ def train(
     keep: float = 0.0,
     reader: Reader | None = None,
     seed: int = 0,
+    compiled: bool = False,
 ) -> None:
-    """In place: AdamW, a cosine after a short warm-up, through all steps of a clip. `keep`: weight of the
-    squared distance to what the first step's embeddings were before. `reader`: frames are to show what was
-    done, too."""
+    """In place: AdamW, a cosine after a short warm-up, through `WINDOW` steps of a clip, from its first frame
+    on or after as many as leave room. `keep`: weight of the squared distance to what the first step's
+    embeddings were before. `reader`: frames are to show what was done, too."""
+    shown = torch.compile(_shown, dynamic=False) if compiled else _shown
+    spare = range(0, max(0, clips.actions.shape[1] - WINDOW) + 1, WINDOW // 2)
     torch.manual_seed(seed)
     first = copy.deepcopy(model) if keep else model
     model.requires_grad_(False)
@@ -193,8 +245,10 @@ def train(
         share = min(1.0, (step + 1) / WARMUP) * (1 + math.cos(math.pi * step / steps)) / 2
         optimiser.param_groups[0]["lr"] = rate * share
         chosen = drawn.multinomial(batch, replacement=True, generator=generator)
+        ahead = spare[int(torch.randint(len(spare), (), generator=generator))]
+        window = clips.until(min(ahead + WINDOW, clips.actions.shape[1]))
         with torch.autocast("cpu", torch.bfloat16):
-            told = losses(model, clips, chosen, reader)
+            told = losses(model, window, chosen, reader, ahead=ahead, shown=shown)
             loss = told.nats.mean() + (reader.weight if reader else 0) * told.followed
             if keep:
                 with torch.no_grad():
@@ -206,7 +260,8 @@ def train(
         optimiser.step()
         if step % 100 == 0 or step == steps - 1:
             seen = f", {told.followed.item():.3f} an action read back" if reader else ""
-            print(f"step {step + 1} of {steps}: {told.nats.mean().item():.3f} nats a code{seen}", flush=True)
+            nats = f"{told.nats.mean().item():.3f} nats a code"
+            print(f"step {step + 1} of {steps}: after {ahead} actions {nats}{seen}", flush=True)
     model.eval().requires_grad_(True)
 
 
@@ -236,6 +291,9 @@ def main(arguments: list[str] | None = None) -> int:
     options.add_argument("--reader", type=Path, help="reads actions back (`unified.train.reader`)")
     options.add_argument(
         "--follow", type=_weight, default=0.2, help="weight of what it cannot read (default 0.2)"
+    )
+    options.add_argument(
+        "--compile", action="store_true", help="through torch.compile: faster, with a C++ compiler"
     )
     options.add_argument(
         "--workers", type=count, default=os.cpu_count() or 1, help="processes that watch clips"
@@ -284,7 +342,9 @@ def _change(
     clips = clips_of(watched(config, "train", options.clips, options.workers), processor)
     print(f"{len(clips)} clips of {FRAMES} frames", flush=True)
     how = {name: getattr(options, name) for name in ("batch", "rate", "keep", "seed")}
-    train(model, clips, options.steps, reader=reader, **how)
+    if reader:
+        reader = replace(reader, classes=class_weights(clips))
+    train(model, clips, options.steps, reader=reader, compiled=options.compile, **how)
     held_out = watched(config, "validation", HELD_OUT, options.workers)
     nats = score(model, clips_of(held_out, processor))
     after = f"{nats[-1]:.3f} after {len(nats)} actions"

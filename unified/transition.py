@@ -32,6 +32,25 @@ class Transition(nn.Module):
                 module.reset_parameters()
         nn.init.zeros_(self.exit.weight)
 
+    @torch.no_grad()
+    def grow(self, other: Transition) -> None:
+        """Begins as what another with fewer channels does. The others start low, and unheard."""
+        count, hidden = len(other.entry.bias), len(self.entry.bias)
+        loud = (count / hidden) ** 0.5  # of values among silent ones a norm makes so much less
+        for (name, own), given in zip(self.named_parameters(), other.parameters(), strict=True):
+            if name.startswith("exit"):
+                own.zero_()[:, :count] = loud * given
+            elif "steer" in name:
+                kept, more = own.view(2, hidden, -1), given.clone().view(2, count, -1)
+                one = float("bias" in name)  # scales are from 1 on
+                more[0] = (more[0] + one) * loud - one
+                kept[:, :count] = 0
+                kept[:, :count, :count] = more
+            else:
+                own.mul_(0.3)[:count] = 0
+                reads = own[:count, :count] if "conv.weight" in name else own[:count]
+                reads.copy_(given)
+
     def forward(self, images: Tensor, sizes: Tensor, said: Tensor) -> Tensor:
         """images [N, H, W, D], filled up below and on the right where sizes [N, 2] are smaller; said [N, D]:
         the sum of the actions' embeddings -> [N, H, W, D]."""

@@ -8,6 +8,7 @@ from unified.tasks.worlds.clips import Clip, WorldConfig, watch
 from unified.train.transition import (
     Clips,
     Reader,
+    class_weights,
     clips_of,
     imagined,
     losses,
@@ -100,6 +101,54 @@ def test_it_goes_on_from_its_own_frames_as_a_rollout_does():
     assert not torch.equal(used[0], used[1])
 
 
+def test_what_lies_ahead_is_gone_through_and_not_learned_from():
+    model, processor = random_model()
+    model = with_transition(model, 16)
+    torch.nn.init.normal_(model.slots.transition.exit.weight)
+    clips = clips_of(iter([watch(WorldConfig(size=32, frames=6, seed=3), 0, "train")]), processor)
+    every = torch.arange(1)
+    whole, later = (losses(model, clips, every, ahead=ahead) for ahead in (0, 3))
+    torch.testing.assert_close(later.nats, whole.nats[:, 3:])
+    assert torch.equal(later.read, whole.read)
+
+    steps = list(imagined(model, clips.codes[:, 0], clips.actions, clips.shape, ahead=3))
+    assert [step.requires_grad for step in steps] == [True, False, False, True, True]
+    assert torch.autograd.grad(steps[-1].sum(), steps[0], retain_graph=True, allow_unused=True) == (None,)
+    assert torch.autograd.grad(steps[-1].sum(), steps[3])[0].any()
+
+
+def test_classes_weigh_more_the_rarer_they_are_and_one_in_the_mean():
+    _, processor = random_model()
+    clips = clips_of(turns(processor, 20, 0), processor)
+    clips.classes["use"][3, 1] = 1
+    weights = class_weights(clips)
+    for name, classes in clips.classes.items():
+        assert len(weights[name]) == inverse.HEADS[name]
+        torch.testing.assert_close(weights[name][classes].mean(), torch.tensor(1.0))
+    torch.testing.assert_close(weights["use"][1] ** 2, 59 * weights["use"][0] ** 2)
+    said = {name: torch.randn(20, 3, size) for name, size in inverse.HEADS.items()}
+    same = {name: torch.ones(size) for name, size in inverse.HEADS.items()}
+    plain, heavy = (inverse.cost(said, clips.classes, w) for w in (None, {**same, "use": 2 * same["use"]}))
+    torch.testing.assert_close(inverse.cost(said, clips.classes, same), plain)
+    use = torch.nn.functional.cross_entropy(said["use"].flatten(0, 1), clips.classes["use"].flatten())
+    torch.testing.assert_close(heavy - plain, use)
+
+
+def test_a_smaller_transition_grows_and_a_larger_one_is_refused():
+    model, _ = random_model()
+    model = with_transition(model, 16)
+    torch.nn.init.normal_(model.slots.transition.exit.weight)
+    grown = with_transition(model, 24)
+    assert grown.config.transition == 24
+    assert torch.equal(grown.head.embedding.weight, model.head.embedding.weight)
+    images, said = torch.randn(1, 4, 4, model.config.hidden_size), torch.randn(1, model.config.hidden_size)
+    sizes = torch.tensor([[4, 4]])
+    small, large = (m.slots.transition(images, sizes, said) - images for m in (model, grown))
+    assert torch.nn.functional.cosine_similarity(small.flatten(), large.flatten(), dim=0) > 0.9
+    with pytest.raises(ValueError, match="more channels: 24"):
+        with_transition(grown, 16)
+
+
 def test_frames_come_to_show_what_was_done_where_a_reader_looks_at_them():
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -149,7 +198,7 @@ def test_a_reader_of_other_frames_is_refused_in_one_line(tmp_path, capsys):
 def test_the_command_gives_a_model_one_and_changes_nothing_else(tmp_path, capsys):
     model, processor = random_model()
     save_model(tmp_path / "before", model, processor)
-    options = ["--hidden", "8", "--clips", "2", "--steps", "3"]
+    options = ["--hidden", "8", "--clips", "2", "--steps", "3", "--compile"]
     where = ["--model", str(tmp_path / "before"), "--out", str(tmp_path / "after")]
     assert main([*where, *options]) == 0
     assert "nats a code on held-out frames" in capsys.readouterr().out

@@ -69,6 +69,24 @@ def test_images_of_several_sizes_are_changed_as_each_alone_would_be():
         torch.testing.assert_close(found, alone[0])
 
 
+@torch.no_grad()
+def test_it_grows_and_does_what_it_did_before():
+    before = transition()
+    for block in before.blocks:
+        torch.nn.init.normal_(block.steer.bias, std=0.3)
+    images, said = torch.randn(2, 3, 3, WIDTH), torch.randn(2, WIDTH)
+    sizes = torch.tensor([[3, 3], [2, 3]])
+    grown = Transition(WIDTH, 20).eval()
+    grown.start(0.02)
+    grown.grow(before)
+    assert not torch.allclose(grown(images, sizes, said), before(images, sizes, said), atol=1e-4)
+    for name, weight in grown.named_parameters():
+        if not name.startswith("exit") and "steer" not in name:
+            assert weight[8:].any()
+            weight[8:] = 0  # the new channels, before anything is heard of them but in the norms
+    torch.testing.assert_close(grown(images, sizes, said), before(images, sizes, said))
+
+
 def test_what_is_far_away_does_not_count():
     made = transition()
     images = torch.randn(1, 1, 20, WIDTH, requires_grad=True)
