@@ -36,6 +36,7 @@ from unified.assistant import SIDE
 from unified.commands.common import count, seed
 from unified.heads import Head, log_prob
 from unified.model import UnifiedModel
+from unified.pretrained import find, load_model
 from unified.processor import Processor
 from unified.transition import onward
 from unified.vocabulary import Shape
@@ -225,17 +226,18 @@ def train(
     batch: int,
     rate: float,
     keep: float = 0.0,
+    kept: UnifiedModel | None = None,
     reader: Reader | None = None,
     seed: int = 0,
     compiled: bool = False,
 ) -> None:
     """In place: AdamW, a cosine after a short warm-up, through `WINDOW` steps of a clip, from its first frame
     on or after as many as leave room. `keep`: weight of the squared distance to what the first step's
-    embeddings were before. `reader`: frames are to show what was done, too."""
+    embeddings are in `kept`, or were before. `reader`: frames are to show what was done, too."""
     shown = torch.compile(_shown, dynamic=False) if compiled else _shown
     spare = range(0, max(0, clips.actions.shape[1] - WINDOW) + 1, WINDOW // 2)
     torch.manual_seed(seed)
-    first = copy.deepcopy(model) if keep else model
+    first = kept or copy.deepcopy(model)
     model.requires_grad_(False)
     weights = list(model.slots.transition.requires_grad_().parameters())  # type: ignore[union-attr]
     optimiser = torch.optim.AdamW(weights, rate, weight_decay=0.01)
@@ -288,6 +290,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="weight of what a first step's embeddings were before: above 0 a backbone trained beside them "
         "can go on reading them, without more training (default 0)",
     )
+    options.add_argument("--kept", help="beside whose first steps the backbone was trained (default: MODEL)")
     options.add_argument("--reader", type=Path, help="reads actions back (`unified.train.reader`)")
     options.add_argument(
         "--follow", type=_weight, default=0.2, help="weight of what it cannot read (default 0.2)"
@@ -336,6 +339,7 @@ def _change(
 ) -> tuple[UnifiedModel, str]:
     if processor.visual is None or processor.action is None:
         raise ValueError("a transition needs a model with a visual tokenizer and an action tokenizer")
+    kept = load_model(find(options.kept))[0] if options.kept else None
     reader = _reader(options.reader, model, processor, options.follow) if options.reader else None
     model = with_transition(model, options.hidden)
     config = WorldConfig(size=SIDE, frames=FRAMES, players=EVERY_KEY, seed=options.seed)
@@ -344,7 +348,7 @@ def _change(
     how = {name: getattr(options, name) for name in ("batch", "rate", "keep", "seed")}
     if reader:
         reader = replace(reader, classes=class_weights(clips))
-    train(model, clips, options.steps, reader=reader, compiled=options.compile, **how)
+    train(model, clips, options.steps, kept=kept, reader=reader, compiled=options.compile, **how)
     held_out = watched(config, "validation", HELD_OUT, options.workers)
     nats = score(model, clips_of(held_out, processor))
     after = f"{nats[-1]:.3f} after {len(nats)} actions"

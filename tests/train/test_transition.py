@@ -1,5 +1,7 @@
 """Training a model's transition alone."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -167,6 +169,25 @@ def test_frames_come_to_show_what_was_done_where_a_reader_looks_at_them():
     assert losses(model, clips, everything).followed == 0
 
 
+def test_first_steps_can_be_kept_as_another_model_makes_them():
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    model, processor = random_model()
+    model = with_transition(model, 16)
+    other = copy.deepcopy(model)
+    torch.nn.init.normal_(other.slots.transition.exit.weight)
+    clips = clips_of(turns(processor, 20, 0), processor)
+
+    def apart():
+        with torch.no_grad():
+            own, kept = (losses(m, clips.until(1), torch.arange(20)).read for m in (model, other))
+        return (own - kept).square().mean().item()
+
+    before = apart()
+    train(model, clips, 60, batch=16, rate=1e-2, keep=1000.0, kept=other)
+    assert apart() < 0.5 * before
+
+
 def test_clips_with_rare_keys_are_drawn_more_often():
     codes, actions = torch.zeros(100, 5, 4, dtype=torch.int32), torch.zeros(100, 4, 11, dtype=torch.int64)
     use, jump = torch.zeros(2, 100, 4, dtype=torch.int64)
@@ -222,6 +243,7 @@ def test_the_command_gives_a_model_one_and_changes_nothing_else(tmp_path, capsys
         ["--keep", "-1"],
         ["--keep", "much"],
         ["--follow", "-1"],
+        ["--kept", "nowhere", "--hidden", "8"],
         ["--reader", "nowhere.safetensors"],
     ],
 )
