@@ -44,6 +44,7 @@ from unified.vocabulary import Shape
 SHARPNESS = 4.0  # length that embeddings are brought to before the head reads them, per root of their width
 FRAMES = 17
 WINDOW = 8  # actions that are learned through at once
+HIDDEN = 96
 WARMUP = 50
 HELD_OUT = 64  # clips
 RAREST = 10.0  # a clip is drawn at most so many times as often as one in which nothing is pressed
@@ -118,12 +119,12 @@ def with_transition(model: UnifiedModel, hidden: int) -> UnifiedModel:
     before = model.slots.transition
     if before is not None and model.config.transition == hidden:
         return model
+    if before is not None and hidden < model.config.transition:
+        raise ValueError(f"the model's transition has more channels: {model.config.transition}")
     grown = like(model, transition=hidden)
     kept = {k: v for k, v in model.state_dict().items() if not k.startswith("slots.transition.")}
     grown.load_state_dict(kept, strict=False)
     if before is not None:
-        if hidden < model.config.transition:
-            raise ValueError(f"the model's transition has more channels: {model.config.transition}")
         grown.slots.transition.grow(before)  # type: ignore[union-attr]
     return grown.eval()
 
@@ -237,7 +238,7 @@ def train(
     shown = torch.compile(_shown, dynamic=False) if compiled else _shown
     spare = range(0, max(0, clips.actions.shape[1] - WINDOW) + 1, WINDOW // 2)
     torch.manual_seed(seed)
-    first = kept or copy.deepcopy(model)
+    first = kept or (copy.deepcopy(model) if keep else model)
     model.requires_grad_(False)
     weights = list(model.slots.transition.requires_grad_().parameters())  # type: ignore[union-attr]
     optimiser = torch.optim.AdamW(weights, rate, weight_decay=0.01)
@@ -278,7 +279,7 @@ def score(model: UnifiedModel, clips: Clips) -> list[float]:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parser("transition", "Trains a model's transition alone.")
-    options.add_argument("--hidden", type=count, default=96, help="its channels (default 96)")
+    options.add_argument("--hidden", type=count, help=f"its channels (default: as it has, or {HIDDEN})")
     options.add_argument("--clips", type=count, default=6000, help=f"clips of {FRAMES} frames (default 6000)")
     options.add_argument("--steps", type=count, default=6000)
     options.add_argument("--batch", type=count, default=8, help="clips a step (default 8)")
@@ -340,8 +341,12 @@ def _change(
     if processor.visual is None or processor.action is None:
         raise ValueError("a transition needs a model with a visual tokenizer and an action tokenizer")
     kept = load_model(find(options.kept))[0] if options.kept else None
+    if kept and (not kept.config.transition or kept.config.vocabulary != model.config.vocabulary):
+        raise ValueError(f"{options.kept} is not a model with a transition and the same vocabulary")
+    if kept and not options.keep:
+        raise ValueError("--kept says what is kept, --keep how much: give both")
     reader = _reader(options.reader, model, processor, options.follow) if options.reader else None
-    model = with_transition(model, options.hidden)
+    model = with_transition(model, options.hidden or model.config.transition or HIDDEN)
     config = WorldConfig(size=SIDE, frames=FRAMES, players=EVERY_KEY, seed=options.seed)
     clips = clips_of(watched(config, "train", options.clips, options.workers), processor)
     print(f"{len(clips)} clips of {FRAMES} frames", flush=True)

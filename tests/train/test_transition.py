@@ -257,6 +257,28 @@ def test_bad_input_is_one_line(wrong, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_what_cannot_be_kept_is_refused_in_one_line(tmp_path, capsys):
+    model, processor = random_model()
+    save_model(tmp_path / "without", model, processor)
+    save_model(tmp_path / "with", with_transition(model, 8), processor)
+    for name, keep, said in (("without", "1", "with a transition"), ("with", "0", "give both")):
+        where = ["--model", str(tmp_path / "with"), "--out", str(tmp_path / "out")]
+        with pytest.raises(SystemExit) as stopped:
+            main([*where, "--kept", str(tmp_path / name), "--keep", keep, "--clips", "1", "--steps", "1"])
+        assert stopped.value.code == 2
+        printed = capsys.readouterr().err
+        assert said in printed
+        assert printed.count("\n") == 1
+
+
+def test_without_a_number_of_channels_it_keeps_its_own(tmp_path):
+    model, processor = random_model()
+    save_model(tmp_path / "before", with_transition(model, 8), processor)
+    where = ["--model", str(tmp_path / "before"), "--out", str(tmp_path / "after")]
+    assert main([*where, "--clips", "2", "--steps", "1"]) == 0
+    assert load_model(tmp_path / "after")[0].config.transition == 8
+
+
 def test_what_cannot_be_given_one_is_refused_in_one_line(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     model, processor = random_model()
