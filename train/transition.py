@@ -5,8 +5,8 @@
 Inside the model it learns from some dozen frames a step, beside everything else; alone, between the model's
 own embeddings and head, which stay as they are, from many times as many, and over several actions: it goes on
 from what it has made itself, as a rollout does, and learns through all of it, from a true frame or from one
-some actions on (truncated backpropagation through time). Given none or a smaller one, the model gets one.
-It is then to be trained on as a whole (`start=FOLDER` of a recipe).
+some actions on (truncated backpropagation through time). Given none, or one of other channels, the model
+gets one. It is then to be trained on as a whole (`start=FOLDER` of a recipe).
 """
 
 from __future__ import annotations
@@ -115,18 +115,18 @@ def reader_config(processor: Processor) -> inverse.InverseConfig:
 
 
 def with_transition(model: UnifiedModel, hidden: int) -> UnifiedModel:
-    """The model with a transition of so many channels, one that does what its own does if that has fewer."""
+    """The model with a transition of so many channels: one that does what its own does if that has fewer,
+    and what is left of it if that has more."""
     before = model.slots.transition
     if before is not None and model.config.transition == hidden:
         return model
-    if before is not None and hidden < model.config.transition:
-        raise ValueError(f"the model's transition has more channels: {model.config.transition}")
-    grown = like(model, transition=hidden)
+    changed = like(model, transition=hidden)
     kept = {k: v for k, v in model.state_dict().items() if not k.startswith("slots.transition.")}
-    grown.load_state_dict(kept, strict=False)
+    changed.load_state_dict(kept, strict=False)
     if before is not None:
-        grown.slots.transition.grow(before)  # type: ignore[union-attr]
-    return grown.eval()
+        after: Any = changed.slots.transition
+        (after.grow if hidden > model.config.transition else after.shrink)(before)
+    return changed.eval()
 
 
 def imagined(

@@ -51,6 +51,31 @@ class Transition(nn.Module):
                 reads = own[:count, :count] if "conv.weight" in name else own[:count]
                 reads.copy_(given)
 
+    @torch.no_grad()
+    def shrink(self, other: Transition) -> None:
+        """Begins as another with more channels, less those that say least: the product of what each is
+        written with and read with. What is left is to be trained on."""
+        count = len(self.entry.bias)
+        state = other.state_dict()
+        convs = [weight for name, weight in state.items() if name.endswith("conv.weight")]
+        steers = [weight for name, weight in state.items() if name.endswith("steer.weight")]
+        written = torch.cat([other.entry.weight, other.place.weight, *(c.flatten(1) for c in convs)], dim=1)
+        read = torch.cat([other.exit.weight, *(c.transpose(0, 1).flatten(1).T for c in convs)])
+        kept = (written.norm(dim=1) * read.norm(dim=0)).topk(count).indices.sort().values
+        said = (other.action.weight.norm(dim=1) * torch.cat(steers).norm(dim=0)).topk(count).indices
+        said = said.sort().values
+        for (name, own), given in zip(self.named_parameters(), other.parameters(), strict=True):
+            if name.startswith("exit"):
+                found = given[:, kept]
+            elif name.startswith("action"):
+                found = given[said]
+            elif "steer" in name:
+                found = given.unflatten(0, (2, -1))[:, kept].flatten(0, 1)
+                found = found[:, said] if found.dim() > 1 else found
+            else:
+                found = given[kept][:, kept] if "conv.weight" in name else given[kept]
+            own.copy_(found)
+
     def forward(self, images: Tensor, sizes: Tensor, said: Tensor) -> Tensor:
         """images [N, H, W, D], filled up below and on the right where sizes [N, 2] are smaller; said [N, D]:
         the sum of the actions' embeddings -> [N, H, W, D]."""

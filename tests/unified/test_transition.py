@@ -87,6 +87,19 @@ def test_it_grows_and_does_what_it_did_before():
     torch.testing.assert_close(grown(images, sizes, said), before(images, sizes, said))
 
 
+def test_it_loses_the_channels_that_say_least():
+    before, grown = transition(), Transition(WIDTH, 20).eval()
+    grown.start(0.02)
+    grown.grow(before)  # nobody reads the new channels
+    shrunk = Transition(WIDTH, 8).eval()
+    shrunk.shrink(grown)
+    for (name, weight), wanted in zip(shrunk.named_parameters(), before.parameters(), strict=True):
+        if name.startswith("exit"):
+            wanted = (8 / 20) ** 0.5 * wanted
+        if "steer" not in name:  # its scales are lower, too
+            torch.testing.assert_close(weight, wanted)
+
+
 def test_what_is_far_away_does_not_count():
     made = transition()
     images = torch.randn(1, 1, 20, WIDTH, requires_grad=True)
