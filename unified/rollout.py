@@ -30,7 +30,7 @@ from unified.vocabulary import Shapes, Vocabulary, as_shapes
 
 WINDOW = 4  # steps remembered: the default model is trained on clips of five frames
 ALIKE = 1.5  # width (`unified.alike`) for what is gone on from: errors of sixteen steps add up more slowly
-CONTRAST = 0.5  # with the opposite keys; more obeys them better and errs more after many steps
+CONTRAST = 0.2  # with the opposite keys; more obeys them better and errs more after many steps
 BORDERS = 6  # positions of a step beside its image and action: roles, ends, and the two of its READ segment
 Action = Mapping[str, Any]
 
