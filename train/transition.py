@@ -346,7 +346,9 @@ def _change(
     if kept and not options.keep:
         raise ValueError("--kept says what is kept, --keep how much: give both")
     reader = _reader(options.reader, model, processor, options.follow) if options.reader else None
-    model = with_transition(model, options.hidden or model.config.transition or HIDDEN)
+    before, model = model, with_transition(model, options.hidden or model.config.transition or HIDDEN)
+    if kept is None and model is not before and before.config.transition:
+        kept = before
     config = WorldConfig(size=SIDE, frames=FRAMES, players=EVERY_KEY, seed=options.seed)
     clips = clips_of(watched(config, "train", options.clips, options.workers), processor)
     print(f"{len(clips)} clips of {FRAMES} frames", flush=True)

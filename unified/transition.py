@@ -61,9 +61,8 @@ class Transition(nn.Module):
         steers = [weight for name, weight in state.items() if name.endswith("steer.weight")]
         written = torch.cat([other.entry.weight, other.place.weight, *(c.flatten(1) for c in convs)], dim=1)
         read = torch.cat([other.exit.weight, *(c.transpose(0, 1).flatten(1).T for c in convs)])
-        kept = (written.norm(dim=1) * read.norm(dim=0)).topk(count).indices.sort().values
-        said = (other.action.weight.norm(dim=1) * torch.cat(steers).norm(dim=0)).topk(count).indices
-        said = said.sort().values
+        kept = _strongest(written.norm(dim=1) * read.norm(dim=0), count)
+        said = _strongest(other.action.weight.norm(dim=1) * torch.cat(steers).norm(dim=0), count)
         for (name, own), given in zip(self.named_parameters(), other.parameters(), strict=True):
             if name.startswith("exit"):
                 found = given[:, kept]
@@ -108,6 +107,10 @@ def onward(images: Tensor, before: Tensor) -> Tensor:
     certain, are kept so from step to step; a transition learns to go on from them (`train.transition`)."""
     length = before.float().pow(2).mean(dim=(-2, -1), keepdim=True).sqrt()
     return (_normed(images.float()) * length).to(images.dtype)
+
+
+def _strongest(strength: Tensor, count: int) -> Tensor:
+    return strength.topk(count).indices.sort().values
 
 
 def _normed(x: Tensor) -> Tensor:

@@ -189,6 +189,23 @@ def test_first_steps_can_be_kept_as_another_model_makes_them():
     assert apart() < 0.5 * before
 
 
+def test_first_steps_are_kept_as_all_channels_made_them(tmp_path):
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    model, processor = random_model()
+    model = with_transition(model, 16)
+    torch.nn.init.normal_(model.slots.transition.exit.weight)
+    save_model(tmp_path / "before", model, processor)
+    where = ["--model", str(tmp_path / "before"), "--out", str(tmp_path / "after"), "--hidden", "8"]
+    how = ["--clips", "8", "--steps", "60", "--rate", "1e-2", "--keep", "1000", "--workers", "1"]
+    assert main([*where, *how]) == 0
+    clips, everything = clips_of(turns(processor, 20, 0), processor).until(1), torch.arange(20)
+    with torch.no_grad():
+        models = model, with_transition(model, 8), load_model(tmp_path / "after")[0]
+        wanted, pruned, trained = (losses(m, clips, everything).read for m in models)
+    assert (trained - wanted).square().mean() < 0.85 * (pruned - wanted).square().mean()
+
+
 def test_clips_with_rare_keys_are_drawn_more_often():
     codes, actions = torch.zeros(100, 5, 4, dtype=torch.int32), torch.zeros(100, 4, 11, dtype=torch.int64)
     use, jump = torch.zeros(2, 100, 4, dtype=torch.int64)
