@@ -20,9 +20,9 @@ from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 from unified.tokenizers.action import BUTTONS, complete
 
-from unified.assistant import Assistant, load
-from unified.rollout import WINDOW, Rollout
-from unified.sampling import Sampler
+from unified.apps.assistant import Assistant, load
+from unified.apps.rollout import WINDOW, Rollout
+from unified.decoding.sampling import Sampler
 
 
 class WorldModelEnv(gymnasium.Env):

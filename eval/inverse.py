@@ -35,9 +35,9 @@ from unified.eval.metrics.following import (
 )
 from unified.tasks.worlds.clips import Clip, WorldConfig, watch
 
+from unified.apps.cli import Parser
+from unified.apps.commands.common import check_target, count, seed
 from unified.checkpoints.state_dict import load_strict, read_safetensors
-from unified.cli import Parser
-from unified.commands.common import check_target, count, seed
 
 HEADS = {**CLASSES, "pitch": CAMERA_BINS, "yaw": CAMERA_BINS}
 

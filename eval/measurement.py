@@ -12,10 +12,10 @@ import numpy as np
 from unified.eval.metrics.rates import Estimate
 from unified.tasks.sample import Sample
 
-from unified.answering import Content, Manner, answers
-from unified.assistant import Assistant, another
-from unified.looking import LOOKING, only_list
-from unified.redrawing import TRIES, drawn_again
+from unified.apps.answering import Content, Manner, answers
+from unified.apps.assistant import Assistant, another
+from unified.apps.looking import LOOKING, only_list
+from unified.apps.redrawing import TRIES, drawn_again
 
 Cell = str | float | int | Estimate | None
 DATA_SEED = 1  # of the samples that are evaluated; the model's own seed is another

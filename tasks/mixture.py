@@ -49,7 +49,7 @@ class Part:
 @dataclass(frozen=True, kw_only=True)
 class MixtureConfig:
     """`size` samples of one split; `shard`: samples per file. `format` "ids" needs `processor`, the name
-    "module:function" of a function without arguments that returns a `unified.processor.Processor`."""
+    "module:function" of a function without arguments that returns a `unified.stream.processor.Processor`."""
 
     parts: tuple[Part, ...]
     seed: int = 0

@@ -43,7 +43,8 @@ def test_importing_needs_neither_gpu_nor_network_nor_extras():
         "import sys\n"
         "blocked = 'numba', 'av', 'skimage', 'crafter', 'pygame', 'moviepy'\n"
         "for name in blocked: sys.modules[name] = None\n"
-        "import unified.session, unified.model, unified.processor, unified.checkpoints.var, unified.cli\n"
+        "import unified.decoding.session, unified.model, unified.stream.processor\n"
+        "import unified.checkpoints.var, unified.cli\n"
         "assert not {'flash_attn', 'minerl', 'trl'} & set(sys.modules)\n"
         "print('imported')"
     )

@@ -19,10 +19,10 @@ from torch import Tensor
 from unified.tasks.registry import TASKS
 
 import unified
-from unified.guidance import Constant
+from unified.decoding.guidance import Constant
+from unified.decoding.sampling import Sampler
+from unified.decoding.session import Session
 from unified.pretrained import SHIPPED
-from unified.sampling import Sampler
-from unified.session import Session
 
 FILE = Path(__file__).parent / "data" / "recorded.safetensors"
 STREAMS = {  # name: task, index

@@ -15,9 +15,9 @@ from unified.tasks.scenes.turns import image_of
 from unified.tasks.worlds.clips import WorldConfig, watch
 
 import unified
-from unified.assistant import DRAWING
+from unified.apps.assistant import DRAWING
+from unified.apps.rollout import Rollout
 from unified.pretrained import SHIPPED
-from unified.rollout import Rollout
 
 pytestmark = pytest.mark.skipif(
     not (SHIPPED / "config.json").is_file(), reason="this copy ships no trained weights"

@@ -16,8 +16,8 @@ from unified.tokenizers.vq import VQConfig, VQTokenizer
 from unified.train.recipe import write_text
 
 from unified.pretrained import compact
-from unified.processor import Processor
-from unified.vocabulary import Vocabulary
+from unified.stream.processor import Processor
+from unified.stream.vocabulary import Vocabulary
 
 TEXT, VISUAL_CONFIG, VISUAL = "text_tokenizer.json", "visual_config.json", "visual.safetensors"
 

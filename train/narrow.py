@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from unified.train.rewrite import like, parser, rewrite
 
-from unified.commands.common import count
+from unified.apps.commands.common import count
 from unified.model import UnifiedModel
-from unified.processor import Processor
+from unified.stream.processor import Processor
 
 READS, WRITES = ("gate_proj", "up_proj"), "down_proj"
 

@@ -30,11 +30,11 @@ from unified.train.folders import bytes_or, load_visual, make_processor
 from unified.train.pictures import mapped, task_of
 from unified.train.recipe import Source
 
-from unified.layout import IGNORED, Layout
+from unified.layout.layout import IGNORED, Layout
 from unified.orders import plan_for
-from unified.processor import Processor, frames
-from unified.segments import Kind
-from unified.vocabulary import Vocabulary
+from unified.stream.processor import Processor, frames
+from unified.stream.segments import Kind
+from unified.stream.vocabulary import Vocabulary
 
 SHARD = 250
 Places = dict[tuple[tuple[int, ...], bool], list[dict[str, Any]]]

@@ -23,9 +23,9 @@ from unified.eval.inverse import InverseTraining
 from unified.tasks.worlds.clips import WorldConfig
 from unified.train.transition import HELD_OUT, WINDOW, Clips, clips_of, reader_config, vectors_of, watched
 
-from unified.assistant import SIDE
-from unified.cli import Parser
-from unified.commands.common import check_target, count, seed
+from unified.apps.assistant import SIDE
+from unified.apps.cli import Parser
+from unified.apps.commands.common import check_target, count, seed
 from unified.pretrained import find, load_model
 
 

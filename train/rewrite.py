@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from unified.cli import Parser
+from unified.apps.cli import Parser
 from unified.model import UnifiedConfig, UnifiedModel
 from unified.pretrained import find, load_model, save_model
-from unified.processor import Processor
+from unified.stream.processor import Processor
 
 Change = Callable[[UnifiedModel, Processor, argparse.Namespace], tuple[UnifiedModel, str]]
 

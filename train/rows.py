@@ -22,11 +22,12 @@ from unified.train.prepared import Prepared, target_kinds
 from unified.train.recipe import KINDS, Stage
 from unified.train.throughput import Work
 
-from unified.layout import IGNORED, Layout, pack
+from unified.layout.layout import IGNORED, Layout, pack
 from unified.model import UnifiedModel
 from unified.orders import Plan
-from unified.segments import Kind, segments
-from unified.vocabulary import Vocabulary, area
+from unified.orders.shapes import area
+from unified.stream.segments import Kind, segments
+from unified.stream.vocabulary import Vocabulary
 
 FULL = 0.97  # of a block's room is drawn; the rest is what packing leaves over
 COARSE = 4  # side of the largest map that is learned of a coarse image

@@ -12,11 +12,11 @@ from transformers import TrainerCallback
 from unified.tasks.sample import Sample
 from unified.tasks.show import sheet
 
-from unified.guidance import Constant
+from unified.decoding.guidance import Constant
+from unified.decoding.sampling import Sampler
+from unified.decoding.session import Session
 from unified.model import UnifiedModel
-from unified.processor import Processor
-from unified.sampling import Sampler
-from unified.session import Session
+from unified.stream.processor import Processor
 
 MOST_TOKENS, MOST_IMAGES = 96, 4
 

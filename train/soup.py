@@ -14,7 +14,7 @@ from unified.train.rewrite import parser, rewrite
 
 from unified.model import UnifiedModel
 from unified.pretrained import find, load_model
-from unified.processor import Processor
+from unified.stream.processor import Processor
 
 
 @torch.no_grad()

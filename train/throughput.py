@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unified.attention import PADDING
-from unified.layout import IGNORED, Layout
+from unified.layout.attention import PADDING
+from unified.layout.layout import IGNORED, Layout
 
 # Dense bf16 peaks in FLOP/s, from the makers' data sheets.
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12}

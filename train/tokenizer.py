@@ -36,7 +36,7 @@ from unified.tokenizers.visual import TrainableTokenizer
 from unified.train.optimiser import BETAS, check_optimiser, muon
 from unified.train.tokenizer_state import Saving, State
 
-from unified.schedules import ladder
+from unified.orders.schedules import ladder
 
 
 @dataclass(frozen=True, kw_only=True)

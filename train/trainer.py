@@ -16,7 +16,7 @@ from unified.train.checkpoints import MARK, mark_complete
 from unified.train.rows import Collator, Rows
 from unified.train.throughput import ModelFlops, peak_flops
 
-from unified.vocabulary import Vocabulary
+from unified.stream.vocabulary import Vocabulary
 
 
 class Meter:

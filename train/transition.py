@@ -32,14 +32,14 @@ from unified.tokenizers.images import to_images
 from unified.train.pictures import mapped
 from unified.train.rewrite import like, parser, rewrite
 
-from unified.assistant import SIDE
-from unified.commands.common import count, seed
+from unified.apps.assistant import SIDE
+from unified.apps.commands.common import count, seed
+from unified.extras.transition import onward
 from unified.heads import Head, log_prob
 from unified.model import UnifiedModel
+from unified.orders.shapes import Shape
 from unified.pretrained import find, load_model
-from unified.processor import Processor
-from unified.transition import onward
-from unified.vocabulary import Shape
+from unified.stream.processor import Processor
 
 SHARPNESS = 4.0  # length that embeddings are brought to before the head reads them, per root of their width
 FRAMES = 17

@@ -1,7 +1,7 @@
 """One language-model backbone over one stream of discrete tokens.
 
 `unified.stream` and `unified.layout` say what the ids mean, `unified.model` computes their likelihood,
-`unified.session` continues them. The sibling folders (`tokenizers/`, `envs/`, ...) are sub-packages.
+`unified.decoding.session` continues them. The sibling folders (`tokenizers/`, `envs/`, ...) are sub-packages.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from unified.assistant import Assistant
+    from unified.apps.assistant import Assistant
 
 __version__ = "0.1.0"
 
@@ -26,7 +26,7 @@ register_envs()  # gymnasium.make("unified/Voxel-v0")
 
 def load(model: str | Path | None = None, **options: Any) -> Assistant:
     """An assistant with the verbs ask, draw, edit, solve, imagine, act and chat. `model`: a folder or hub
-    name, None for the weights that ship with the package. See `unified.assistant.load`."""
-    from unified.assistant import load as load_assistant
+    name, None for the weights that ship with the package. See `unified.apps.assistant.load`."""
+    from unified.apps.assistant import load as load_assistant
 
     return load_assistant(model, **options)

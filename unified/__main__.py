@@ -2,7 +2,7 @@
 
 import sys
 
-from unified.cli import main
+from unified.apps.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

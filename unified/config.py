@@ -8,7 +8,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
 from unified.heads import HEADS
-from unified.vocabulary import Vocabulary
+from unified.stream.vocabulary import Vocabulary
 
 
 def text_decoder(
@@ -44,7 +44,7 @@ class UnifiedConfig(PreTrainedConfig):
     `model_type`; its own `vocab_size` is set from the vocabulary. `head`: name in `HEADS`. `references`: the
     slots of an image that is written are also fed what the latest image before it shows at their place;
     `copies`: their states may ask for it too; `transition`: convolutions of so many channels (0: none) first
-    change it as the actions said since would (`unified.transition`). `grid`: codes are told their row and
+    change it as the actions said since would (`transition`). `grid`: codes are told their row and
     column, beside the rotary embedding of a decoder that has axes for them; any other decoder is told in any
     case. The defaults give a tiny working model."""
 

@@ -16,19 +16,19 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from unified.attention import BLOCK, Index, Pieces, attends, block_mask
-from unified.cache import KVCache
+from unified.backbone.fused import FusedDecoder, fusible
+from unified.cache.context import Context
+from unified.cache.kv_cache import KVCache
 from unified.config import UnifiedConfig
-from unified.context import Context
-from unified.folding import Fold
-from unified.fused import FusedDecoder, fusible
+from unified.extras.slots import OwnState, SlotEmbedding, Writer, fed, nothing_fed
+from unified.extras.transition import Transition
 from unified.heads import HEADS, log_prob
-from unified.layout import IGNORED, Layout
+from unified.layout.attention import BLOCK, Index, Pieces, attends, block_mask
+from unified.layout.layout import IGNORED, Layout
+from unified.layout.patch_merging import Fold
 from unified.orders import Plan
-from unified.segments import Kind
-from unified.slots import OwnState, SlotEmbedding, Writer, fed, nothing_fed
-from unified.transition import Transition
-from unified.vocabulary import Vocabulary
+from unified.stream.segments import Kind
+from unified.stream.vocabulary import Vocabulary
 
 WHOLE = ("by_block", "by_sample")  # ways to attend that serve whole batches only; sessions use SDPA
 

@@ -24,12 +24,12 @@ from safetensors.torch import save_file
 from unified.checkpoints.state_dict import load_strict, read_safetensors
 from unified.config import UnifiedConfig
 from unified.model import UnifiedModel
-from unified.processor import Processor
+from unified.stream.processor import Processor
+from unified.stream.vocabulary import Vocabulary
 from unified.tokenizers.action import ActionConfig, ActionTokenizer
 from unified.tokenizers.residual_vq import ResidualVQConfig, ResidualVQTokenizer
 from unified.tokenizers.text import load_text_tokenizer
 from unified.tokenizers.vq import VQConfig, VQTokenizer
-from unified.vocabulary import Vocabulary
 
 SHIPPED = Path(__file__).resolve().parent / "weights" / "nano"
 VISUAL: dict[str, tuple[Any, Callable[..., Any]]] = {

@@ -29,10 +29,10 @@ from unified.checkpoints.next_scale import finished
 from unified.checkpoints.published import SCALES_256, config_from, initialise
 from unified.checkpoints.var import VAR
 from unified.config import UnifiedConfig, text_decoder
-from unified.guidance import Constant, Ramp
+from unified.decoding.guidance import Constant, Ramp
+from unified.decoding.sampling import Sampler
+from unified.decoding.session import Session
 from unified.model import UnifiedModel
-from unified.sampling import Sampler
-from unified.session import Session
 
 SAMPLER = Sampler(top_k=900, top_p=0.95)
 SCALE = 1.5

@@ -21,9 +21,9 @@ import torch
 from PIL import Image
 from unified.tasks.scenes import random_scene, render
 
-from unified.assistant import Assistant, load
-from unified.conversation import Text
-from unified.rollout import WINDOW, Rollout
+from unified.apps.assistant import Assistant, load
+from unified.apps.conversation import Text
+from unified.apps.rollout import WINDOW, Rollout
 
 BOUNDS = {  # name: (bound, whether more is better, unit)
     "first_token": (0.3, False, "s"),

@@ -17,7 +17,7 @@ from unified.tasks.scenes.drawing import CATEGORIES
 from unified.tasks.scenes.scene_tasks import SceneConfig, SceneDraw
 from unified.tasks.scenes.turns import image_of, text_of
 
-from unified.assistant import DRAWING
+from unified.apps.assistant import DRAWING
 
 ATTRIBUTES = ("count", "shape", "colour", "size", "fill", "position", "background", "all")
 GENEVAL = tuple(name for name in CATEGORIES if name != "complete")

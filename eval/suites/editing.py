@@ -16,7 +16,7 @@ from unified.tasks.sample import Sample
 from unified.tasks.scenes.scene_tasks import SceneConfig, SceneEdit
 from unified.tasks.scenes.turns import image_of, text_of
 
-from unified.assistant import EDITING
+from unified.apps.assistant import EDITING
 
 SCORES = ("done", "rest_unchanged", "both")
 NAMES = {"done": "edit done", "rest_unchanged": "rest unchanged", "both": "both"}

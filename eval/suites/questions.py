@@ -23,9 +23,9 @@ from unified.tasks.scenes.scene_tasks import SceneConfig, SceneQuestion
 from unified.tasks.scenes.turns import text_of
 from unified.tasks.scenes.words import a, normal
 
-from unified.answering import Content, Manner
-from unified.assistant import ASKING
-from unified.looking import LOOKING, after_look, concluded, for_list
+from unified.apps.answering import Content, Manner
+from unified.apps.assistant import ASKING
+from unified.apps.looking import LOOKING, after_look, concluded, for_list
 
 SHORT = Manner(may_draw=False, most_tokens=24)
 POPE = ("present", "random", "adversarial")

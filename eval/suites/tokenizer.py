@@ -20,7 +20,7 @@ from unified.tasks.scenes.render import render
 from unified.tasks.worlds.clips import WorldConfig, watch
 from unified.tokenizers.images import to_images, to_uint8
 
-from unified.vocabulary import Shapes
+from unified.orders.shapes import Shapes
 
 BATCH = 32
 FRAMES = 4  # of every clip

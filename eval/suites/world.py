@@ -22,8 +22,8 @@ from unified.eval.metrics.images import decibel, squared_error, ssim
 from unified.eval.metrics.rates import mean
 from unified.tasks.worlds.clips import Clip, WorldConfig, watch
 
-from unified.answering import SEED_STRIDE
-from unified.rollout import Rollout
+from unified.apps.answering import SEED_STRIDE
+from unified.apps.rollout import Rollout
 
 STEPS = 16
 SHOWN = (1, 2, 4, 8, 16)

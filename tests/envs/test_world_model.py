@@ -10,8 +10,8 @@ from gymnasium.utils.env_checker import check_env
 from unified.envs.recordings import play
 from unified.envs.world_model import WorldModelEnv
 
-from unified.assistant import Assistant
-from unified.demo import random_model
+from unified.apps.assistant import Assistant
+from unified.apps.demo import random_model
 
 
 @pytest.fixture(scope="module")

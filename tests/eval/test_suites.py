@@ -16,8 +16,8 @@ from unified.eval.suites.tokenizer import domains
 from unified.tasks.scenes.scene_tasks import SceneConfig, SceneQuestion
 from unified.tokenizers.images import to_images
 
-from unified.assistant import Assistant
-from unified.demo import random_model
+from unified.apps.assistant import Assistant
+from unified.apps.demo import random_model
 
 SIDE = 32  # the least that the scene parser reads
 

@@ -27,11 +27,11 @@ ROOT = Path(__file__).parents[2]
 
 PROCESSOR = """
 import torch
-from unified.processor import Processor
+from unified.stream.processor import Processor
 from unified.tokenizers.action import ActionTokenizer
 from unified.tokenizers.text import byte_tokenizer
 from unified.tokenizers.vq import VQConfig, VQTokenizer
-from unified.vocabulary import Vocabulary
+from unified.stream.vocabulary import Vocabulary
 
 def tiny():
     torch.manual_seed(0)

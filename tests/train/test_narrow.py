@@ -4,7 +4,7 @@ import pytest
 import torch
 from unified.train.narrow import main, narrowed
 
-from unified.demo import random_model
+from unified.apps.demo import random_model
 from unified.model import UnifiedConfig, UnifiedModel
 from unified.pretrained import load_model, save_model
 

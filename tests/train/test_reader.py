@@ -7,7 +7,7 @@ from unified.tasks.worlds.clips import WorldConfig
 from unified.train.reader import Vectors, main
 from unified.train.transition import clips_of, reader_config, vectors_of, watched
 
-from unified.demo import random_model
+from unified.apps.demo import random_model
 from unified.pretrained import save_model
 
 

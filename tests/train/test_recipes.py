@@ -11,7 +11,7 @@ from unified.train.override import override
 from unified.train.recipe import ModelRecipe, to_json
 from unified.train.recipes import RECIPES
 
-from unified.vocabulary import Vocabulary
+from unified.stream.vocabulary import Vocabulary
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -11,7 +11,7 @@ from unified.train.prepared import Tokenizers, encode, prepare, whole_shards
 from unified.train.recipes import RECIPES
 from unified.train.rows import Collator, Rows
 
-from unified.layout import IGNORED
+from unified.layout.layout import IGNORED
 from unified.model import UnifiedModel
 
 RECIPE = RECIPES["nano_smoke"]()

@@ -5,7 +5,7 @@ import torch
 from unified.train.narrow import narrowed
 from unified.train.soup import main, mean
 
-from unified.demo import random_model
+from unified.apps.demo import random_model
 from unified.pretrained import load_model, save_model
 
 

@@ -3,7 +3,7 @@
 import torch
 from unified.train.throughput import ModelFlops, Work, sample_lengths
 
-from unified.layout import IGNORED, Layout, pack
+from unified.layout.layout import IGNORED, Layout, pack
 from unified.model import UnifiedConfig, UnifiedModel
 
 

@@ -29,7 +29,7 @@ from unified.train.tokenizer_state import Saving
 from unified.train.train_tokenizers import visual_tokenizer
 
 from unified.pretrained import load_model
-from unified.vocabulary import Vocabulary
+from unified.stream.vocabulary import Vocabulary
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGE = Path("stages") / "0-all"

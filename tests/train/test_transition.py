@@ -22,10 +22,10 @@ from unified.train.transition import (
     with_transition,
 )
 
-from unified.demo import random_model
+from unified.apps.demo import random_model
+from unified.apps.rollout import Rollout
 from unified.model import UnifiedConfig, UnifiedModel
 from unified.pretrained import load_model, save_model
-from unified.rollout import Rollout
 
 
 def turns(processor, number, seed):

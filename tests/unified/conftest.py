@@ -6,7 +6,7 @@ from unified.tokenizers.text import byte_tokenizer
 
 from unified.model import UnifiedConfig, UnifiedModel
 from unified.orders import ORDERS
-from unified.stream import Stream
+from unified.stream.messages import Stream
 
 
 def tiny_model(vocabulary=None, **config) -> UnifiedModel:

@@ -5,11 +5,11 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 from unified.tokenizers.text import byte_tokenizer
 
-from unified.attention import attends, block_mask, mask_mod
-from unified.layout import IGNORED, Layout, pack
+from unified.decoding.session import Session
+from unified.layout.attention import attends, block_mask, mask_mod
+from unified.layout.layout import IGNORED, Layout, pack
 from unified.model import UnifiedConfig, UnifiedModel
-from unified.session import Session
-from unified.stream import Stream
+from unified.stream.messages import Stream
 
 LLAMA = {
     "model_type": "llama",
@@ -224,7 +224,7 @@ def test_bad_configurations_are_refused():
 @pytest.mark.parametrize("kind", ["by_sample", "by_block"])
 def test_attending_to_whole_batches_is_the_dense_mask(make_model, kind, fold, monkeypatch):
     """Packed rows with padding between and after: same likelihoods, same gradients."""
-    monkeypatch.setattr("unified.attention._compiled", uncompiled)  # compiled code is for GPUs
+    monkeypatch.setattr("unified.layout.attention._compiled", uncompiled)  # compiled code is for GPUs
     first, second = sample(make_model().vocabulary)[0].tolist(), sample(make_model().vocabulary, ((1, 1),))[0]
     found = []
     for name in ("sdpa", kind):

@@ -8,10 +8,10 @@ import torch
 from unified.tokenizers.residual_vq import ResidualVQConfig, ResidualVQTokenizer
 from unified.tokenizers.text import byte_tokenizer, train_text_tokenizer
 
-from unified.demo import random_model
+from unified.apps.demo import random_model
 from unified.pretrained import find, load_model, load_processor, save_model
-from unified.processor import Processor
-from unified.vocabulary import Vocabulary
+from unified.stream.processor import Processor
+from unified.stream.vocabulary import Vocabulary
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unified.attention import attend_all
-from unified.cache import KVCache
+from unified.cache.kv_cache import KVCache
 from unified.checkpoints.linear import Linear, LinearGELU
-from unified.vocabulary import Shapes
+from unified.layout.attention import attend_all
+from unified.orders.shapes import Shapes
 
 LARGEST_LOG_SCALE = float(torch.tensor(100.0).log())
 

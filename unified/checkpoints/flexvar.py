@@ -20,9 +20,9 @@ from unified.checkpoints.adaln import TransformerConfig
 from unified.checkpoints.next_scale import NextScaleTransformer
 from unified.checkpoints.published import SCALES_256, config_from, load_weights, sizes_of
 from unified.checkpoints.state_dict import unwrap
+from unified.orders.shapes import Shape, Shapes
 from unified.tokenizers.resize import unflatten
 from unified.tokenizers.vq import VQTokenizer
-from unified.vocabulary import Shape, Shapes
 
 TABLE_SIDE = 32
 

@@ -32,8 +32,8 @@ from unified.checkpoints.transformer_verify import (
     with_parts,
 )
 from unified.checkpoints.var_verify import is_flexvar
-from unified.guidance import CappedRamp, Constant
-from unified.vocabulary import Shapes, as_shapes
+from unified.decoding.guidance import CappedRamp, Constant
+from unified.orders.shapes import Shapes, as_shapes
 
 
 def matches(config: Mapping[str, Any], folder: Path) -> bool:

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from unified.checkpoints.next_scale import NextScaleTransformer
-from unified.drawing import Choice, Hook
-from unified.guidance import Guidance
-from unified.sampling import Noise, Sampler
-from unified.session import Session
-from unified.vocabulary import Shapes
+from unified.decoding.drawing import Choice, Hook
+from unified.decoding.guidance import Guidance
+from unified.decoding.sampling import Noise, Sampler
+from unified.decoding.session import Session
+from unified.orders.shapes import Shapes
 
 USUAL_SIDES = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 23, 24, 32)
 FORBIDDEN = -100.0  # the logit FlexVAR gives to codes that must not be drawn

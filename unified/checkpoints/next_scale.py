@@ -12,15 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unified.attention import Index, attends
-from unified.cache import KVCache
+from unified.cache.context import Context
+from unified.cache.kv_cache import KVCache
 from unified.checkpoints.adaln import Block, CodeHead, Condition, HeadNorm, TransformerConfig, modulated
 from unified.checkpoints.linear import Linear
-from unified.context import Context
-from unified.layout import Layout
+from unified.layout.attention import Index, attends
+from unified.layout.layout import Layout
 from unified.orders import Plan
-from unified.segments import Kind
-from unified.vocabulary import Shapes, Vocabulary, area
+from unified.orders.shapes import Shapes, area
+from unified.stream.segments import Kind
+from unified.stream.vocabulary import Vocabulary
 
 
 class NextScaleTransformer(nn.Module):

@@ -21,9 +21,9 @@ from unified.checkpoints.compare import Tolerance
 from unified.checkpoints.folder import read_config, read_state
 from unified.checkpoints.generation import GREEDY, Generated, forbid, generate, greedy_where_unusual, smooth
 from unified.checkpoints.next_scale import NextScaleTransformer, block_causal
-from unified.guidance import Guidance
-from unified.sampling import GeneratorNoise, Sampler
-from unified.vocabulary import Shapes
+from unified.decoding.guidance import Guidance
+from unified.decoding.sampling import GeneratorNoise, Sampler
+from unified.orders.shapes import Shapes
 
 LOGITS = Tolerance(5e-4, 1e-4)
 HIDDEN = Tolerance(1e-4, 1e-3)  # gradients too

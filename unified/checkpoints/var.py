@@ -16,9 +16,9 @@ from unified.checkpoints.adaln import TransformerConfig
 from unified.checkpoints.next_scale import NextScaleTransformer, finished
 from unified.checkpoints.published import config_from, load_weights, sizes_of
 from unified.checkpoints.state_dict import unwrap
+from unified.orders.shapes import Shapes, area
 from unified.tokenizers.residual_vq import ResidualVQTokenizer
 from unified.tokenizers.resize import flatten, unflatten
-from unified.vocabulary import Shapes, area
 
 
 class VAR(NextScaleTransformer):

@@ -31,9 +31,9 @@ from unified.checkpoints.transformer_verify import (
 )
 from unified.checkpoints.var import VAR, levels
 from unified.checkpoints.var import load as load_transformer
-from unified.guidance import Ramp
-from unified.sampling import Sampler
-from unified.vocabulary import Shapes
+from unified.decoding.guidance import Ramp
+from unified.decoding.sampling import Sampler
+from unified.orders.shapes import Shapes
 
 SEEDED_CFG = 1.5  # guidance of the runs whose name tells none
 _PARTS = {

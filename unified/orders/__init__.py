@@ -10,7 +10,7 @@ from unified.orders.next_scale import next_scale
 from unified.orders.plan import Order, Plan
 from unified.orders.raster import raster
 from unified.orders.residual import residual
-from unified.vocabulary import Shapes
+from unified.orders.shapes import Shapes
 
 ORDERS: dict[str, Order] = {
     "next_scale": next_scale,

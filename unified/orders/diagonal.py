@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from unified.orders.plan import Plan
-from unified.vocabulary import Shapes
+from unified.orders.shapes import Shapes
 
 
 def diagonal(shapes: Shapes) -> Plan:

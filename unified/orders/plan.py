@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from unified.orders.resize import resize_matrix
-from unified.vocabulary import Shapes, area
+from unified.orders.shapes import Shapes, area
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

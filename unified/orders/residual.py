@@ -10,7 +10,7 @@ import torch
 
 from unified.orders.plan import Plan
 from unified.orders.resize import resize_matrix
-from unified.vocabulary import Shapes, area
+from unified.orders.shapes import Shapes, area
 
 
 def residual(shapes: Shapes) -> Plan:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unified.vocabulary import Shape
+from unified.orders.shapes import Shape
 
 
 @lru_cache(maxsize=512)

@@ -9,8 +9,8 @@ from unified.checkpoints.generation import generate
 from unified.checkpoints.next_scale import finished
 from unified.checkpoints.published import config_from
 from unified.checkpoints.var import VAR
-from unified.guidance import Ramp
-from unified.sampling import GeneratorNoise, Sampler
+from unified.decoding.guidance import Ramp
+from unified.decoding.sampling import GeneratorNoise, Sampler
 
 
 def test_the_published_way_gives_the_same_images():

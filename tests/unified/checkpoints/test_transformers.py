@@ -28,10 +28,10 @@ from unified.checkpoints.published import (
     released,
     training_loss,
 )
-from unified.guidance import Constant, Ramp
-from unified.sampling import PositionNoise, Sampler
-from unified.session import Session
-from unified.vocabulary import Shapes, area
+from unified.decoding.guidance import Constant, Ramp
+from unified.decoding.sampling import PositionNoise, Sampler
+from unified.decoding.session import Session
+from unified.orders.shapes import Shapes, area
 
 GOLDEN = Path(__file__).parents[4] / "shared" / "golden"
 needs_golden = pytest.mark.skipif(

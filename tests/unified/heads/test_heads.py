@@ -5,9 +5,9 @@ import itertools
 import pytest
 import torch
 
+from unified.decoding.sampling import PositionNoise, Sampler
 from unified.heads import HEADS, log_prob
 from unified.heads.categorical import CategoricalHead
-from unified.sampling import PositionNoise, Sampler
 
 
 @pytest.fixture(params=HEADS.values(), ids=HEADS.keys())

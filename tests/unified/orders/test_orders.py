@@ -4,13 +4,13 @@ import pytest
 import torch
 from unified.tokenizers.text import byte_tokenizer
 
-from unified.guidance import Constant
-from unified.layout import Layout, pack
+from unified.decoding.guidance import Constant
+from unified.decoding.sampling import Sampler
+from unified.decoding.session import Session
+from unified.layout.layout import Layout, pack
 from unified.orders import ORDERS, Plan, plan_for
-from unified.sampling import Sampler
-from unified.session import Session
-from unified.stream import Stream
-from unified.vocabulary import area, as_shapes
+from unified.orders.shapes import area, as_shapes
+from unified.stream.messages import Stream
 
 SCHEDULES = {
     "square": as_shapes([1, 2, 4]),

@@ -1,0 +1,78 @@
+"""The fused decoder computes what the decoder of transformers does."""
+
+import copy
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaModel
+
+from unified.backbone.fused import FusedDecoder
+from unified.decoding.guidance import Constant
+from unified.decoding.session import Session
+
+
+def passes(model, run):
+    """Hidden states of three passes over one cache, the second under a mask."""
+    generator = torch.Generator().manual_seed(0)
+    cache, found, width = model.new_cache(4), [], model.config.hidden_size
+    for start, count in ((0, 5), (5, 3), (8, 1)):
+        x = torch.randn(2, count, width, generator=generator)
+        places = torch.arange(start, start + count) + torch.tensor([0.0, 1.0, 2.5])[:, None, None]
+        places = places.expand(3, 2, count)
+        seen = torch.rand(2, 1, count, start + count, generator=generator) < 0.7
+        seen[..., 0] = True
+        found.append(run(x, places, seen if start == 5 else None, cache))
+    keys = [layer.keys[:, :, : layer.length] for layer in cache.buffers]
+    return found + keys
+
+
+def test_states_and_keys_agree(model):
+    with torch.no_grad():
+        expected = passes(model, lambda x, places, seen, cache: model.hidden(x, places, seen, cache))
+        fused = FusedDecoder(model.backbone)
+        grid = model.grid or (lambda places: 0)
+        found = passes(model, lambda x, places, seen, cache: fused(x + grid(places), places, seen, cache))
+    for mine, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("guidance", [None, Constant(2.0)])
+def test_a_session_says_the_same(make_model, stream, guidance):
+    def talk(model):
+        session = Session(model, rows=2, seed=3)
+        asked = [[{"role": "user", "content": text}] for text in ("a", "bcd")]
+        session.feed([stream.encode(messages, prompt=True) for messages in asked])
+        list(session.text(max_tokens=5, draw=False))
+        session.draw([1, 2, (2, 3)], guidance=guidance)
+        session.action()
+        return session.streams
+
+    model = make_model()
+    plain = talk(model)
+    assert talk(model.fuse()) == plain
+    assert model.fused is not None
+
+
+def test_weights_that_change_are_not_forgotten(make_model):
+    model = make_model().fuse()
+    assert copy.deepcopy(model).train().fused is None
+    assert model.eval().fused is not None
+    assert copy.deepcopy(model).double().fused is None
+    model.load_state_dict(model.state_dict())
+    assert model.fused is None
+
+
+def test_other_decoders_stay_as_they_are(make_model):
+    small = LlamaConfig(
+        hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, vocab_size=8
+    )
+    with pytest.raises(ValueError, match="only a plain qwen3_vl_text decoder"):
+        FusedDecoder(LlamaModel(small))
+    model = make_model(backbone={**small.to_dict(), "vocab_size": 8})
+    assert model.fuse().fused is None
+    biased = make_model()
+    biased.backbone.config.attention_bias = True
+    assert biased.fuse().fused is None
+    adapted = make_model()
+    adapted.backbone.layers[0].mlp.up_proj = torch.nn.Sequential(adapted.backbone.layers[0].mlp.up_proj)
+    assert adapted.fuse().fused is None

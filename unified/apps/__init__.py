@@ -1,0 +1,2 @@
+"""Applications: the assistant and its verbs, chat, rollouts, the command line, the demo. May import
+everything."""

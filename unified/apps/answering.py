@@ -1,0 +1,217 @@
+"""One assistant turn: words and images in alternation, for any number of conversations at once.
+
+The loop behind every verb: `Session.text` until a row ends its turn or asks to draw, `Session.image` for the
+rows that draw, and again. A row that has ended while others go on keeps being run with its batch; what it
+says then is not part of its turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from unified.decoding.drawing import Choice, Drawing, Generator
+from unified.decoding.guidance import Guidance, check_contrast
+from unified.decoding.minimum_risk import alike_codes
+from unified.decoding.sampling import Sampler
+from unified.decoding.session import Session
+from unified.orders.shapes import Shapes
+from unified.stream.messages import Message
+from unified.stream.processor import Processor
+
+Content = list[dict[str, Any]]
+LIKELIEST = Sampler(temperature=0)
+NUCLEUS = Sampler(temperature=0.3, top_p=0.7)
+SEED_STRIDE = 1_000_003  # between the seeds of two runs, so that their rows share none
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manner:
+    """How to answer. `only_draws`: the answer is one image and no word. `may_draw`: the model decides when to
+    draw. `draws_after`: words after which an image is drawn whether the model asks for it or not (the rule
+    of Latent Sketchpad). `must_draw`: no answer ends before an image was drawn. `alike`: the width within
+    which codes count together (`minimum_risk`) where the likeliest are drawn, 0 for each alone; without
+    effect on heads of several symbols. `contrast`: how far words are set off against what would be said
+    without the pictures (`guidance.contrasted`). Limits are per turn and row."""
+
+    words: Sampler = LIKELIEST
+    contrast: float = 0.0
+    pixels: Sampler = NUCLEUS
+    guidance: Guidance | None = None
+    alike: float = 0.0
+    most_tokens: int = 256
+    most_images: int = 4
+    may_draw: bool = True
+    only_draws: bool = False
+    must_draw: bool = False
+    draws_after: str = ""
+
+    def __post_init__(self) -> None:
+        if self.most_tokens < 1 or self.most_images < 0:
+            raise ValueError(
+                f"an answer takes at least 1 token and 0 images, got {self.most_tokens}, {self.most_images}"
+            )
+        check_contrast(self.contrast)
+
+
+@dataclass(frozen=True)
+class Said:
+    """One id per row, None for a row that is silent."""
+
+    ids: list[int | None]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the images being drawn in `rows`."""
+
+    choice: Choice
+    rows: list[bool]
+
+
+@dataclass(frozen=True)
+class Drew:
+    """Images finished in `rows`."""
+
+    drawing: Drawing
+    rows: list[bool]
+
+
+class Turn:
+    """What every row says in one assistant turn; run `events` to the end, then ask for `content`."""
+
+    def __init__(self, session: Session, processor: Processor, shapes: Shapes, manner: Manner) -> None:
+        self.session, self.processor, self.shapes, self.manner = session, processor, shapes, manner
+        self.starts = [len(row.stream) for row in session.rows]
+        self.stops = [0] * len(session.rows)  # 0: still speaking
+        self.images = [0] * len(session.rows)
+        self.letters: list[list[int]] = [[] for _ in session.rows]  # since the last image
+        self.left = [manner.most_tokens] * len(session.rows)
+        self.alike = alike_codes(session.model, processor, manner.pixels, manner.alike)
+
+    def events(self) -> Iterator[Said | Step | Drew]:
+        if self.manner.only_draws:
+            yield from self._draw([True] * len(self.stops))
+        else:
+            while not all(self.stops):
+                yield from self._speak()
+                if any(wants := self._wants()):
+                    yield from self._draw(wants)
+                if 0 in self.left:
+                    self._close([not left for left in self.left])
+        self._close([True] * len(self.stops))
+
+    def content(self, number: int) -> Content:
+        """The items of row `number`'s turn, pixels and actions included."""
+        words = self.session.vocabulary
+        ids = self.session.rows[number].stream[self.starts[number] : self.stops[number] or None]
+        return self.processor.decode([words.begin, words.assistant, *ids])[0]["content"]
+
+    def _missing(self) -> list[bool]:
+        """Rows that must have drawn something and have not."""
+        return [self.manner.must_draw and not count for count in self.images]
+
+    def _wants(self) -> list[bool]:
+        """Rows that draw next: they asked to, or have no words left and must."""
+        waiting = zip(self.stops, self.session.stopped(), self.left, self._missing(), strict=True)
+        return [not stop and (why == "write" or (not left and owes)) for stop, why, left, owes in waiting]
+
+    def _speak(self) -> Iterator[Said]:
+        draw = [self.manner.may_draw and count < self.manner.most_images for count in self.images]
+        end = [not missing for missing in self._missing()]
+        most = max(left for left, stop in zip(self.left, self.stops, strict=True) if not stop)
+        tokens = self.session.text(
+            sampler=self.manner.words, max_tokens=most, draw=draw, end=end, contrast=self.manner.contrast
+        )
+        for said in tokens:
+            heard = [None if self.stops[row] else token for row, token in enumerate(said)]
+            for row, token in enumerate(heard):
+                self._hear(row, token)
+            if any(token is not None for token in heard):
+                yield Said(heard)
+            if all(stop or why for stop, why in zip(self.stops, self.session.stopped(), strict=True)):
+                return
+
+    def _hear(self, row: int, token: int | None) -> None:
+        if token is None:
+            return
+        self.left[row] -= 1
+        if not self.left[row]:
+            self.session.rows[row].stopped = "length"
+        if token == self.session.vocabulary.end:
+            self.stops[row] = len(self.session.rows[row].stream)
+        elif token < self.session.vocabulary.text:
+            self.letters[row].append(token)
+            if self._called(row):
+                self.session.rows[row].stopped = "write"
+
+    def _called(self, row: int) -> bool:
+        """Whether the row has just said the words that an image follows."""
+        after = self.manner.draws_after
+        if not after or self.images[row] >= self.manner.most_images:
+            return False
+        said: str = self.processor.stream.text.decode(self.letters[row][-len(after.encode()) :])
+        return said.endswith(after)
+
+    def _draw(self, rows: list[bool]) -> Iterator[Step | Drew]:
+        manner = self.manner
+        steps = self.session.image(
+            self.shapes,
+            order=self.processor.order,
+            sampler=manner.pixels,
+            guidance=manner.guidance,
+            alike=self.alike,
+            rows=rows,
+        )
+        for choice in steps:
+            yield Step(choice, rows)
+        for row, drawn in enumerate(rows):
+            self.images[row] += drawn
+            self.letters[row] = [] if drawn else self.letters[row]
+        yield Drew(self.session.drawing, rows)
+
+    def _close(self, rows: list[bool]) -> None:
+        """End the turns of these rows that did not end themselves."""
+        end = self.session.vocabulary.end
+        open_rows = [close and not stop for close, stop in zip(rows, self.stops, strict=True)]
+        self.session.feed([[end] if found else [] for found in open_rows])
+        for row, found in enumerate(open_rows):
+            self.stops[row] = len(self.session.rows[row].stream) if found else self.stops[row]
+
+
+def text_of(content: Content) -> str:
+    """The words of an answer, stripped."""
+    return "".join(item["text"] for item in content if item["type"] == "text").strip()
+
+
+def images_of(content: Content) -> list[np.ndarray]:
+    """The pictures of an answer in order, each uint8 [H, W, 3]."""
+    return [item["image"] for item in content if item["type"] == "image"]
+
+
+def answers(
+    model: Generator,
+    processor: Processor,
+    prompts: Sequence[Sequence[Message]],
+    shapes: Shapes,
+    manner: Manner,
+    *,
+    seed: int = 0,
+    batch: int = 16,
+    numbers: Sequence[int] | None = None,
+) -> Iterator[Content]:
+    """The answer to each conversation, `batch` at a time. Each depends on (seed, its number) alone, not on
+    the batch; `numbers` are 0, 1, 2, ... if not given."""
+    numbers = range(len(prompts)) if numbers is None else numbers
+    for start in range(0, len(prompts), batch):
+        part = prompts[start : start + batch]
+        seeds = [seed * SEED_STRIDE + number for number in numbers[start : start + batch]]
+        session = Session(model, rows=len(part), seed=seeds)
+        session.feed([processor.encode(messages, prompt=True) for messages in part])
+        turn = Turn(session, processor, shapes, manner)
+        for _ in turn.events():
+            pass
+        yield from (turn.content(number) for number in range(len(part)))

@@ -1,0 +1,282 @@
+"""The model with verbs: ask, draw, edit, solve, imagine, act, chat.
+
+>>> import unified
+>>> assistant = unified.load()                                              # doctest: +SKIP
+>>> assistant.ask("What colour is the circle?", image="scene.png")          # doctest: +SKIP
+'red'
+
+Without trained weights at hand, a tiny model with random weights shows the same calls; what it says is noise:
+
+>>> from unified.apps.demo import random_model
+>>> assistant = Assistant(*random_model(), side=32)
+>>> assistant.draw("Draw a red circle.").shape
+(32, 32, 3)
+>>> picture = assistant.draw("Draw a red circle.")
+>>> assistant.edit(picture, "Make it blue.").shape
+(32, 32, 3)
+>>> isinstance(assistant.ask("What is this?", image=picture, most_tokens=8), str)
+True
+>>> assistant.imagine(picture, [{"forward": 1}, {"camera": [0, 5]}]).shape
+(2, 32, 32, 3)
+>>> sorted(assistant.act(picture))[:3]
+['ESC', 'attack', 'back']
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from unified.apps.answering import LIKELIEST, NUCLEUS, Content, Manner, Turn, images_of, text_of
+from unified.apps.conversation import LONGEST, Conversation
+from unified.apps.looking import LOOKING, after_look, concluded, for_list, only_list
+from unified.apps.pictures import fit, open_picture
+from unified.apps.redrawing import TRIES, drawn_again
+from unified.apps.rollout import WINDOW, Player, Rollout
+from unified.decoding.guidance import Constant
+from unified.decoding.session import Session
+from unified.model import UnifiedModel
+from unified.orders.shapes import Shapes
+from unified.stream.messages import Message
+from unified.stream.processor import Processor
+from unified.tokenizers.images import Picture
+
+SIDE = 64  # pixels of the longer side of every picture, in and out
+MAZE_PROMPT = (  # the words of the task `maze`, which the model was trained on
+    "\nFind the actions that lead from the green arrow to the red disc in this maze. "
+    "Black lines are walls, white is free. "
+    'Each action is one of: "go forward" (move straight until the next turn or junction), '
+    '"turn left" and "turn right" (rotate in place).\n'
+)
+
+ASKING = Manner(may_draw=False, most_tokens=256)
+CHATTING = Manner(pixels=LIKELIEST, alike=0.4, guidance=Constant(1.5), most_tokens=512, most_images=8)
+DRAWING = replace(CHATTING, must_draw=True, most_tokens=128)
+EDITING = replace(DRAWING, most_tokens=256)
+SOLVING = Manner(may_draw=False, draws_after="</actions>", most_tokens=1024, most_images=12,
+                 pixels=LIKELIEST)  # fmt: skip
+
+Source = Picture | str | Path
+
+
+def another(manner: Manner, attempt: int) -> Manner:
+    """How a picture is drawn at this attempt: the likeliest pixels would be the same every time."""
+    return manner if attempt == 0 else replace(manner, pixels=NUCLEUS)
+
+
+@dataclass(frozen=True)
+class Solution:
+    """How a maze was solved: the actions in order, the sketches [n][H, W, 3] drawn on the way, all words."""
+
+    actions: list[str]
+    sketches: list[np.ndarray]
+    text: str
+
+
+class Assistant:
+    """A model and its processor behind verbs, each a short loop over a `Session`. Pictures are anything that
+    `tokenizers.images` takes, or the path of a file; they are brought to `side` pixels. Pictures that come
+    back are uint8 [H, W, 3]. The same call with the same seed gives the same answer."""
+
+    def __init__(
+        self,
+        model: UnifiedModel,
+        processor: Processor,
+        *,
+        seed: int = 0,
+        side: int = SIDE,
+        folder: Path | None = None,
+    ) -> None:
+        if processor.visual is None:
+            raise ValueError("this model has no visual tokenizer: it neither sees nor draws")
+        if side < 1 or side % processor.visual.stride:
+            raise ValueError(f"side must be a multiple of {processor.visual.stride}, got {side}")
+        self.model, self.processor = model, processor
+        self.visual: Any = processor.visual
+        self.seed, self.side, self.folder = seed, side, folder
+
+    # Verbs --------------------------------------------------------------------------------------------------
+
+    def ask(
+        self, question: str, image: Source | None = None, *, look: bool = True, most_tokens: int = 256
+    ) -> str:
+        """The answer to a question, about a picture if one is given. With `look` the model first says, to
+        itself, what stands in each part of that picture and what of it matters: a second longer, more often
+        right."""
+        manner, request = replace(ASKING, most_tokens=most_tokens), self._request(question, image)
+        if look and image is not None:
+            request = after_look(request, self._answer(for_list(request), LOOKING, image))
+            return text_of(concluded(self._answer(request, manner, image)))
+        return text_of(self._answer(request, manner, image))
+
+    def draw(
+        self,
+        prompt: str,
+        *,
+        size: tuple[int, int] | None = None,
+        guidance: float = 1.5,
+        temperature: float = 0.0,
+        tries: int = TRIES,
+    ) -> np.ndarray:
+        """A picture of what the prompt says: the likeliest, or with a temperature another for every seed.
+        `size` (height, width) defaults to a square of `side`. What several steps made is looked at, and drawn
+        again where it is not what was said: `tries` times."""
+        shapes = self.shapes(size or (self.side, self.side))
+        pixels = replace(NUCLEUS, temperature=temperature) if temperature else LIKELIEST
+        manner = replace(DRAWING, guidance=Constant(guidance), pixels=pixels)
+        return self._drawn(self._request(prompt), manner, None, shapes, tries)
+
+    def edit(
+        self, image: Source, instruction: str, *, guidance: float = 1.5, tries: int = TRIES
+    ) -> np.ndarray:
+        """The picture after the instruction was carried out, of the size that the model read it in; `tries`
+        as in `draw`."""
+        manner = replace(EDITING, guidance=Constant(guidance))
+        return self._drawn(self._request(instruction, image), manner, image, None, tries)
+
+    def solve(self, maze: Source, *, sketches: bool = True) -> Solution:
+        """The way through a maze as drawn by the task `maze`; without `sketches` in words alone."""
+        manner = SOLVING if sketches else replace(SOLVING, draws_after="")
+        content = self._answer(self._request(MAZE_PROMPT, maze), manner, maze)
+        text = text_of(content)
+        parts = re.findall(r"<actions>(.*?)</actions>", text, re.DOTALL)
+        actions = [action.strip() for part in parts for action in part.split(",")]
+        return Solution(actions, images_of(content), text)
+
+    def imagine(
+        self, frames: Source | Sequence[Source], actions: Sequence[Mapping[str, Any]], *, window: int = WINDOW
+    ) -> np.ndarray:
+        """The frames that actions lead to, uint8 [n, H, W, 3]. Of n + m - 1 actions for m known frames the
+        first m - 1 lead from one known frame to the next; a single frame needs none of those."""
+        many = isinstance(frames, (list, tuple)) or (isinstance(frames, np.ndarray) and frames.ndim == 4)
+        known = [self.picture(frame) for frame in (frames if many else [frames])]  # type: ignore[arg-type,union-attr]
+        taken, coming = list(actions[: len(known) - 1]), list(actions[len(known) - 1 :])
+        rollout = Rollout(self.model, self.processor, [known], [taken], window=window, seed=self.seed)
+        found = [rollout.step([action])[0] for action in coming]
+        height, width = rollout.shapes[-1]
+        stride = self.visual.stride
+        return np.stack(found) if found else np.zeros((0, height * stride, width * stride, 3), np.uint8)
+
+    def act(self, frame: Source, task: str = "Explore.") -> dict[str, Any]:
+        """One action for what the frame shows; `player` goes on from frame to frame."""
+        return self.player(task).act(self.picture(frame))
+
+    def player(self, task: str = "Explore.") -> Player:
+        return Player(self.model, self.processor, task, seed=self.seed)
+
+    def chat(self, *, most_tokens: int = 512) -> Conversation:
+        """A conversation with streaming answers of at most so many ids of text."""
+        return Conversation(
+            self.model,
+            self.processor,
+            seed=self.seed,
+            shapes=self.shapes((self.side, self.side)),
+            manner=replace(CHATTING, most_tokens=most_tokens),
+        )
+
+    # Parts --------------------------------------------------------------------------------------------------
+
+    def picture(self, source: Source) -> np.ndarray:
+        """A picture as the model reads it: uint8 [H, W, 3]."""
+        image = open_picture(source).image if isinstance(source, (str, Path)) else source
+        return fit(image, self.side, self.visual.stride)
+
+    def shapes(self, size: tuple[int, int]) -> Shapes:
+        """The maps in which a picture of (height, width) pixels is drawn."""
+        stride, most = self.visual.stride, self.processor.vocabulary.max_side
+        if min(size) < 1 or size[0] % stride or size[1] % stride or max(size) > most * stride:
+            raise ValueError(
+                f"a picture has sides of {stride}, {2 * stride}, ... {most * stride} pixels, got {size}"
+            )
+        return self.processor.schedule((size[0] // stride, size[1] // stride))
+
+    def _request(self, words: str, image: Source | None = None) -> list[Message]:
+        content: Content = [{"type": "text", "text": words}]
+        if image is not None:
+            content.insert(0, {"type": "image", "image": self.picture(image)})
+        return [{"role": "user", "content": content}]
+
+    def _drawn(
+        self, request: list[Message], manner: Manner, image: Source | None, shapes: Shapes | None, tries: int
+    ) -> np.ndarray:
+        def draw(_: Sequence[int], attempt: int) -> list[Content]:
+            return [self._answer(request, another(manner, attempt), image, shapes, self.seed + attempt)]
+
+        def look(pictures: Sequence[np.ndarray]) -> list[Content]:
+            return [self._answer(only_list(picture), LOOKING, picture) for picture in pictures]
+
+        return images_of(drawn_again(1, draw, look, tries)[0])[-1]
+
+    def _answer(
+        self,
+        messages: list[Message],
+        manner: Manner,
+        image: Source | None,
+        shapes: Shapes | None = None,
+        seed: int | None = None,
+    ) -> Content:
+        if shapes is None:
+            given = messages[-1]["content"][0].get("image") if image is not None else None
+            shapes = self.shapes(given.shape[:2] if given is not None else (self.side, self.side))
+        session = Session(self.model, seed=self.seed if seed is None else seed)
+        session.feed(_short_enough(self.processor.encode(messages, prompt=True)))
+        turn = Turn(session, self.processor, shapes, manner)
+        for _ in turn.events():
+            pass
+        return turn.content(0)
+
+
+def load(
+    model: str | Path | None = None,
+    *,
+    device: str | None = None,
+    dtype: str | torch.dtype | None = None,
+    seed: int = 0,
+) -> Assistant:
+    """The model of a folder or of a hub name, or the one that ships with the package. `device` None takes a
+    GPU if there is one; `dtype` None is bfloat16 there and on processors that multiply it natively, float32
+    on others. ValueError, in one line, if there is no such model or a file is missing or spoilt."""
+    from unified.pretrained import find, load_model
+
+    place = _device(device)
+    folder = find(model)
+    loaded, processor = load_model(folder, device=place, dtype=_dtype(dtype, place))
+    return Assistant(loaded.fuse(), processor, seed=seed, folder=folder)
+
+
+def _short_enough(ids: list[int]) -> list[int]:
+    if len(ids) > LONGEST:
+        raise ValueError(f"the request has {len(ids)} ids, the model reads {LONGEST} at once: shorten it")
+    return ids
+
+
+def _device(name: str | None) -> torch.device:
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError):
+        raise ValueError(f"device {name!r} is not available here: use cpu or cuda") from None
+    return device
+
+
+def _dtype(name: str | torch.dtype | None, device: torch.device) -> torch.dtype:
+    if isinstance(name, torch.dtype):
+        return name
+    if name is None:
+        return torch.float32 if device.type == "cpu" and not _fast_bf16() else torch.bfloat16
+    found = getattr(torch, name, None)
+    if found not in (torch.float32, torch.bfloat16, torch.float16):
+        raise ValueError(f"unknown dtype {name!r}: use float32, bfloat16 or float16")
+    return found
+
+
+def _fast_bf16() -> bool:
+    """Whether this processor has instructions for products of bfloat16 (AVX-512 BF16, AMX)."""
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # PyTorch has no public names for these
+    return any(getattr(torch.cpu, name, lambda: False)() for name in names)

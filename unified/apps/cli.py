@@ -1,0 +1,159 @@
+"""The command `unified`.
+
+Exit status: 0 done; 1 the work failed; 2 bad input, in one line; 130 stopped with Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from unified import __version__
+
+COMMANDS = {  # where the function of each command lives; imported only when it is called
+    "demo": "unified.apps.demo:demo",
+    "chat": "unified.apps.commands.chat:chat",
+    "ask": "unified.apps.commands.verbs:ask",
+    "draw": "unified.apps.commands.verbs:draw",
+    "edit": "unified.apps.commands.verbs:edit",
+    "solve": "unified.apps.commands.verbs:solve",
+    "imagine": "unified.apps.commands.verbs:imagine",
+    "act": "unified.apps.commands.verbs:act",
+    "eval": "unified.apps.commands.evaluate:evaluate",
+    "info": "unified.apps.commands.info:info",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line instead of the usage text."""
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    root = Parser(
+        prog="unified", description="One model that reads, draws and edits images and predicts worlds."
+    )
+    root.add_argument("--version", action="version", version=f"unified {__version__}")
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_demo(commands)
+    _add_chat(commands)
+    _add_verbs(commands)
+    _add_eval(commands)
+    _command(commands, "info", "what a model is made of")
+    return root
+
+
+def _command(commands: argparse._SubParsersAction, name: str, text: str) -> argparse.ArgumentParser:
+    from unified.apps.commands.common import add_model_options
+
+    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    add_model_options(command)
+    return command
+
+
+def _add_demo(commands: argparse._SubParsersAction) -> None:
+    demo = _command(commands, "demo", "a one-minute tour: prints a conversation, writes pictures")
+    demo.add_argument("--out", type=Path, default=Path("demo_out"), help="folder for the pictures")
+
+
+def _add_chat(commands: argparse._SubParsersAction) -> None:
+    chat = _command(commands, "chat", "talk with the model; /help lists what it can do")
+    chat.add_argument("--image", nargs="+", metavar="FILE", help="pictures to show with the first message")
+    chat.add_argument("--tokens", type=_positive, default=512, help="longest answer (default 512)")
+    chat.add_argument(
+        "--out", type=Path, default=Path("chat_out"), help="folder for pictures the terminal cannot show"
+    )
+
+
+def _add_verbs(commands: argparse._SubParsersAction) -> None:
+    ask = _command(commands, "ask", "answer a question, about a picture if one is given")
+    ask.add_argument("question")
+    ask.add_argument("--image", type=Path, metavar="FILE")
+    look = "first list, unheard, what stands where (default; --no-look is faster)"
+    ask.add_argument("--look", action=argparse.BooleanOptionalAction, default=True, help=look)
+    draw = _command(commands, "draw", "draw what a prompt says")
+    draw.add_argument("prompt")
+    draw.add_argument("--size", type=_size, metavar="HxW", help="in pixels (default 64x64)")
+    warmth = "0 (default): the likeliest picture; above, another for every seed"
+    draw.add_argument("--temperature", type=float, default=0.0, metavar="T", help=warmth)
+    edit = _command(commands, "edit", "change a picture as an instruction says")
+    edit.add_argument("image", type=Path)
+    edit.add_argument("instruction")
+    for command in (draw, edit):
+        command.add_argument("--out", type=Path, default=Path("picture.png"), help="default picture.png")
+        closely = "how closely to follow (1: off, default 1.5)"
+        command.add_argument("--guidance", type=float, default=1.5, metavar="G", help=closely)
+        tries = "drawn again, at most so often in all, where it looks unlike what was said (default 3)"
+        command.add_argument("--tries", type=_positive, default=3, metavar="N", help=tries)
+    solve = _command(commands, "solve", "solve a maze, sketching on the way")
+    solve.add_argument("image", type=Path)
+    solve.add_argument("--text-only", action="store_true", help="reason without sketches")
+    solve.add_argument("--out", type=Path, metavar="FILE", help="where to write the sketches")
+    imagine = _command(commands, "imagine", "roll out frames from a picture and a script of actions")
+    imagine.add_argument("image", type=Path)
+    imagine.add_argument(
+        "actions", type=Path, help="a .jsonl of actions, or lines such as: forward camera 0 5 x4"
+    )
+    imagine.add_argument("--out", type=Path, default=Path("walk.gif"), help=".gif or .png, default walk.gif")
+    imagine.add_argument("--window", type=_positive, default=8, help="steps remembered (default 8)")
+    act = _command(commands, "act", "choose an action for what a frame shows")
+    act.add_argument("image", type=Path)
+    act.add_argument("--task", default="Explore.", help="what to do, in words")
+
+
+def _add_eval(commands: argparse._SubParsersAction) -> None:
+    evaluate = _command(commands, "eval", "measure the model on held-out data; writes JSON, Markdown, PNG")
+    evaluate.add_argument("suites", nargs="*", metavar="SUITE", help="default: all of them")
+    evaluate.add_argument(
+        "--count", type=_positive, default=200, help="samples per measurement (default 200)"
+    )
+    evaluate.add_argument("--batch", type=_positive, default=16, help="conversations at once (default 16)")
+    evaluate.add_argument("--split", choices=("test", "validation"), default="test")
+    evaluate.add_argument("--inverse", type=Path, metavar="FILE", help="inverse dynamics model for `world`")
+    evaluate.add_argument("--out", type=Path, default=Path("eval_out"), help="folder of the report")
+
+
+def _positive(text: str) -> int:
+    from unified.apps.commands.common import count
+
+    return count(text)
+
+
+def _size(text: str) -> tuple[int, int]:
+    sides = text.lower().split("x")
+    if len(sides) != 2 or not all(side.isdigit() and int(side) for side in sides):
+        raise argparse.ArgumentTypeError(f"must be HEIGHTxWIDTH such as 64x64, got {text!r}")
+    return int(sides[0]), int(sides[1])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    module, _, name = COMMANDS[options.command].partition(":")
+    try:
+        return int(getattr(importlib.import_module(module), name)(options))
+    except KeyboardInterrupt:
+        print("unified: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except (ValueError, OSError) as error:
+        return _fail(error, 2)
+    except (ImportError, RuntimeError, MemoryError) as error:
+        return _fail(error, 1)
+
+
+def _fail(error: BaseException, status: int) -> int:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    print(f"unified: {reason}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

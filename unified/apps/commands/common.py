@@ -1,0 +1,97 @@
+"""What the commands share: the model options, saving pictures, and printing for people or for machines."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from unified.apps.assistant import Assistant
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def add_model_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--model", metavar="FOLDER", help="a folder or hub name (default: the shipped model)"
+    )
+    command.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+    command.add_argument("--dtype", choices=DTYPES, help="default: float32, on a GPU bfloat16")
+    command.add_argument("--seed", type=seed, default=0, help="same seed, same answer (default 0)")
+    command.add_argument("--json", action="store_true", help="print one JSON object for machines")
+
+
+def seed(text: str) -> int:
+    """A whole number of 0 to 2**31 - 1; for argparse."""
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number, got {text!r}") from None
+    if not 0 <= number < 2**31:
+        raise argparse.ArgumentTypeError(f"must be 0 to {2**31 - 1}, got {number}")
+    return number
+
+
+def count(text: str) -> int:
+    """A whole number of at least 1; for argparse."""
+    number = seed(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1, got 0")
+    return number
+
+
+def assistant(options: argparse.Namespace) -> Assistant:
+    """The model that the options name. ValueError, in one line, if there is none."""
+    from unified.apps.assistant import load
+
+    return load(options.model, device=options.device, dtype=options.dtype, seed=options.seed)
+
+
+def show(options: argparse.Namespace, lines: Sequence[str], data: dict[str, Any]) -> None:
+    """Lines for people or, with --json, the data."""
+    print(json.dumps(data, ensure_ascii=False) if options.json else "\n".join(lines))
+
+
+def check_target(path: Path) -> Path:
+    """ValueError unless a file can be written there: asked before the work begins."""
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: name a file")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path}: there is no folder {path.parent}")
+    return path
+
+
+def check_picture(path: Path) -> Path:
+    """The same for a picture: its name must say a format that can be written."""
+    from PIL import Image
+
+    Image.init()
+    formats = Image.registered_extensions()
+    if formats.get(path.suffix.lower()) not in Image.SAVE:
+        raise ValueError(f"{path}: name a picture such as {path.stem or 'picture'}.png")
+    return check_target(path)
+
+
+def save(image: np.ndarray, path: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(image).save(path)
+
+
+def save_animation(frames: Sequence[np.ndarray], path: Path, *, times: int = 4, fps: float = 10.0) -> None:
+    """Frames uint8 [H, W, 3] as an animated GIF, each pixel `times` as large."""
+    from PIL import Image
+
+    large = [Image.fromarray(frame.repeat(times, axis=0).repeat(times, axis=1)) for frame in frames]
+    large[0].save(path, save_all=True, append_images=large[1:], duration=round(1000 / fps), loop=0)
+
+
+def plain(action: dict[str, Any]) -> dict[str, Any]:
+    """An action as plain data, what rests left out."""
+    pressed = {name: int(value) for name, value in action.items() if name != "camera" and value}
+    return {**pressed, "camera": [round(float(angle), 3) for angle in action["camera"]]}

@@ -1,0 +1,55 @@
+"""`unified info`: what a model is made of."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+from typing import Any
+
+import torch
+
+from unified import __version__
+from unified.apps.commands.common import assistant, show
+
+
+def info(options: argparse.Namespace) -> int:
+    model = assistant(options)
+    data = describe(model)
+    lines = [f"{name.replace('_', ' '):22} {_shown(value)}" for name, value in data.items()]
+    show(options, lines, data)
+    return 0
+
+
+def describe(assistant: Any) -> dict[str, Any]:
+    """Sizes, vocabulary, orders, versions: plain data."""
+    model, processor = assistant.model, assistant.processor
+    words, backbone = processor.vocabulary, model.config.backbone
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    tokenizer = sum(parameter.numel() for parameter in processor.visual.parameters())
+    return {
+        "folder": str(assistant.folder),
+        "parameters": weights + tokenizer,
+        "of_the_model": weights,
+        "of_the_tokenizer": tokenizer,
+        "backbone": backbone["model_type"],
+        "width": model.config.hidden_size,
+        "layers": backbone.get("num_hidden_layers"),
+        "head": model.config.head,
+        "text_ids": words.text,
+        "visual_codes": words.visual,
+        "action_ids": words.action if processor.action is not None else 0,
+        "stride": processor.visual.stride,
+        "order": processor.order,
+        "maps": [list(shape) for shape in assistant.shapes((assistant.side, assistant.side))],
+        "device": str(model.device),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "unified": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join("x".join(map(str, item)) for item in value)
+    return f"{value:,}" if isinstance(value, int) else str(value)

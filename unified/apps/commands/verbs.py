@@ -1,0 +1,91 @@
+"""ask, draw, edit, solve, imagine, act: one call of the assistant each."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from unified.apps.commands.common import (
+    assistant,
+    check_picture,
+    check_target,
+    plain,
+    save,
+    save_animation,
+    show,
+)
+from unified.apps.commands.script import read_script
+from unified.apps.pictures import open_picture
+
+
+def ask(options: argparse.Namespace) -> int:
+    image = open_picture(options.image).image if options.image else None
+    answer = assistant(options).ask(_words(options.question, "the question"), image, look=options.look)
+    show(options, [answer], {"answer": answer})
+    return 0
+
+
+def draw(options: argparse.Namespace) -> int:
+    prompt, out = _words(options.prompt, "the prompt"), check_picture(options.out)
+    names = ("size", "guidance", "temperature", "tries")
+    image = assistant(options).draw(prompt, **{name: getattr(options, name) for name in names})
+    return _picture(options, image, out)
+
+
+def edit(options: argparse.Namespace) -> int:
+    instruction, out = _words(options.instruction, "the instruction"), check_picture(options.out)
+    before = open_picture(options.image).image
+    image = assistant(options).edit(before, instruction, guidance=options.guidance, tries=options.tries)
+    return _picture(options, image, out)
+
+
+def solve(options: argparse.Namespace) -> int:
+    out = check_picture(options.out) if options.out else None
+    maze = open_picture(options.image).image
+    solution = assistant(options).solve(maze, sketches=not options.text_only)
+    lines = [solution.text]
+    if out and solution.sketches:
+        save(np.concatenate(solution.sketches, axis=1), out)
+        lines.append(f"Wrote {out}: {len(solution.sketches)} sketches from left to right.")
+    data = {"actions": solution.actions, "text": solution.text, "sketches": len(solution.sketches)}
+    show(options, lines, {**data, "file": str(out) if out and solution.sketches else None})
+    return 0
+
+
+def imagine(options: argparse.Namespace) -> int:
+    out = check_target(options.out)
+    if out.suffix.lower() not in (".gif", ".png"):
+        raise ValueError(f"{out}: frames are written as .gif (animated) or .png (side by side)")
+    first, actions = open_picture(options.image).image, read_script(options.actions)
+    model = assistant(options)
+    frames = [model.picture(first), *model.imagine(first, actions, window=options.window)]
+    if out.suffix.lower() == ".gif":
+        save_animation(frames, out)
+    else:
+        save(np.concatenate(frames, axis=1), out)
+    line = f"Wrote {out}: {len(frames)} frames, the first as given."
+    show(options, [line], {"file": str(out), "frames": len(frames)})
+    return 0
+
+
+def act(options: argparse.Namespace) -> int:
+    frame = open_picture(options.image).image
+    action = plain(assistant(options).act(frame, options.task))
+    show(options, [json.dumps(action)], {"action": action})
+    return 0
+
+
+def _words(text: str, what: str) -> str:
+    if not text.strip():
+        raise ValueError(f"{what} is empty")
+    return text
+
+
+def _picture(options: argparse.Namespace, image: np.ndarray, out: Path) -> int:
+    save(image, out)
+    height, width = image.shape[:2]
+    show(options, [f"Wrote {out}: {width} x {height} pixels."], {"file": str(out), "size": [height, width]})
+    return 0

@@ -1,0 +1,194 @@
+"""A conversation that streams: words as they come, every finished scale of a drawing, finished pictures.
+
+What was said is a list of ids; the session with its keys and values can be rebuilt from it at any time. So an
+answer that is broken off (Ctrl-C, an error) is closed where it stands and the conversation goes on, and a
+conversation longer than `LONGEST` forgets its oldest turns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from unified.apps.answering import Drew, Manner, Said, Step, Turn
+from unified.decoding.drawing import Generator
+from unified.decoding.session import Session
+from unified.orders.shapes import Shapes
+from unified.stream.messages import Message
+from unified.stream.processor import Processor
+from unified.tokenizers.images import Picture
+
+LONGEST = 16384  # ids of a conversation that the model still reads
+UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # what half a character decodes to
+
+
+@dataclass(frozen=True)
+class Text:
+    """The next piece of the answer's words."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A finished step of a picture: number `step` of `steps`, and the picture so far where the order shows
+    one."""
+
+    step: int
+    steps: int
+    image: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Painted:
+    """A finished picture, uint8 [H, W, 3]."""
+
+    image: np.ndarray
+
+
+Event = Text | Scale | Painted
+
+
+class Conversation:
+    """Turns with one model. `shapes`: the maps of pictures that are drawn before any is given; afterwards
+    pictures have the size of the latest one."""
+
+    def __init__(
+        self,
+        model: Generator,
+        processor: Processor,
+        *,
+        shapes: Shapes,
+        manner: Manner,
+        seed: int = 0,
+        longest: int = LONGEST,
+    ) -> None:
+        self.model, self.processor, self.manner, self.seed = model, processor, manner, seed
+        self.shapes, self.longest = shapes, longest
+        self.ids: list[int] = [model.vocabulary.begin]
+        self.turns: list[int] = []  # where each turn starts in `ids`
+        self.forgotten = 0  # turns
+        self._session: Session | None = None
+
+    def say(self, text: str, images: Sequence[Picture] = (), **changes: Any) -> Iterator[Event]:
+        """Say something, with pictures, and stream the answer. `changes` are fields of `Manner` for this
+        turn (`only_draws=True` asks for a picture and nothing else). ValueError, with nothing changed, for a
+        message that is empty, malformed, or longer than the model reads."""
+        if not text.strip() and not len(images):
+            raise ValueError("nothing was said: write something or give a picture")
+        manner = replace(self.manner, **changes)
+        content = [{"type": "image", "image": image} for image in images]
+        content += [{"type": "text", "text": text}] if text.strip() else []
+        said = self.processor.turn({"role": "user", "content": content})
+        if len(said) > self.longest // 2:
+            raise ValueError(
+                f"this message has {len(said)} ids, the model reads {self.longest // 2} at once: shorten it"
+            )
+        if len(images):
+            self.shapes = self._shapes_of(images[-1])
+        return self._answered(said, manner)
+
+    def messages(self) -> list[Message]:
+        """All that is remembered, with pixels."""
+        return self.processor.decode(self.ids)
+
+    # One turn -----------------------------------------------------------------------------------------------
+
+    def _answered(self, said: list[int], manner: Manner) -> Iterator[Event]:
+        self._make_room(len(said))
+        session = self._resumed()
+        words = session.vocabulary
+        self.turns.append(len(self.ids))
+        try:
+            session.feed([*said, words.assistant])
+            turn = Turn(session, self.processor, self.shapes, manner)
+            yield from self._events(turn)
+        except BaseException:
+            self._break_off(session, said)
+            raise
+        self.ids = session.streams[0]
+
+    def _events(self, turn: Turn) -> Iterator[Event]:
+        speech = _Speech(self.processor)
+        for event in turn.events():
+            if isinstance(event, Said):
+                piece = speech.hear(event.ids[0])
+                if piece:
+                    yield Text(piece)
+                continue
+            if rest := speech.flush():
+                yield Text(rest)
+            if isinstance(event, Step):
+                yield Scale(event.choice.step + 1, len(event.choice.plan.steps), self._so_far(event))
+            elif isinstance(event, Drew):
+                plan, codes = event.drawing.plan, event.drawing.read()[0].tolist()
+                yield Painted(self.processor.picture({"codes": codes, "shapes": plan.read_shapes}))
+        if rest := speech.flush():
+            yield Text(rest)
+
+    def _so_far(self, event: Step) -> np.ndarray | None:
+        """The picture of the map just finished, where maps can be looked at one by one."""
+        choice = event.choice
+        shape = choice.plan.step_shape(choice.step)
+        if self.processor.order != "next_scale" or len(choice.slots) != shape[0] * shape[1]:
+            return None
+        return self.processor.picture({"codes": choice.codes[0].tolist(), "shapes": [shape]})
+
+    def _break_off(self, session: Session, said: list[int]) -> None:
+        """Close the turn where it stands. The session may be half way through a step: it is left behind."""
+        words = self.model.vocabulary
+        ids, prompt = session.streams[0], [*self.ids, *said, words.assistant]
+        heard = ids if ids[: len(prompt)] == prompt else prompt
+        self.ids = heard if heard[-1] == words.end else [*heard, words.end]
+        self._session = None
+
+    # Memory -------------------------------------------------------------------------------------------------
+
+    def _resumed(self) -> Session:
+        if self._session is None:
+            session = Session(self.model, seed=self.seed)
+            session.feed(self.ids)
+            self._session = session  # only now: reading may have been interrupted
+        return self._session
+
+    def _make_room(self, coming: int) -> None:
+        """Forget the oldest turns until there is room for what comes and its answer."""
+        if len(self.ids) + coming <= self.longest * 3 // 4:
+            return
+        keep = self.longest // 4
+        starts = [start for start in self.turns if len(self.ids) - start <= keep]
+        first = starts[0] if starts else len(self.ids)
+        self.forgotten += len(self.turns) - len(starts)
+        self.ids = [self.model.vocabulary.begin, *self.ids[first:]]
+        self.turns = [start - first + 1 for start in starts]
+        self._session = None
+
+    def _shapes_of(self, image: Picture) -> Shapes:
+        shapes = self.processor.image_item(image, drawn=True)["shapes"]
+        return tuple((height, width) for height, width in shapes)
+
+
+class _Speech:
+    """Ids of text to pieces of it; a character whose bytes are not all there waits for the rest."""
+
+    def __init__(self, processor: Processor) -> None:
+        self.processor = processor
+        self.ids: list[int] = []
+
+    def hear(self, token: int | None) -> str:
+        words = self.processor.vocabulary
+        if token is None or token >= words.text:
+            return self.flush()
+        self.ids.append(token)
+        text: str = self.processor.stream.text.decode(self.ids)
+        if text.endswith(UNFINISHED) and len(self.ids) < 4:
+            return ""
+        return self.flush()
+
+    def flush(self) -> str:
+        text: str = self.processor.stream.text.decode(self.ids) if self.ids else ""
+        self.ids = []
+        return text

@@ -1,0 +1,122 @@
+"""What a session and a model say to each other while an image is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor
+
+from unified.cache.context import Context
+from unified.cache.kv_cache import KVCache
+from unified.decoding.sampling import Noise, Sampler
+from unified.layout.layout import Layout
+from unified.orders import Plan
+from unified.orders.shapes import Shape
+from unified.stream.vocabulary import Vocabulary
+
+
+class Image(NamedTuple):
+    """What a conversation last showed: size and codes of its last map, counted from 0, and embeddings [R, D]
+    that are gone on from in place of the codes' own."""
+
+    shape: Shape
+    codes: Sequence[int]
+    vectors: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Actions [B][n] in place of those said since the latest image: what is gone on from is brought away from
+    what these would show, by `weight` times the difference."""
+
+    actions: Sequence[Sequence[int]]
+    weight: float
+
+
+class WriterState(Protocol):
+    """One image being written in a batch of rows (conditional rows first, null rows after them)."""
+
+    @property
+    def onward(self) -> Mapping[int, Tensor]:
+        """By conversation: what may be gone on from in place of the codes (`transition.onward`)."""
+
+    def refer(
+        self,
+        images: Sequence[Image | None],
+        actions: Sequence[Sequence[int]],
+        contrast: Contrast | None = None,
+    ) -> None:
+        """What each conversation last showed, and the action ids said since."""
+
+    def inputs(self, step: int) -> Tensor: ...  # [R, n, D] inputs of the step's positions
+
+    def states(self, step: int, hidden: Tensor) -> Tensor: ...  # of positions -> of the step's slots
+
+    def commit(self, step: int, codes: Tensor, vectors: Tensor | None = None) -> None: ...
+
+
+class Generator(Protocol):
+    """What a session needs of a model: our own, or a published one."""
+
+    vocabulary: Vocabulary
+    head: Any
+
+    def new_cache(self, capacity: int = ...) -> KVCache: ...
+
+    def prefill(self, ids: Tensor, layout: Layout, context: Context, hold: bool = False) -> Tensor | None: ...
+
+    def null_stream(self, ids: Sequence[int]) -> list[int]: ...
+
+    def write(self, plan: Plan, rows: int, condition: object = None) -> WriterState: ...
+
+    def hidden(
+        self,
+        embeds: Tensor,
+        positions: Tensor,
+        mask: Tensor | None,
+        cache: KVCache | None = None,
+        condition: object = None,
+    ) -> Tensor: ...
+
+    def text_logits(self, hidden: Tensor) -> Tensor: ...
+
+
+@dataclass
+class Choice:
+    """One step of an image, before it is committed. A hook may replace `codes` [B, n], or give `vectors` [B,
+    n, C] to be fed on in place of the codes' own. `logits` [B, n, S, V] are guided and unfiltered."""
+
+    plan: Plan
+    step: int
+    codes: Tensor
+    log_probs: Tensor
+    logits: Tensor
+    sampler: Sampler
+    noise: Noise
+    vectors: Tensor | None = None
+
+    @property
+    def slots(self) -> Tensor:
+        return self.plan.steps[self.step]
+
+
+Hook = Callable[[Choice], Choice]
+
+
+@dataclass
+class Drawing:
+    """A finished image: `codes` [B, T] from 0 in slot order, `log_probs` [B, T] of each as it was drawn."""
+
+    plan: Plan
+    codes: Tensor
+    log_probs: Tensor
+
+    def maps(self) -> list[Tensor]:
+        """Codes by map, each [B, h * w]."""
+        return [self.codes[:, part] for part in self.plan.map_slices]
+
+    def read(self) -> Tensor:
+        """[B, R]: the codes of the READ part."""
+        return self.codes[:, self.plan.read]

@@ -1,0 +1,23 @@
+"""Sizes of the maps of codes that make up an image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+Shape = tuple[int, int]  # height, width
+Shapes = tuple[Shape, ...]
+
+
+def as_shapes(shapes: Sequence[int | Sequence[int]]) -> Shapes:
+    """Map sizes from ints (squares) or (height, width) pairs."""
+    pairs = tuple((s, s) if isinstance(s, int) else tuple(int(side) for side in s) for s in shapes)
+    if not pairs:
+        raise ValueError("an image needs at least one map size")
+    if any(len(pair) != 2 or min(pair) < 1 for pair in pairs):
+        raise ValueError(f"map sizes must be positive ints or (height, width) pairs, got {tuple(shapes)}")
+    return pairs  # type: ignore[return-value]
+
+
+def area(shapes: Sequence[Shape]) -> int:
+    """Number of codes of all maps together."""
+    return sum(height * width for height, width in shapes)

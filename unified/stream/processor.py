@@ -1,0 +1,208 @@
+"""Pixels, strings and environment actions <-> ids: the tokenizers of all sorts behind one pair of calls.
+
+The messages are those of `unified.stream`, with pixels in place of codes: `{"type": "image", "image":
+picture}` (anything that `tokenizers.images` takes) and `{"type": "action", "action": {...}}`. An image in an
+assistant turn is a drawn one. The tokenizers are frozen and stay outside the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unified.orders import plan_for
+from unified.orders.schedules import ladder
+from unified.orders.shapes import Shape, Shapes, as_shapes
+from unified.stream.messages import Message, Stream, TextTokenizer
+from unified.stream.vocabulary import Vocabulary
+from unified.tokenizers.images import to_images, to_uint8
+from unified.tokenizers.visual import VisualTokenizer
+
+
+class ActionCodec(Protocol):
+    """What is asked of an action tokenizer."""
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def slots(self) -> int: ...
+
+    def encode(self, actions: Any) -> Tensor: ...
+
+    def decode(self, ids: Any) -> list[dict[str, Any]]: ...
+
+
+class Processor:
+    """Tokenizers that fit one vocabulary; those that do not are refused here. `order` and `sides` (the longer
+    sides of the maps before the last) say how drawn images are laid out; `frame_sides`, if not None, takes
+    the place of `sides` for frames: images drawn after an action."""
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        text: TextTokenizer,
+        visual: VisualTokenizer | None = None,
+        action: ActionCodec | None = None,
+        *,
+        order: str = "next_scale",
+        sides: Sequence[int] | None = None,
+        frame_sides: Sequence[int] | None = None,
+    ) -> None:
+        self.frame_sides = frame_sides
+        self.vocabulary, self.stream = vocabulary, Stream(vocabulary, text)
+        self.visual, self.action, self.order, self.sides = visual, action, order, sides
+        if visual is not None and visual.codes != vocabulary.visual:
+            raise ValueError(
+                f"the visual tokenizer has {visual.codes} codes, the vocabulary {vocabulary.visual}"
+            )
+        if visual is not None:
+            self._check_order(visual)
+        if action is not None and (action.size, action.slots) != (vocabulary.action, vocabulary.action_slots):
+            raise ValueError(
+                f"the action tokenizer has {action.size} ids in {action.slots} slots, "
+                f"the vocabulary {vocabulary.action} in {vocabulary.action_slots}"
+            )
+
+    def _check_order(self, visual: VisualTokenizer) -> None:
+        maps = self.schedule((4, 4))
+        if tuple(visual.read_shapes(maps)) != plan_for(self.order, maps).read_shapes:
+            kind = type(visual).__name__
+            raise ValueError(f"the order {self.order!r} does not read the maps that {kind} is decoded from")
+
+    # To ids -------------------------------------------------------------------------------------------------
+
+    def encode(self, messages: Sequence[Message], *, prompt: bool = False) -> list[int]:
+        """Ids of a conversation; with `prompt`, an assistant turn is opened for the model."""
+        pairs = zip(messages, frames(messages), strict=True)
+        return self.stream.encode([self._coded(message, found) for message, found in pairs], prompt=prompt)
+
+    def turn(self, message: Message) -> list[int]:
+        """Ids of one whole turn, to go on with a conversation; what was said before is not known here."""
+        return self.stream.turn(self._coded(message, frames([message])[0]))
+
+    def _coded(self, message: Message, frame: Sequence[bool]) -> Message:
+        if not isinstance(message, dict) or not isinstance(message.get("content"), list):
+            return message
+        drawn = message.get("role") == "assistant"
+        items = zip(message["content"], frame, strict=True)
+        return {**message, "content": [self._coded_item(item, drawn, moved) for item, moved in items]}
+
+    def _coded_item(self, item: Any, drawn: bool, frame: bool) -> Any:
+        if isinstance(item, dict) and "image" in item:
+            return self.image_item(item["image"], drawn=drawn, frame=frame)
+        if isinstance(item, dict) and "action" in item:
+            ids = self._need(self.action, "action").encode([item["action"]])
+            return {"type": "action", "ids": self._local(ids)[0].tolist()}
+        return item
+
+    @torch.no_grad()
+    def image_item(self, picture: Any, *, drawn: bool = False, frame: bool = False) -> dict[str, Any]:
+        """The codes of a picture as a content item: of its own grid, or of a whole schedule if it is drawn,
+        of that of a `frame` if it follows an action."""
+        visual = self._need(self.visual, "visual")
+        images = to_images(picture, visual.stride, resize=True)
+        if len(images) != 1:
+            raise ValueError(f"one image at a time, got a batch of {len(images)}")
+        grid = (images.shape[2] // visual.stride, images.shape[3] // visual.stride)
+        schedule = self.schedule(grid, frame=frame)
+        shapes = schedule if drawn else plan_for(self.order, schedule).read_shapes
+        codes = torch.cat(visual.encode(images, shapes), dim=1)[0].tolist()
+        item = {"type": "image", "codes": codes, "shapes": [list(shape) for shape in shapes]}
+        return {**item, "order": self.order} if drawn else item
+
+    def schedule(self, grid: Shape, *, frame: bool = False) -> Shapes:
+        """The maps in which an image of this grid is written, or a frame that follows an action."""
+        sides = self.frame_sides if frame and self.frame_sides is not None else self.sides
+        if self.order == "diagonal" or sides == ():
+            return (grid,)
+        return ladder(grid) if sides is None else ladder(grid, sides)
+
+    # From ids -----------------------------------------------------------------------------------------------
+
+    def decode(self, ids: Sequence[int]) -> list[Message]:
+        """Messages with pixels (uint8 [H, W, 3] under "image") and actions where there are tokenizers for
+        them."""
+        messages = self.stream.decode(ids)
+        for message in messages:
+            message["content"] = [self._shown(item) for item in message["content"]]
+        return messages
+
+    def _shown(self, item: dict[str, Any]) -> dict[str, Any]:
+        if item["type"] == "image" and self.visual is not None:
+            return {**item, "image": self.picture(item)}
+        if item["type"] == "action" and self.action is not None:
+            return {**item, "action": self.actions([item["ids"]])[0]}
+        return item
+
+    @torch.no_grad()
+    def picture(self, item: dict[str, Any]) -> np.ndarray:
+        """uint8 [H, W, 3] of an image item with codes."""
+        visual = self._need(self.visual, "visual")
+        shapes = as_shapes(item["shapes"])
+        codes = torch.tensor([item["codes"]])
+        if "order" in item:
+            plan = plan_for(item["order"], shapes)
+            codes, shapes = codes[:, plan.read], plan.read_shapes
+        maps = list(codes.split([h * w for h, w in shapes], dim=1))
+        return to_uint8(visual.decode_maps(maps, shapes))[0]
+
+    def actions(self, ids: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
+        """Environment actions of action ids counted from 0 [N, slots]."""
+        action = self._need(self.action, "action")
+        return action.decode(torch.as_tensor(ids) + self._offset())
+
+    def opposite(self, ids: Tensor) -> Tensor:
+        """Action ids of the stream [..., slots] -> those of the actions with the opposite keys."""
+        start = self.vocabulary.action_start - self._offset()
+        opposite: Tensor = self._need(self.action, "action").opposite(ids - start)
+        return opposite + start
+
+    def _local(self, ids: Tensor) -> Tensor:
+        return torch.as_tensor(ids) - self._offset()
+
+    def _offset(self) -> int:
+        """Where the action tokenizer itself starts to count (the published one starts after its visual
+        codes)."""
+        return getattr(getattr(self.action, "config", None), "offset", 0)
+
+    # Files --------------------------------------------------------------------------------------------------
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the tokenizers into a folder, see `unified.pretrained`."""
+        from unified.pretrained import save_processor
+
+        save_processor(folder, self)
+
+    @staticmethod
+    def from_pretrained(folder: str | Path) -> Processor:
+        """The processor of a folder. ValueError, in one line, for what is missing or malformed."""
+        from unified.pretrained import load_processor
+
+        return load_processor(folder)
+
+    @staticmethod
+    def _need(tokenizer: Any, name: str) -> Any:
+        if tokenizer is None:
+            raise ValueError(f"this processor has no {name} tokenizer: give it one to use {name} items")
+        return tokenizer
+
+
+def frames(messages: Sequence[Message]) -> list[list[bool]]:
+    """For each item of each message whether an action was said since the last image before it: such an image,
+    drawn, is a frame. The rule that the layout goes by, too (`WriteGroup.acted`)."""
+    found, acted = [], False
+    for message in messages:
+        content = message.get("content") if isinstance(message, dict) else None
+        row: list[bool] = []
+        for item in content if isinstance(content, list) else []:
+            kind = item.get("type") if isinstance(item, dict) else None
+            row.append(acted)
+            acted = kind == "action" or (acted and kind != "image")
+        found.append(row)
+    return found
