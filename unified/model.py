@@ -16,21 +16,22 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from unified.backbone.fused import FusedDecoder, fusible
-from unified.cache.context import Context
+from unified.backbone.attention import BACKENDS, of_batch, of_session
+from unified.backbone.decoder import LibraryLayers, run_layers
+from unified.backbone.fused import FusedLayers, fusible
+from unified.backbone.layer_pass import Pass
 from unified.cache.kv_cache import KVCache
 from unified.config import UnifiedConfig
+from unified.extras.grid import GridEmbedding
 from unified.extras.slots import OwnState, SlotEmbedding, Writer, fed, nothing_fed
 from unified.extras.transition import Transition
 from unified.heads import HEADS, log_prob
-from unified.layout.attention import BLOCK, Index, Pieces, attends, block_mask
+from unified.layout.attention import BLOCK, Index
 from unified.layout.layout import IGNORED, Layout
 from unified.layout.patch_merging import Fold
 from unified.orders import Plan
 from unified.stream.segments import Kind
 from unified.stream.vocabulary import Vocabulary
-
-WHOLE = ("by_block", "by_sample")  # ways to attend that serve whole batches only; sessions use SDPA
 
 
 @dataclass
@@ -49,26 +50,6 @@ class UnifiedOutput(ModelOutput):
     hidden_states: Tensor | None = None
 
 
-class GridEmbedding(nn.Module):
-    """Row and column of a code in its image, as sines and cosines, mapped linearly. Rotary embeddings tell
-    how far apart positions are, and text stands at no fixed distance from an image: that something is "at the
-    top left" is learned much faster from this (VAR, arXiv 2404.02905, has absolute places too)."""
-
-    def __init__(self, width: int, frequencies: int = 16) -> None:
-        super().__init__()
-        self.frequencies = frequencies
-        self.projection = nn.Linear(4 * frequencies, width, bias=False)
-
-    def forward(self, positions: Tensor) -> Tensor:
-        """positions [3, B, T] -> [B, T, D]; zero offset from the time axis for everything but images."""
-        rates = 2.0 ** (-torch.arange(self.frequencies, device=positions.device) / 2)
-        angles = (positions[1:] - positions[:1])[..., None] * rates  # [2, B, T, F]
-        waves = torch.cat(
-            [angles[0].sin(), angles[0].cos() - 1, angles[1].sin(), angles[1].cos() - 1], dim=-1
-        )
-        return self.projection(waves.to(self.projection.weight.dtype))
-
-
 class UnifiedModel(PreTrainedModel):
     """One decoder over text, special, visual and action ids."""
 
@@ -82,28 +63,28 @@ class UnifiedModel(PreTrainedModel):
         super().__init__(config)
         words, width = config.words, config.hidden_size
         self.vocabulary: Vocabulary = words
+        kind = config._attn_implementation
+        self.attention = kind if kind in BACKENDS else "sdpa"
+        self.attend = of_session(self.attention)
         backbone = config.backbone_config()
-        whole = config._attn_implementation in WHOLE  # see `decode`
-        backbone._attn_implementation = "sdpa" if whole else config._attn_implementation
-        own = backbone.model_type == "qwen3_vl_text" and backbone._attn_implementation == "sdpa"
-        self.usual = "grouped" if own else backbone._attn_implementation  # how sessions attend
+        backbone._attn_implementation = "unified"  # see `backbone.decoder`
         self.backbone = AutoModel.from_config(backbone)
-        self.spatial = "mrope_section" in (getattr(backbone, "rope_parameters", None) or {})
-        self.grid = GridEmbedding(width) if config.grid or not self.spatial else None
+        self.library = LibraryLayers(self.backbone)
+        self.grid = GridEmbedding(width) if config.grid or not self.library.spatial else None
         self.slots = SlotEmbedding(
             width, words.max_side, config.references, config.copies, words.fold > 0, config.transition
         )
         self.fold = Fold(width) if words.fold else None
         self.text_head = nn.Linear(width, words.table_size, bias=False)
         self.head = HEADS[config.head](width, words.visual)
-        self.fused: FusedDecoder | None = None
+        self.fused: FusedLayers | None = None
         self.post_init()
 
     def fuse(self) -> UnifiedModel:
         """Sessions run the layers in fewer operations, until the model is moved, loaded or trained. Only the
         default decoder can; others stay as they are."""
-        if self.usual == "grouped" and fusible(self.backbone):
-            self.fused = FusedDecoder(self.backbone)
+        if fusible(self.backbone):
+            self.fused = FusedLayers(self.backbone)
         return self
 
     def _apply(self, *arguments: Any, **named: Any) -> UnifiedModel:
@@ -134,9 +115,8 @@ class UnifiedModel(PreTrainedModel):
             nn.init.zeros_(module.out.weight)
         elif isinstance(module, Transition):
             module.start(self.config.initializer_range)
-        elif isinstance(module, GridEmbedding):  # as large as what it is added to
-            std = self.config.initializer_range / module.projection.in_features**0.5
-            nn.init.normal_(module.projection.weight, std=std)
+        elif isinstance(module, GridEmbedding):
+            module.initialise(self.config.initializer_range)
         elif isinstance(module, Fold):
             module.start(self.config.initializer_range)
         else:
@@ -215,61 +195,21 @@ class UnifiedModel(PreTrainedModel):
         return self.fold.unfold(hidden, layout.folding)
 
     def _attended(self, embeds: Tensor, index: Index, positions: Tensor) -> Tensor:
-        kind = self.config._attn_implementation
-        if kind not in WHOLE:
-            return self.hidden(embeds, positions, attends(index, index)[:, None], kind=kind)
-        # Stays until a session's next pass: what gradient checkpointing computes anew must be the same.
-        unread = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=embeds.device)  # no mask is built
-        if kind == "by_block":
-            length = embeds.shape[1]
+        length, device = embeds.shape[1], embeds.device.type
+        if self.attention == "by_block":
             embeds, index, positions = _filled(embeds, index, positions)
-            hidden = self.hidden(embeds, positions, unread, kind=kind, blocks=block_mask(index))
-            return hidden[:, :length]
-        device = embeds.device.type
         low = torch.is_autocast_enabled(device)
-        pieces = Pieces.of(index, torch.get_autocast_dtype(device) if low else embeds.dtype)
-        return self.hidden(embeds, positions, unread, kind=kind, pieces=pieces)
+        dtype = torch.get_autocast_dtype(device) if low else embeds.dtype
+        attend, seen = of_batch(self.attention, index, dtype)
+        hidden = self.hidden(embeds, Pass(index, positions, seen=seen, attend=attend))
+        return hidden[:, :length]
 
-    def hidden(
-        self,
-        embeds: Tensor,
-        positions: Tensor,
-        mask: Tensor | None,
-        cache: KVCache | None = None,
-        condition: object = None,
-        kind: str = "",
-        **attention: object,
-    ) -> Tensor:
-        """The backbone: embeds [R, n, D], positions [3, R, n], mask [R, 1, n, m] bool (None: all visible) ->
-        [R, n, D]. Keys and values are added to the cache. `condition` is for models that are not steered by
-        their stream alone; `kind`: how to attend, if not as sessions do."""
-        kind = kind or self.usual
+    def hidden(self, embeds: Tensor, run: Pass) -> Tensor:
+        """The backbone: embeddings [R, n, D] under a pass -> hidden states [R, n, D]."""
         if self.grid is not None:
-            embeds = embeds + self.grid(positions)
-        if self.fused and cache is not None and kind == "grouped" and not torch.is_grad_enabled():
-            return self.fused(embeds, positions, mask, cache)
-        self.backbone.config._attn_implementation = kind
-        if kind == "grouped":
-            attention["seen"] = mask
-            mask = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=embeds.device)  # not read
-        if mask is None:  # decoders of transformers take None for causal
-            seen = (cache.length if cache else 0) + embeds.shape[1]
-            mask = torch.ones(1, 1, embeds.shape[1], seen, dtype=torch.bool, device=embeds.device)
-        if isinstance(mask, Tensor) and kind == "eager":  # it adds masks
-            mask = torch.zeros_like(mask, dtype=embeds.dtype).masked_fill(
-                ~mask, torch.finfo(embeds.dtype).min
-            )
-        if not self.spatial:
-            positions = positions[0].long()
-        out = self.backbone(
-            inputs_embeds=embeds,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=cache is not None,
-            **attention,
-        )
-        return out.last_hidden_state
+            embeds = embeds + self.grid(run.positions)
+        fused = self.fused if run.append is not None and not torch.is_grad_enabled() else None
+        return run_layers(fused or self.library, embeds, run)
 
     def _log_probs(self, hidden: Tensor, ids: Tensor, layout: Layout, wanted: Tensor) -> Tensor:
         """[B, T] float32, computed only where wanted. Each sort of token is normalised over its own sort:
@@ -308,17 +248,14 @@ class UnifiedModel(PreTrainedModel):
 
     # What a Session needs -----------------------------------------------------------------------------------
 
-    def prefill(self, ids: Tensor, layout: Layout, context: Context, hold: bool = False) -> Tensor | None:
-        """Read ids [B, n] into a context: hidden states [B, n, D], or None if they are held back until
-        something else is run."""
-        embeds, folding = self.embed(ids, layout), layout.folding
-        if self.fold is not None and folding is not None:
-            embeds = self.fold.fold(embeds, folding)
-        if hold:
-            context.hold(embeds, *layout.folded())
-            return None
-        hidden = context.run(self, embeds, *layout.folded())
-        return hidden if self.fold is None or folding is None else self.fold.unfold(hidden, folding)
+    def steer(self, ids: Tensor) -> None:
+        """The stream alone steers this model."""
+
+    def read(self, ids: Tensor, layout: Layout) -> Tensor:
+        """Embeddings [B, P, D] of the positions of ids [B, n]."""
+        embeds = self.embed(ids, layout)
+        merged = self.fold is not None and layout.folding is not None
+        return self.fold.fold(embeds, layout.folding) if merged else embeds  # type: ignore[union-attr,arg-type]
 
     def null_stream(self, ids: Sequence[int]) -> list[int]:
         """The stream of the null branch of guidance: the same turns and images, without what the user wrote
@@ -334,8 +271,8 @@ class UnifiedModel(PreTrainedModel):
                 row.append(token)
         return row
 
-    def new_cache(self, capacity: int = 256) -> KVCache:
-        return KVCache(self.backbone.config.get_text_config().num_hidden_layers, capacity)
+    def new_cache(self, rows: int = 1, capacity: int = 256, *, static: bool = False) -> KVCache:
+        return KVCache(len(self.library), rows, capacity, static=static)
 
     def write(self, plan: Plan, rows: int, condition: object = None) -> Writer:
         """The state of one image being written in `rows` rows."""

@@ -224,7 +224,7 @@ def test_bad_configurations_are_refused():
 @pytest.mark.parametrize("kind", ["by_sample", "by_block"])
 def test_attending_to_whole_batches_is_the_dense_mask(make_model, kind, fold, monkeypatch):
     """Packed rows with padding between and after: same likelihoods, same gradients."""
-    monkeypatch.setattr("unified.layout.attention._compiled", uncompiled)  # compiled code is for GPUs
+    monkeypatch.setattr("unified.backbone.attention.compiled", uncompiled)  # compiled code is for GPUs
     first, second = sample(make_model().vocabulary)[0].tolist(), sample(make_model().vocabulary, ((1, 1),))[0]
     found = []
     for name in ("sdpa", kind):

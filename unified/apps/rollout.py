@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unified.cache.context import Window
+from unified.cache.policy import Window
 from unified.decoding.drawing import Contrast, Generator
 from unified.decoding.guidance import check_contrast
 from unified.decoding.minimum_risk import alike_codes
@@ -139,7 +139,7 @@ class Rollout:
         else:
             turns = [self.processor.turn({"role": "user", "content": [item]}) for item in items]
             asked = [[words.end, *turn, words.assistant] for turn in turns]
-        self.session.feed(asked, hold=True)
+        self.session.feed(asked, defer=True)
         self.started = True
 
 

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unified.cache.kv_cache import KVCache
-from unified.layout.attention import attend_grouped
+from unified.backbone.layer_pass import Pass
 
 KIND = "qwen3_vl_text"
 
 
-class FusedDecoder:
-    """What a `qwen3_vl_text` decoder of transformers computes, up to rounding. ValueError for another one."""
+class FusedLayers:
+    """What the layers of a `qwen3_vl_text` decoder of transformers compute, up to rounding, without
+    gradients. ValueError for another decoder."""
 
     def __init__(self, decoder: Any) -> None:
         config = decoder.config
@@ -30,15 +30,19 @@ class FusedDecoder:
         self.rotary, self.norm, self.epsilon = decoder.rotary_emb, decoder.norm.weight, config.rms_norm_eps
         self.layers = [_Layer(layer, config) for layer in decoder.layers]
 
-    @torch.no_grad()
-    def __call__(self, x: Tensor, positions: Tensor, seen: Tensor | None, cache: KVCache) -> Tensor:
-        """x [R, n, D], positions [3, R, n], seen [R or 1, 1, n, m] bool (None: everything) -> [R, n, D].
-        Keys and values are added to the cache."""
-        cos, sin = (wave[:, :, None] for wave in self.rotary(x, positions))  # [R, n, 1, head]
-        turned = torch.cat([-sin[..., : sin.shape[-1] // 2], sin[..., sin.shape[-1] // 2 :]], dim=-1)
-        for number, layer in enumerate(self.layers):
-            x = layer(x, cos, turned, seen, cache, number)
-        return nn.functional.rms_norm(x, x.shape[-1:], self.norm, self.epsilon)
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def begin(self, hidden: Tensor, run: Pass) -> tuple[Tensor, Tensor]:
+        cos, sin = (wave[:, :, None] for wave in self.rotary(hidden, run.positions))  # [R, n, 1, head]
+        half = sin.shape[-1] // 2
+        return cos, torch.cat([-sin[..., :half], sin[..., half:]], dim=-1)
+
+    def layer(self, number: int, hidden: Tensor, shared: tuple[Tensor, Tensor], run: Pass) -> Tensor:
+        return self.layers[number](hidden, *shared, run, number)
+
+    def end(self, hidden: Tensor, run: Pass) -> Tensor:
+        return nn.functional.rms_norm(hidden, hidden.shape[-1:], self.norm, self.epsilon)
 
 
 def fusible(decoder: Any) -> bool:
@@ -56,26 +60,23 @@ class _Layer:
         self.heads, self.groups = config.num_attention_heads, config.num_key_value_heads
         self.scale, self.epsilon = attention.scaling, config.rms_norm_eps
         with torch.no_grad():
-            self.ask = torch.cat([attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight])
+            self.qkv = torch.cat([attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight])
             norms = [attention.q_norm.weight] * self.heads + [attention.k_norm.weight] * self.groups
             self.qk_norm = torch.stack(norms)  # [H + G, head]
-            self.rise = torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight])
-        self.out, self.fall = attention.o_proj.weight, mlp.down_proj.weight
+            self.gate_up = torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight])
+        self.out, self.down = attention.o_proj.weight, mlp.down_proj.weight
         self.norms = layer.input_layernorm.weight, layer.post_attention_layernorm.weight
 
-    def __call__(
-        self, x: Tensor, cos: Tensor, turned: Tensor, seen: Tensor | None, cache: KVCache, number: int
-    ) -> Tensor:
+    def __call__(self, x: Tensor, cos: Tensor, turned: Tensor, run: Pass, number: int) -> Tensor:
         linear, norm = nn.functional.linear, nn.functional.rms_norm
         rows, count, width = x.shape
-        said = linear(norm(x, (width,), self.norms[0], self.epsilon), self.ask)
-        said = said.view(rows, count, -1, self.qk_norm.shape[-1])
-        both, value = said.split([self.heads + self.groups, self.groups], dim=2)
+        qkv = linear(norm(x, (width,), self.norms[0], self.epsilon), self.qkv)
+        qkv = qkv.view(rows, count, -1, self.qk_norm.shape[-1])
+        both, value = qkv.split([self.heads + self.groups, self.groups], dim=2)
         both = norm(both, both.shape[-1:], None, self.epsilon) * self.qk_norm
         both = torch.addcmul(both * cos, both.roll(both.shape[-1] // 2, dims=-1), turned)
         query, key = both.transpose(1, 2).split([self.heads, self.groups], dim=1)
-        keys, values = cache.update(key, value.transpose(1, 2), number)
-        found, _ = attend_grouped(None, query, keys, values, None, self.scale, seen)  # [R, n, H, head]
+        found = run.attention(number, query, key, value.transpose(1, 2), self.scale)  # [R, n, H, head]
         x = x + linear(found.flatten(2), self.out)
-        gate, up = linear(norm(x, (width,), self.norms[1], self.epsilon), self.rise).chunk(2, dim=-1)
-        return x + linear(nn.functional.silu(gate) * up, self.fall)
+        gate, up = linear(norm(x, (width,), self.norms[1], self.epsilon), self.gate_up).chunk(2, dim=-1)
+        return x + linear(nn.functional.silu(gate) * up, self.down)

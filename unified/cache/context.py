@@ -1,143 +1,180 @@
-"""What a batch of rows has read so far: keys and values, and for each of their slots the index of the
-attention rule.
-
-Rows share slot numbers; a row that has nothing to say in a slot holds padding there, which nobody sees.
-"""
+"""What the rows of a session have read so far: their cache, where each stands, and what a pass over more of
+them needs."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from unified.backbone.attention import Attend
+from unified.backbone.layer_pass import Pass
 from unified.cache.kv_cache import KVCache
-from unified.layout.attention import Index, visible
-from unified.layout.layout import Cursor
-from unified.stream.segments import Kind
+from unified.cache.policy import CachePolicy, Held
+from unified.layout.attention import PADDING, Index
+from unified.layout.layout import Cursor, Layout
+from unified.stream.vocabulary import Vocabulary
 
-if TYPE_CHECKING:
-    from unified.decoding.drawing import Generator
+
+class Reads(Protocol):
+    """What a context needs of a model."""
+
+    vocabulary: Vocabulary
+    attend: Attend
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def steer(self, ids: Tensor) -> Any:
+        """What ids [B, n] say that steers the model besides its keys; None for nothing."""
+        ...
+
+    def read(self, ids: Tensor, layout: Layout) -> Tensor | None:
+        """Embeddings [B, P, D] of the positions of ids [B, n]; None if nothing of them is run."""
+        ...
+
+    def hidden(self, embeds: Tensor, run: Pass) -> Tensor:
+        """Embeddings [R, n, D] under a pass -> hidden states [R, n, D]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Positions to be run: `embeds` [R, n, D], `index` [R, n] on the host, `positions` [3, R, n]. Row r has
+    `counts[r]` of them, then padding."""
+
+    embeds: Tensor
+    index: Index
+    positions: Tensor
+    counts: np.ndarray
+
+    @staticmethod
+    def of(embeds: Tensor, index: Index, positions: Tensor) -> Chunk:
+        """Of rows that are padded at their ends alone."""
+        counts = (index.sample != PADDING).sum(dim=1).numpy()
+        return Chunk(embeds, index, positions.to(embeds.device), counts)
+
+    def then(self, after: Chunk) -> Chunk:
+        """Each row's positions and then those of `after`, the padding between them taken out."""
+        embeds = torch.cat([self.embeds, after.embeds.to(self.embeds.dtype)], dim=1)
+        positions = torch.cat([self.positions, after.positions], dim=2)
+        index, length = self.index.cat(after.index), self.embeds.shape[1]
+        counts = self.counts + after.counts
+        if (self.counts < length).any():
+            places = np.arange(counts.max())
+            source = np.where(places < self.counts[:, None], places, places - self.counts[:, None] + length)
+            taken = torch.from_numpy(source.clip(max=embeds.shape[1] - 1))
+            index = index.map(lambda field: field.gather(1, taken))
+            index = Index(
+                index.sample.masked_fill(torch.from_numpy(places >= counts[:, None]), PADDING),
+                *index.fields()[1:],
+            )
+            taken = taken.to(embeds.device)
+            embeds = embeds.gather(1, taken[..., None].expand(-1, -1, embeds.shape[-1]))
+            positions = positions.gather(2, taken.expand(3, -1, -1))
+        return Chunk(embeds, index, positions, counts)
+
+    def states(self, hidden: Tensor, before: np.ndarray, count: int) -> Tensor:
+        """[R, count, D] of hidden states [R, n, D]: those that follow each row's first `before` [R];
+        without meaning in rows that have fewer."""
+        if before.min() == before.max():
+            return hidden[:, before[0] : before[0] + count]
+        places = torch.from_numpy(before[:, None] + np.arange(count)).clamp(0, hidden.shape[1] - 1)
+        return hidden.gather(1, places.to(hidden.device)[..., None].expand(-1, -1, hidden.shape[-1]))
 
 
 class Context:
-    """`cursors`: where each row stands. `condition`: what a model keeps besides its keys (class-conditional
-    models: all that depends on the class); it must have `stack(below)`. `held`: what is to be run together
-    with what comes next, one pass for both."""
+    """`size` rows that are read together, and, once opened, their null branch as as many rows more.
+    `cursors`: where each row stands. `conditions`: of each branch, what a model is steered by besides its
+    keys (class-conditional models: all that depends on the class)."""
 
-    def __init__(self, cache: KVCache, rows: int) -> None:
-        self.cache = cache
-        self.index = Index.padding(rows, 0)
-        self.cursors = [Cursor()] * rows
-        self.condition: Any = None
-        self.held: list[tuple[Tensor, Index, Tensor]] = []
+    def __init__(self, cache: KVCache, size: int) -> None:
+        self.cache, self.size = cache, size
+        self.cursors = [Cursor()] * size
+        self.conditions: list[Any] = [None]
 
     @property
-    def rows(self) -> int:
-        return len(self.cursors)
+    def branches(self) -> int:
+        return len(self.conditions)
+
+    def rows(self, first: int = 0, count: int = 1) -> slice:
+        """The rows of so many branches."""
+        return slice(first * self.size, (first + count) * self.size)
+
+    def open_null(self) -> None:
+        """Add the null branch, which has read nothing, if it is not there."""
+        if self.branches == 1:
+            self.cache.add_rows(self.size)
+            self.cursors = [*self.cursors, *[Cursor()] * self.size]
+            self.conditions.append(None)
+
+    def condition(self, rows: slice) -> Any:
+        """What the model is steered by in some rows."""
+        chosen = self.conditions[rows.start // self.size : rows.stop // self.size]
+        if len(chosen) == 1 or chosen[0] is None:
+            return chosen[0]
+        return chosen[0].stack(chosen[1])
 
     @property
-    def ahead(self) -> int:
-        """How many positions are held."""
-        return sum(embeds.shape[1] for embeds, _, _ in self.held)
+    def index(self) -> Index:
+        """[R, K]: what the first layer holds."""
+        return self.cache.entries[0].index()
 
-    @property
-    def length(self) -> int:
-        return self.index.sample.shape[1] + self.ahead
+    def chunk(
+        self, model: Reads, lists: Sequence[Sequence[int]], rows: slice
+    ) -> tuple[Chunk | None, list[Cursor]]:
+        """What one list of ids for each of some rows is to the model, and where the rows stand after it. None
+        for a model that is only steered by them."""
+        words, cursors = model.vocabulary, self.cursors[rows]
+        width = max(map(len, lists))
+        padded = torch.tensor([[*ids, *[words.pad] * (width - len(ids))] for ids in lists])
+        if width == 1 and all(not ids or _is_text(ids[0], words) for ids in lists):
+            layout = Layout.tokens(cursors, [len(ids) > 0 for ids in lists])
+        else:
+            layout = Layout.of(padded, words, cursors)
+        ids = padded.to(model.device)
+        condition = model.steer(ids)
+        if condition is not None:
+            self.conditions[rows.start // self.size] = condition
+        embeds = model.read(ids, layout.to(model.device))
+        chunk = None if embeds is None else Chunk.of(embeds, *layout.folded())
+        return chunk, list(layout.cursors)
 
-    def hold(self, embeds: Tensor, index: Index, positions: Tensor) -> None:
-        self.held.append((embeds, index.to(embeds.device), positions))
+    def run(self, model: Reads, chunk: Chunk, rows: slice, **told: Any) -> Tensor:
+        """Run a chunk after all that some rows have read, and remember it: hidden states [r, n, D]. `told`
+        are further fields of the `Pass`. A pass that fails leaves nothing behind."""
+        append = self.cache.append(chunk.index, chunk.counts, rows)
+        run = Pass(
+            chunk.index,
+            chunk.positions,
+            append=append,
+            attend=model.attend,
+            condition=self.condition(rows),
+            **told,
+        )
+        hidden = model.hidden(chunk.embeds, run)
+        append.commit()
+        return hidden
 
-    def run(self, model: Generator, embeds: Tensor, index: Index, positions: Tensor) -> Tensor:
-        """Run embeddings [R, n, D] through the model after everything read so far, and remember them. The
-        states of what was held come first: [R, ahead + n, D]."""
-        before, length = self.index.to(embeds.device), self.cache.length
-        for held, own, places in reversed(self.held):
-            embeds, index = torch.cat([held, embeds], dim=1), own.cat(index)
-            positions = torch.cat([places, positions], dim=2)
-        self.index = before.cat(index)
-        try:
-            hidden = model.hidden(embeds, positions, visible(index, self.index), self.cache, self.condition)
-            self.held = []
-            return hidden
-        except BaseException:  # an interruption too: half a pass must not stay
-            self.index = before
-            self.cache.truncate(length)
-            raise
-
-    def keep(self, slots: Tensor) -> None:
-        """Keep only these slots [k], ascending."""
-        self.cache.keep(slots)
-        self.index = self.index.map(lambda field: field[:, slots])
-
-    def stack(self, below: Context, room: int = 0) -> Context:
-        """A copy whose rows are these and then those of `below`, padded on the left to one length, with room
-        for more slots."""
-        stacked = Context(self.cache.stack(below.cache, room), 0)
-        length = max(self.index.sample.shape[1], below.index.sample.shape[1])
-        upper, lower = self._padded(length), below._padded(length)
-        pairs = zip(upper.fields(), lower.fields(), strict=True)
-        stacked.index = Index(*(torch.cat(pair) for pair in pairs))
-        stacked.cursors = [*self.cursors, *below.cursors]
-        stacked.condition = self.condition.stack(below.condition) if self.condition is not None else None
-        return stacked
-
-    def first(self, rows: int) -> Context:
-        """A copy of the first rows alone (without their condition)."""
-        part = Context(self.cache.first(rows), 0)
-        part.index = self.index.map(lambda field: field[:rows])
-        part.cursors = self.cursors[:rows]
-        return part
-
-    def _padded(self, length: int) -> Index:
-        missing = length - self.index.sample.shape[1]
-        return Index.padding(self.rows, missing).to(self.index.sample.device).cat(self.index)
+    def forget(self, policy: CachePolicy, coming: Chunk | None = None, rows: slice = slice(None)) -> None:
+        """Ask the policy what stays of all that was read, and of what is `coming` for some rows, which itself
+        stays."""
+        for entries in self.cache.distinct():
+            lengths = entries.lengths.copy()
+            if coming is not None:
+                entries.write(coming.index, coming.counts, rows)
+                lengths[rows] += coming.counts
+            layers = self.cache.layers_of(entries)
+            held = Held(entries.index(lengths=lengths), lengths, layers[0], len(self.cache.stores))
+            stays = policy.stays(held)
+            if stays is not None:
+                self.cache.keep(layers, stays[:, : int(entries.lengths.max(initial=0))])
 
 
-class CachePolicy(Protocol):
-    """Which slots stay. Asked after everything that was read or written; None keeps all."""
-
-    keeps_writes: bool
-
-    def slots(self, index: Index) -> Tensor | None: ...
-
-
-class Full:
-    """Everything stays, WRITE segments too (the attention rule hides them)."""
-
-    keeps_writes = True
-
-    def slots(self, index: Index) -> Tensor | None:
-        return None
-
-
-class DropWrite:
-    """WRITE segments go as soon as their image is done: nothing later sees them."""
-
-    keeps_writes = False
-
-    def slots(self, index: Index) -> Tensor | None:
-        write = (index.kind == Kind.WRITE).any(dim=0)
-        return (~write).nonzero().flatten() if bool(write.any()) else None
-
-
-class Window:
-    """DropWrite, and of the rest the first `keep` slots and the latest that fit in `size`: cost per step does
-    not grow with the length of an episode. Whole segments go, the oldest first."""
-
-    keeps_writes = False
-
-    def __init__(self, size: int, keep: int = 1) -> None:
-        if not 0 <= keep < size:
-            raise ValueError(f"a window of {size} slots cannot keep the first {keep}")
-        self.size, self.keep = size, keep
-
-    def slots(self, index: Index) -> Tensor | None:
-        length = index.sample.shape[1]
-        stays = ~(index.kind == Kind.WRITE).any(dim=0)
-        if length > self.size:
-            first = length - (self.size - self.keep)
-            whole = (index.segment[:, first:] != index.segment[:, first - 1 : first]).all(dim=0)
-            first += int(whole.int().argmax()) if bool(whole.any()) else 0
-            stays[self.keep : first] = False
-        return stays.nonzero().flatten() if not bool(stays.all()) else None
+def _is_text(token: int, words: Vocabulary) -> bool:
+    """Whether an id is a segment of text by itself."""
+    return token < words.text or token in (words.part, words.end, words.system, words.user, words.assistant)

@@ -1,153 +1,238 @@
 """Keys and values of what has been read, in buffers allocated once and grown by half.
 
-`KVCache` is a `transformers` cache, so any decoder of that library writes into it; the published transformers
-use it through the same `update`. Concatenating at every step, as the usual dynamic cache does, copies
-everything that was ever said for each token said.
-"""
+Every row has its own length, every layer its own entries with their index. A pass appends to some rows and
+some layers (`Append`), and what it appended counts only once it is committed, so that a pass that fails
+leaves nothing behind. Concatenating at every step, as usual dynamic caches do, copies all that was ever
+said for each token said."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, CacheLayerMixin
+
+from unified.cache.entries import Entries
+from unified.layout.attention import Index, Seen, visible
+
+ALL = slice(None)
 
 
-class _Block:
-    """Memory for the first buffers of all layers at once: one large block goes back to the system when it is
-    freed, where many small ones stay with the process."""
+class LayerStore:
+    """Keys and values of one layer, each [R, capacity, G, D] (the layout of `flash_attn_with_kvcache`). In
+    memory heads come first where the buffer grows, which suits processors; a static one is contiguous."""
 
-    def __init__(self, layers: int) -> None:
-        self.layers, self.taken = layers, 0
-        self.memory: Tensor | None = None
-
-    def take(self, like: Tensor, capacity: int) -> Tensor:
-        """Keys and values [2, B, H, capacity, D] of one more layer."""
-        rows, heads, _, width = like.shape
-        if self.memory is None and self.taken == 0:
-            self.memory = like.new_empty(self.layers, 2, rows, heads, capacity, width)
-        shape, where = (2, rows, heads, capacity, width), (like.dtype, like.device)
-        memory, self.taken = self.memory, self.taken + 1
-        if self.taken >= self.layers:
-            self.memory = None  # from here on its layers alone hold it
-        if memory is None or memory.shape[1:] != shape or (memory.dtype, memory.device) != where:
-            return like.new_empty(shape)  # a layer of its own kind
-        return memory[self.taken - 1]
-
-
-class BufferLayer(CacheLayerMixin):
-    """One layer's keys and values: the first `length` slots of a buffer [B, H, capacity, D]."""
-
-    is_sliding = False
-    is_croppable = True
-    keys: Tensor
-    values: Tensor
-
-    def __init__(self, capacity: int, block: _Block) -> None:
-        super().__init__()
-        self.capacity, self.length, self.block = capacity, 0, block
-
-    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        self.keys, self.values = self.block.take(key_states, self.capacity)
-        self.dtype, self.device = key_states.dtype, key_states.device
-        self.is_initialized = True
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
-    ) -> tuple[Tensor, Tensor]:
-        """Append [B, H, n, D] and return all keys and values so far [B, H, length, D]."""
-        end = self.length + key_states.shape[-2]
-        if not self.is_initialized:
-            self.capacity = max(self.capacity, end)
-            self.lazy_initialization(key_states, value_states)
-        elif end > self.capacity:
-            self._grow(max(end, self.capacity + self.capacity // 2))
-        self.keys[:, :, self.length : end] = key_states
-        self.values[:, :, self.length : end] = value_states
-        self.length = end
-        return self.keys[:, :, :end], self.values[:, :, :end]
+    def __init__(self, rows: int, capacity: int, static: bool) -> None:
+        self.rows, self.capacity, self.static = rows, capacity, static
+        self.both: Tensor | None = None  # [2, R, capacity, G, D]
 
     def _buffer(self, like: Tensor) -> Tensor:
-        rows, heads, _, width = like.shape
-        return like.new_empty(rows, heads, self.capacity, width)
+        """Zeros for keys like [r, G, n, D]: nobody's memory must hold anything that is no number."""
+        groups, width = like.shape[1], like.shape[3]
+        if self.static:
+            return like.new_zeros(2, self.rows, self.capacity, groups, width)
+        return like.new_zeros(2, self.rows, groups, self.capacity, width).transpose(2, 3)
 
-    def _grow(self, capacity: int) -> None:
+    def reserve(self, like: Tensor, length: int) -> Tensor:
+        """The buffer, with room for `length` entries in every row."""
+        if self.both is None:
+            self.capacity = max(self.capacity, length)
+            self.both = self._buffer(like)
+        elif length > self.capacity:
+            if self.static:
+                raise ValueError(
+                    f"a static cache of {self.capacity} entries cannot hold {length}: allocate more capacity"
+                )
+            self.resize(max(length, self.capacity + self.capacity // 2))
+        return self.both
+
+    def resize(self, capacity: int) -> None:
+        old = self.both
         self.capacity = capacity
-        for name in ("keys", "values"):
-            old = getattr(self, name)
-            new = self._buffer(old)
-            new[:, :, : self.length] = old[:, :, : self.length]
-            setattr(self, name, new)
+        if old is not None:
+            self.both = self._buffer(old[0].transpose(1, 2))
+            used = min(capacity, old.shape[2])
+            self.both[:, :, :used] = old[:, :, :used]
 
-    def keep(self, slots: Tensor) -> None:
-        """Keep only these slots (ascending), in order."""
-        if not self.is_initialized or len(slots) == 0 or int(slots[-1]) == len(slots) - 1:
-            self.length = len(slots)  # a prefix: nothing moves
+    def write(self, key: Tensor, value: Tensor, rows: slice, starts: np.ndarray) -> None:
+        """Put key and value [r, G, n, D] behind the first `starts` [r] entries of some rows."""
+        count, both = key.shape[2], self.both
+        assert both is not None
+        new = (key.transpose(1, 2), value.transpose(1, 2))
+        if starts.min() == starts.max():
+            both[0, rows, starts[0] : starts[0] + count] = new[0]
+            both[1, rows, starts[0] : starts[0] + count] = new[1]
             return
-        self.keys[:, :, : len(slots)] = self.keys[:, :, slots]
-        self.values[:, :, : len(slots)] = self.values[:, :, slots]
-        self.length = len(slots)
+        places = torch.from_numpy(starts[:, None] + np.arange(count)).to(key.device)
+        numbers = torch.arange(self.rows, device=key.device)[rows, None]
+        both[0].index_put_((numbers, places), new[0].to(both.dtype))
+        both[1].index_put_((numbers, places), new[1].to(both.dtype))
 
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.length + query_length, 0
+    def move(self, source: np.ndarray) -> None:
+        """Entry j of each row becomes what entry `source` [R, k] (or, by head, [R, k, G]) was."""
+        if self.both is None or not source.shape[1]:
+            return
+        taken = torch.from_numpy(source).to(self.both.device)
+        taken = taken if taken.ndim == 3 else taken[..., None]
+        taken = taken[None, ..., None].expand(2, -1, -1, self.both.shape[3], self.both.shape[4])
+        self.both[:, :, : source.shape[1]] = self.both.gather(2, taken)
 
-    def get_seq_length(self) -> int:
-        return self.length
+    def take(self, rows: np.ndarray) -> LayerStore:
+        other = LayerStore(len(rows), self.capacity, self.static)
+        if self.both is not None:
+            other.both = other._buffer(self.both[0].transpose(1, 2))
+            other.both.copy_(self.both[:, torch.from_numpy(rows).to(self.both.device)])
+        return other
 
-    def get_max_length(self) -> int:
-        return -1
+    def add_rows(self, count: int) -> None:
+        old, self.rows = self.both, self.rows + count
+        if old is not None:
+            self.both = self._buffer(old[0].transpose(1, 2))
+            self.both[:, : old.shape[1]] = old
 
 
-class KVCache(Cache):
-    """Keys and values of all layers, for a batch of rows that share slot numbers.
+class KVCache:
+    """Keys and values of all layers for `rows` rows. `capacity`: entries to allocate at first; more are added
+    when needed, except to a `static` cache, whose buffers never change (for CUDA graphs)."""
 
-    `capacity` is the number of slots to allocate at first; more are added when needed."""
+    def __init__(self, layers: int, rows: int = 1, capacity: int = 256, *, static: bool = False) -> None:
+        self.stores = [LayerStore(rows, capacity, static) for _ in range(layers)]
+        self.entries = [Entries(rows, capacity)] * layers  # shared until layers differ
 
-    def __init__(self, layers: int, capacity: int = 256) -> None:
-        block = _Block(layers)
-        self.buffers = [BufferLayer(capacity, block) for _ in range(layers)]
-        super().__init__(layers=list(self.buffers))
+    @property
+    def rows(self) -> int:
+        return self.entries[0].rows
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """[R]: the most entries that a layer holds of each row."""
+        return np.max([entries.lengths for entries in self.distinct()], axis=0)
 
     @property
     def length(self) -> int:
-        return self.buffers[0].length
+        """The most entries that a layer holds of a row."""
+        return int(self.lengths.max())
 
-    def truncate(self, length: int) -> None:
-        """Forget every slot from `length` on."""
-        if not 0 <= length <= self.length:
-            raise ValueError(f"cannot truncate a cache of {self.length} slots to {length}")
-        for layer in self.buffers:
-            layer.length = min(layer.length, length)  # after half a pass later layers are behind
+    def distinct(self) -> list[Entries]:
+        return list({id(entries): entries for entries in self.entries}.values())
 
-    def keep(self, slots: Tensor) -> None:
-        for layer in self.buffers:
-            layer.keep(slots)
+    def layers_of(self, entries: Entries) -> list[int]:
+        return [layer for layer, held in enumerate(self.entries) if held is entries]
 
-    def stack(self, below: KVCache, room: int = 0) -> KVCache:
-        """A new cache whose rows are this cache's and then those of `below`, with room for more slots; the
-        shorter is padded on the left with zeros (those slots must be masked)."""
-        length = max(self.length, below.length)
-        stacked = KVCache(len(self.buffers), length + room)
-        for mine, other, new in zip(self.buffers, below.buffers, stacked.buffers, strict=True):
-            if mine.is_initialized and other.is_initialized:
-                keys = torch.cat([_padded(mine, "keys", length), _padded(other, "keys", length)])
-                values = torch.cat([_padded(mine, "values", length), _padded(other, "values", length)])
-                new.update(keys, values)
-        return stacked
+    def append(self, index: Index, counts: np.ndarray, rows: slice = ALL) -> Append:
+        """Begin a pass that adds the first `counts` [r] of the positions `index` [r, n] to some rows."""
+        return Append(self, index, counts, rows)
 
-    def first(self, rows: int) -> KVCache:
-        """A copy of the first rows."""
-        part = KVCache(len(self.buffers), self.length)
-        for mine, new in zip(self.buffers, part.buffers, strict=True):
-            if mine.is_initialized:
-                new.update(mine.keys[:rows, :, : mine.length], mine.values[:rows, :, : mine.length])
-        return part
+    def keep(self, layers: Sequence[int], stays: np.ndarray) -> None:
+        """In these layers, which share entries, keep those marked in `stays` [R, K] or, by head, [R, K, G]
+        bool. Other layers are left as they are."""
+        entries = self._own(layers)
+        source = entries.keep(stays)
+        untouched = source.ndim == 2 and (source == np.arange(source.shape[1])).all()
+        for layer in layers:
+            if not untouched:
+                self.stores[layer].move(source)
+
+    def truncate(self, lengths: np.ndarray, layers: Sequence[int] | None = None) -> None:
+        """Forget every entry of a row from `lengths` [R] on."""
+        if layers is None:
+            for entries in self.distinct():
+                entries.truncate(lengths)
+        else:
+            self._own(layers).truncate(lengths)
+
+    def _own(self, layers: Sequence[int]) -> Entries:
+        """The entries of these layers, in an object that no other layer shares."""
+        entries = self.entries[layers[0]]
+        if any(held is entries for layer, held in enumerate(self.entries) if layer not in layers):
+            entries = entries.copy()
+        for layer in layers:
+            self.entries[layer] = entries
+        return entries
+
+    def share(self) -> None:
+        """Let layers that hold as much as the first one share its entries again."""
+        first = self.entries[0]
+        self.entries = [first if held is not first and _same(held, first) else held for held in self.entries]
+
+    def take(self, rows: Sequence[int]) -> KVCache:
+        """A copy of some rows, each as often as it is named: branches of one past."""
+        numbers = np.asarray(rows, dtype=np.int64)
+        other = KVCache(0)
+        copies = {id(entries): entries.take(numbers) for entries in self.distinct()}
+        other.entries = [copies[id(entries)] for entries in self.entries]
+        other.stores = [store.take(numbers) for store in self.stores]
+        return other
+
+    def add_rows(self, count: int) -> None:
+        """More rows, empty."""
+        for entries in self.distinct():
+            entries.add_rows(count)
+        for store in self.stores:
+            store.add_rows(count)
 
     def nbytes(self) -> int:
-        """Bytes held by the slots in use."""
-        used = [layer for layer in self.buffers if layer.is_initialized]
-        return sum(2 * layer.keys[:, :, : layer.length].numel() * layer.keys.element_size() for layer in used)
+        """Bytes of the keys and values that are held."""
+        total = 0
+        for store, entries in zip(self.stores, self.entries, strict=True):
+            if store.both is not None:
+                groups, width = store.both.shape[3:]
+                total += 2 * int(entries.lengths.sum()) * groups * width * store.both.element_size()
+        return total
 
 
-def _padded(layer: BufferLayer, name: str, length: int) -> Tensor:
-    used = getattr(layer, name)[:, :, : layer.length]
-    return torch.nn.functional.pad(used, (0, 0, length - layer.length, 0))
+class Append:
+    """One pass's additions to a cache: written as layers run, held once `commit`ted."""
+
+    def __init__(self, cache: KVCache, index: Index, counts: np.ndarray, rows: slice) -> None:
+        self.cache, self.rows, self.counts, self.width = cache, rows, counts, index.sample.shape[1]
+        self.query = index
+        self.seen: dict[int, Seen] = {}  # by entries
+        self.ran: set[int] = set()
+        for entries in cache.distinct():
+            entries.write(index, counts, rows)
+
+    def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Seen]:
+        """Add key and value [r, G, n, D]; all keys and values of these rows [r, G, K, D], and what is
+        seen."""
+        entries, store = self.cache.entries[layer], self.cache.stores[layer]
+        starts = entries.lengths[self.rows]
+        both = store.reserve(key, int(starts.max()) + self.width)
+        store.write(key, value, self.rows, starts)
+        self.ran.add(layer)
+        most = int((starts + self.counts).max())
+        held = both[:, self.rows, :most].transpose(2, 3)
+        return held[0], held[1], self._seen(entries, key.device)
+
+    def _seen(self, entries: Entries, device: torch.device) -> Seen:
+        found = self.seen.get(id(entries))
+        if found is None:
+            lengths = entries.lengths[self.rows] + self.counts
+            key = entries.index(self.rows, lengths)
+            mask = visible(self.query, key)
+            by_length = mask is not None and mask.shape[2] == 1 and _is_prefix(mask, lengths)
+            device_lengths = torch.from_numpy(lengths).int().to(device) if by_length else None
+            found = Seen(None if mask is None else mask.to(device), device_lengths)
+            self.seen[id(entries)] = found
+        return found
+
+    def commit(self) -> None:
+        """What was appended is held from now on, in the layers that ran."""
+        for entries in self.cache.distinct():
+            layers = [layer for layer in self.cache.layers_of(entries) if layer in self.ran]
+            if layers:
+                self.cache._own(layers).lengths[self.rows] += self.counts
+
+
+def _is_prefix(mask: Tensor, lengths: np.ndarray) -> bool:
+    """Whether a mask [r, 1, 1, K] says that each row sees its first `lengths` [r] keys."""
+    prefix = np.arange(mask.shape[-1]) < lengths[:, None]
+    return bool((mask[:, 0, 0].numpy() == prefix).all())
+
+
+def _same(one: Entries, other: Entries) -> bool:
+    most = int(one.lengths.max(initial=0))
+    return bool((one.lengths == other.lengths).all()) and bool(
+        (one.table[:, :, :most] == other.table[:, :, :most]).all()
+    )

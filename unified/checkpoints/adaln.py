@@ -14,9 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unified.cache.kv_cache import KVCache
+from unified.backbone.layer_pass import Pass
 from unified.checkpoints.linear import Linear, LinearGELU
-from unified.layout.attention import attend_all
 from unified.orders.shapes import Shapes
 
 LARGEST_LOG_SCALE = float(torch.tensor(100.0).log())
@@ -100,7 +99,7 @@ class Attention(nn.Module):
             self.scale_mul_1H11 = nn.Parameter(torch.full((1, config.heads, 1, 1), 4.0).log())
         self.unit = config.unit_attention
 
-    def forward(self, x: Tensor, mask: Tensor | None, cache: KVCache | None, layer: int) -> Tensor:
+    def forward(self, x: Tensor, run: Pass, layer: int) -> Tensor:
         rows, n, width = x.shape
         bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])  # keys have none
         qkv = self.mat_qkv(x, bias).view(rows, n, 3, self.heads, width // self.heads)
@@ -108,14 +107,13 @@ class Attention(nn.Module):
         if self.unit:
             q = F.normalize(q, dim=-1) * self.scale_mul_1H11.clamp(max=LARGEST_LOG_SCALE).exp()
             k = F.normalize(k, dim=-1)
-        if cache is not None:
-            k, v = cache.update(k, v, layer)
-        if self.training:
-            rate = self.drops.attention
+        if self.training and self.drops.attention:
+            rate, mask = self.drops.attention, run.seen.mask
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.scale, dropout_p=rate)
+            out = out.transpose(1, 2)
         else:
-            out = attend_all(q, k, v, mask, self.scale)
-        out = self.proj(out.transpose(1, 2).reshape(rows, n, width))
+            out = run.attention(layer, q, k, v, self.scale)
+        out = self.proj(out.reshape(rows, n, width))
         return F.dropout(out, self.drops.hidden, self.training)
 
 
@@ -151,11 +149,9 @@ class Block(nn.Module):
         gamma1, gamma2, scale1, scale2, shift1, shift2 = own.unbind(dim=2)
         return gamma1, gamma2, 1 + scale1, 1 + scale2, shift1, shift2
 
-    def forward(
-        self, x: Tensor, modulations: tuple[Tensor, ...], mask: Tensor | None, cache: KVCache | None
-    ) -> Tensor:
+    def forward(self, x: Tensor, modulations: tuple[Tensor, ...], run: Pass) -> Tensor:
         gamma1, gamma2, scale1, scale2, shift1, shift2 = modulations
-        attended = self.attn(modulated(x, scale1, shift1, self.eps), mask, cache, self.layer)
+        attended = self.attn(modulated(x, scale1, shift1, self.eps), run, self.layer)
         x = torch.addcmul(x, gamma1, self._dropped(attended.to(x.dtype)))
         mixed = self.ffn(modulated(x, scale2, shift2, self.eps))
         return torch.addcmul(x, gamma2, self._dropped(mixed.to(x.dtype)))

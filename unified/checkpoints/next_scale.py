@@ -12,11 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unified.cache.context import Context
+from unified.backbone.attention import sdpa
+from unified.backbone.decoder import run_layers
+from unified.backbone.layer_pass import Pass
 from unified.cache.kv_cache import KVCache
 from unified.checkpoints.adaln import Block, CodeHead, Condition, HeadNorm, TransformerConfig, modulated
 from unified.checkpoints.linear import Linear
-from unified.layout.attention import Index, attends
+from unified.layout.attention import Index, Seen, attends
 from unified.layout.layout import Layout
 from unified.orders import Plan
 from unified.orders.shapes import Shapes, area
@@ -75,8 +77,10 @@ class NextScaleTransformer(nn.Module):
         self._check_vectors(labels, vectors, shapes)
         condition = self.condition(labels)
         inputs = torch.cat([self.first_inputs(condition), self.later_inputs(vectors)], dim=1)
-        mask = block_causal(shapes, inputs.device)
-        hidden = self.hidden(inputs + self.positions(shapes), None, mask, None, condition)
+        index = block_causal(shapes)
+        seen = Seen(attends(index, index)[:, None].to(inputs.device))
+        run = Pass(index, inputs.new_zeros(3, 1, 1), seen=seen, condition=condition)
+        hidden = self.hidden(inputs + self.positions(shapes), run)
         return self.head.logits(hidden).squeeze(-2)
 
     def condition(self, labels: Tensor) -> Condition:
@@ -111,46 +115,56 @@ class NextScaleTransformer(nn.Module):
 
     # What a Session needs -----------------------------------------------------------------------------------
 
-    def hidden(
-        self,
-        embeds: Tensor,
-        positions: Tensor | None,
-        mask: Tensor | None,
-        cache: KVCache | None = None,
-        condition: Any = None,
-    ) -> Tensor:
-        """embeds [R, n, D] under a `Condition` of R rows -> what the head reads [R, n, D].
+    def hidden(self, embeds: Tensor, run: Pass) -> Tensor:
+        """embeds [R, n, D] under a pass whose `condition` has R rows -> what the head reads [R, n, D].
+        Positions are part of the embeddings already."""
+        return run_layers(self, embeds, run)
 
-        Keys and values join the cache, if there is one. mask: None (all visible) or bool [1 or R, 1, n, m].
-        `positions` are part of the embeddings already."""
-        condition = _needed(condition)
-        x = embeds.to(self.head.weight.dtype)
-        for block, modulations in zip(self.layers(), condition.blocks, strict=True):
-            x = block(x, modulations, mask, cache)
-        scale, shift = condition.head
-        return modulated(x, scale, shift, self.config.norm_eps)
+    def __len__(self) -> int:
+        return self.config.depth
+
+    def begin(self, hidden: Tensor, run: Pass) -> Condition:
+        return _needed(run.condition)
+
+    def layer(self, number: int, hidden: Tensor, shared: Condition, run: Pass) -> Tensor:
+        x: Tensor = self.blocks[number](hidden.to(self.head.weight.dtype), shared.blocks[number], run)
+        return x
+
+    def end(self, hidden: Tensor, run: Pass) -> Tensor:
+        scale, shift = _needed(run.condition).head
+        return modulated(hidden, scale, shift, self.config.norm_eps)
 
     def prompt(self, label: int) -> list[int]:
         """The stream that asks for an image of a class."""
         words = self.vocabulary
         return [words.begin, words.user, label, words.end, words.assistant]
 
-    def prefill(self, ids: Tensor, layout: Layout, context: Context, hold: bool = False) -> None:
+    attend = staticmethod(sdpa)
+
+    @property
+    def device(self) -> torch.device:
+        return self.pos_start.device
+
+    def steer(self, ids: Tensor) -> Condition | None:
         """Only labels matter: the last one of every row decides its condition."""
         is_label = ids < self.vocabulary.text
         given = is_label.any(dim=1)
         if not given.any():
-            return
+            return None
         if not given.all():
             raise ValueError("the rows of a class-conditional session must be given their labels together")
         last = is_label.shape[1] - 1 - is_label.flip(1).int().argmax(dim=1)
-        context.condition = self.condition(ids.gather(1, last[:, None])[:, 0])
+        return self.condition(ids.gather(1, last[:, None])[:, 0])
+
+    def read(self, ids: Tensor, layout: Layout) -> None:
+        """Nothing of the stream is run."""
 
     def null_stream(self, ids: Sequence[int]) -> list[int]:
         return [self.null_label if token < self.vocabulary.text else token for token in ids]
 
-    def new_cache(self, capacity: int | None = None) -> KVCache:
-        return KVCache(self.config.depth, area(self.config.shapes) if capacity is None else capacity)
+    def new_cache(self, rows: int = 1, capacity: int | None = None, *, static: bool = False) -> KVCache:
+        capacity = area(self.config.shapes) if capacity is None else capacity
+        return KVCache(self.config.depth, rows, capacity, static=static)
 
     def write(self, plan: Plan, rows: int, condition: Any = None) -> MapWriter:
         """The state of one image being written in `rows` rows."""
@@ -242,13 +256,12 @@ def _needed(condition: Condition | None) -> Condition:
     return condition
 
 
-def block_causal(shapes: Shapes, device: torch.device | str = "cpu") -> Tensor:
-    """[1, 1, L, L] bool, query by key: the project's attention rule, one step per map."""
+def block_causal(shapes: Shapes) -> Index:
+    """[1, L]: the maps of one image under the project's attention rule, one step per map."""
     labels = [torch.full((rows * columns,), step) for step, (rows, columns) in enumerate(shapes)]
-    label = torch.cat(labels)[None].to(device)
+    label = torch.cat(labels)[None]
     one_image = torch.zeros_like(label)
-    index = Index(sample=one_image, segment=one_image, kind=torch.full_like(label, Kind.WRITE), label=label)
-    return attends(index, index)[:, None]
+    return Index(sample=one_image, segment=one_image, kind=torch.full_like(label, Kind.WRITE), label=label)
 
 
 def drop_labels(

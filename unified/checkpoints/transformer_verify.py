@@ -23,6 +23,7 @@ from unified.checkpoints.generation import GREEDY, Generated, forbid, generate, 
 from unified.checkpoints.next_scale import NextScaleTransformer, block_causal
 from unified.decoding.guidance import Guidance
 from unified.decoding.sampling import GeneratorNoise, Sampler
+from unified.layout.attention import attends
 from unified.orders.shapes import Shapes
 
 LOGITS = Tolerance(5e-4, 1e-4)
@@ -84,7 +85,7 @@ def traced(
         "loss": per_token.detach().mean(),
         **{f"grad.{name}": value for name, value in gradients.items()},
         "grad_norm_all_params": norm,
-        "attn_allowed": block_causal(shapes)[0, 0],
+        "attn_allowed": attends(block_causal(shapes), block_causal(shapes))[0],
     }
 
 

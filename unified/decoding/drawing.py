@@ -8,13 +8,11 @@ from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
-from unified.cache.context import Context
+from unified.cache.context import Reads
 from unified.cache.kv_cache import KVCache
 from unified.decoding.sampling import Noise, Sampler
-from unified.layout.layout import Layout
 from unified.orders import Plan
 from unified.orders.shapes import Shape
-from unified.stream.vocabulary import Vocabulary
 
 
 class Image(NamedTuple):
@@ -57,28 +55,16 @@ class WriterState(Protocol):
     def commit(self, step: int, codes: Tensor, vectors: Tensor | None = None) -> None: ...
 
 
-class Generator(Protocol):
+class Generator(Reads, Protocol):
     """What a session needs of a model: our own, or a published one."""
 
-    vocabulary: Vocabulary
     head: Any
 
-    def new_cache(self, capacity: int = ...) -> KVCache: ...
-
-    def prefill(self, ids: Tensor, layout: Layout, context: Context, hold: bool = False) -> Tensor | None: ...
+    def new_cache(self, rows: int = 1, capacity: int = ..., *, static: bool = False) -> KVCache: ...
 
     def null_stream(self, ids: Sequence[int]) -> list[int]: ...
 
     def write(self, plan: Plan, rows: int, condition: object = None) -> WriterState: ...
-
-    def hidden(
-        self,
-        embeds: Tensor,
-        positions: Tensor,
-        mask: Tensor | None,
-        cache: KVCache | None = None,
-        condition: object = None,
-    ) -> Tensor: ...
 
     def text_logits(self, hidden: Tensor) -> Tensor: ...
 

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from unified.stream.segments import Kind
 
@@ -66,19 +63,37 @@ def attends(query: Index, key: Index) -> Tensor:
 
 
 def visible(query: Index, key: Index) -> Tensor | None:
-    """The mask [B, 1, Tq, Tk] for queries that come after (and are part of) the keys, or None where every
-    query sees every key: then plain attention is enough, which a few reductions tell without building the
-    mask."""
-    first = key.sample[0, 0]
-    plain = (
-        bool((key.sample == first).all())
-        and bool((key.label.amax(dim=1) <= query.label.amin(dim=1)).all())
-        and not bool(((key.kind == Kind.WRITE) & (key.segment != query.segment[:, :1])).any())
-    )
-    return None if plain else attends(query, key)[:, None]
+    """The mask for queries [B, n] that come after (and are part of) the keys [B, K]; both may be padded.
+    [B, 1, 1, K] where all real queries of a row belong to one step, [B, 1, n, K] otherwise, None where
+    every query sees every key. Queries that are padding see everything: what comes of them is not used."""
+    one = query if query.sample.shape[1] == 1 else _one_step(query)
+    asked = query if one is None else one
+    seen = attends(asked, key) | (asked.sample == PADDING)[..., None]
+    return None if bool(seen.all()) else seen[:, None]
 
 
-# Attention block by block (FlexAttention, GPUs) -------------------------------------------------------------
+def _one_step(query: Index) -> Index | None:
+    """The first position of every row, if all real positions of a row share sample, segment and label."""
+    padding = query.sample == PADDING
+    for field in (query.sample, query.segment, query.label):
+        if not bool(((field == field[:, :1]) | padding).all()):
+            return None
+    return query.map(lambda field: field[:, :1])
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Which keys are seen: `mask` [R or 1, 1, n or 1, m] bool (None: all). `lengths` [R] int32, if each row
+    sees just its first so many keys: then `mask` says the same."""
+
+    mask: Tensor | None = None
+    lengths: Tensor | None = None
+
+
+EVERYTHING = Seen()
+
+
+# The rule block by block (FlexAttention, GPUs) --------------------------------------------------------------
 
 BLOCK = 128  # positions; FlexAttention's own default
 
@@ -120,136 +135,3 @@ def block_mask(index: Index) -> object:
         mask_mod=mask_mod(index),
         seq_lengths=(length, length),
     )
-
-
-def attend_by_block(
-    module: object,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: object,
-    scaling: float,
-    blocks: object,
-    **_: object,
-) -> tuple[Tensor, None]:
-    """An attention function of transformers: query [B, H, T, D], key and value [B, G, T, D] -> [B, T, H, D].
-    Blocks of pairs that no sample holds are skipped."""
-    from torch.nn.attention.flex_attention import flex_attention
-
-    run: Any = flex_attention if torch.compiler.is_compiling() else _compiled(flex_attention)
-    q, k = query.to(value.dtype), key.to(value.dtype)  # normalisation has left them in float32
-    out = run(q, k, value, block_mask=blocks, scale=scaling, enable_gqa=q.shape[1] != k.shape[1])
-    return out.transpose(1, 2).contiguous(), None
-
-
-@cache
-def _compiled(function: Any) -> Any:
-    return torch.compile(function, dynamic=False)
-
-
-# Attention sample by sample ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Pieces:
-    """The samples of a batch [B, T] as runs of its B * T positions laid end to end: `lengths`, and for each
-    what is added to its scores, [t, t] (0 where seen, -inf where not)."""
-
-    lengths: list[int]
-    masks: list[Tensor]
-
-    @staticmethod
-    def of(index: Index, dtype: torch.dtype) -> Pieces:
-        """Runs of padding are pieces too."""
-        rows, length = index.sample.shape
-        flat = index.map(lambda field: field.reshape(1, -1))
-        place = torch.arange(rows, device=flat.sample.device).repeat_interleave(length)
-        pairs = torch.stack([place, flat.sample[0]])
-        borders = (pairs[:, 1:] != pairs[:, :-1]).any(dim=0).nonzero()[:, 0] + 1
-        ends = [*borders.tolist(), rows * length]
-        lengths = [end - start for start, end in zip([0, *ends[:-1]], ends, strict=True)]
-        masks = []
-        for start, end in zip([0, *ends[:-1]], ends, strict=True):
-            part = flat.map(lambda field, span=slice(start, end): field[:, span])  # type: ignore[misc]
-            seen = attends(part, part)[0]
-            masks.append(
-                torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, -torch.inf)
-            )
-        return Pieces(lengths, masks)
-
-
-@torch.compiler.disable
-def attend_by_sample(
-    module: object,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: object,
-    scaling: float,
-    pieces: Pieces,
-    **_: object,
-) -> tuple[Tensor, None]:
-    """An attention function of transformers: query [B, H, T, D], key and value [B, G, T, D] -> [B, T, H, D].
-
-    Packed rows are mostly pairs of positions of different samples, which a dense mask computes and throws
-    away; here each sample is one small product.
-    """
-    (rows, heads, length, width), groups = query.shape, key.shape[1]
-    dtype = pieces.masks[0].dtype
-    q, k, v = (x.to(dtype).transpose(0, 1).reshape(x.shape[1], -1, width) for x in (query, key, value))
-    found = []
-    parts = zip(*(x.split(pieces.lengths, dim=1) for x in (q, k, v)), pieces.masks, strict=True)
-    for one, keys, values, mask in parts:
-        stacked = one.reshape(groups, -1, width)  # the heads of a group share keys: [G, H / G * t, D]
-        added = mask.repeat(heads // groups, 1)[None]
-        scores = torch.baddbmm(added, stacked, keys.transpose(1, 2), alpha=scaling)
-        found.append((scores.softmax(dim=-1) @ values).view(heads, -1, width))
-    out = torch.cat(found, dim=1).view(heads, rows, length, width)
-    return out.permute(1, 2, 0, 3).contiguous(), None
-
-
-# Attention of a session ------------------------------------------------------------------------------------
-
-FEW = 32  # queries from which plain bfloat16 products are faster on a processor than SDPA
-
-
-def attend_all(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """Without gradients: query [B, H, n, D], key and value [B, H, m, D], mask [B or 1, 1, n, m] bool (None:
-    everything is seen) -> [B, H, n, D]."""
-    plain = query.device.type == "cpu" and query.dtype == torch.bfloat16 and query.shape[2] >= FEW
-    if not plain or torch.is_grad_enabled():
-        return torch.nn.functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, scale=scale
-        )
-    out = torch.empty_like(query)
-    for row in range(len(query)):  # its scores stay in the cache
-        scores = (query[row] * scale) @ key[row].transpose(1, 2)
-        if mask is not None:
-            scores.masked_fill_(~mask[min(row, len(mask) - 1)], -torch.inf)
-        out[row] = scores.softmax(dim=-1) @ value[row]
-    return out
-
-
-def attend_grouped(
-    module: object,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: object,
-    scaling: float,
-    seen: Tensor | None,
-    **_: object,
-) -> tuple[Tensor, None]:
-    """An attention function of transformers: query [B, H, n, D], key and value [B, G, m, D] -> [B, n, H, D].
-    `seen` [B or 1, 1, n, m] bool, None: everything. Heads that share keys are rows of one product, so no key
-    is repeated."""
-    (rows, heads, count, width), groups = query.shape, key.shape[1]
-    stacked = query.to(value.dtype).reshape(rows, groups, -1, width)  # [B, G, H / G * n, D]
-    mask = None if seen is None else seen.repeat(1, 1, heads // groups, 1)
-    out = attend_all(stacked, key.to(value.dtype), value, mask, scaling)
-    return out.view(rows, heads, count, width).transpose(1, 2).contiguous(), None
-
-
-ALL_ATTENTION_FUNCTIONS.register("grouped", attend_grouped)
-ALL_ATTENTION_FUNCTIONS.register("by_sample", attend_by_sample)
-ALL_ATTENTION_FUNCTIONS.register("by_block", attend_by_block)

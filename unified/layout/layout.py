@@ -90,6 +90,31 @@ class Layout:
         device = ids.device if isinstance(ids, Tensor) else torch.device("cpu")
         return _stack(rows).to(device)
 
+    @staticmethod
+    def tokens(cursors: Sequence[Cursor], active: Sequence[bool]) -> Layout:
+        """Layout [B, 1] of one more id of text in each active row, padding in the others, without a walk over
+        the ids."""
+        rows = [
+            (c.sample if a else PADDING, c.segment, c.label) for c, a in zip(cursors, active, strict=True)
+        ]
+        sample, segment, label = torch.tensor(rows).T.contiguous()[..., None]
+        zero, no = torch.zeros_like(label), torch.zeros(len(rows), 1, dtype=torch.bool)
+        places = torch.tensor([c.position for c in cursors])[None, :, None].expand(3, -1, -1)
+        after = [
+            Cursor(c.label + 1, c.position + 1, c.segment + 1, c.sample) if a else c
+            for c, a in zip(cursors, active, strict=True)
+        ]
+        return Layout(
+            index=Index(sample, segment, zero, label),
+            positions=places,
+            source=zero,
+            predicted=no,
+            answers=no,
+            step=zero - 1,
+            writes=(),
+            cursors=tuple(after),
+        )
+
     def to(self, device: torch.device | str) -> Layout:
         writes = tuple(g.to(device) for g in self.writes)
         names = ("positions", "source", "predicted", "answers", "step")

@@ -73,7 +73,7 @@ def positions_of(shapes: Shapes, fold: int) -> int:
 
 @dataclass(frozen=True)
 class Folding:
-    """A batch of rows of ids [B, T] as rows of positions [B, P], which end together: `kept` [B, P], the id
+    """A batch of rows of ids [B, T] as rows of positions [B, P], which begin together: `kept` [B, P], the id
     that each position stands at; `real` [B, P] bool, False where a shorter row is filled up; `slot` [B, T],
     the position of each id; blocks [K, 4], the ids of each as numbers into B * T, and `place` [K], the
     position as a number into B * P."""
@@ -91,15 +91,14 @@ class Folding:
         stands = first == np.arange(length)
         count = stands.sum(axis=1)
         width = int(count.max())
-        missing = (width - count)[:, None]
-        rank = np.cumsum(stands, axis=1) - 1 + missing
+        rank = np.cumsum(stands, axis=1) - 1
         slot = np.take_along_axis(rank, first, axis=1)
         kept = np.zeros((rows, width), dtype=np.int64)
         row, column = stands.nonzero()
         kept[row, rank[row, column]] = column
         flat = np.concatenate([part + number * length for number, part in enumerate(blocks)])
         place = slot.reshape(-1)[flat[:, 0]] + flat[:, 0] // length * width
-        real = np.arange(width) >= missing
+        real = np.arange(width) < count[:, None]
         return Folding(*(torch.from_numpy(x) for x in (kept, real, slot, flat, place)))
 
     def to(self, device: torch.device | str) -> Folding:

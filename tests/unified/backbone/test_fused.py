@@ -6,32 +6,37 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaModel
 
-from unified.backbone.fused import FusedDecoder
+from unified.backbone.decoder import run_layers
+from unified.backbone.fused import FusedLayers
+from unified.backbone.layer_pass import Pass
 from unified.decoding.guidance import Constant
 from unified.decoding.session import Session
+from unified.layout.attention import Index
 
 
-def passes(model, run):
-    """Hidden states of three passes over one cache, the second under a mask."""
+def passes(model, layers):
+    """Hidden states of passes over one cache whose rows differ in length, and its keys."""
     generator = torch.Generator().manual_seed(0)
-    cache, found, width = model.new_cache(4), [], model.config.hidden_size
-    for start, count in ((0, 5), (5, 3), (8, 1)):
+    cache, found, width = model.new_cache(2, 4), [], model.config.hidden_size
+    for start, count, labels in ((0, 5, range(5)), (5, 3, [5] * 3), (8, 1, [6])):
         x = torch.randn(2, count, width, generator=generator)
         places = torch.arange(start, start + count) + torch.tensor([0.0, 1.0, 2.5])[:, None, None]
-        places = places.expand(3, 2, count)
-        seen = torch.rand(2, 1, count, start + count, generator=generator) < 0.7
-        seen[..., 0] = True
-        found.append(run(x, places, seen if start == 5 else None, cache))
-    keys = [layer.keys[:, :, : layer.length] for layer in cache.buffers]
-    return found + keys
+        label = torch.tensor([list(labels)] * 2)
+        zero = torch.zeros_like(label)
+        sample = torch.zeros_like(label)
+        sample[1, 2:] = -1
+        append = cache.append(Index(sample, zero, zero, label), (sample == 0).sum(dim=1).numpy())
+        run = Pass(append.query, places.expand(3, 2, count), append=append)
+        states = run_layers(layers, x, run)
+        append.commit()
+        found.append(torch.cat([states[0], states[1, :2]]))
+    return found + [store.both[0, :, :9] for store in cache.stores]
 
 
 def test_states_and_keys_agree(model):
     with torch.no_grad():
-        expected = passes(model, lambda x, places, seen, cache: model.hidden(x, places, seen, cache))
-        fused = FusedDecoder(model.backbone)
-        grid = model.grid or (lambda places: 0)
-        found = passes(model, lambda x, places, seen, cache: fused(x + grid(places), places, seen, cache))
+        expected = passes(model, model.library)
+        found = passes(model, FusedLayers(model.backbone))
     for mine, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(mine, theirs, atol=2e-5, rtol=1e-4)
 
@@ -67,7 +72,7 @@ def test_other_decoders_stay_as_they_are(make_model):
         hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, vocab_size=8
     )
     with pytest.raises(ValueError, match="only a plain qwen3_vl_text decoder"):
-        FusedDecoder(LlamaModel(small))
+        FusedLayers(LlamaModel(small))
     model = make_model(backbone={**small.to_dict(), "vocab_size": 8})
     assert model.fuse().fused is None
     biased = make_model()

@@ -1,88 +1,134 @@
-"""Buffers of keys and values against plain concatenation."""
+"""Buffers of keys and values with rows of their own lengths, against plain lists."""
 
-import weakref
-
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unified.cache.context import DropWrite, Full, Window
 from unified.cache.kv_cache import KVCache
 from unified.layout.attention import Index
-from unified.stream.segments import Kind
+
+ROWS, LAYERS = 3, 2
+
+
+def positions(rows, count, first=0):
+    label = torch.arange(first, first + count).expand(rows, -1).contiguous()
+    zero = torch.zeros_like(label)
+    return Index(zero, zero, zero, label)
+
+
+def add(cache, counts, seed, rows=slice(None), layers=range(LAYERS), commit=True):
+    """Append counts [r] of as many random keys to some rows; what the last layer gives back, and the keys."""
+    counts = np.asarray(counts)
+    width = max(int(counts.max()), 1)
+    key = torch.randn(len(counts), 2, width, 4, generator=torch.Generator().manual_seed(seed))
+    index = positions(len(counts), width, 10 * seed)
+    index.sample[torch.arange(width) >= torch.from_numpy(counts)[:, None]] = -1
+    append = cache.append(index, counts, rows)
+    for layer in layers:
+        found = append.update(layer, key + layer, -key - layer)
+    if commit:
+        append.commit()
+    return found, key
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=8), st.integers(1, 20))
-def test_updates_are_concatenation(sizes, capacity):
-    cache, parts = KVCache(2, capacity), []
-    for size in sizes:
-        new = torch.randn(2, 3, size, 4)
-        parts.append(new)
-        keys, values = cache.update(new, new + 1, 1)
-        assert torch.equal(keys, torch.cat(parts, dim=2))
-        assert torch.equal(values, torch.cat(parts, dim=2) + 1)
+@given(
+    st.lists(st.lists(st.integers(0, 5), min_size=ROWS, max_size=ROWS).filter(any), min_size=1, max_size=7),
+    st.integers(1, 12),
+)
+def test_appending_is_concatenation_row_by_row(sizes, capacity):
+    cache, rows = KVCache(LAYERS, ROWS, capacity), [[] for _ in range(ROWS)]
+    for seed, counts in enumerate(sizes):
+        (keys, values, _), key = add(cache, counts, seed)
+        for row, count in enumerate(counts):
+            rows[row] += [key[row, :, place] + (LAYERS - 1) for place in range(count)]
+            if rows[row]:
+                expected = torch.stack(rows[row], dim=1)
+                assert torch.equal(keys[row, :, : len(rows[row])], expected)
+                assert torch.equal(values[row, :, : len(rows[row])], -expected)
+    assert cache.lengths.tolist() == [len(row) for row in rows]
 
 
-def test_layers_share_a_block_that_goes_with_the_last_of_them():
-    cache = KVCache(3, 4)
-    states = [torch.full((1, 2, 3, 4), float(number)) for number in range(3)]
-    for number, state in enumerate(states):
-        cache.update(state, -state, number)
-    shared = {layer.keys.untyped_storage().data_ptr() for layer in cache.buffers}
-    shared |= {layer.values.untyped_storage().data_ptr() for layer in cache.buffers}
-    assert len(shared) == 1
-    memory = weakref.ref(cache.buffers[0].keys.untyped_storage())
-    for number, state in enumerate(states):
-        keys, values = cache.update(state, -state, number)  # outgrows the block
-        assert torch.equal(keys, torch.cat([state, state], dim=2))
-        assert torch.equal(values, -keys)
-    assert memory() is None
+def test_a_static_cache_is_laid_out_for_flash_attention_and_refuses_what_does_not_fit():
+    cache = KVCache(LAYERS, ROWS, 8, static=True)
+    add(cache, [3, 5, 2], 0)
+    memory = cache.stores[0].both
+    assert memory.shape == (2, ROWS, 8, 2, 4)
+    assert memory[0].is_contiguous()
+    add(cache, [3, 3, 3], 1)
+    assert cache.stores[0].both is memory
+    with pytest.raises(ValueError, match="a static cache of 8 entries cannot hold 9"):
+        add(cache, [1, 1, 1], 2)
 
 
-def test_layers_of_another_shape_have_buffers_of_their_own():
-    cache = KVCache(2, 4)
-    narrow, wide = torch.randn(1, 2, 3, 4), torch.randn(1, 2, 3, 8)
-    for number, state in enumerate((narrow, wide)):
-        keys, _ = cache.update(state, state, number)
-        assert torch.equal(keys, state)
+def test_static_and_grown_caches_hold_the_same():
+    found = []
+    for static in (False, True):
+        cache = KVCache(LAYERS, ROWS, 16 if static else 1, static=static)
+        add(cache, [3, 5, 2], 0)
+        found.append(add(cache, [1, 0, 4], 1)[0])
+    for grown, fixed in zip(*found, strict=True):
+        if torch.is_tensor(grown):
+            assert torch.equal(grown, fixed)
+        else:
+            assert torch.equal(grown.mask, fixed.mask)
 
 
-def test_truncating_keeping_and_stacking():
-    cache, other = KVCache(1, 4), KVCache(1, 4)
-    whole = torch.randn(2, 1, 6, 3)
-    cache.update(whole, whole, 0)
-    other.update(whole[:1, :, :2], whole[:1, :, :2], 0)
-    cache.keep(torch.tensor([0, 2, 5]))
-    assert cache.length == 3
-    stacked = cache.stack(other)
-    keys, _ = stacked.update(whole[:1].repeat(3, 1, 1, 1), whole[:1].repeat(3, 1, 1, 1), 0)
-    assert torch.equal(keys[:2, :, :3], whole[:, :, [0, 2, 5]])
-    assert torch.equal(keys[2, :, :3], torch.cat([torch.zeros(1, 1, 3), whole[0, :, :2]], dim=1))
-    assert torch.equal(stacked.first(1).buffers[0].keys[:, :, :3], keys[:1, :, :3])
-    cache.truncate(1)
-    assert cache.length == 1
-    assert cache.nbytes() == 2 * 2 * 3 * 4
-    with pytest.raises(ValueError, match="cannot truncate a cache of 1 slots to 2"):
-        cache.truncate(2)
+def test_what_is_not_committed_is_not_held():
+    cache = KVCache(LAYERS, ROWS, 2)
+    add(cache, [2, 1, 2], 0)
+    before = cache.entries[0].index()
+    add(cache, [3, 3, 3], 1, commit=False)
+    assert cache.lengths.tolist() == [2, 1, 2]
+    real = before.sample == 0
+    assert torch.equal(cache.entries[0].index().sample, before.sample)
+    for mine, theirs in zip(cache.entries[0].index().fields(), before.fields(), strict=True):
+        assert torch.equal(mine[real], theirs[real])
 
 
-def index(kinds, segments):
-    row = torch.tensor([kinds])
-    zeros = torch.zeros_like(row)
-    return Index(zeros, torch.tensor([segments]), row, zeros)
+def test_layers_that_do_not_run_hold_their_own_entries():
+    cache = KVCache(LAYERS, ROWS, 2)
+    add(cache, [2, 2, 2], 0)
+    assert cache.entries[0] is cache.entries[1]
+    add(cache, [1, 0, 1], 1, layers=[1])
+    assert [entries.lengths.tolist() for entries in cache.entries] == [[2, 2, 2], [3, 2, 3]]
+    assert cache.nbytes() == (6 + 8) * 2 * 2 * 4 * 4
+    cache.truncate(np.array([2, 2, 2]))
+    cache.share()
+    assert cache.entries[0] is cache.entries[1]
 
 
-def test_policies():
-    text, read, write = Kind.TEXT, Kind.READ, Kind.WRITE
-    mixed = index([text, write, write, read, read, text], [0, 1, 1, 2, 2, 3])
-    assert Full().slots(mixed) is None
-    assert DropWrite().slots(mixed).tolist() == [0, 3, 4, 5]
-    assert DropWrite().slots(index([text, read], [0, 1])) is None
-    long = index([text] * 2 + [read] * 6, [0, 0, 1, 1, 2, 2, 3, 3])
-    assert Window(8, keep=1).slots(long) is None
-    assert Window(5, keep=1).slots(long).tolist() == [0, 4, 5, 6, 7]
-    assert Window(4, keep=1).slots(long).tolist() == [0, 6, 7], "half a segment goes as a whole"
-    with pytest.raises(ValueError, match="cannot keep the first 4"):
-        Window(4, keep=4)
+def test_keeping_some_entries_of_one_layer_and_by_head():
+    cache = KVCache(LAYERS, ROWS, 2)
+    _, key = add(cache, [4, 4, 3], 0)
+    stays = np.array([[1, 0, 0, 1], [1, 1, 1, 1], [0, 1, 0, 0]], dtype=bool)
+    cache.keep([1], stays)
+    assert cache.entries[0].lengths.tolist() == [4, 4, 3]
+    assert cache.entries[1].lengths.tolist() == [2, 4, 1]
+    assert cache.entries[1].index().label[0, :2].tolist() == [0, 3]
+    assert torch.equal(cache.stores[1].both[0, 0, :2], key[0, :, [0, 3]].transpose(0, 1) + 1)
+    assert torch.equal(cache.stores[0].both[0, 0, :4], key[0].transpose(0, 1))
+    heads = np.zeros((ROWS, 4, 2), dtype=bool)
+    heads[:, 0, 0] = heads[:, 2, 1] = True
+    cache.keep([0], heads)
+    assert cache.entries[0].lengths.tolist() == [1, 1, 1]
+    assert torch.equal(cache.stores[0].both[0, 1, 0], torch.stack([key[1, 0, 0], key[1, 1, 2]]))
+    heads[0, 1, 0] = True
+    with pytest.raises(ValueError, match="equally many entries in every head"):
+        cache.keep([1], np.pad(heads, ((0, 0), (0, 0), (0, 0)))[:, :4])
+
+
+def test_rows_are_added_and_taken():
+    cache = KVCache(LAYERS, ROWS, 2)
+    add(cache, [2, 1, 3], 0)
+    cache.add_rows(2)
+    assert cache.lengths.tolist() == [2, 1, 3, 0, 0]
+    add(cache, [1, 2], 1, rows=slice(3, 5))
+    assert cache.lengths.tolist() == [2, 1, 3, 1, 2]
+    copy = cache.take([4, 2, 2])
+    assert copy.lengths.tolist() == [2, 3, 3]
+    assert torch.equal(copy.stores[0].both[:, 2, :3], cache.stores[0].both[:, 2, :3])
+    add(copy, [1, 1, 1], 2)
+    assert cache.lengths.tolist() == [2, 1, 3, 1, 2]

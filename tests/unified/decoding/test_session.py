@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from unified.cache.context import DropWrite, Full, Window
+from unified.cache.policy import DropWrite, Full, Window
 from unified.decoding.editing import keep
 from unified.decoding.guidance import Constant, Ramp, contrasted
 from unified.decoding.sampling import Sampler
@@ -88,7 +88,7 @@ def test_feeding_in_pieces_is_feeding_at_once(model, stream):
 def test_guidance_without_effect_computes_no_null_branch(model, stream):
     """Scale 1 is off: the same codes, and the model sees one row at a time."""
     seen = []
-    hook = model.backbone.register_forward_hook(lambda m, a, out: seen.append(out.last_hidden_state.shape[0]))
+    hook = model.backbone.layers[0].register_forward_hook(lambda m, a, out: seen.append(len(out)))
     drawn = []
     for guidance in (None, Constant(1.0), Constant(4.0)):
         session = Session(model, seed=1)
@@ -330,7 +330,7 @@ def test_what_comes_before_an_image_is_read_with_its_first_step(model, stream, m
     session.draw([1, 2])
     session.feed([model.vocabulary.end])
     passes = Passes(model, monkeypatch)
-    session.feed(stream.encode([{"role": "user", "content": "and"}], prompt=True)[1:], hold=True)
+    session.feed(stream.encode([{"role": "user", "content": "and"}], prompt=True)[1:], defer=True)
     session.draw([1, 2])
     assert len(passes.sizes) == 2
     assert passes.sizes[1] == 4

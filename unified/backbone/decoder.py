@@ -1,0 +1,124 @@
+"""The loop over the layers is ours, the layers are the library's.
+
+Attention of `transformers` is looked up by name; the name "unified" leads to the `Pass` that every layer is
+handed, so that caches, masks, memories and back-ends are its business and no layer is written anew. Tried
+with qwen3_vl_text, qwen2_5_vl_text, qwen2, qwen3, llama and gemma3_text."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from unified.backbone.layer_pass import Pass
+
+
+class Layers(Protocol):
+    """Layers that the loop can run: those of `transformers`, the default decoder's in fewer operations, or a
+    published model's own."""
+
+    def __len__(self) -> int: ...
+
+    def begin(self, hidden: Tensor, run: Pass) -> Any:
+        """What all layers of a pass share, such as rotary angles."""
+        ...
+
+    def layer(self, number: int, hidden: Tensor, shared: Any, run: Pass) -> Tensor:
+        """Hidden states [R, n, D] through one layer."""
+        ...
+
+    def end(self, hidden: Tensor, run: Pass) -> Tensor:
+        """The last norm."""
+        ...
+
+
+def run_layers(layers: Layers, hidden: Tensor, run: Pass) -> Tensor:
+    """Embeddings [R, n, D] through all layers that the pass runs -> hidden states [R, n, D]."""
+    shared = layers.begin(hidden, run)
+    for number in range(len(layers)):
+        if not run.skips(number, len(layers)):
+            hidden = one_layer(layers, number, hidden, shared, run)
+    return layers.end(hidden, run)
+
+
+def one_layer(layers: Layers, number: int, hidden: Tensor, shared: Any, run: Pass) -> Tensor:
+    """One layer, what is plugged in around it, and the positions that pass by it."""
+    before = hidden
+    for part in run.parts:
+        hidden = part.enter(number, hidden, run)
+    hidden = layers.layer(number, hidden, shared, run)
+    for part in run.parts:
+        hidden = part.leave(number, hidden, run)
+    if number in run.runs:
+        hidden = torch.where(run.runs[number][..., None], hidden, before)
+    return hidden
+
+
+class LibraryLayers:
+    """The layers of a text decoder of `transformers`, or `layers` like them that share its rotary embedding
+    and come `after` so many. Its parameters stay where they are."""
+
+    def __init__(self, decoder: Any, layers: Sequence[nn.Module] | None = None, after: int = 0) -> None:
+        self.decoder, self.after = decoder, after
+        self.layers = decoder.layers if layers is None else layers
+        self.types = getattr(decoder.config, "layer_types", None)
+        self.spatial = "mrope_section" in (getattr(decoder.config, "rope_parameters", None) or {})
+        self.by_type = "layer_type" in inspect.signature(decoder.rotary_emb.forward).parameters
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def begin(self, hidden: Tensor, run: Pass) -> Any:
+        """Rotary angles, by type of layer where they differ."""
+        positions = run.positions if self.spatial else run.positions[0].long()
+        rotary = self.decoder.rotary_emb
+        if not self.by_type:
+            return dict.fromkeys(self.types or [None], rotary(hidden, positions))
+        return {kind: rotary(hidden, positions, kind) for kind in dict.fromkeys(self.types)}
+
+    def layer(self, number: int, hidden: Tensor, shared: Any, run: Pass) -> Tensor:
+        kind = self.types[min(number + self.after, len(self.types) - 1)] if self.types else None
+        out = self.layers[number](
+            hidden,
+            position_embeddings=shared[kind],
+            attention_mask=None,
+            position_ids=None,
+            past_key_values=None,
+            run=run,
+        )
+        return out if isinstance(out, Tensor) else out[0]
+
+    def end(self, hidden: Tensor, run: Pass) -> Tensor:
+        normed: Tensor = self.decoder.norm(hidden)
+        return normed
+
+
+def attend_in_pass(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: object,
+    scaling: float,
+    run: Pass | None = None,
+    **_: object,
+) -> tuple[Tensor, None]:
+    """The attention function of `transformers` under which decoders are built here: query [R, H, n, D], key
+    and value [R, G, n, D] -> [R, n, H, D]. ValueError for a decoder that is called by itself: its hidden
+    states would be those of causal text, and log-probabilities made of them wrong."""
+    if run is None:
+        raise ValueError(
+            "this decoder is run by UnifiedModel: call the model itself, whose output has the log_probs of each "
+            "token; the decoder alone knows neither the attention rule nor what written codes are fed"
+        )
+    out = run.attention(module.layer_idx, query, key, value, scaling)
+    return out.contiguous(), None
+
+
+ALL_ATTENTION_FUNCTIONS.register("unified", attend_in_pass)
+for _name in ("by_sample", "by_block", "flash"):  # names that a model's configuration may give
+    ALL_ATTENTION_FUNCTIONS.register(_name, attend_in_pass)

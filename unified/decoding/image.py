@@ -1,0 +1,213 @@
+"""One image written in a session: one pass for each step of its plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unified.cache.context import Chunk
+from unified.cache.policy import Held
+from unified.decoding.drawing import Choice, Contrast, Drawing, Hook, WriterState
+from unified.decoding.guidance import Guidance, guide, needs_null
+from unified.decoding.minimum_risk import Alike
+from unified.decoding.sampling import Sampler
+from unified.layout.layout import Cursor, Layout
+from unified.layout.patch_merging import folded_steps
+from unified.orders import Plan
+
+if TYPE_CHECKING:
+    from unified.decoding.session import Session
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRequest:
+    """What is to be written: the plan, the ids of its header, the rows that write, and how codes are chosen
+    (see `Session.image`)."""
+
+    plan: Plan
+    header: list[int]
+    active: list[bool]
+    sampler: Sampler
+    guidance: Guidance | None = None
+    alike: Alike | None = None
+    contrast: Contrast | None = None
+    onward: bool = False
+    hook: Hook | None = None
+
+
+@torch.no_grad()
+def write_image(session: Session, request: ImageRequest) -> Iterator[Choice]:
+    """Yields every step as it is committed. An image that is broken off leaves the session as if it had never
+    been begun."""
+    run = ImageRun(session, request)
+    done = False
+    try:
+        for step in range(len(request.plan.steps)):
+            yield run.step(step)
+        done = True
+    finally:
+        if not done:
+            run.undo()
+    run.finish()
+
+
+class ImageRun:
+    """The state of one image while it is written: in the rows of the session and, with guidance, in those
+    of the null branch under them."""
+
+    def __init__(self, session: Session, request: ImageRequest) -> None:
+        self.session, self.request, self.context = session, request, session.context
+        guided = needs_null(request.guidance, request.plan)
+        self.first: Chunk | None = None  # what runs before the first step, in the same pass
+        self.after: list[Cursor] = []  # where the rows stand after what was pending
+        if guided:
+            session.read_pending()
+            session.read_null()
+        self.rows = self.context.rows(0, 2 if guided else 1)
+        self.count = self.rows.stop
+        self.said = np.zeros(self.count, dtype=np.int64)  # positions that were pending
+        if not guided:
+            self._defer_pending()
+        self.start = self.context.cache.lengths.copy()  # entries that are not the image's own
+        self.start[self.rows] += self.said
+        self.layout = self._open()
+        rows, condition = self.count, self.context.condition(self.rows)
+        self.writer: WriterState = session.model.write(request.plan, rows, condition)
+        self.writer.refer(
+            [row.latest for row in session.rows], [row.acted for row in session.rows], request.contrast
+        )
+        self.folded = folded_steps(request.plan, session.vocabulary.fold)
+        shape, device = (len(session.rows), request.plan.length), session.model.device
+        codes = torch.zeros(shape, dtype=torch.long, device=device)
+        self.drawing = Drawing(request.plan, codes, torch.zeros(shape, device=device))
+        self.begun = False
+
+    def _defer_pending(self) -> None:
+        """What was said and not read runs with the first step."""
+        session = self.session
+        lists = [session.readable(row.pending) for row in session.rows]
+        self.after = self.context.cursors[self.rows]
+        if any(lists):
+            self.first, self.after = self.context.chunk(session.model, lists, self.rows)
+            if self.first is not None:
+                self.said = self.first.counts
+            self.context.forget(session.policy, self.first, self.rows)
+
+    def _open(self) -> Layout:
+        """The layout of the WRITE segment, codes to come; its header runs with the first step."""
+        words, model, header = self.session.vocabulary, self.session.model, self.request.header
+        segment = [*header, *[words.visual_start] * self.request.plan.length, words.close]
+        flags = self.request.active * (self.count // len(self.request.active))
+        ids = torch.tensor([segment if flag else [words.pad] * len(segment) for flag in flags])
+        layout = Layout.of(ids, words, self.after or self.context.cursors[self.rows])
+        part = layout.part(slice(0, len(header)))
+        embeds = model.read(ids[:, : len(header)].to(model.device), part.to(model.device))
+        if embeds is not None:
+            chunk = Chunk.of(embeds, part.index, part.positions)
+            self.first = chunk if self.first is None else self.first.then(chunk)
+        return layout
+
+    def step(self, step: int) -> Choice:
+        """Run, choose and commit one step."""
+        request, session = self.request, self.session
+        states = self.writer.states(step, self._run(step))
+        choice = self._choose(step, states)
+        choice = request.hook(choice) if request.hook else choice
+        self.writer.commit(step, choice.codes, choice.vectors)
+        slots = request.plan.steps[step]
+        self.drawing.codes[:, slots], self.drawing.log_probs[:, slots] = choice.codes, choice.log_probs
+        if session.depth is not None:
+            self._free_layers(step)
+        return choice
+
+    def _run(self, step: int) -> Tensor:
+        """Hidden states [R, n, D] of the step's positions."""
+        session, part = self.session, self.layout.part(len(self.request.header) + self.folded[step].slots)
+        chunk = Chunk.of(self.writer.inputs(step), part.index, part.positions)
+        before, width = np.zeros(self.count, dtype=np.int64), part.index.sample.shape[1]
+        if self.first is not None:
+            before, chunk, self.first = self.first.counts, self.first.then(chunk), None
+        queries: dict[int, Tensor] | None = {} if session.policy.by_step else None
+        told = {"plan": self.request.plan, "step": step, "depth": session.depth, "parts": session.parts}
+        hidden = self.context.run(session.model, chunk, self.rows, queries=queries, **told)
+        if not self.begun:
+            self._note(chunk, hidden)
+        if queries is not None:
+            self._ask_policy(step, {n: q[:, :, -width:] for n, q in queries.items()})
+        return chunk.states(hidden, before, width)
+
+    def _note(self, chunk: Chunk, hidden: Tensor) -> None:
+        """What was pending has been read."""
+        self.begun, session = True, self.session
+        if self.said.any():
+            session.note(chunk.states(hidden, self.said - 1, 1)[:, 0], self.said > 0)
+        if self.after:
+            self.context.cursors[self.rows] = self.after
+            for row in session.rows:
+                row.pending = []
+
+    def _choose(self, step: int, hidden: Tensor) -> Choice:
+        session, request, rows = self.session, self.request, len(self.session.rows)
+        guided = request.guidance is not None and self.count > rows
+        weight = request.guidance.weight(request.plan, step) if guided else 0.0  # type: ignore[union-attr]
+        logits = session.model.head.logits(hidden if weight else hidden[:rows])
+        logits = guide(logits, weight) if weight else logits
+        offset = len(request.header) + request.plan.steps[step]
+        places = torch.tensor([[len(row.stream)] for row in session.rows]) + offset
+        chosen_from = request.alike(logits) if request.alike else logits
+        drawn = request.sampler.draw(chosen_from, session.noise, places)
+        codes = session.model.head.to_codes(drawn.symbols)
+        return Choice(request.plan, step, codes, drawn.log_probs, logits, request.sampler, session.noise)
+
+    def _ask_policy(self, step: int, queries: dict[int, Tensor]) -> None:
+        """Layer by layer, which of the image's own entries stay."""
+        cache, policy = self.context.cache, self.session.policy
+        start = self.start[self.rows]
+        for layer, asked in queries.items():
+            entries, store = cache.entries[layer], cache.stores[layer]
+            lengths = entries.lengths[self.rows]
+            assert store.both is not None
+            keys = store.both[0, self.rows, : int(lengths.max())]
+            held = Held(
+                entries.index(self.rows), lengths, layer, len(cache.stores), self.request.plan, step, start,
+                keys, asked,
+            )  # fmt: skip
+            stays = policy.stays(held)
+            if stays is not None:
+                cache.keep([layer], self._with_others(stays, entries.lengths))
+
+    def _with_others(self, stays: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """[R, K] of all rows of the cache: rows that do not write, and what is not the image's own, stay."""
+        every = np.ones((len(lengths), int(lengths.max()), *stays.shape[2:]), dtype=bool)
+        every[self.rows, : stays.shape[1]] = stays
+        every[np.arange(every.shape[1]) < self.start[:, None]] = True
+        return every
+
+    def _free_layers(self, step: int) -> None:
+        """Layers that no later step runs let go of the image."""
+        depth, plan, cache = self.session.depth, self.request.plan, self.context.cache
+        assert depth is not None
+        layers = range(len(cache.stores))
+        later = range(step + 1, len(plan.steps))
+        done = [n for n in layers if later and not any(depth.runs(n, len(layers), plan, s) for s in later)]
+        if done:
+            cache.truncate(self.start, done)
+
+    def undo(self) -> None:
+        """As if the image had never been begun; what was pending and has been read stays read."""
+        if self.begun:
+            self.context.cache.truncate(self.start)
+            self.context.cache.share()
+
+    def finish(self) -> None:
+        session = self.session
+        if not session.policy.keeps_writes:
+            self.context.cache.truncate(self.start)
+            self.context.cache.share()
+        self.context.cursors[self.rows] = list(self.layout.cursors)
+        session.record(self.request, self.drawing, dict(self.writer.onward) if self.request.onward else {})
