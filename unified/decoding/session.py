@@ -317,7 +317,7 @@ class Session:
             writer.refer([row.latest for row in self.rows], [row.acted for row in self.rows], contrast)
             drawing = self._blank(plan)
             folded = folded_steps(plan, self.vocabulary.fold)
-            for step, slots in enumerate(plan.steps):
+            for step, slots in enumerate(part.decide for part in plan.steps):
                 part = layout.part(len(header) + folded[step].slots.to(drawing.codes.device))
                 ahead = branch.ahead
                 hidden = branch.run(self.model, writer.inputs(step), part.index, part.positions)
@@ -371,7 +371,7 @@ class Session:
         weight = guidance.weight(plan, step) if guidance and len(hidden) > len(self.rows) else 0.0
         logits = self.model.head.logits(hidden if weight else hidden[: len(self.rows)])
         logits = guide(logits, weight) if weight else logits
-        places = torch.tensor([[len(row.stream) + offset] for row in self.rows]) + plan.steps[step]
+        places = torch.tensor([[len(row.stream) + offset] for row in self.rows]) + plan.steps[step].decide
         drawn = sampler.draw(alike(logits) if alike else logits, self.noise, places)
         codes = self.model.head.to_codes(drawn.symbols)
         return Choice(plan, step, codes, drawn.log_probs, logits, sampler, self.noise)
