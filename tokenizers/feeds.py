@@ -10,7 +10,6 @@ first map is fed nothing. Slots follow the maps, row by row.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from .resize import Shape
 
-Resize = Callable[[Tensor, Shape, Shape], Tensor]  # vectors [..., h * w, C], (h, w), (h', w') -> [..., h' * w', C]
+Resize = Callable[[Tensor, Shape, Shape], Tensor]  # vectors [..., h * w, C] of a map -> at another size
 Lift = Callable[[Tensor, int], Tensor]  # vectors [..., h * w, C] of a map, its number -> [..., H * W, C]
 Carry = dict[str, Any]  # what a feed keeps between the steps of one image; empty at its first step
 
@@ -67,6 +66,11 @@ class MapFeed:
         self.maps = Maps(shapes)
         self.starts = torch.zeros(self.maps.length, dtype=torch.bool, device="cpu")
         self.starts[self.maps.slices[0]] = True
+
+    @property
+    def later(self) -> Tensor:
+        """The slots of all maps but the first."""
+        return torch.arange(self.maps.slices[0].stop, self.maps.length)
 
     def inputs(self, values: Tensor, slots: Tensor, carry: Carry | None = None) -> Tensor:
         """Vectors [..., T, C] of the codes known so far, ascending slots [n] on the CPU -> what they are fed
