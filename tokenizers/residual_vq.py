@@ -16,10 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .codebook import CodebookConfig, build_codebook
+from .feeds import ResidualFeed
 from .networks import Decoder, Encoder, NetworkConfig
 from .phi import Phi, PhiConfig, phi_index
 from .quantise import most_aligned, nearest
-from .resize import Shape, area, as_shapes, bicubic, flatten, unflatten
+from .resize import Shape, area, area_tokens, as_shapes, bicubic, flatten, unflatten
 from .visual import TrainingPass, check_ids, check_images, check_maps
 
 
@@ -149,12 +150,10 @@ class ResidualVQTokenizer(nn.Module):
         """The running sum [B, C, H, W] after each scale, at the size of the last map."""
         maps = as_shapes(shapes)
         check_maps(ids, maps)
-        total = self._zeros(ids[0], maps[-1])
-        sums = []
-        for step, (item, shape) in enumerate(zip(ids, maps, strict=True)):
-            total, _ = self.accumulate(total, unflatten(self.vectors(item), shape), step, len(maps), None)
-            sums.append(total)
-        return sums
+        feed, carry = self.feed(maps), {}
+        vectors = torch.cat([self.vectors(item) for item in ids], dim=1)
+        sums = [feed.total(vectors, count + 1, carry) for count in range(len(maps))]
+        return [unflatten(total, maps[-1]).contiguous() for total in sums]
 
     def decode(self, ids: Sequence[Tensor], shapes: Sequence[Shape]) -> Tensor:
         """Ids [B, h * w] per scale -> images [B, 3, H, W] in [-1, 1]."""
@@ -187,8 +186,20 @@ class ResidualVQTokenizer(nn.Module):
         """What predicts map s + 1: the sum so far, averaged onto it. Ids [B, h * w] per map -> float32 [B, L
         - first, dim]."""
         maps = as_shapes(shapes)
-        feeds = [flatten(area(t, s)) for t, s in zip(self.totals(ids, maps), maps[1:], strict=False)]
-        return torch.cat(feeds, dim=1) if feeds else self.vectors(ids[0])[:, :0].float()
+        check_maps(ids, maps)
+        feed = self.feed(maps)
+        vectors = torch.cat([self.vectors(item) for item in ids], dim=1).float()
+        return feed.inputs(vectors, feed.later)
+
+    def feed(self, shapes: Sequence[Shape]) -> ResidualFeed:
+        """What the slots of these maps are fed, of code vectors [B, T, dim]: in teacher forcing and in
+        generation."""
+        maps = as_shapes(shapes)
+
+        def lift(vectors: Tensor, step: int) -> Tensor:
+            return flatten(self.contribution(unflatten(vectors, maps[step]), step, len(maps), maps[-1]))
+
+        return ResidualFeed(maps, lift, area_tokens)
 
     def read_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
         """An image is read from all its maps: none is complete by itself."""

@@ -39,6 +39,16 @@ def flatten(x: Tensor) -> Tensor:
     return x.flatten(2).transpose(1, 2)
 
 
+def bicubic_tokens(x: Tensor, source: Shape, target: Shape) -> Tensor:
+    """Row-major tokens of any number of leading dimensions [..., h * w, C], resized -> [..., h' * w', C]."""
+    return flatten(bicubic(unflatten(x.flatten(0, -3), source), target)).unflatten(0, x.shape[:-2])
+
+
+def area_tokens(x: Tensor, source: Shape, target: Shape) -> Tensor:
+    """Row-major tokens [..., H * W, C], averaged -> [..., h * w, C]."""
+    return flatten(area(unflatten(x.flatten(0, -3), source), target)).unflatten(0, x.shape[:-2])
+
+
 def unflatten(x: Tensor, shape: Shape) -> Tensor:
     """Row-major tokens [B, h * w, C] -> map [B, C, h, w]."""
     if x.shape[1] != shape[0] * shape[1]:

@@ -17,9 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .codebook import CodebookConfig, build_codebook
+from .feeds import ResizeFeed
 from .networks import Decoder, Encoder, NetworkConfig
 from .quantise import entropy_loss, nearest
-from .resize import Shape, area, as_shapes, bicubic, flatten, unflatten
+from .resize import Shape, area, as_shapes, bicubic_tokens, flatten, unflatten
 from .visual import TrainingPass, check_ids, check_images, check_maps
 
 
@@ -145,12 +146,14 @@ class VQTokenizer(nn.Module):
         - first, dim]."""
         maps = as_shapes(shapes)
         check_maps(ids, maps)
-        feeds = [self.next_input(self.vectors(ids[s]), maps[s], maps[s + 1]) for s in range(len(maps) - 1)]
-        return torch.cat(feeds, dim=1) if feeds else self.vectors(ids[0])[:, :0]
+        feed = self.feed(maps)
+        vectors = torch.cat([self.vectors(item) for item in ids], dim=1).float()
+        return feed.inputs(vectors, feed.later)
 
-    def next_input(self, vectors: Tensor, shape: Shape, shape_next: Shape) -> Tensor:
-        """Vectors [B, h * w, dim] of one map -> the feed [B, h' * w', dim] of the next one."""
-        return flatten(bicubic(unflatten(vectors.float(), shape), shape_next))
+    def feed(self, shapes: Sequence[Shape]) -> ResizeFeed:
+        """What the slots of these maps are fed, of code vectors [B, T, dim]: in teacher forcing and in
+        generation."""
+        return ResizeFeed(as_shapes(shapes), bicubic_tokens)
 
     def read_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
         """An image is read from its last map."""

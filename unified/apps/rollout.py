@@ -185,7 +185,7 @@ class Player:
 
 def _map(vectors: Sequence[Tensor], plan: Plan) -> Tensor:
     """The vectors of every step [B, n, C] as the map that is read [B, C, h, w]."""
-    slots = torch.cat(plan.steps).argsort().to(vectors[0].device)
+    slots = torch.cat([step.decide for step in plan.steps]).argsort().to(vectors[0].device)
     read = torch.cat(list(vectors), dim=1)[:, slots[plan.read.to(slots.device)]]
     return read.transpose(1, 2).unflatten(2, plan.read_shapes[0])
 

@@ -45,15 +45,6 @@ class FlexVAR(NextScaleTransformer):
     def map_positions(self, shape: Shape) -> Tensor:
         return F.interpolate(self.pos_1LC.float(), size=shape, mode="area").flatten(2).transpose(1, 2)
 
-    def advance(
-        self, total: Tensor | None, vectors: Tensor, step: int, shapes: Shapes
-    ) -> tuple[Tensor, Tensor]:
-        """The new map [B, C, h, w] takes the place of the one before; the next one is fed it, resized."""
-        known = unflatten(vectors.float(), shapes[step])
-        if step + 1 == len(shapes):
-            return known, vectors
-        return known, self.needed_tokenizer().next_input(vectors, shapes[step], shapes[step + 1])
-
     def image(self, codes: Sequence[Tensor], shapes: Shapes) -> Tensor:
         """Codes [B, n] of all maps -> images [B, 3, 16 h, 16 w] from the last, in about [-1, 1], not
         clamped."""

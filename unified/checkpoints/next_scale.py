@@ -24,11 +24,13 @@ from unified.orders import Plan
 from unified.orders.shapes import Shapes, area
 from unified.stream.segments import Kind
 from unified.stream.vocabulary import Vocabulary
+from unified.tokenizers.feeds import Carry, MapFeed
+from unified.tokenizers.resize import unflatten
 
 
 class NextScaleTransformer(nn.Module):
-    """A variant adds `order` (the name of its plan), `positions(shapes)` [1, L, D], `vectors(codes)` and
-    `advance` (what its tokenizer does between two maps). Parameter names are the published ones."""
+    """A variant adds `order` (the name of its plan) and `positions(shapes)` [1, L, D]; its tokenizer gives
+    the feed: what a map is fed of the maps before. Parameter names are the published ones."""
 
     order: str
     tokenizer: Any
@@ -59,12 +61,10 @@ class NextScaleTransformer(nn.Module):
         """Code vectors [..., C] of codes [...]."""
         return self.needed_tokenizer().vectors(codes)
 
-    def advance(
-        self, total: Tensor | None, vectors: Tensor, step: int, shapes: Shapes
-    ) -> tuple[Tensor, Tensor]:
-        """Take in the vectors [B, n, C] of map `step`: what is known of the image now [B, C, H, W], and
-        the vectors [B, m, C] fed to the next map (after the last: nothing that matters)."""
-        raise NotImplementedError
+    def feed(self, shapes: Shapes) -> MapFeed:
+        """What the slots of these maps are fed, of code vectors [B, T, C]."""
+        feed: MapFeed = self.needed_tokenizer().feed(shapes)
+        return feed
 
     # Likelihood ---------------------------------------------------------------------------------------------
 
@@ -211,11 +211,12 @@ class MapWriter:
     def __init__(self, model: NextScaleTransformer, plan: Plan, condition: Condition) -> None:
         if len(plan.steps) != len(plan.shapes):
             raise ValueError(f"this model writes one map per step: use the order {model.order}")
-        self.model, self.shapes, self.condition = model, plan.shapes, condition
+        self.model, self.plan, self.condition = model, plan, condition
         lengths = [area((shape,)) for shape in plan.shapes]
         self._positions = model.positions(plan.shapes).float().split(lengths, dim=1)
-        self._fed: Tensor | None = None
-        self.total: Tensor | None = None  # what is known of the images [B, C, H, W]
+        self._feed, self._carry = model.feed(plan.shapes), Carry()
+        self._values: Tensor | None = None  # vectors of the codes so far [B, T, C]
+        self._written = 0  # maps
         self.onward: dict[int, Tensor] = {}
 
     def refer(self, images: Any, actions: Any, contrast: Any = None) -> None:
@@ -228,26 +229,30 @@ class MapWriter:
         """[R, n, D]: the inputs of all slots of a map."""
         if step == 0:
             return self.model.first_inputs(self.condition) + self._positions[0]
-        if self._fed is None:
+        if self._values is None or self._written < step:
             raise ValueError(f"map {step} is asked for before map {step - 1} was committed")
-        own = self.model.later_inputs(self._fed) + self._positions[step]
+        fed = self._feed.inputs(self._values, self.plan.steps[step].run, self._carry)
+        own = self.model.later_inputs(fed) + self._positions[step]
         return own.repeat(len(self.condition.start) // len(own), 1, 1)
 
     def commit(self, step: int, codes: Tensor, vectors: Tensor | None = None) -> None:
         """The codes [B, n] of a map are chosen; `vectors` [B, n, C], if given, are used in place of
         theirs."""
         vectors = self.model.vectors(codes) if vectors is None else vectors
-        self.total, self._fed = self.model.advance(self.total, vectors, step, self.shapes)
+        if self._values is None:
+            self._values = vectors.new_zeros(
+                len(vectors), self.plan.length, vectors.shape[-1], dtype=torch.float32
+            )
+        self._values[:, self.plan.map_slices[step]] = vectors
+        self._written = step + 1
 
 
 def finished(model: NextScaleTransformer, vectors: Sequence[Tensor], shapes: Shapes) -> Tensor:
     """What is known of the images [B, C, H, W] after all maps, from their vectors [B, n, C]."""
     if len(vectors) != len(shapes):
         raise ValueError(f"{len(shapes)} maps need {len(shapes)} lists of codes, got {len(vectors)}")
-    total, _ = model.advance(None, vectors[0], 0, shapes)
-    for step in range(1, len(shapes)):
-        total, _ = model.advance(total, vectors[step], step, shapes)
-    return total
+    image = model.feed(shapes).image(torch.cat(list(vectors), dim=1))
+    return unflatten(image, shapes[-1]).contiguous()
 
 
 def _needed(condition: Condition | None) -> Condition:

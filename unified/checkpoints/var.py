@@ -18,7 +18,6 @@ from unified.checkpoints.published import config_from, load_weights, sizes_of
 from unified.checkpoints.state_dict import unwrap
 from unified.orders.shapes import Shapes, area
 from unified.tokenizers.residual_vq import ResidualVQTokenizer
-from unified.tokenizers.resize import flatten, unflatten
 
 
 class VAR(NextScaleTransformer):
@@ -49,18 +48,6 @@ class VAR(NextScaleTransformer):
                 f"for {_sides(shapes)}"
             )
         return self.pos_1LC + self.lvl_embed(levels(shapes).to(self.pos_1LC.device))
-
-    def advance(
-        self, total: Tensor | None, vectors: Tensor, step: int, shapes: Shapes
-    ) -> tuple[Tensor, Tensor]:
-        """Add a map to the sum [B, C, H, W]; the next map is fed the sum averaged onto it."""
-        tokenizer = self.needed_tokenizer()
-        if total is None:
-            total = torch.zeros(len(vectors), tokenizer.dim, *shapes[-1], device=vectors.device)
-        shape_next = shapes[step + 1] if step + 1 < len(shapes) else None
-        maps = unflatten(vectors, shapes[step])
-        total, fed = tokenizer.accumulate(total, maps, step, len(shapes), shape_next)
-        return total, flatten(fed)
 
     def image(self, codes: Sequence[Tensor]) -> Tensor:
         """Codes [B, n] of all maps -> images [B, 3, H, W] in [0, 1]."""

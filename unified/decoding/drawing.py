@@ -85,7 +85,8 @@ class Choice:
 
     @property
     def slots(self) -> Tensor:
-        return self.plan.steps[self.step]
+        """[n]: those that the step decides."""
+        return self.plan.steps[self.step].decide
 
 
 Hook = Callable[[Choice], Choice]

@@ -119,7 +119,7 @@ class ImageRun:
         choice = self._choose(step, states)
         choice = request.hook(choice) if request.hook else choice
         self.writer.commit(step, choice.codes, choice.vectors)
-        slots = request.plan.steps[step]
+        slots = request.plan.steps[step].decide
         self.drawing.codes[:, slots], self.drawing.log_probs[:, slots] = choice.codes, choice.log_probs
         if session.depth is not None:
             self._free_layers(step)
@@ -157,7 +157,7 @@ class ImageRun:
         weight = request.guidance.weight(request.plan, step) if guided else 0.0  # type: ignore[union-attr]
         logits = session.model.head.logits(hidden if weight else hidden[:rows])
         logits = guide(logits, weight) if weight else logits
-        offset = len(request.header) + request.plan.steps[step]
+        offset = len(request.header) + request.plan.steps[step].decide
         places = torch.tensor([[len(row.stream)] for row in session.rows]) + offset
         chosen_from = request.alike(logits) if request.alike else logits
         drawn = request.sampler.draw(chosen_from, session.noise, places)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +14,7 @@ from unified.extras.transition import Transition, moved, onward
 from unified.layout.layout import WriteGroup
 from unified.layout.patch_merging import folded_steps
 from unified.orders import Plan
+from unified.orders.feeds import Carry
 from unified.orders.shapes import Shape, area
 
 if TYPE_CHECKING:
@@ -103,6 +106,29 @@ class OwnState(nn.Module):
         return states + self.out(nn.functional.silu(self.shared(states) + self.fed(given)))
 
 
+@dataclass(frozen=True)
+class SlotTable:
+    """Of some slots of a plan, on a device: `slots` [n], `starts` [n] bool, `sizes` [n, 2]."""
+
+    slots: Tensor
+    starts: Tensor
+    sizes: Tensor
+
+
+@lru_cache(maxsize=256)
+def slot_table(plan: Plan, device: torch.device) -> SlotTable:
+    """All slots of a plan."""
+    return SlotTable(*(x.to(device) for x in (plan.slots, plan.feed.starts, plan.sizes)))
+
+
+@lru_cache(maxsize=256)
+def run_tables(plan: Plan, device: torch.device) -> tuple[SlotTable, ...]:
+    """The slots that each step of a plan runs."""
+    starts, sizes = plan.feed.starts, plan.sizes
+    parts = [(step.run, starts[step.run], sizes[step.run]) for step in plan.steps]
+    return tuple(SlotTable(*(x.to(device) for x in part)) for part in parts)
+
+
 class Writer:
     """The codes of an image so far, as embeddings, from which the plan derives what the next step is fed."""
 
@@ -110,7 +136,8 @@ class Writer:
         self.model, self.plan = model, plan
         width, device = len(model.slots.start), model.device
         self.values = torch.zeros(rows, plan.length, width, device=device, dtype=model.dtype)
-        self.feed = plan.feed.to(device=device, dtype=model.dtype)
+        self.carry: Carry = {}
+        self.runs = run_tables(plan, device)
         self.before = torch.zeros_like(self.values)
         self.given = self.values[:, :0]  # inputs of the latest step's slots
         self.steps = folded_steps(plan, model.vocabulary.fold)
@@ -131,7 +158,7 @@ class Writer:
         numbers = list(fitting)
         still = torch.stack([self._still(image) for image in fitting.values()])  # [N, R, D]
         shown = self._moved(still, shape, [actions[n] for n in numbers])
-        vectors = self.plan.places.to(self.values) @ shown.to(self.values.dtype)
+        vectors = self.plan.at_slots(shown.to(self.values.dtype), self.plan.slots)
         for number, vector in zip(numbers, vectors, strict=True):
             self.before[number :: len(images)] = vector
         if contrast is not None:
@@ -165,11 +192,9 @@ class Writer:
 
     def inputs(self, step: int) -> Tensor:
         """[R, n, D]: inputs of the step's positions."""
-        device = self.values.device
-        slots = self.plan.steps[step].to(device)
-        fed = self.feed[slots] @ self.values
-        starts, sizes = self.plan.starts.to(device)[slots], self.plan.sizes.to(device)[slots]
-        self.given = inputs = self.model.slots(fed, starts, sizes, self.before[:, slots])
+        device, run = self.values.device, self.runs[step]
+        fed = self.plan.feed.inputs(self.values, self.plan.steps[step].run, self.carry)
+        self.given = inputs = self.model.slots(fed, run.starts, run.sizes, self.before[:, run.slots])
         folded = self.steps[step]
         if self.model.fold is None or not len(folded.place):
             return inputs
@@ -185,14 +210,14 @@ class Writer:
         if self.model.fold is not None and len(folded.place):
             states = hidden[:, folded.slot.to(device)]
             states[:, folded.members.to(device)] = self.model.fold.split(hidden[:, folded.place.to(device)])
-        return self.model.slots.states(states, self.given, self.before[:, self.plan.steps[step].to(device)])
+        return self.model.slots.states(states, self.given, self.before[:, self.runs[step].slots])
 
     def commit(self, step: int, codes: Tensor, vectors: Tensor | None = None) -> None:
         """Codes [B, n] of the step, counted from 0 (or embeddings [B, n, D] in their place). B may be a
         fraction of the rows: null rows repeat it."""
         values = self.model.head.embed(codes) if vectors is None else vectors
         copies = len(self.values) // len(codes)
-        slots = self.plan.steps[step].to(self.values.device)
+        slots = self.plan.steps[step].to(self.values.device).decide
         self.values[:, slots] = values.repeat(copies, 1, 1).to(self.values.dtype)
 
 
@@ -200,14 +225,13 @@ def fed(values: Tensor, group: WriteGroup, shown: Tensor | None) -> tuple[Tensor
     """For all M slots of a group: row [M], position [M], what earlier codes feed it [M, D], whether it starts
     [M], its map's size [M, 2] and the image before at its place [M, D]. values [B, T, D] are the embeddings
     of all codes, shown [N, R, D] the images before (`SlotEmbedding.shown`)."""
-    plan, count = group.plan, len(group.rows)
+    plan, count, table = group.plan, len(group.rows), slot_table(group.plan, values.device)
     rows, slots = group.rows[:, None].expand(-1, plan.length), group.slots()
-    fed = plan.feed.to(values) @ values[rows, slots]  # [N, T, D]
-    starts, sizes = plan.starts.to(values.device), plan.sizes.to(values.device)
-    before = torch.zeros_like(fed) if shown is None else plan.places.to(values) @ shown
+    fed = plan.feed.inputs(values[rows, slots], plan.slots)  # [N, T, D]
+    before = torch.zeros_like(fed) if shown is None else plan.at_slots(shown, plan.slots)
     return (
-        rows.flatten(), slots.flatten(), fed.flatten(0, 1), starts.repeat(count), sizes.repeat(count, 1),
-        before.flatten(0, 1),
+        rows.flatten(), slots.flatten(), fed.flatten(0, 1), table.starts.repeat(count),
+        table.sizes.repeat(count, 1), before.flatten(0, 1),
     )  # fmt: skip
 
 

@@ -181,9 +181,9 @@ class FoldedStep:
 
 @lru_cache(maxsize=512)
 def folded_steps(plan: Plan, fold: int) -> tuple[FoldedStep, ...]:
-    """The steps of a plan in positions."""
+    """The slots that each step of a plan runs, in positions."""
     blocks = blocks_of(plan.shapes, fold, plan)
-    return tuple(_folded(step.numpy(), blocks) for step in plan.steps)
+    return tuple(_folded(step.run.numpy(), blocks) for step in plan.steps)
 
 
 def _folded(slots: np.ndarray, blocks: Blocks) -> FoldedStep:

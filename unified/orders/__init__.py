@@ -6,9 +6,12 @@ from dataclasses import replace
 from functools import lru_cache
 
 from unified.orders.diagonal import diagonal
+from unified.orders.feeds import Feed, GatherFeed, SelfFeed
+from unified.orders.naming import check_parameters, parsed
 from unified.orders.next_scale import next_scale
-from unified.orders.plan import Order, Plan
+from unified.orders.plan import Order, Plan, Step
 from unified.orders.raster import raster
+from unified.orders.read_outs import BEFORE, NOTHING, ReadOuts
 from unified.orders.residual import residual
 from unified.orders.shapes import Shapes
 
@@ -21,11 +24,28 @@ ORDERS: dict[str, Order] = {
 
 
 @lru_cache(maxsize=256)
-def plan_for(order: str, shapes: Shapes) -> Plan:
-    """The plan of a registered order for these map sizes. Unknown name: ValueError."""
-    if order not in ORDERS:
+def plan_for(order: str, shapes: Shapes, data: tuple[int, ...] = ()) -> Plan:
+    """The plan of a registered order for these map sizes. `order`: its name, with parameters where it takes
+    any: `raster(axis='columns')`. `data`: what else a sample needs to say (a permutation, for instance), to
+    an order that declares it. Unknown name, parameter or superfluous data: ValueError."""
+    name, parameters = parsed(order)
+    if name not in ORDERS:
         raise ValueError(f"unknown order {order!r}: registered are {', '.join(ORDERS)}")
-    return replace(ORDERS[order](shapes), order=order)
+    given = {**parameters, "data": data} if data else parameters
+    check_parameters(name, ORDERS[name], given)
+    return replace(ORDERS[name](shapes, **given), order=order, data=data)
 
 
-__all__ = ["ORDERS", "Order", "Plan", "plan_for"]
+__all__ = [
+    "BEFORE",
+    "NOTHING",
+    "ORDERS",
+    "Feed",
+    "GatherFeed",
+    "Order",
+    "Plan",
+    "ReadOuts",
+    "SelfFeed",
+    "Step",
+    "plan_for",
+]

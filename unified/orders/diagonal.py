@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 
+from unified.orders.feeds import GatherFeed
 from unified.orders.plan import Plan
 from unified.orders.shapes import Shapes
 
@@ -19,11 +20,13 @@ def diagonal(shapes: Shapes) -> Plan:
             f"the diagonal order writes one map, got {len(shapes)}: use next_scale for a schedule"
         )
     height, width = shapes[0]
-    rows = torch.arange(height).repeat_interleave(width)
-    columns = torch.arange(width).repeat(height)
-    above = (rows[:, None] - rows[None, :] == 1) & (columns[:, None] == columns[None, :])
-    left = (columns[:, None] - columns[None, :] == 1) & (rows[:, None] == rows[None, :])
-    feed = (above | left).float()
-    feed = feed / feed.sum(dim=1, keepdim=True).clamp(min=1)
-    read = torch.arange(height * width)
-    return Plan(shapes=shapes, labels=rows + columns, feed=feed, read=read, read_shapes=shapes)
+    slots = torch.arange(height * width).view(height, width)
+    above = torch.stack([slots[1:].flatten(), slots[:-1].flatten()], dim=1)
+    left = torch.stack([slots[:, 1:].flatten(), slots[:, :-1].flatten()], dim=1)
+    return Plan(
+        shapes=shapes,
+        labels=(torch.arange(height)[:, None] + torch.arange(width)).flatten(),
+        feed=GatherFeed.means(torch.cat([above, left]), height * width),
+        read=slots.flatten(),
+        read_shapes=shapes,
+    )

@@ -6,23 +6,25 @@ A map's slots are fed the running sum, each map brought to the last size (bicubi
 
 from __future__ import annotations
 
-import torch
+from functools import partial
 
-from unified.orders.plan import Plan
-from unified.orders.resize import resize_matrix
+import torch
+from torch import Tensor
+
+from unified.orders import resize
+from unified.orders.feeds import ResidualFeed
+from unified.orders.plan import Plan, by_map
 from unified.orders.shapes import Shapes, area
 
 
 def residual(shapes: Shapes) -> Plan:
     """One step per map; all maps are read later."""
-    slots = area(shapes)
-    labels = torch.cat([torch.full((h * w,), step) for step, (h, w) in enumerate(shapes)])
-    lifted = torch.cat([resize_matrix(shape, shapes[-1], "bicubic") for shape in shapes], dim=1)
-    feed = torch.zeros(slots, slots)
-    start = 0
-    for h, w in shapes:
-        if start:
-            down = resize_matrix(shapes[-1], (h, w), "area")
-            feed[start : start + h * w, :start] = down @ lifted[:, :start]
-        start += h * w
-    return Plan(shapes=shapes, labels=labels, feed=feed, read=torch.arange(slots), read_shapes=shapes)
+    feed = ResidualFeed(shapes, lift=partial(_lifted, shapes), lower=resize.area)
+    return Plan(
+        shapes=shapes, labels=by_map(shapes), feed=feed, read=torch.arange(area(shapes)), read_shapes=shapes
+    )
+
+
+def _lifted(shapes: Shapes, vectors: Tensor, number: int) -> Tensor:
+    """A map's vectors [..., h * w, C] at the last size."""
+    return resize.bicubic(vectors, shapes[number], shapes[-1])

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+from torch import Tensor
+
 Shape = tuple[int, int]  # height, width
 Shapes = tuple[Shape, ...]
 
@@ -21,3 +24,8 @@ def as_shapes(shapes: Sequence[int | Sequence[int]]) -> Shapes:
 def area(shapes: Sequence[Shape]) -> int:
     """Number of codes of all maps together."""
     return sum(height * width for height, width in shapes)
+
+
+def last_map(shapes: Sequence[Shape]) -> Tensor:
+    """[h * w]: the slots of the last map."""
+    return torch.arange(area(shapes[:-1]), area(shapes))
