@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from unified.cache.kv_cache import KVCache
 from unified.checkpoints.linear import Linear, LinearGELU
+from unified.heads.distribution import Categorical
 from unified.layout.attention import attend_all
 from unified.orders.shapes import Shapes
 
@@ -182,6 +183,9 @@ class CodeHead(Linear):
     def logits(self, hidden: Tensor) -> Tensor:
         """[..., D] -> [..., 1, V], float32."""
         return self(hidden.to(self.weight.dtype)).float().unsqueeze(-2)
+
+    def distribution(self, hidden: Tensor) -> Categorical:
+        return Categorical(self.logits(hidden))
 
     def to_symbols(self, codes: Tensor) -> Tensor:
         return codes.unsqueeze(-1)

@@ -18,7 +18,8 @@ from unified.cache.context import CachePolicy, Context, DropWrite
 from unified.decoding.drawing import Choice, Contrast, Drawing, Generator, Hook, Image
 from unified.decoding.guidance import Guidance, check_contrast, contrasted, guide, needs_null
 from unified.decoding.minimum_risk import Alike
-from unified.decoding.sampling import Noise, PositionNoise, Sampler
+from unified.decoding.noise import Noise, PositionNoise
+from unified.decoding.sampling import Sampler
 from unified.layout.layout import Cursor, Layout
 from unified.layout.patch_merging import folded_steps
 from unified.orders import Plan, plan_for

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unified.decoding.guidance import PLAUSIBLE, CappedRamp, Constant, Ramp, contrasted, guide, needs_null
-from unified.decoding.sampling import GeneratorNoise, PositionNoise, Sampler
+from unified.decoding.noise import GeneratorNoise, PositionNoise
+from unified.decoding.sampling import Sampler
 from unified.orders import plan_for
 from unified.orders.shapes import as_shapes
 
