@@ -57,6 +57,8 @@ class PositionNoise:
     ) -> Tensor:
         """`device`: None for that of the places."""
         device = device or places.device
+        if len(self._rows) not in (1, len(places)):
+            raise ValueError(f"{len(places)} rows need as many seeds, or one for all, got {len(self._rows)}")
         # Copied without waiting: what is pageable on the host is staged before the call returns.
         places = places.to(device, torch.int64, non_blocking=device.type != "cpu")
         parts = self._key(purpose, device), places, torch.arange(count, device=device)

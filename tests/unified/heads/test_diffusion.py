@@ -7,6 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from unified.decoding.noise import PositionNoise
+from unified.decoding.sampling import Sampler
 from unified.heads.denoiser import waves
 from unified.heads.diffusion import DiffusionConfig, DiffusionDistribution, DiffusionHead, Term
 from unified.heads.diffusion_schedule import cosine, spaced
@@ -109,3 +111,87 @@ def test_samples_are_the_published_ones(published, case):
     out = wanted[f"{case}.out"][: len(wanted["sample.z"])]
     found = chosen.reverse(normal.transpose(0, 1), temperature)
     assert (found - out).abs().max() < 1e-4 * out.abs().max()
+
+
+CENTRES = torch.tensor([[[1.0, 0.0], [-1.0, 0.0]], [[0.0, 1.0], [0.0, -1.0]]])  # [hidden state, mode, 2]
+NEAR = 0.02  # energy distance; two samples of the truth are 0.002 apart, those of the two states 0.6
+
+
+def toy(states, generator):
+    """Points of two modes, which lie in a row for one hidden state and in a column for the other."""
+    modes = torch.randint(2, states.shape, generator=generator)
+    return CENTRES[states, modes] + 0.15 * torch.randn(*states.shape, 2, generator=generator)
+
+
+def energy(one, other):
+    """Energy distance between two samples [N, 2]; 0 for the same distribution."""
+    apart, own = torch.cdist(one, other).mean(), (torch.cdist(one, one), torch.cdist(other, other))
+    return float(2 * apart - own[0].mean() - own[1].mean())
+
+
+@torch.no_grad()
+def distances(head, hidden):
+    """Of 500 samples for each of two hidden states from the truth."""
+    states = torch.arange(2)[:, None].expand(-1, 500)
+    noise, places = PositionNoise([1, 2]), torch.arange(500).expand(2, -1)
+    found = head.distribution(hidden[states]).sample(noise, places, Sampler()).values
+    return [energy(*pair) for pair in zip(found, toy(states, torch.Generator().manual_seed(5)), strict=True)]
+
+
+def test_a_toy_distribution_is_learned():
+    torch.manual_seed(0)
+    generator, hidden = torch.Generator().manual_seed(0), torch.randn(2, 8)
+    head = DiffusionHead(8, 2, DiffusionConfig(inner=64, depth=2, sampling=(2,) * 19 + (0,)))
+    assert min(distances(head, hidden)) > NEAR
+    steps = 200
+    optimizer = torch.optim.Adam(head.parameters(), lr=3e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(steps):
+        states = torch.randint(2, (64,), generator=generator)
+        optimizer.zero_grad()
+        head.loss(hidden[states], toy(states, generator), generator).mean().backward()
+        optimizer.step()
+        schedule.step()
+    assert max(distances(head, hidden)) < NEAR
+    assert min(distances(head, hidden.flip(0))) > NEAR  # the hidden state is used
+
+
+def test_a_gaussian_of_the_same_covariance_is_not_near():
+    generator = torch.Generator().manual_seed(0)
+    truth = toy(torch.zeros(500, dtype=torch.long), generator)
+    gaussian = torch.randn(500, 2, generator=generator) @ torch.linalg.cholesky(torch.cov(truth.T)).T
+    assert energy(gaussian, truth) > NEAR
+
+
+def test_likelihoods_are_refused():
+    head = DiffusionHead(8, 2)
+    found = head.distribution(torch.randn(1, 3, 8))
+    with pytest.raises(ValueError, match="no exact log-probability"):
+        found.log_prob(torch.randn(1, 3, 2))
+    with torch.no_grad():
+        drawn = found.sample(PositionNoise([0]), torch.arange(3)[None], Sampler())
+    assert drawn.log_probs.isnan().all()
+
+
+def test_at_temperature_zero_the_start_alone_is_drawn():
+    torch.manual_seed(0)
+    head = DiffusionHead(8, 2).requires_grad_(False)
+    found = head.distribution(torch.randn(1, 3, 8))
+    normal = torch.randn(1, 3, 95, 2)
+    other = torch.cat([normal[..., :1, :], torch.randn(1, 3, 94, 2)], dim=-2)
+    assert torch.equal(found.reverse(normal, 0.0), found.reverse(other, 0.0))
+    assert not torch.equal(found.reverse(normal, 1.0), found.reverse(other, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"depth": 0}, "at least 1"),
+        ({"sampling": ()}, "at least one step"),
+        ({"sampling": (0, 0)}, "at least one step"),
+        ({"sampling": (1001,)}, "ask for fewer"),
+    ],
+)
+def test_bad_diffusion_settings_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        DiffusionConfig(**options)
