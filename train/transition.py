@@ -35,7 +35,7 @@ from unified.train.rewrite import like, parser, rewrite
 from unified.apps.assistant import SIDE
 from unified.apps.commands.common import count, seed
 from unified.extras.transition import onward
-from unified.heads import Head, log_prob
+from unified.heads import TableHead, log_prob
 from unified.model import UnifiedModel
 from unified.orders.shapes import Shape
 from unified.pretrained import find, load_model
@@ -188,7 +188,7 @@ def losses(
     return Told(torch.stack(nats, dim=1), first, followed)
 
 
-def _shown(head: Head, read: Tensor, codes: Tensor, codebook: Tensor | None) -> tuple[Tensor, Tensor]:
+def _shown(head: TableHead, read: Tensor, codes: Tensor, codebook: Tensor | None) -> tuple[Tensor, Tensor]:
     """Nats that the codes [n, R] cost, and the mean vector [n, R, C] of what the head expects there, of a
     codebook [K, C], if any; from what it reads [n, R, D]."""
     logits = head.logits(read * SHARPNESS)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from unified.backbone.layer_pass import Pass
 from unified.checkpoints.linear import Linear, LinearGELU
+from unified.heads.distribution import Categorical
 from unified.orders.shapes import Shapes
 
 LARGEST_LOG_SCALE = float(torch.tensor(100.0).log())
@@ -178,6 +179,9 @@ class CodeHead(Linear):
     def logits(self, hidden: Tensor) -> Tensor:
         """[..., D] -> [..., 1, V], float32."""
         return self(hidden.to(self.weight.dtype)).float().unsqueeze(-2)
+
+    def distribution(self, hidden: Tensor) -> Categorical:
+        return Categorical(self.logits(hidden))
 
     def to_symbols(self, codes: Tensor) -> Tensor:
         return codes.unsqueeze(-1)

@@ -14,7 +14,8 @@ from torch import Tensor
 from unified.checkpoints.next_scale import NextScaleTransformer
 from unified.decoding.drawing import Choice, Hook
 from unified.decoding.guidance import Guidance
-from unified.decoding.sampling import Noise, Sampler
+from unified.decoding.noise import Noise
+from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
 from unified.orders.shapes import Shapes
 

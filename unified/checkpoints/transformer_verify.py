@@ -22,7 +22,8 @@ from unified.checkpoints.folder import read_config, read_state
 from unified.checkpoints.generation import GREEDY, Generated, forbid, generate, greedy_where_unusual, smooth
 from unified.checkpoints.next_scale import NextScaleTransformer, block_causal
 from unified.decoding.guidance import Guidance
-from unified.decoding.sampling import GeneratorNoise, Sampler
+from unified.decoding.noise import GeneratorNoise
+from unified.decoding.sampling import Sampler
 from unified.layout.attention import attends
 from unified.orders.shapes import Shapes
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from unified.cache.context import Reads
 from unified.cache.kv_cache import KVCache
-from unified.decoding.sampling import Noise, Sampler
+from unified.decoding.noise import Noise
+from unified.decoding.sampling import Sampler
 from unified.orders import Plan
 from unified.orders.shapes import Shape
 

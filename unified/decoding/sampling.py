@@ -1,4 +1,4 @@
-"""From logits to symbols: temperature, top-k, top-p, and noise that is indexed by position.
+"""From logits to symbols: temperature, top-k and top-p.
 
 The filter is VAR's (top-k keeps ties with the k-th largest; then entries whose ascending cumulative
 probability is at most 1 - p go, never the largest); ties with the smallest that stays also stay.
@@ -6,75 +6,22 @@ probability is at most 1 - p go, never the largest); ties with the smallest that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from unified.decoding.noise import Noise
+from unified.heads.distribution import Drawn
+
 TIES = 64  # values beside the `top_k` largest that are looked at: most often all that tie with the last
-
-
-class Noise(Protocol):
-    """Where randomness comes from. `probs` [B, n, S, V] sum to one; `places` [B, n] are positions in the
-    stream."""
-
-    def draw(self, probs: Tensor, places: Tensor) -> Tensor: ...  # -> [B, n, S] int64
-
-
-class PositionNoise:
-    """A uniform number for every (seed of the row, position, symbol): the same sample whatever the batch, the
-    device or the number of steps. Row b of the batch uses `seeds[b]`."""
-
-    def __init__(self, seeds: Sequence[int]) -> None:
-        self.seeds = np.asarray(seeds, dtype=np.int64).astype(np.uint64)
-
-    def uniform(self, places: Tensor, symbols: int) -> Tensor:
-        """[B, n, S] float64 in [0, 1)."""
-        positions = places.cpu().numpy().astype(np.uint64)[:, :, None]
-        keys = self.seeds[:, None, None] * np.uint64(0x9E3779B97F4A7C15)
-        keys = _mix(_mix(keys + np.uint64(0x632BE59BD9B4E019)) + positions)
-        mixed = _mix(keys + np.arange(symbols, dtype=np.uint64) * np.uint64(0xD1B54A32D192ED03))
-        return torch.from_numpy((mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53)
-
-    def draw(self, probs: Tensor, places: Tensor) -> Tensor:
-        ladder = probs.cumsum(dim=-1)
-        uniform = self.uniform(places, probs.shape[-2]).to(probs)[..., None]
-        drawn = torch.searchsorted(ladder, (uniform * ladder[..., -1:]).contiguous(), right=True)
-        return drawn.squeeze(-1).clamp(max=probs.shape[-1] - 1)
-
-
-class GeneratorNoise:
-    """One `torch.multinomial` per step from one generator, as the published samplers draw: depends on the
-    batch."""
-
-    def __init__(self, generator: torch.Generator) -> None:
-        self.generator = generator
-
-    def draw(self, probs: Tensor, places: Tensor) -> Tensor:
-        flat = probs.reshape(-1, probs.shape[-1])
-        return torch.multinomial(flat, 1, replacement=True, generator=self.generator).view(probs.shape[:-1])
-
-
-def _mix(x: np.ndarray) -> np.ndarray:
-    """The finaliser of SplitMix64."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-class Drawn(NamedTuple):
-    """`symbols` [B, n, S] and the log-probability [B, n] with which they were drawn."""
-
-    symbols: Tensor
-    log_probs: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler:
-    """`temperature` 0 takes the likeliest. `top_k` 0 and `top_p` 0 or 1 leave everything in."""
+    """`temperature` 0 takes the likeliest. `top_k` 0 and `top_p` 0 or 1 leave everything in. For continuous
+    values the temperature scales the noise, and filters are refused."""
 
     temperature: float = 1.0
     top_k: int = 0

@@ -22,7 +22,8 @@ from unified.decoding.drawing import Choice, Contrast, Drawing, Generator, Hook,
 from unified.decoding.guidance import Guidance, check_contrast, contrasted
 from unified.decoding.image import ImageRequest, write_image
 from unified.decoding.minimum_risk import Alike
-from unified.decoding.sampling import Noise, PositionNoise, Sampler
+from unified.decoding.noise import Noise, PositionNoise
+from unified.decoding.sampling import Sampler
 from unified.layout.layout import Layout
 from unified.orders import plan_for
 from unified.orders.shapes import as_shapes

@@ -1,10 +1,28 @@
-"""Heads: from a hidden state to a distribution over codes. To add one, write a module with the methods of
-`Head` and give it a line in `HEADS`."""
+"""Heads: from a hidden state to a distribution over codes or vectors. To add one, write a module with the
+methods of `TableHead` or `ContinuousHead` and give it a line in `HEADS` or `CONTINUOUS_HEADS`."""
 
 from unified.heads.bitwise import BitwiseHead
 from unified.heads.categorical import CategoricalHead
-from unified.heads.symbols import Head, log_prob
+from unified.heads.diffusion import DiffusionHead
+from unified.heads.distribution import Categorical, Distribution, Drawn, Gaussian, log_prob
+from unified.heads.regression import RegressionHead
+from unified.heads.symbols import ContinuousHead, Head, TableHead
 
 HEADS: dict[str, type] = {"categorical": CategoricalHead, "bitwise": BitwiseHead}
 
-__all__ = ["HEADS", "Head", "log_prob"]
+# Apart, because the head of a model's configuration writes codes: these take channels where those take codes,
+# and vectors have no ids.
+CONTINUOUS_HEADS: dict[str, type] = {"regression": RegressionHead, "diffusion": DiffusionHead}
+
+__all__ = [
+    "CONTINUOUS_HEADS",
+    "HEADS",
+    "Categorical",
+    "ContinuousHead",
+    "Distribution",
+    "Drawn",
+    "Gaussian",
+    "Head",
+    "TableHead",
+    "log_prob",
+]

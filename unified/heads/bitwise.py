@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from unified.heads.distribution import Categorical
+
 
 class BitwiseHead(nn.Module):
     """`codes` must be a power of two, at most 2**62."""
@@ -28,6 +30,9 @@ class BitwiseHead(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits 2j and 2j + 1 belong to bit j being 0 and 1."""
         return self.projection(hidden).float().unflatten(-1, (self.symbols, 2))
+
+    def distribution(self, hidden: Tensor) -> Categorical:
+        return Categorical(self.logits(hidden))
 
     def to_symbols(self, codes: Tensor) -> Tensor:
         return codes.unsqueeze(-1) >> self._shifts(codes) & 1

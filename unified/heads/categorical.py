@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from unified.heads.distribution import Categorical
+
 SHARED = 0.9  # of a row's first value is what its code's vector says, the rest is its own
 
 
@@ -31,6 +33,9 @@ class CategoricalHead(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self.projection(hidden).float().unsqueeze(-2)
+
+    def distribution(self, hidden: Tensor) -> Categorical:
+        return Categorical(self.logits(hidden))
 
     def to_symbols(self, codes: Tensor) -> Tensor:
         return codes.unsqueeze(-1)

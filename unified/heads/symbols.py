@@ -1,7 +1,7 @@
-"""What heads have in common: a code is one or more symbols, and a head gives logits [..., symbols, values].
+"""What heads have in common: input vectors for values, and distributions of values for hidden states.
 
-Given the hidden state the symbols of a code are independent, so its log-probability is a sum over symbols;
-guidance and the sampler work on the last axis and need not know which head they serve.
+A value is a code, made of one or more symbols, or a vector of channels. Given the hidden state the symbols of
+a code are independent, so its log-probability is a sum over symbols.
 """
 
 from __future__ import annotations
@@ -11,15 +11,23 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from unified.heads.distribution import Distribution
+
 
 class Head(Protocol):
-    """Codes as input vectors, hidden states as distributions over codes. Members are modules: `embed` and
-    `forward` call sub-modules only, so that sharded parameters are gathered."""
+    """What decoding needs of any head. Members are modules: `embed` and `forward` call sub-modules only, so
+    that sharded parameters are gathered."""
+
+    def embed(self, codes: Tensor) -> Tensor: ...  # codes [...] or vectors [..., C] -> [..., D]
+
+    def distribution(self, hidden: Tensor) -> Distribution: ...  # [..., D] -> [...]
+
+
+class TableHead(Head, Protocol):
+    """Codes as one or more symbols, each with logits: one softmax over all codes, or one per bit."""
 
     symbols: int
     values: int
-
-    def embed(self, codes: Tensor) -> Tensor: ...  # [...] -> [..., D]
 
     def logits(self, hidden: Tensor) -> Tensor: ...  # [..., D] -> [..., symbols, values], float32
 
@@ -28,8 +36,12 @@ class Head(Protocol):
     def to_codes(self, symbols: Tensor) -> Tensor: ...  # [..., symbols] -> [...]
 
 
-def log_prob(logits: Tensor, symbols: Tensor) -> Tensor:
-    """Log-probability of codes in float32: logits [..., S, V], symbols [..., S] -> [...]."""
-    logits = logits.float()
-    chosen = logits.gather(-1, symbols[..., None]).squeeze(-1)
-    return (chosen - torch.logsumexp(logits, dim=-1)).sum(dim=-1)
+class ContinuousHead(Head, Protocol):
+    """Vectors of `channels` values."""
+
+    channels: int
+
+    def loss(self, hidden: Tensor, values: Tensor, generator: torch.Generator) -> Tensor:
+        """What training minimises, of values [..., C] given hidden states [..., D] -> [...], float32. A head
+        that draws noise takes it from the generator."""
+        ...

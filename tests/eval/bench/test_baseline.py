@@ -10,7 +10,8 @@ from unified.checkpoints.next_scale import finished
 from unified.checkpoints.published import config_from
 from unified.checkpoints.var import VAR
 from unified.decoding.guidance import Ramp
-from unified.decoding.sampling import GeneratorNoise, Sampler
+from unified.decoding.noise import GeneratorNoise
+from unified.decoding.sampling import Sampler
 
 
 def test_the_published_way_gives_the_same_images():

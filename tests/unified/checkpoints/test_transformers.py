@@ -29,7 +29,8 @@ from unified.checkpoints.published import (
     training_loss,
 )
 from unified.decoding.guidance import Constant, Ramp
-from unified.decoding.sampling import PositionNoise, Sampler
+from unified.decoding.noise import PositionNoise
+from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
 from unified.orders.shapes import Shapes, area
 

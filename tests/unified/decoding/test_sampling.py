@@ -1,13 +1,13 @@
-"""Filters, noise and guidance: exact against plain definitions, and independent of the batch."""
+"""Filters and guidance: exact against plain definitions."""
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unified.decoding.guidance import PLAUSIBLE, CappedRamp, Constant, Ramp, contrasted, guide, needs_null
-from unified.decoding.sampling import GeneratorNoise, PositionNoise, Sampler
+from unified.decoding.noise import GeneratorNoise, PositionNoise
+from unified.decoding.sampling import Sampler
 from unified.orders import plan_for
 from unified.orders.shapes import as_shapes
 
@@ -68,23 +68,6 @@ def test_draws_follow_the_distribution(noise):
     statistic = ((seen - want) ** 2 / want)[:6].sum()
     assert statistic < 26
     torch.testing.assert_close(drawn.log_probs[0].exp(), (want / count)[drawn.symbols.flatten()])
-
-
-def test_noise_is_indexed_by_seed_and_position():
-    places = torch.arange(50)[None]
-    one = PositionNoise([3]).uniform(places, 2)
-    both = PositionNoise([9, 3]).uniform(places.expand(2, -1), 2)
-    assert torch.equal(both[1], one[0])
-    assert not torch.equal(both[0], one[0])
-    assert torch.equal(PositionNoise([3]).uniform(places[:, 20:], 2)[0], one[0, 20:])
-
-
-def test_noise_is_uniform_and_neighbours_are_independent():
-    values = PositionNoise(range(40)).uniform(torch.arange(1000)[None].expand(40, -1), 1)[..., 0].numpy()
-    histogram = np.histogram(values, bins=20, range=(0, 1))[0]
-    assert ((histogram - 2000) ** 2 / 2000).sum() < 55  # 19 degrees of freedom, p about 1e-5
-    assert abs(np.corrcoef(values[:, :-1].ravel(), values[:, 1:].ravel())[0, 1]) < 0.02
-    assert abs(np.corrcoef(values[:-1].ravel(), values[1:].ravel())[0, 1]) < 0.02
 
 
 def test_temperature_zero_takes_the_likeliest():

@@ -5,7 +5,8 @@ import itertools
 import pytest
 import torch
 
-from unified.decoding.sampling import PositionNoise, Sampler
+from unified.decoding.noise import PositionNoise
+from unified.decoding.sampling import Sampler
 from unified.heads import HEADS, log_prob
 from unified.heads.categorical import CategoricalHead
 

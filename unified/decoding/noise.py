@@ -1,0 +1,152 @@
+"""Counter-based random numbers: functions of the row's seed, the position, the purpose and a counter.
+
+No state is advanced, so a row gets the same numbers alone or in a batch, in whatever order and number of
+steps it is decoded. The function is a chain of finalisers of SplitMix64 (Steele et al., OOPSLA 2014), in
+64-bit integers on the device of the values; torch has no unsigned integers to multiply or shift, so products
+wrap around in int64 and a right shift is masked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SAMPLE, NORMAL = "sample", "normal"  # purposes of draws of codes, and of continuous values
+_ROW, _START, _COUNTER = 0x9E3779B97F4A7C15, 0x632BE59BD9B4E019, 0xD1B54A32D192ED03
+_FACTORS = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+
+Array = TypeVar("Array", Tensor, np.ndarray)
+
+
+class Noise(Protocol):
+    """Where randomness comes from. `places` [B, n] are positions in the stream, on any device; `purpose`
+    names a stream of numbers that is independent of the others."""
+
+    def uniform(
+        self, places: Tensor, count: int, purpose: str = ..., device: torch.device | None = None
+    ) -> Tensor:
+        """[B, n, count] in [0, 1), on `device` (None: where it is cheapest)."""
+        ...
+
+    def normal(
+        self, places: Tensor, count: int, purpose: str = ..., device: torch.device | None = None
+    ) -> Tensor:
+        """[B, n, count] from the standard normal distribution."""
+        ...
+
+    def draw(self, probs: Tensor, places: Tensor) -> Tensor: ...  # [B, n, S, V], sums 1 -> [B, n, S] int64
+
+
+class PositionNoise:
+    """Numbers for every (seed of the row, position, purpose, counter): the same sample whatever the batch or
+    the number of steps. Row b of the batch uses `seeds[b]`; a single seed serves all rows. Purposes are any
+    names. Numbers are float64, on devices without it float32 (which may differ in the last bit)."""
+
+    def __init__(self, seeds: Sequence[int]) -> None:
+        integers = torch.tensor(list(seeds), dtype=torch.int64)
+        self._rows = _mix(integers * _signed(_ROW) + _signed(_START))[:, None, None]
+        self._keys: dict[tuple[str, torch.device], Tensor] = {}
+
+    def uniform(
+        self, places: Tensor, count: int, purpose: str = SAMPLE, device: torch.device | None = None
+    ) -> Tensor:
+        """`device`: None for that of the places."""
+        device = device or places.device
+        if len(self._rows) not in (1, len(places)):
+            raise ValueError(f"{len(places)} rows need as many seeds, or one for all, got {len(self._rows)}")
+        # Copied without waiting: what is pageable on the host is staged before the call returns.
+        places = places.to(device, torch.int64, non_blocking=device.type != "cpu")
+        parts = self._key(purpose, device), places, torch.arange(count, device=device)
+        if device.type == "cpu":  # NumPy does the same in half the time where there are few numbers
+            bits = torch.from_numpy(hashed(*(part.numpy() for part in parts)))
+        else:
+            bits = hashed(*parts)
+        return fractions(bits, _float(device))
+
+    def normal(
+        self, places: Tensor, count: int, purpose: str = NORMAL, device: torch.device | None = None
+    ) -> Tensor:
+        """By the inverse of the distribution function."""
+        uniform = self.uniform(places, count, purpose, device)
+        smallest = torch.finfo(uniform.dtype).eps / 4  # in place of 0, which would give minus infinity
+        return torch.erfinv(2 * uniform.clamp(min=smallest) - 1) * 2**0.5
+
+    def draw(self, probs: Tensor, places: Tensor) -> Tensor:
+        """By the inverse of the cumulative probabilities."""
+        ladder = probs.cumsum(dim=-1)
+        uniform = self.uniform(places, probs.shape[-2], device=probs.device).to(probs)[..., None]
+        drawn = torch.searchsorted(ladder, (uniform * ladder[..., -1:]).contiguous(), right=True)
+        return drawn.squeeze(-1).clamp(max=probs.shape[-1] - 1)
+
+    def _key(self, purpose: str, device: torch.device) -> Tensor:
+        """[B, 1, 1]: one key for every row."""
+        if (purpose, device) not in self._keys:
+            rows = self._rows if purpose == SAMPLE else _mix(self._rows + _named(purpose))
+            self._keys[purpose, device] = rows.to(device)
+        return self._keys[purpose, device]
+
+
+class GeneratorNoise:
+    """Numbers of one generator in the order of the calls, as the published samplers draw: depends on the
+    batch. Purposes share them."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self.generator = generator
+
+    def uniform(
+        self, places: Tensor, count: int, purpose: str = SAMPLE, device: torch.device | None = None
+    ) -> Tensor:
+        own = self.generator.device
+        return torch.rand(*places.shape, count, generator=self.generator, device=own).to(device or own)
+
+    def normal(
+        self, places: Tensor, count: int, purpose: str = NORMAL, device: torch.device | None = None
+    ) -> Tensor:
+        own = self.generator.device
+        return torch.randn(*places.shape, count, generator=self.generator, device=own).to(device or own)
+
+    def draw(self, probs: Tensor, places: Tensor) -> Tensor:
+        """One `torch.multinomial`."""
+        flat = probs.reshape(-1, probs.shape[-1])
+        return torch.multinomial(flat, 1, replacement=True, generator=self.generator).view(probs.shape[:-1])
+
+
+def hashed(keys: Array, places: Array, counters: Array) -> Array:
+    """keys [B, 1, 1], places [B, n], counters [count], all int64 of torch or of NumPy -> [B, n, count]."""
+    return _mix(_mix(keys + places[..., None]) + counters * _signed(_COUNTER))
+
+
+def fractions(bits: Tensor, dtype: torch.dtype) -> Tensor:
+    """The upper 53 bits of int64 as float64 in [0, 1); the upper 24 as float32."""
+    kept = 53 if dtype == torch.float64 else 24
+    return _shifted(bits, 64 - kept).to(dtype) * 2.0**-kept
+
+
+def _mix(x: Array) -> Array:
+    """The finaliser of SplitMix64."""
+    x = (x ^ _shifted(x, 30)) * _signed(_FACTORS[0])
+    x = (x ^ _shifted(x, 27)) * _signed(_FACTORS[1])
+    return x ^ _shifted(x, 31)
+
+
+def _shifted(x: Array, bits: int) -> Array:
+    """To the right as if unsigned."""
+    return (x >> bits) & (1 << (64 - bits)) - 1
+
+
+def _signed(unsigned: int) -> int:
+    return unsigned - (1 << 64) if unsigned >> 63 else unsigned
+
+
+def _named(purpose: str) -> int:
+    """A 64-bit integer that is the same in every process."""
+    return int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:8], "little", signed=True)
+
+
+def _float(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "mps" else torch.float64
