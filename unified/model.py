@@ -17,6 +17,7 @@ from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from unified.backbone.fused import FusedDecoder, fusible
+from unified.backbone.raw_ids import refuse_raw_ids
 from unified.cache.context import Context
 from unified.cache.kv_cache import KVCache
 from unified.config import UnifiedConfig
@@ -88,6 +89,7 @@ class UnifiedModel(PreTrainedModel):
         own = backbone.model_type == "qwen3_vl_text" and backbone._attn_implementation == "sdpa"
         self.usual = "grouped" if own else backbone._attn_implementation  # how sessions attend
         self.backbone = AutoModel.from_config(backbone)
+        refuse_raw_ids(self.backbone)
         self.spatial = "mrope_section" in (getattr(backbone, "rope_parameters", None) or {})
         self.grid = GridEmbedding(width) if config.grid or not self.spatial else None
         self.slots = SlotEmbedding(
