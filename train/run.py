@@ -254,7 +254,7 @@ def check_objectives(recipe: ModelRecipe) -> None:
         if build_objective(stage.objective.name, stage.objective.options).needs_pairs:
             raise ValueError(
                 f"stage {stage.name!r}: objective {stage.objective.name!r} needs pairs of replies, which "
-                "the sources of a recipe do not give: train with UnifiedTrainer on PairedRows (train/pairs.py)"
+                "the sources of a recipe do not give: give UnifiedTrainer PairedRows (train/pairs.py)"
             )
 
 
