@@ -22,6 +22,8 @@ from unified.train.optimiser import check_optimiser
 from unified.train.select import check_selection
 from unified.train.tokenizer import TokenizerTrainingConfig
 
+from unified.objectives import build_objective
+
 KINDS = ("text", "action", "image")
 
 
@@ -44,6 +46,17 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ObjectiveChoice:
+    """An objective of `unified.objectives` by name; `options` are fields of its configuration."""
+
+    name: str = "cross_entropy"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        build_objective(self.name, self.options)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stage:
     """One stage of training.
 
@@ -59,7 +72,7 @@ class Stage:
     1 where not given.
     `average` > 0: decay of the running mean of the weights. `samples`: share of every source's samples that
     the stage needs, the first ones: it can begin while `prepare` makes the rest.
-    `adapter`: rank of LoRA. `optimiser`: "adamw" or "muon".
+    `adapter`: rank of LoRA. `optimiser`: "adamw" or "muon". `objective`: what is minimised.
     """
 
     name: str = "main"
@@ -87,6 +100,7 @@ class Stage:
     average: float = 0.999
     bf16: bool = True
     gradient_checkpointing: bool = False
+    objective: ObjectiveChoice = field(default_factory=ObjectiveChoice)
 
     def __post_init__(self) -> None:
         for name in ("steps", "rows", "length", "micro_rows", "adapter"):
@@ -246,6 +260,24 @@ Recipe = TextTokenizerRecipe | VisualTokenizerRecipe | ModelRecipe
 def to_json(recipe: Any) -> str:
     """The tree as JSON, with the class of every recipe in it."""
     return json.dumps(_plain(recipe), indent=2, ensure_ascii=False) + "\n"
+
+
+def completed(stored: Any, recipe: Any) -> Any:
+    """The parsed JSON of a recipe, as `recipe` would write it: fields that did not exist when it was stored
+    get their defaults."""
+    if isinstance(stored, dict) and dataclasses.is_dataclass(recipe):
+        added = {item.name: _default(item) for item in dataclasses.fields(recipe) if item.name not in stored}
+        whole = stored | {name: value for name, value in added.items() if value is not dataclasses.MISSING}
+        return {name: completed(value, getattr(recipe, name, None)) for name, value in whole.items()}
+    if isinstance(stored, list) and isinstance(recipe, tuple) and len(stored) == len(recipe):
+        return [completed(*pair) for pair in zip(stored, recipe, strict=True)]
+    return stored
+
+
+def _default(item: dataclasses.Field[Any]) -> Any:
+    """A field's default as plain data; MISSING if it has none."""
+    made = item.default_factory() if item.default_factory is not dataclasses.MISSING else item.default
+    return made if made is dataclasses.MISSING else _plain(made)
 
 
 def write_text(path: Path, text: str) -> None:

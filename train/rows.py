@@ -9,10 +9,10 @@ the mean over the targets of the step.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -47,8 +47,23 @@ class Block:
     factors: np.ndarray
 
 
+class Batches(Protocol):
+    """What the trainer asks of its data. `names`: of the tasks that a batch numbers; `paired`: whether rows
+    2i and 2i + 1 are the preferred and the other reply to one prompt."""
+
+    vocabulary: Vocabulary
+    names: list[str]
+    paired: bool
+
+    def collator(self, *, everywhere: bool) -> Callable[[Sequence[Any]], dict[str, Any]]:
+        """Items -> a batch, see `Collator`."""
+        ...
+
+
 class Rows(Dataset):
     """`steps * rows` rows; row n belongs to step n // rows. `sources` go by the names of the mixture."""
+
+    paired = False
 
     def __init__(self, stage: Stage, sources: dict[str, Prepared], vocabulary: Vocabulary, seed: int) -> None:
         self.stage, self.vocabulary, self.seed = stage, vocabulary, seed
@@ -62,6 +77,9 @@ class Rows(Dataset):
 
     def __len__(self) -> int:
         return self.stage.steps * self.stage.rows
+
+    def collator(self, *, everywhere: bool) -> Collator:
+        return Collator(self.vocabulary, everywhere=everywhere, balance=self.stage.balance)
 
     def __getitem__(self, number: int) -> dict[str, Any]:
         """A row: `ids`, `tasks` (number of the source, -1: padding), `null`, `coarse`, `factors` [length,
@@ -188,16 +206,20 @@ def map_weights(plan: Plan, balance: float) -> Tensor:
 class Collator:
     """Rows -> a batch: `input_ids`, `labels`, `layout`, `weights` [B, T] on the loss of each target, `tasks`
     [B, T], `parts` [B, T] (0 text, 1 action, 2 + side of the map of an image code). With `everywhere` a batch
-    that draws nothing gets a row that does, without weight: parallel training wants every parameter used.
-    `work`: what the batch costs."""
+    that draws nothing gets `silent` rows that do, without weight: parallel training wants every parameter
+    used. `rows`: how many were given. `work`: what the batch costs."""
 
-    def __init__(self, vocabulary: Vocabulary, *, everywhere: bool = False, balance: float = 0.0) -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, *, everywhere: bool = False, balance: float = 0.0, silent: int = 1
+    ) -> None:
         self.vocabulary, self.everywhere, self.balance = vocabulary, everywhere, balance
+        self.silent = silent
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         batch = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
         if self.everywhere and not bool((batch["ids"] == self.vocabulary.write).any()):
-            batch = {name: torch.cat([value, self._drawing(name, value)]) for name, value in batch.items()}
+            drawing = {name: [self._drawing(name, value)] * self.silent for name, value in batch.items()}
+            batch = {name: torch.cat([value, *drawing[name]]) for name, value in batch.items()}
         layout = Layout.of(batch["ids"], self.vocabulary)
         kinds = target_kinds(layout)
         labels = layout.labels(batch["ids"]).masked_fill(batch["null"] & (kinds < 2), IGNORED)
@@ -220,6 +242,7 @@ class Collator:
             "weights": weights.masked_fill(labels == IGNORED, 0.0),
             "tasks": batch["tasks"],
             "parts": parts,
+            "rows": len(rows),
             "work": Work.of(layout, labels),
         }
 

@@ -33,6 +33,7 @@ from unified.train.recipe import (
     Stage,
     TextTokenizerRecipe,
     VisualTokenizerRecipe,
+    completed,
     to_json,
     write_text,
 )
@@ -43,6 +44,7 @@ from unified.train.train_tokenizers import text_tokenizer, visual_tokenizer
 from unified.train.trainer import JsonLines, UnifiedTrainer
 
 from unified.config import UnifiedConfig
+from unified.objectives import build_objective
 from unified.pretrained import save_model
 
 WEIGHTS = "weights.safetensors"
@@ -90,11 +92,19 @@ def _claim(recipe: Recipe, machine: Machine) -> None:
     if machine.resume == "none" and stages.exists():
         number = next(n for n in range(1, 1000) if not (machine.out / f"stages.old-{n}").exists())
         stages.rename(machine.out / f"stages.old-{number}")
-    elif path.is_file() and path.read_text(encoding="utf-8") != to_json(recipe) and machine.resume == "auto":
-        difference = _difference(json.loads(path.read_text(encoding="utf-8")), json.loads(to_json(recipe)))
-        remedy = "choose another --out, or --resume none"
-        raise ValueError(f"{machine.out} was begun with another recipe ({difference}): {remedy}")
+    elif path.is_file() and machine.resume == "auto":
+        _check_same(path, recipe)
     write_text(path, to_json(recipe))
+
+
+def _check_same(path: Path, recipe: Recipe) -> None:
+    """ValueError with the first difference if the run in a folder was begun with another recipe."""
+    stored, wanted = json.loads(path.read_text(encoding="utf-8")), json.loads(to_json(recipe))
+    stored = completed(stored, recipe)
+    if stored != wanted:
+        difference = _difference(stored, wanted)
+        remedy = "choose another --out, or --resume none"
+        raise ValueError(f"{path.parent} was begun with another recipe ({difference}): {remedy}")
 
 
 def _difference(old: Any, new: Any, path: str = "") -> str:
@@ -146,6 +156,7 @@ def prepare_all(
 
 def _run_model(recipe: ModelRecipe, machine: Machine) -> Path:
     check_optimisers(recipe, machine)
+    check_objectives(recipe)
     if recipe.start and not (Path(recipe.start) / "model.safetensors").is_file():
         raise ValueError(f"start={recipe.start}: no model.safetensors there")
     done = machine.out / "model"
@@ -192,6 +203,7 @@ def run_stage(
         Rows(stage, sources, processor.vocabulary, recipe.seed),
         Average(stage.average, checkpoint),
         bf16=stage.bf16,
+        objective=build_objective(stage.objective.name, stage.objective.options),
         callbacks=[JsonLines(folder / "log.jsonl")],
         optimizers=(own_optimiser(model, stage, arguments.device), None),
     )
@@ -233,6 +245,16 @@ def check_optimisers(recipe: ModelRecipe, machine: Machine) -> None:
             raise ValueError(
                 f"stage {stage.name!r} uses muon, which needs whole matrices, and DeepSpeed cuts them to "
                 "pieces: override its optimiser with adamw"
+            )
+
+
+def check_objectives(recipe: ModelRecipe) -> None:
+    """ValueError, before anything is made, if a stage's objective needs other data than sources give."""
+    for stage in recipe.stages:
+        if build_objective(stage.objective.name, stage.objective.options).needs_pairs:
+            raise ValueError(
+                f"stage {stage.name!r}: objective {stage.objective.name!r} needs pairs of replies, which "
+                "the sources of a recipe do not give: give UnifiedTrainer PairedRows (train/pairs.py)"
             )
 
 

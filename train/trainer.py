@@ -1,9 +1,11 @@
-"""Hugging Face's `Trainer` with our loss, its parts in the log, whole checkpoints and throughput."""
+"""Hugging Face's `Trainer` with an objective, the parts of the likelihood in the log, whole checkpoints and
+throughput."""
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,38 @@ from torch.utils.data import Sampler, SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from unified.train.average import Average
 from unified.train.checkpoints import MARK, mark_complete
-from unified.train.rows import Collator, Rows
+from unified.train.reference import Reference, reference_for
+from unified.train.rows import Batches
 from unified.train.throughput import ModelFlops, peak_flops
 
+from unified.objectives import CrossEntropy, Objective, Progress, Scores
 from unified.stream.vocabulary import Vocabulary
+
+
+class Scalars:
+    """Means of scalars by name since the last report: what an objective logs."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.count = 0
+
+    def add(self, logs: Mapping[str, Tensor]) -> None:
+        """The same names every time, in every process."""
+        for name, value in logs.items():
+            value = value.detach().float()
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+        self.count += 1
+
+    def report(self) -> dict[str, float]:
+        """Means over all processes, which have added equally often; empties the scalars."""
+        (sums, count), (self.sums, self.count) = (self.sums, self.count), ({}, 0)
+        if not sums:
+            return {}
+        table = torch.stack(list(sums.values())) / count
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(table)
+            table /= torch.distributed.get_world_size()
+        return dict(zip(sums, table.tolist(), strict=True))
 
 
 class Meter:
@@ -54,7 +84,9 @@ class Meter:
 
 
 class UnifiedTrainer(Trainer):
-    """`rows` are already in order and normalised (see `rows.py`); `average` is saved with each checkpoint."""
+    """`rows` are already in order and normalised (see `rows.py`); `average` is saved with each checkpoint. An
+    `objective` (default cross-entropy) that needs a reference gets one made from the weights that `model` has
+    now, see `reference.py` for its memory. ValueError if the objective and the rows do not fit."""
 
     # The loss is a mean over the rows of a micro-batch: the trainer divides by the accumulation.
     loss_is_scaled_for_ga = False
@@ -63,16 +95,25 @@ class UnifiedTrainer(Trainer):
         self,
         model: nn.Module,
         args: TrainingArguments,
-        rows: Rows,
+        rows: Batches,
         average: Average,
         *,
         bf16: bool,
+        objective: Objective | None = None,
         **options: Any,
     ) -> None:
-        collator = Collator(rows.vocabulary, everywhere=args.world_size > 1, balance=rows.stage.balance)
+        self.objective = objective or CrossEntropy()
+        if self.objective.needs_pairs and not rows.paired:
+            raise ValueError(
+                f"{type(self.objective).__name__} needs pairs of replies: give PairedRows (train/pairs.py)"
+            )
+        needed = self.objective.needs_reference
+        self.reference: Reference | None = reference_for(model) if needed else None
+        collator = rows.collator(everywhere=args.world_size > 1)
         super().__init__(model=model, args=args, train_dataset=rows, data_collator=collator, **options)
         self.model_accepts_loss_kwargs = False
         self.meter, self.average = Meter(rows.vocabulary, rows.names), average
+        self.scalars = Scalars()
         self.flops = ModelFlops(model)
         self.peak = peak_flops(args.device, bf16=bf16) * args.world_size
         self.clock = time.perf_counter()
@@ -88,14 +129,25 @@ class UnifiedTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """Weighted sum over the targets, by row of the micro-batch."""
-        names = ("input_ids", "labels", "layout")
-        outputs = model(**{name: inputs[name] for name in names}, return_logits=False)
-        nll = -outputs["log_probs"].float()
-        loss = (nll * inputs["weights"]).sum() / self.args.per_device_train_batch_size
-        flops = self.flops(inputs["work"])
-        self.meter.add(nll.detach(), inputs["weights"] > 0, inputs["parts"], inputs["tasks"], flops)
-        return (loss, outputs) if return_outputs else loss
+        """The objective's loss of a micro-batch; its parts and the objective's own scalars are noted for the
+        log."""
+        progress = Progress(step=self.state.global_step, steps=self.state.max_steps, seed=self.args.seed)
+        batch = self.objective.prepare(inputs, progress)
+        outputs = model(**_arguments(batch))
+        policy = Scores.of(outputs, batch["layout"], batch["labels"], batch["weights"])
+        found = self.objective.loss(policy, self._reference_scores(model, batch), batch)
+        flops = self.flops(batch["work"])
+        nll = -policy.log_probs.detach()
+        self.meter.add(nll, policy.weights > 0, batch["parts"], batch["tasks"], flops)
+        self.scalars.add(found.logs)
+        return (found.loss, outputs) if return_outputs else found.loss
+
+    def _reference_scores(self, model: nn.Module, batch: Mapping[str, Any]) -> Scores | None:
+        if self.reference is None:
+            return None
+        with torch.no_grad(), self.accelerator.autocast():
+            outputs = self.reference(model, _arguments(batch))
+        return Scores.of(outputs, batch["layout"], batch["labels"], batch["weights"])
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Of a batch, for the trainer's own count: its guess walks through the model at every step."""
@@ -106,7 +158,12 @@ class UnifiedTrainer(Trainer):
             means, ids, flops = self.meter.report()
             now = time.perf_counter()
             spent, self.clock = now - self.clock, now
-            logs |= {**means, "tokens_per_second": ids / spent, "mfu": flops / spent / self.peak}
+            logs |= {
+                **means,
+                **self.scalars.report(),
+                "tokens_per_second": ids / spent,
+                "mfu": flops / spent / self.peak,
+            }
         super().log(logs, start_time)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
@@ -127,6 +184,12 @@ class UnifiedTrainer(Trainer):
         state = self.accelerator.get_state_dict(self.model_wrapped) or {}
         mean = self.average.whole(self.model)  # type: ignore[arg-type]
         return {name: mean.get(name, value).detach() for name, value in state.items()}
+
+
+def _arguments(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """What the model's `forward` is given of a batch."""
+    given = {name: batch[name] for name in ("input_ids", "labels", "layout")}
+    return {**given, "return_logits": False, **batch.get("options", {})}
 
 
 class JsonLines(TrainerCallback):

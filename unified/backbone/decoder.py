@@ -112,8 +112,8 @@ def attend_in_pass(
     states would be those of causal text, and log-probabilities made of them wrong."""
     if run is None:
         raise ValueError(
-            "this decoder is run by UnifiedModel: call the model itself, whose output has all log_probs; "
-            "the decoder alone knows neither the attention rule nor what written codes are fed"
+            "the decoder is run by UnifiedModel, not by itself: use log_probs of UnifiedModel.forward, which "
+            "belong to the tokens themselves (no shift); for preference tuning see unified.objectives"
         )
     out = run.attention(module.layer_idx, query, key, value, scaling)
     return out.contiguous(), None

@@ -1,0 +1,39 @@
+"""Objectives: from the scores of a policy, and perhaps of a reference, to a loss. To add one, write a class
+with the methods of `Objective` and give it a line in `OBJECTIVES` (docs/add_a_part.md); a recipe's stage
+chooses it by name. Imports `layout`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from unified.objectives.cross_entropy import CrossEntropy, CrossEntropyConfig
+from unified.objectives.dpo import DPO, DPOConfig
+from unified.objectives.objective import Objective, ObjectiveOutput, Progress
+from unified.objectives.scores import Scores
+
+OBJECTIVES: dict[str, type] = {"cross_entropy": CrossEntropy, "dpo": DPO}
+
+
+def build_objective(name: str, options: Mapping[str, Any] | None = None) -> Objective:
+    """A registered objective; `options` are fields of its configuration. ValueError, in one line, for an
+    unknown name, an unknown option or a value out of range."""
+    if name not in OBJECTIVES:
+        raise ValueError(f"unknown objective {name!r}: registered are {', '.join(OBJECTIVES)}")
+    kind = OBJECTIVES[name]
+    try:
+        return kind(kind.config_class(**(options or {})))
+    except TypeError as error:  # a field that the configuration does not have, or a value of another type
+        raise ValueError(f"objective {name!r}: {error}") from None
+
+
+__all__ = [
+    "DPO",
+    "OBJECTIVES",
+    "CrossEntropy",
+    "CrossEntropyConfig",
+    "DPOConfig",
+    "Objective",
+    "ObjectiveOutput",
+    "Progress",
+    "Scores",
+    "build_objective",
+]

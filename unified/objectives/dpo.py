@@ -1,0 +1,74 @@
+"""Direct preference optimisation: the policy is to raise the odds of a preferred reply over another one,
+measured from a frozen reference.
+
+    loss = -log sigmoid(beta * (D(chosen) - D(rejected))),   D(y) = log p(y | x) - log p_reference(y | x)
+ Rafailov et al., arXiv 2305.18290, equation 7. Text, actions and images are scored alike: one teacher-forced
+pass gives the exact likelihood of them all. Label smoothing and the other losses of later papers are left
+out. `tests/unified/objectives/test_dpo.py` holds it to the formula and lets it learn a preference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from unified.objectives.objective import Objective, ObjectiveOutput
+from unified.objectives.scores import Scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class DPOConfig:
+    """`beta`: inverse temperature, in 1/nat: small values let the policy move far from the reference.
+    `length_normalised`: D is a mean over the targets of a reply, not a sum; beta must then be larger by about
+    their number."""
+
+    beta: float = 0.1
+    length_normalised: bool = False
+
+    def __post_init__(self) -> None:
+        if self.beta <= 0:
+            raise ValueError(f"beta must be positive, got {self.beta}")
+
+
+class DPO(Objective):
+    """Row 2i holds the chosen, row 2i + 1 the rejected replies to the same prompts: sample n of one row is
+    paired with sample n of the other. The mean is over the pairs of the micro-batch that have targets."""
+
+    config_class = DPOConfig
+    needs_reference = True
+    needs_pairs = True
+
+    def __init__(self, config: DPOConfig | None = None) -> None:
+        self.config = config or DPOConfig()
+
+    def loss(self, policy: Scores, reference: Scores | None, batch: Mapping[str, Any]) -> ObjectiveOutput:
+        if reference is None or len(policy.log_probs) % 2:
+            raise ValueError(
+                f"DPO needs scores of a reference and an even number of rows, got {len(policy.log_probs)} "
+                f"rows and {'no' if reference is None else 'a'} reference"
+            )
+        rewards = self.config.beta * self._log_ratios(policy, reference)  # [B, N]
+        counts = policy.targets_per_sample()
+        real = ((counts[0::2] > 0) & (counts[1::2] > 0)).float()  # [B / 2, N]
+        chosen, rejected = rewards[0::2], rewards[1::2]
+
+        def mean(values: Tensor) -> Tensor:
+            return (values * real).sum() / real.sum().clamp(min=1)
+
+        logs = {
+            "reward_chosen": mean(chosen),
+            "reward_rejected": mean(rejected),
+            "reward_margin": mean(chosen - rejected),
+            "reward_accuracy": mean((chosen > rejected).float()),
+        }
+        logs = {name: value.detach() for name, value in logs.items()}
+        return ObjectiveOutput(loss=mean(-logsigmoid(chosen - rejected)), logs=logs)
+
+    def _log_ratios(self, policy: Scores, reference: Scores) -> Tensor:
+        """D of every sample, [B, N]."""
+        ratios = policy.per_sample() - reference.per_sample()
+        return ratios / policy.targets_per_sample().clamp(min=1) if self.config.length_normalised else ratios
