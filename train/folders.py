@@ -75,7 +75,7 @@ def make_processor(
     *,
     sides: tuple[int, ...],
     max_side: int,
-    fold: int = 0,
+    merge: int = 0,
     frame_sides: tuple[int, ...] | None = None,
 ) -> Processor:
     """The processor of these tokenizers and the default actions, with the vocabulary that fits them."""
@@ -86,7 +86,7 @@ def make_processor(
         action=action.size,
         action_slots=action.slots,
         max_side=max_side,
-        fold=fold,
+        merge=merge,
     )
     return Processor(words, text, visual, action, sides=sides, frame_sides=frame_sides)
 

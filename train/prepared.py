@@ -49,7 +49,7 @@ class Tokenizers:
     visual: str
     sides: tuple[int, ...]
     max_side: int
-    fold: int = 0
+    merge: int = 0
     frame_sides: tuple[int, ...] | None = None
 
     def processor(self) -> Processor:
@@ -74,7 +74,7 @@ class Tokenizers:
 @lru_cache(maxsize=2)
 def _processor(tokenizers: Tokenizers) -> Processor:
     text = bytes_or(tokenizers.text)
-    names = ("sides", "max_side", "fold", "frame_sides")
+    names = ("sides", "max_side", "merge", "frame_sides")
     options = {name: getattr(tokenizers, name) for name in names}
     return make_processor(text, load_visual(tokenizers.visual), **options)
 
