@@ -123,6 +123,7 @@ def tokenizers_of(recipe: ModelRecipe, machine: Machine) -> Tokenizers:
         max_side=recipe.max_side,
         merge=recipe.merge,
         frame_sides=recipe.frame_sides,
+        start=recipe.start,
     )
 
 

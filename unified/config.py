@@ -64,7 +64,8 @@ class UnifiedConfig(PreTrainedConfig):
     initializer_range: float = 0.02
 
     def __post_init__(self, **kwargs: Any) -> None:
-        self.vocabulary = Vocabulary(**migrated({"vocabulary": self.vocabulary or {}})["vocabulary"]).to_dict()
+        given = migrated({"vocabulary": self.vocabulary or {}})["vocabulary"]
+        self.vocabulary = Vocabulary(**given).to_dict()
         self.readers = {name: dict(options) for name, options in (self.readers or {}).items()}
         check_readers(self.readers, self.words)
         self.backbone = dict(self.backbone or text_decoder())

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from unified.readers.codes import CodeReader, CodeReaderConfig
 from unified.readers.linear import LinearReader, LinearReaderConfig
 from unified.readers.reader import Reader
-from unified.readers.values import read_values, scatter_values
+from unified.readers.values import collate_values, read_values, scatter_values
 from unified.stream.vocabulary import Vocabulary
 
 READERS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {  # kind: configuration, module
@@ -58,6 +58,7 @@ __all__ = [
     "LinearReader",
     "Reader",
     "check_readers",
+    "collate_values",
     "make_readers",
     "read_values",
     "scatter_values",

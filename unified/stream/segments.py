@@ -8,7 +8,8 @@
     sizes    := (height width)+                 one pair per map of codes
     content  := code*  |  placeholder*          one for each cell of the maps; all of one placeholder
 
-A placeholder stands for one continuous vector, which travels beside the ids. Anything else raises a ValueError that names the position.
+A placeholder stands for one continuous vector, which travels beside the ids. Anything else raises a
+ValueError that names the position.
 """
 
 from __future__ import annotations
@@ -155,9 +156,7 @@ def _features(row: np.ndarray, start: int, vocabulary: Vocabulary) -> Segment | 
     stop = start + 1 + int(others[0]) if len(others) else len(row)
     _check_closed(row, start, stop, "line of features", vocabulary)
     shapes = ((1, stop - start - 1),)
-    return Segment(
-        Kind.READ, start, stop + 1, start + 1, shapes, placeholder=vocabulary.placeholders[first]
-    )
+    return Segment(Kind.READ, start, stop + 1, start + 1, shapes, placeholder=vocabulary.placeholders[first])
 
 
 def _check_closed(row: np.ndarray, start: int, stop: int, what: str, vocabulary: Vocabulary) -> None:

@@ -245,7 +245,11 @@ class Vocabulary:
 
     def read_segment(self, codes: Sequence[int], shapes: Sequence[Shape]) -> list[int]:
         """A whole READ segment from codes counted from 0."""
-        return [self.special["read"], *self.sizes(shapes), *self.visual_ids(codes), self.special["close"]]
+        return self.read_ids(self.visual_ids(codes), shapes)
+
+    def read_ids(self, ids: Sequence[int], shapes: Sequence[Shape]) -> list[int]:
+        """A whole READ segment whose maps hold these ids, codes or placeholders."""
+        return [self.special["read"], *self.sizes(shapes), *ids, self.special["close"]]
 
     def visual_ids(self, codes: Sequence[int]) -> list[int]:
         for number, code in enumerate(codes):
