@@ -89,7 +89,7 @@ class Stream:
         """Ids of the items of a turn. `part` marks an empty text, and the border between two texts."""
         values = values or Values(self.vocabulary)
         ids: list[int] = []
-        previous = ""
+        previous: Any = None
         for number, item in enumerate(items):
             kind = item.get("type") if isinstance(item, dict) else None
             found = self._item(kind, item, f"{where}, item {number}", values)

@@ -73,7 +73,7 @@ class MessageReader:
             self._check_drawn(segment)
             self.drawn = None
             return
-        item = {"type": "image", "shapes": [list(shape) for shape in segment.shapes]}
+        item: dict[str, Any] = {"type": "image", "shapes": [list(shape) for shape in segment.shapes]}
         if segment.placeholder:
             item["placeholder"] = segment.placeholder
         else:
