@@ -16,6 +16,7 @@ from unified.tokenizers.vq import VQConfig, VQTokenizer
 from unified.train.recipe import write_text
 
 from unified.pretrained import compact
+from unified.stream.migration import migrated
 from unified.stream.processor import Processor
 from unified.stream.vocabulary import Vocabulary
 
@@ -75,20 +76,34 @@ def make_processor(
     *,
     sides: tuple[int, ...],
     max_side: int,
-    fold: int = 0,
+    merge: int = 0,
     frame_sides: tuple[int, ...] | None = None,
+    like: Vocabulary | None = None,
 ) -> Processor:
-    """The processor of these tokenizers and the default actions, with the vocabulary that fits them."""
+    """The processor of these tokenizers and the default actions, with the vocabulary that fits them. `like`:
+    that of a model to go on from, whose special and appended ids stay what they are."""
     action = ActionTokenizer()
+    known: dict[str, Any] = {}
+    if like is not None:
+        known = {"orders": like.orders, "appended": like.tail, "named": like.named}
     words = Vocabulary(
         text=len(text),
         visual=visual.codes,
         action=action.size,
         action_slots=action.slots,
         max_side=max_side,
-        fold=fold,
+        merge=merge,
+        **known,
     )
     return Processor(words, text, visual, action, sides=sides, frame_sides=frame_sides)
+
+
+def vocabulary_of(folder: str | Path) -> Vocabulary | None:
+    """That of a saved model, or None where a folder holds weights alone."""
+    path = Path(folder) / "config.json"
+    if not path.is_file():
+        return None
+    return Vocabulary(**migrated(json.loads(path.read_text(encoding="utf-8")))["vocabulary"])
 
 
 def bytes_or(folder: str | Path) -> Any:

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from unified.tasks.sample import Sample
 from unified.tokenizers.images import to_images
-from unified.train.folders import bytes_or, load_visual, make_processor
+from unified.train.folders import bytes_or, load_visual, make_processor, vocabulary_of
 from unified.train.pictures import mapped, task_of
 from unified.train.recipe import Source
 
@@ -43,14 +43,16 @@ VERSION = 1  # of the format and of the tasks' meaning: raise it when either cha
 
 @dataclass(frozen=True)
 class Tokenizers:
-    """Where the tokenizers lie, as plain data that travels to other processes. `text` may be "bytes"."""
+    """Where the tokenizers lie, as plain data that travels to other processes. `text` may be "bytes";
+    `start`: the folder of a model whose special and appended ids are kept, if any."""
 
     text: str
     visual: str
     sides: tuple[int, ...]
     max_side: int
-    fold: int = 0
+    merge: int = 0
     frame_sides: tuple[int, ...] | None = None
+    start: str = ""
 
     def processor(self) -> Processor:
         return _processor(self)
@@ -58,8 +60,11 @@ class Tokenizers:
     def digest(self) -> str:
         """Of everything that decides the ids of a sample: a decoder may learn on without new data."""
         processor = self.processor()
-        sizes = [VERSION, self.sides, self.max_side]
+        sizes: list[Any] = [VERSION, self.sides, self.max_side]
         sizes += [] if self.frame_sides is None else [self.frame_sides]
+        words = processor.vocabulary
+        if words.tail or words.named:  # else the ids are those of data prepared before there were any
+            sizes += [words.orders, words.tail, sorted(words.named.items())]
         hasher = hashlib.sha256(json.dumps(sizes).encode())
         text: Any = processor.stream.text
         hasher.update(text.backend_tokenizer.to_str().encode())
@@ -74,9 +79,10 @@ class Tokenizers:
 @lru_cache(maxsize=2)
 def _processor(tokenizers: Tokenizers) -> Processor:
     text = bytes_or(tokenizers.text)
-    names = ("sides", "max_side", "fold", "frame_sides")
+    names = ("sides", "max_side", "merge", "frame_sides")
     options = {name: getattr(tokenizers, name) for name in names}
-    return make_processor(text, load_visual(tokenizers.visual), **options)
+    like = vocabulary_of(tokenizers.start) if tokenizers.start else None
+    return make_processor(text, load_visual(tokenizers.visual), like=like, **options)
 
 
 class Prepared:

@@ -213,7 +213,7 @@ class VisualTokenizerRecipe:
 class ModelRecipe:
     """A model with its tokenizers, data and stages. `text` and `visual`: a recipe, trained first, or a folder
     that one has written. `start`: folder of a model to go on from; parts that it lacks are fresh. `sides`:
-    longer sides of the maps before the last; `frame_sides`, if given, those of frames. `fold`: see
+    longer sides of the maps before the last; `frame_sides`, if given, those of frames. `merge`: see
     `Vocabulary`. `save_every`, `log_every`, `sheet_every` in steps (0: no sheets); so many checkpoints as
     `keep` says stay."""
 
@@ -228,7 +228,7 @@ class ModelRecipe:
     sides: tuple[int, ...] = (1, 2, 4, 6)
     frame_sides: tuple[int, ...] | None = None
     max_side: int = 16
-    fold: int = 0
+    merge: int = 0
     split: str = "train"
     log_every: int = 20
     save_every: int = 200

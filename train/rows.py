@@ -254,6 +254,6 @@ class Collator:
         if name != "ids":
             return row
         words = self.vocabulary
-        image = [*words.open_write(words.orders[0], [(1, 1)]), words.visual_start, words.close]
+        image = [*words.open_write(words.order_names[0], [(1, 1)]), words.visual_start, words.close]
         sample = [words.begin, words.assistant, *image, *words.read_segment([0], [(1, 1)]), words.end]
         return pack([sample], like.shape[1], words)

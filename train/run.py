@@ -131,8 +131,9 @@ def tokenizers_of(recipe: ModelRecipe, machine: Machine) -> Tokenizers:
         visual=visual if isinstance(visual, str) else str(machine.out / "visual_tokenizer"),
         sides=recipe.sides,
         max_side=recipe.max_side,
-        fold=recipe.fold,
+        merge=recipe.merge,
         frame_sides=recipe.frame_sides,
+        start=recipe.start,
     )
 
 

@@ -81,7 +81,7 @@ def _talk(session: Session, processor: Processor, grid: tuple[int, int]) -> list
     content: list[dict[str, Any]] = []
     for _ in range(MOST_IMAGES + 1):
         said = [row[0] for row in session.text(sampler=Sampler(temperature=0), max_tokens=MOST_TOKENS)]
-        words = [t for t in said if t is not None and t < processor.vocabulary.text]
+        words = [t for t in said if t is not None and processor.vocabulary.is_text(t)]
         if words:
             content.append({"type": "text", "text": str(processor.stream.text.decode(words))})
         drawn = sum(item["type"] == "image" for item in content)

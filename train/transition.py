@@ -96,7 +96,7 @@ def clips_of(clips: Iterator[Clip], processor: Processor) -> Clips:
             codes.append(visual.encode(images, processor.schedule(shape, frame=True))[-1].flatten(1).int())
         acts = [{"type": "action", "action": action} for action in clip.actions]
         ids = torch.tensor(processor.turn({"role": "user", "content": acts}))
-        actions.append(ids[ids >= processor.vocabulary.action_start].view(len(acts), -1))
+        actions.append(ids[processor.vocabulary.is_action(ids)].view(len(acts), -1))
         classes.append(inverse.truth_of(clip.actions))
     truth = {name: torch.from_numpy(np.stack([one[name] for one in classes])) for name in inverse.HEADS}
     return Clips(torch.stack(codes), torch.stack(actions), shape, truth)

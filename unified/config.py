@@ -8,6 +8,8 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
 from unified.heads import HEADS
+from unified.readers import check_readers
+from unified.stream.migration import migrated
 from unified.stream.vocabulary import Vocabulary
 
 
@@ -46,7 +48,8 @@ class UnifiedConfig(PreTrainedConfig):
     `copies`: their states may ask for it too; `transition`: convolutions of so many channels (0: none) first
     change it as the actions said since would (`transition`). `grid`: codes are told their row and
     column, beside the rotary embedding of a decoder that has axes for them; any other decoder is told in any
-    case. The defaults give a tiny working model."""
+    case. `readers`: for each name of continuous values the `kind` of its reader (`READERS`) and its options,
+    for example {"latents": {"kind": "linear", "width": 16}}. The defaults give a tiny working model."""
 
     model_type = "unified"
 
@@ -57,10 +60,14 @@ class UnifiedConfig(PreTrainedConfig):
     copies: bool = False
     transition: int = 0
     grid: bool = False
+    readers: dict[str, Any] | None = None
     initializer_range: float = 0.02
 
     def __post_init__(self, **kwargs: Any) -> None:
-        self.vocabulary = Vocabulary(**(self.vocabulary or {})).to_dict()
+        given = migrated({"vocabulary": self.vocabulary or {}})["vocabulary"]
+        self.vocabulary = Vocabulary(**given).to_dict()
+        self.readers = {name: dict(options) for name, options in (self.readers or {}).items()}
+        check_readers(self.readers, self.words)
         self.backbone = dict(self.backbone or text_decoder())
         if "model_type" not in self.backbone:
             raise ValueError("backbone needs a model_type that transformers knows, such as 'qwen3_vl_text'")
@@ -70,8 +77,13 @@ class UnifiedConfig(PreTrainedConfig):
             )
         if self.head not in HEADS:
             raise ValueError(f"unknown head {self.head!r}: choose one of {', '.join(HEADS)}")
-        self.backbone["vocab_size"] = self.words.table_size
+        self.backbone["vocab_size"] = self.words.embedding_size
         super().__post_init__(**kwargs)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """From the content of a `config.json`, which may be of an earlier form."""
+        return super().from_dict(migrated(config_dict), **kwargs)
 
     @property
     def words(self) -> Vocabulary:

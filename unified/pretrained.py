@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 from unified.checkpoints.state_dict import load_strict, read_safetensors
 from unified.config import UnifiedConfig
 from unified.model import UnifiedModel
+from unified.stream.migration import migrated
 from unified.stream.processor import Processor
 from unified.stream.vocabulary import Vocabulary
 from unified.tokenizers.action import ActionConfig, ActionTokenizer
@@ -100,7 +101,7 @@ def load_processor(folder: str | Path) -> Processor:
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such model folder")
-    data = _read_json(folder / PROCESSOR)
+    data = migrated(_read_json(folder / PROCESSOR))
     words = _vocabulary(folder, data)
     visual = _visual(folder, data["visual"]) if data.get("visual") else None
     action = _action(folder / data["action"]) if data.get("action") else None

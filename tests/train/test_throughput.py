@@ -13,8 +13,8 @@ def test_samples_are_counted_in_positions_without_padding():
 
 def test_packing_and_padding_cost_nothing_and_folding_saves():
     found = {}
-    for fold in (0, 2):
-        model = UnifiedModel(UnifiedConfig(vocabulary={"fold": fold}))
+    for merge in (0, 2):
+        model = UnifiedModel(UnifiedConfig(vocabulary={"merge": merge}))
         words = model.vocabulary
         image = words.read_segment(list(range(16)), [(4, 4)])
         sample = [words.begin, words.user, *image, words.end, words.assistant, 5, words.end]
@@ -27,10 +27,10 @@ def test_packing_and_padding_cost_nothing_and_folding_saves():
             assert (labels != IGNORED).any()
             return flops(Work.of(layout, labels))
 
-        found[fold] = of([sample], len(sample))
-        assert of([sample, sample], 2 * len(sample) + 9) == 2 * found[fold]
+        found[merge] = of([sample], len(sample))
+        assert of([sample, sample], 2 * len(sample) + 9) == 2 * found[merge]
         body = sum(
             layer.weight.numel() for layer in model.backbone.modules() if hasattr(layer, "in_features")
         )
-        assert found[fold] > 6 * body * (len(sample) - (12 if fold else 0))
+        assert found[merge] > 6 * body * (len(sample) - (12 if merge else 0))
     assert found[2] < found[0]

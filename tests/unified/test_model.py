@@ -220,15 +220,15 @@ def test_bad_configurations_are_refused():
         UnifiedModel(UnifiedConfig(head="bitwise", vocabulary={"visual": 100}))
 
 
-@pytest.mark.parametrize("fold", [0, 2])
+@pytest.mark.parametrize("merge", [0, 2])
 @pytest.mark.parametrize("kind", ["by_sample", "by_block"])
-def test_attending_to_whole_batches_is_the_dense_mask(make_model, kind, fold, monkeypatch):
+def test_attending_to_whole_batches_is_the_dense_mask(make_model, kind, merge, monkeypatch):
     """Packed rows with padding between and after: same likelihoods, same gradients."""
     monkeypatch.setattr("unified.backbone.attention.compiled", uncompiled)  # compiled code is for GPUs
     first, second = sample(make_model().vocabulary)[0].tolist(), sample(make_model().vocabulary, ((1, 1),))[0]
     found = []
     for name in ("sdpa", kind):
-        model = make_model(attn_implementation=name, vocabulary={"fold": fold})
+        model = make_model(attn_implementation=name, vocabulary={"merge": merge})
         ids = pack([first, second.tolist(), second.tolist()], len(first) + 5, model.vocabulary)
         output = model(ids, labels=Layout.of(ids, model.vocabulary).labels(ids))
         output.loss.backward()

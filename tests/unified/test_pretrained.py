@@ -9,7 +9,7 @@ from unified.tokenizers.residual_vq import ResidualVQConfig, ResidualVQTokenizer
 from unified.tokenizers.text import byte_tokenizer, train_text_tokenizer
 
 from unified.apps.demo import random_model
-from unified.pretrained import find, load_model, load_processor, save_model
+from unified.pretrained import SHIPPED, find, load_model, load_processor, save_model
 from unified.stream.processor import Processor
 from unified.stream.vocabulary import Vocabulary
 
@@ -71,6 +71,35 @@ def test_a_processor_goes_round_by_itself(tmp_path):
 def test_text_alone_is_a_processor_too(tmp_path):
     Processor(Vocabulary(), byte_tokenizer()).save_pretrained(tmp_path)
     assert Processor.from_pretrained(tmp_path).visual is None
+
+
+def test_a_folder_of_the_former_form_loads_as_it_was(make_model, tmp_path):
+    """Without `appended`, with `fold` for `merge`: the ids and rows of then."""
+    orders = ["next_scale", "residual", "raster", "diagonal"]
+    model = make_model(vocabulary={"orders": orders, "merge": 2})
+    save_model(tmp_path, model, Processor(model.vocabulary, byte_tokenizer()))
+    for name in ("config.json", "processor.json"):
+        data = json.loads((tmp_path / name).read_text())
+        for field in ("appended", "named"):
+            del data["vocabulary"][field]
+        data["vocabulary"]["fold"] = data["vocabulary"].pop("merge")
+        data.pop("readers", None)
+        (tmp_path / name).write_text(json.dumps(data))
+    again, processor = load_model(tmp_path)
+    assert again.vocabulary == processor.vocabulary == model.vocabulary
+    assert (again.vocabulary.merge, again.vocabulary.tail) == (2, ())
+    save_model(tmp_path, again, processor)
+    saved = json.loads((tmp_path / "processor.json").read_text())["vocabulary"]
+    assert (saved["merge"], saved["appended"], "fold" in saved) == (2, [], False)
+
+
+@pytest.mark.skipif(not (SHIPPED / "config.json").is_file(), reason="this copy ships no trained weights")
+def test_the_shipped_models_ids_are_what_they_were():
+    words = load_processor(SHIPPED).vocabulary
+    names = ("pad", "begin", "close", "order:next_scale", "order:diagonal", "size:1", "size:16")
+    assert [words.special[name] for name in names] == [1024, 1025, 1033, 1034, 1037, 1038, 1053]
+    assert (words.visual_start, words.action_start, words.size) == (1054, 5150, 5338)
+    assert (words.table_size, words.embedding_size, words.merge) == (1242, 1242, 16)
 
 
 FILES = (

@@ -86,7 +86,7 @@ def nano() -> ModelRecipe:
         sources=SOURCES,
         sides=SIDES,
         frame_sides=(),
-        fold=16,
+        merge=16,
         model=ModelShape(width=384, layers=8, heads=6, kv_heads=2, mlp=960, transition=96),
         stages=(first, second),
         log_every=100,

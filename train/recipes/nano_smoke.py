@@ -51,7 +51,7 @@ def nano_smoke() -> ModelRecipe:
         model=ModelShape(width=32, layers=2, heads=2, kv_heads=1, transition=8),
         sides=(1, 2),
         max_side=8,
-        fold=4,
+        merge=4,
         log_every=1,
         save_every=4,
         sheet_every=12,

@@ -143,7 +143,7 @@ class Turn:
             self.session.rows[row].stopped = "length"
         if token == self.session.vocabulary.end:
             self.stops[row] = len(self.session.rows[row].stream)
-        elif token < self.session.vocabulary.text:
+        elif self.session.vocabulary.is_text(token):
             self.letters[row].append(token)
             if self._called(row):
                 self.session.rows[row].stopped = "write"

@@ -180,7 +180,7 @@ class _Speech:
 
     def hear(self, token: int | None) -> str:
         words = self.processor.vocabulary
-        if token is None or token >= words.text:
+        if token is None or not words.is_text(token):
             return self.flush()
         self.ids.append(token)
         text: str = self.processor.stream.text.decode(self.ids)

@@ -197,7 +197,7 @@ def _drawn(processor: Processor, frame: Picture) -> dict[str, Any]:
 def _step(image: Mapping[str, Any], words: Vocabulary) -> int:
     """Positions of a step: an image that is read, an action, and what borders them."""
     shapes = as_shapes(image["shapes"])
-    return positions_of(shapes, words.fold) + 2 * len(shapes) + words.action_slots + BORDERS
+    return positions_of(shapes, words.merge) + 2 * len(shapes) + words.action_slots + BORDERS
 
 
 def _one_shape(items: Sequence[Sequence[Mapping[str, Any]]]) -> Shapes:

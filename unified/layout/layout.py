@@ -214,24 +214,27 @@ class _Row:
 
     def _read(self, segment: Segment) -> None:
         self._line(segment.start, segment.codes)
-        blocks = blocks_of(segment.shapes, self.vocabulary.fold)
+        blocks = blocks_of(segment.shapes, self.vocabulary.merge)
         self._grid(segment, np.zeros(segment.stop - 1 - segment.codes, dtype=np.int64), blocks)
         self._line(segment.stop - 1, segment.stop)
-        height, width = segment.shapes[-1]
-        self.latest, self.acted = (segment.stop - 1 - height * width, (height, width)), []
+        if segment.is_image:
+            height, width = segment.shapes[-1]
+            first = segment.stop - 1 - height * width
+            self.latest, self.acted = None if segment.placeholder else (first, (height, width)), []
 
     def _write(self, segment: Segment) -> None:
         """Written once: what follows stands where it would stand had there been no WRITE segment."""
         plan = self._plan(segment)
         position = self.cursor.position
         self._line(segment.start, segment.codes)
-        self._grid(segment, plan.labels.numpy(), blocks_of(plan.shapes, self.vocabulary.fold, plan))
+        self._grid(segment, plan.labels.numpy(), blocks_of(plan.shapes, self.vocabulary.merge, plan))
         self._line(segment.stop - 1, segment.stop)
         self.cursor = replace(self.cursor, position=position)
         span = slice(segment.codes, segment.stop - 1)
         self.source[span] = np.arange(segment.codes, segment.stop - 1)
         self.step[span] = plan.labels.numpy()
-        self.predicted[segment.start] = self.predicted[span] = True  # `write` itself is the choice to draw
+        self.predicted[segment.start] = True  # `write` itself is the choice to draw
+        self.predicted[span] = not segment.placeholder  # continuous values are no ids
         fits = self.latest is not None and self.latest[1] == plan.shapes[-1]
         before = self.latest[0] if fits and self.latest else -1
         self.writes.append((segment, plan, before, list(self.acted) if fits else []))
@@ -258,7 +261,7 @@ def _stack(rows: list[_Row]) -> Layout:
 
     index = Index(*(stacked(name) for name in ("sample", "segment", "kind", "label")))
     folding = None
-    if rows[0].vocabulary.fold:
+    if rows[0].vocabulary.merge:
         first = np.stack([row.first for row in rows])
         folding = Folding.of(first, [np.concatenate(row.blocks) for row in rows])
     return Layout(

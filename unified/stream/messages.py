@@ -7,6 +7,11 @@
 An image is given by its codes (counted from 0) and the sizes of its maps. With an `order` it is a drawn
 image: it becomes a WRITE segment and then a READ segment. An action is `{"type": "action", "ids": [...]}`,
 counted from 0. `unified.stream.processor` turns pixels and environment actions into these.
+
+Content without codes is given by continuous vectors, one for each placeholder in the ids: an image by
+`"latents": [n, C]` in place of codes, features by `{"type": "features", "name": "depth", "values": [n, C]}`.
+`Stream.encode_with_values` gives ids and values. Decoding knows no values: these items come back with the
+name of their `placeholder`, features with their `count`, and are written again as they are.
 """
 
 from __future__ import annotations
@@ -14,20 +19,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import numpy as np
-
-from unified.orders import plan_for
-from unified.orders.shapes import area, as_shapes
-from unified.stream.segments import Kind, Segment, role_tokens, segments
+from unified.stream.items import Encoded, Values, action_ids, feature_ids, image_ids, only
+from unified.stream.reading import MessageReader
+from unified.stream.segments import segments
 from unified.stream.vocabulary import ROLES, Vocabulary
 
 Message = dict[str, Any]
 
 
 class TextTokenizer(Protocol):
-    """What the stream needs of a text tokenizer: ids in 0..len-1, without special tokens added."""
+    """What the stream needs of a text tokenizer: ids in 0..len-1, without special tokens added. With named
+    ids, `encode` is also given `split_special_tokens=True`: special tokens spelled in a text are text."""
 
-    def encode(self, text: str, *, add_special_tokens: bool = ...) -> list[int]: ...
+    def encode(self, text: str, *, add_special_tokens: bool = ..., **options: Any) -> list[int]: ...
 
     def decode(self, token_ids: list[int]) -> Any: ...
 
@@ -49,15 +53,25 @@ class Stream:
     def encode(self, messages: Sequence[Message], *, prompt: bool = False) -> list[int]:
         """Ids of a conversation. With `prompt`, an assistant turn is opened at the end for the model to fill.
         ValueError names the message and item that cannot be written."""
+        return self._encode(messages, prompt, Values(self.vocabulary))
+
+    def encode_with_values(self, messages: Sequence[Message], *, prompt: bool = False) -> Encoded:
+        """Ids of a conversation, and the continuous values that its placeholders stand for. ValueError, too,
+        for placeholders without values."""
+        values = Values(self.vocabulary)
+        ids = self._encode(messages, prompt, values)
+        return Encoded(ids, values.tensors())
+
+    def _encode(self, messages: Sequence[Message], prompt: bool, values: Values) -> list[int]:
         if isinstance(messages, (str, dict)):
             raise ValueError("messages must be a list of {'role': ..., 'content': ...}")
         ids = [self.vocabulary.begin]
         for number, message in enumerate(messages):
-            ids += self.turn(message, number)
+            ids += self.turn(message, number, values)
         return [*ids, self.vocabulary.assistant] if prompt else ids
 
-    def turn(self, message: Message, number: int = 0) -> list[int]:
-        """Ids of one whole turn: role, content, end."""
+    def turn(self, message: Message, number: int = 0, values: Values | None = None) -> list[int]:
+        """Ids of one whole turn: role, content, end. Continuous values are added to `values`."""
         where = f"message {number}"
         if not isinstance(message, dict) or set(message) != {"role", "content"}:
             raise ValueError(f"{where} must be a dict with exactly the keys 'role' and 'content'")
@@ -66,31 +80,38 @@ class Stream:
         content = message["content"]
         if isinstance(content, str):
             content = [{"type": "text", "text": content}]
-        ids = [self.vocabulary.special[message["role"]], *self.content(content, where)]
+        ids = [self.vocabulary.special[message["role"]], *self.content(content, where, values)]
         return [*ids, self.vocabulary.end]
 
-    def content(self, items: Sequence[dict[str, Any]], where: str = "content") -> list[int]:
+    def content(
+        self, items: Sequence[dict[str, Any]], where: str = "content", values: Values | None = None
+    ) -> list[int]:
         """Ids of the items of a turn. `part` marks an empty text, and the border between two texts."""
+        values = values or Values(self.vocabulary)
         ids: list[int] = []
-        previous = ""
+        previous: Any = None
         for number, item in enumerate(items):
-            here = f"{where}, item {number}"
             kind = item.get("type") if isinstance(item, dict) else None
-            if kind == "text":
-                text = self._text(item, here)
-                ids += [self.vocabulary.part] if previous == "text" or not text else []
-                ids += text
-            elif kind == "image":
-                ids += self._image(item, here)
-            elif kind == "action":
-                ids += self._action(item, here)
-            else:
-                raise ValueError(f"{here} has type {kind!r}: use text, image or action")
+            found = self._item(kind, item, f"{where}, item {number}", values)
+            if kind == "text" and (previous == "text" or not found):
+                ids.append(self.vocabulary.part)
+            ids += found
             previous = kind
         return ids
 
+    def _item(self, kind: Any, item: dict[str, Any], where: str, values: Values) -> list[int]:
+        if kind == "text":
+            return self._text(item, where)
+        if kind == "image":
+            return image_ids(item, where, self.vocabulary, values)
+        if kind == "features":
+            return feature_ids(item, where, self.vocabulary, values)
+        if kind == "action":
+            return action_ids(item, where, self.vocabulary)
+        raise ValueError(f"{where} has type {kind!r}: use text, image, features or action")
+
     def _text(self, item: dict[str, Any], where: str) -> list[int]:
-        text = _only(item, where, "text")["text"]
+        text = only(item, where, "text")["text"]
         if not isinstance(text, str):
             raise ValueError(f"{where}: text must be a str, got {type(text).__name__}")
         try:
@@ -99,41 +120,14 @@ class Stream:
             raise ValueError(
                 f"{where}: text holds half of a surrogate pair and is not valid Unicode"
             ) from None
-        return list(self.text.encode(text, add_special_tokens=False))
-
-    def _image(self, item: dict[str, Any], where: str) -> list[int]:
-        _only(item, where, "codes", "shapes", optional="order")
-        try:
-            shapes = as_shapes(item["shapes"])
-            codes = [int(code) for code in np.asarray(item["codes"]).reshape(-1).tolist()]
-            if len(codes) != area(shapes):
-                raise ValueError(f"{len(codes)} codes, but the sizes {shapes} need {area(shapes)}")
-            if "order" not in item:
-                return self.vocabulary.read_segment(codes, shapes)
-            return self.drawn(codes, shapes, item["order"])
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{where}: {error}") from None
-
-    def drawn(self, codes: Sequence[int], shapes: Sequence[Any], order: str) -> list[int]:
-        """Ids of a drawn image: its WRITE segment, then its READ segment."""
-        shapes = as_shapes(shapes)
-        plan = plan_for(order, shapes)
-        header = self.vocabulary.open_write(order, shapes)
-        write = [*header, *self.vocabulary.visual_ids(codes), self.vocabulary.close]
-        return write + self.vocabulary.read_segment(
-            [codes[slot] for slot in plan.read.tolist()], plan.read_shapes
-        )
-
-    def _action(self, item: dict[str, Any], where: str) -> list[int]:
-        ids = [int(number) for number in np.asarray(_only(item, where, "ids")["ids"]).reshape(-1).tolist()]
-        if len(ids) != self.vocabulary.action_slots:
-            raise ValueError(f"{where}: an action has {self.vocabulary.action_slots} ids, got {len(ids)}")
-        for slot, number in enumerate(ids):
-            if not 0 <= number < self.vocabulary.action:
-                raise ValueError(
-                    f"{where}: id {number} in slot {slot} is outside 0..{self.vocabulary.action - 1}"
-                )
-        return [self.vocabulary.action_start + number for number in ids]
+        # A pretrained tokenizer reads its special tokens out of a text, whatever `add_special_tokens` says.
+        split = {"split_special_tokens": True} if self.vocabulary.named else {}
+        ids = list(self.text.encode(text, add_special_tokens=False, **split))
+        control = next((token for token in ids if token in self.vocabulary.named_ids), None)
+        if control is not None:
+            name = self.vocabulary.name(control)
+            raise ValueError(f"{where}: the text tokenizer makes the control id {control} ({name}) of a text")
+        return ids
 
     # Ids -> messages ----------------------------------------------------------------------------------------
 
@@ -141,20 +135,13 @@ class Stream:
         """Messages of one sample. An open last turn is returned as far as it goes. Ids that no messages give
         raise a ValueError that names the position."""
         row = [int(token) for token in ids]
-        vocabulary = self.vocabulary
-        while row and row[-1] == vocabulary.pad:
+        while row and row[-1] == self.vocabulary.pad:
             row.pop()
-        if not row or row[0] != vocabulary.begin:
+        if not row or row[0] != self.vocabulary.begin:
             raise ValueError("position 0 must be <|begin|>")
-        reader = _Reader(self, row)
-        for segment in segments(row, vocabulary):
-            if segment.kind == Kind.TEXT:
-                reader.text(segment)
-            elif segment.kind == Kind.ACTION:
-                found = [token - vocabulary.action_start for token in row[segment.start : segment.stop]]
-                reader.add(segment.start, {"type": "action", "ids": found})
-            else:
-                reader.image(segment)
+        reader = MessageReader(row, self.vocabulary, self.text.decode)
+        for segment in segments(row, self.vocabulary):
+            reader.read(segment)
         reader.finish()
         return reader.messages
 
@@ -163,7 +150,7 @@ class Stream:
         out: list[str] = []
         text: list[int] = []
         for token in [*[int(token) for token in ids], -1]:
-            if 0 <= token < self.vocabulary.text:
+            if self.vocabulary.is_text(token):
                 text.append(token)
                 continue
             if text:
@@ -173,98 +160,3 @@ class Stream:
                 name = self.vocabulary.name(token)
                 out.append(name if name.startswith("<") else f"<{name}>")
         return "".join(out)
-
-
-class _Reader:
-    """Collects messages while segments go by."""
-
-    def __init__(self, stream: Stream, row: list[int]) -> None:
-        self.stream, self.row, self.vocabulary = stream, row, stream.vocabulary
-        self.messages: list[Message] = []
-        self.items: list[dict[str, Any]] | None = None  # of the open turn
-        self.drawn: Segment | None = None  # a WRITE segment whose READ segment must follow
-        self.roles = role_tokens(stream.vocabulary)
-
-    def text(self, segment: Segment) -> None:
-        letters: list[int] | None = None
-        for position in range(segment.start, segment.stop):
-            token = self.row[position]
-            if token < self.vocabulary.text:
-                letters = [] if letters is None else letters
-                letters.append(token)
-                continue
-            if letters is not None:
-                self.add(position - 1, self._letters(letters))
-            letters = [] if token == self.vocabulary.part else None
-            if token != self.vocabulary.part:
-                self._control(position, token)
-        if letters is not None:
-            self.add(segment.stop - 1, self._letters(letters))
-
-    def _letters(self, letters: list[int]) -> dict[str, Any]:
-        return {"type": "text", "text": self.stream.text.decode(letters) if letters else ""}
-
-    def _control(self, position: int, token: int) -> None:
-        self._no_drawing(position)
-        if token == self.vocabulary.begin:
-            if position:
-                raise ValueError(f"a second <|begin|> at position {position}: decode one sample at a time")
-        elif token == self.vocabulary.end:
-            if self.items is None:
-                raise ValueError(f"<|end|> at position {position} closes no turn")
-            self.items = None
-        elif self.items is not None:
-            raise ValueError(f"{self.vocabulary.name(token)} at position {position} inside an open turn")
-        else:
-            self.items = []
-            self.messages.append({"role": self.roles[token], "content": self.items})
-
-    def image(self, segment: Segment) -> None:
-        codes = [token - self.vocabulary.visual_start for token in self.row[segment.codes : segment.stop - 1]]
-        shapes = [list(shape) for shape in segment.shapes]
-        if segment.kind == Kind.WRITE:
-            self.add(
-                segment.start, {"type": "image", "codes": codes, "shapes": shapes, "order": segment.order}
-            )
-            self.drawn = segment
-        elif self.drawn is None:
-            self.add(segment.start, {"type": "image", "codes": codes, "shapes": shapes})
-        else:
-            self._check_drawn(codes, segment)
-            self.drawn = None
-
-    def _check_drawn(self, codes: list[int], segment: Segment) -> None:
-        write = self.messages[-1]["content"][-1]
-        try:
-            plan = plan_for(write["order"], as_shapes(write["shapes"]))
-        except ValueError as error:
-            raise ValueError(f"the image before position {segment.start}: {error}") from None
-        same = plan.read_shapes == segment.shapes and codes == [
-            write["codes"][slot] for slot in plan.read.tolist()
-        ]
-        if not same:
-            raise ValueError(f"the image read at position {segment.start} is not the one written before it")
-
-    def add(self, position: int, item: dict[str, Any]) -> None:
-        self._no_drawing(position)
-        if self.items is None:
-            raise ValueError(f"{item['type']} at position {position} stands outside a turn")
-        self.items.append(item)
-
-    def _no_drawing(self, position: int) -> None:
-        if self.drawn is not None:
-            raise ValueError(
-                f"position {position} must read the image written at position {self.drawn.start}"
-            )
-
-    def finish(self) -> None:
-        self._no_drawing(len(self.row))
-
-
-def _only(item: dict[str, Any], where: str, *keys: str, optional: str = "") -> dict[str, Any]:
-    missing = [key for key in keys if key not in item]
-    unknown = [key for key in item if key not in (*keys, "type", optional)]
-    if missing or unknown:
-        problem = f"misses {missing[0]!r}" if missing else f"has an unknown key {unknown[0]!r}"
-        raise ValueError(f"{where} ({item['type']}) {problem}: it takes {', '.join(keys)}")
-    return item

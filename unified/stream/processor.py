@@ -18,6 +18,7 @@ from torch import Tensor
 from unified.orders import plan_for
 from unified.orders.schedules import ladder
 from unified.orders.shapes import Shape, Shapes, as_shapes
+from unified.stream.items import Encoded
 from unified.stream.messages import Message, Stream, TextTokenizer
 from unified.stream.vocabulary import Vocabulary
 from unified.tokenizers.images import to_images, to_uint8
@@ -75,12 +76,25 @@ class Processor:
             kind = type(visual).__name__
             raise ValueError(f"the order {self.order!r} does not read the maps that {kind} is decoded from")
 
+    def extended(self, vocabulary: Vocabulary) -> Processor:
+        """The same tokenizers with a vocabulary that has more ids at its end, see `grow_vocabulary`."""
+        if not vocabulary.extends(self.vocabulary):
+            raise ValueError("a vocabulary grows at its end only: use Vocabulary.extended")
+        options: Any = {"order": self.order, "sides": self.sides, "frame_sides": self.frame_sides}
+        return Processor(vocabulary, self.stream.text, self.visual, self.action, **options)
+
     # To ids -------------------------------------------------------------------------------------------------
 
     def encode(self, messages: Sequence[Message], *, prompt: bool = False) -> list[int]:
         """Ids of a conversation; with `prompt`, an assistant turn is opened for the model."""
         pairs = zip(messages, frames(messages), strict=True)
         return self.stream.encode([self._coded(message, found) for message, found in pairs], prompt=prompt)
+
+    def encode_with_values(self, messages: Sequence[Message], *, prompt: bool = False) -> Encoded:
+        """Ids of a conversation, and the continuous values of its latents and features."""
+        pairs = zip(messages, frames(messages), strict=True)
+        coded = [self._coded(message, found) for message, found in pairs]
+        return self.stream.encode_with_values(coded, prompt=prompt)
 
     def turn(self, message: Message) -> list[int]:
         """Ids of one whole turn, to go on with a conversation; what was said before is not known here."""
@@ -134,7 +148,7 @@ class Processor:
         return messages
 
     def _shown(self, item: dict[str, Any]) -> dict[str, Any]:
-        if item["type"] == "image" and self.visual is not None:
+        if item["type"] == "image" and "codes" in item and self.visual is not None:
             return {**item, "image": self.picture(item)}
         if item["type"] == "action" and self.action is not None:
             return {**item, "action": self.actions([item["ids"]])[0]}

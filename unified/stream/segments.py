@@ -2,11 +2,14 @@
 
     row      := (sample | pad)*
     sample   := begin turn*                     (the last turn may be open: a prompt)
-    turn     := role (text | action | image)* end
-    image    := read sizes codes close  |  write order sizes codes close
+    turn     := role (text | action | image | features)* end
+    image    := read sizes content close  |  write order sizes content close
+    features := read placeholder+ close         continuous vectors in a line
     sizes    := (height width)+                 one pair per map of codes
+    content  := code*  |  placeholder*          one for each cell of the maps; all of one placeholder
 
-Anything else raises a ValueError that names the position.
+A placeholder stands for one continuous vector, which travels beside the ids. Anything else raises a
+ValueError that names the position.
 """
 
 from __future__ import annotations
@@ -33,7 +36,9 @@ class Kind(IntEnum):
 @dataclass(frozen=True, slots=True)
 class Segment:
     """Positions `start` to `stop` of a row. For an image, `codes` is the position of its first code; the
-    sizes and, if it is a WRITE segment, the order are those its header spells."""
+    sizes and, if it is a WRITE segment, the order are those its header spells. `placeholder`: what the
+    placeholder in place of codes is called (`Vocabulary.placeholders`), "" for codes. Features are a READ
+    segment of one map, 1 x their number."""
 
     kind: Kind
     start: int
@@ -41,6 +46,12 @@ class Segment:
     codes: int = 0
     shapes: Shapes = ()
     order: str = ""
+    placeholder: str = ""
+
+    @property
+    def is_image(self) -> bool:
+        """Whether a header spells sizes: text, actions and features have none."""
+        return self.kind in (Kind.READ, Kind.WRITE) and self.codes > self.start + 1
 
 
 def segments(ids: Sequence[int] | np.ndarray, vocabulary: Vocabulary) -> list[Segment]:
@@ -49,13 +60,14 @@ def segments(ids: Sequence[int] | np.ndarray, vocabulary: Vocabulary) -> list[Se
     row = np.asarray(ids, dtype=np.int64)
     _check_range(row, vocabulary)
     breaks = _breaks(row, vocabulary)
+    images = (vocabulary.read, vocabulary.write)
     found: list[Segment] = []
     position = 0
     while position < len(row):
         token = int(row[position])
-        if token in (vocabulary.read, vocabulary.write):
-            segment = _image(row, position, vocabulary)
-        elif token >= vocabulary.action_start:
+        if token in images:
+            segment = _features(row, position, vocabulary) or _image(row, position, vocabulary)
+        elif vocabulary.action_start <= token < vocabulary.action_stop:
             segment = _action(row, position, vocabulary)
         elif token == vocabulary.pad:
             position += 1
@@ -82,23 +94,29 @@ def _breaks(row: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
     """Where a text segment must stop: images, actions, padding, the next sample and the end of the row."""
     stops = (row == vocabulary.read) | (row == vocabulary.write) | (row == vocabulary.pad)
     stops |= row == vocabulary.begin
-    stops |= row >= vocabulary.action_start
+    stops |= _actions(row, vocabulary)
     return np.append(stops.nonzero()[0], len(row))
 
 
+def _actions(row: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
+    return (row >= vocabulary.action_start) & (row < vocabulary.action_stop)
+
+
 def _check_text(row: np.ndarray, segment: Segment, vocabulary: Vocabulary) -> None:
-    """Codes, sizes, orders and `close` may only stand inside an image."""
+    """Codes, placeholders, sizes, orders and `close` may only stand inside an image, reserved ids nowhere."""
     text = row[segment.start : segment.stop]
-    stray = (text >= vocabulary.close) & (text < vocabulary.action_start)
+    stray = (text >= vocabulary.header_start) | (text == vocabulary.close)
     if stray.any():
         offset = int(stray.argmax())
         name = vocabulary.name(int(text[offset]))
-        raise ValueError(f"{name} at position {segment.start + offset} stands outside an image")
+        reserved = name.startswith("<|reserved:")
+        what = "is reserved: it has no meaning yet" if reserved else "stands outside an image"
+        raise ValueError(f"{name} at position {segment.start + offset} {what}")
 
 
 def _action(row: np.ndarray, start: int, vocabulary: Vocabulary) -> Segment:
     stop = start + vocabulary.action_slots
-    length = int((row[start:stop] >= vocabulary.action_start).sum())
+    length = int(_actions(row[start:stop], vocabulary).sum())
     if length < vocabulary.action_slots:
         raise ValueError(f"the action at position {start} has {length} of {vocabulary.action_slots} ids")
     return Segment(Kind.ACTION, start, stop)
@@ -114,24 +132,44 @@ def _image(row: np.ndarray, start: int, vocabulary: Vocabulary) -> Segment:
     codes = position + 2 * len(shapes)
     stop = codes + area(shapes)
     block = row[codes:stop]
-    inside = (block >= vocabulary.visual_start) & (block < vocabulary.action_start)
+    placeholder = vocabulary.placeholders.get(int(block[0]), "") if len(block) else ""
+    if placeholder:
+        inside = block == block[0]
+    else:
+        inside = (block >= vocabulary.visual_start) & (block < vocabulary.action_start)
     if len(block) < stop - codes or not inside.all():
         count = len(block) if inside.all() else int(inside.argmin())
+        what = vocabulary.name(int(block[0])) if placeholder else "codes"
         raise ValueError(
-            f"the image at position {start} has {count} codes, its sizes {shapes} need {stop - codes}"
+            f"the image at position {start} has {count} {what}, its sizes {shapes} need {stop - codes}"
         )
+    _check_closed(row, start, stop, "image", vocabulary)
+    return Segment(kind, start, stop + 1, codes, shapes, order, placeholder)
+
+
+def _features(row: np.ndarray, start: int, vocabulary: Vocabulary) -> Segment | None:
+    """A line of placeholders right after `read`; None if none stands there."""
+    first = int(row[start + 1]) if start + 1 < len(row) else -1
+    if row[start] != vocabulary.read or first not in vocabulary.placeholders:
+        return None
+    others = (row[start + 1 :] != first).nonzero()[0]
+    stop = start + 1 + int(others[0]) if len(others) else len(row)
+    _check_closed(row, start, stop, "line of features", vocabulary)
+    shapes = ((1, stop - start - 1),)
+    return Segment(Kind.READ, start, stop + 1, start + 1, shapes, placeholder=vocabulary.placeholders[first])
+
+
+def _check_closed(row: np.ndarray, start: int, stop: int, what: str, vocabulary: Vocabulary) -> None:
     if stop >= len(row) or row[stop] != vocabulary.close:
-        what = "the row ends" if stop >= len(row) else vocabulary.name(int(row[stop]))
-        raise ValueError(f"the image at position {start} is not closed at position {stop}: {what}")
-    return Segment(kind, start, stop + 1, codes, shapes, order)
+        found = "the row ends" if stop >= len(row) else vocabulary.name(int(row[stop]))
+        raise ValueError(f"the {what} at position {start} is not closed at position {stop}: {found}")
 
 
 def _order(row: np.ndarray, position: int, vocabulary: Vocabulary) -> str:
-    first = vocabulary.close + 1
-    number = int(row[position]) - first if position < len(row) else -1
-    if not 0 <= number < len(vocabulary.orders):
+    order = vocabulary.order_of_id.get(int(row[position])) if position < len(row) else None
+    if order is None:
         raise ValueError(f"position {position} must name the order of the image that starts before it")
-    return vocabulary.orders[number]
+    return order
 
 
 def _shapes(row: np.ndarray, position: int, vocabulary: Vocabulary) -> Shapes:

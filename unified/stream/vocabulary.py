@@ -1,14 +1,15 @@
-"""One vocabulary for everything: text | special | visual | action, in this order of ids.
+"""One vocabulary for everything: text | special | visual | action | appended, in this order of ids.
 
 Special ids mark turns and images; an image's header spells its order and the sizes of its maps, so that the
 ids alone say how it is laid out. The visual range may be huge (2**32 for 32-bit codes): no table has a row
-for each.
+for each. A vocabulary only grows at its end (`extended`): a new order or placeholder shifts no other id.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 
 from torch import Tensor
@@ -17,63 +18,137 @@ from unified.orders.shapes import Shape
 
 CONTROL = ("pad", "begin", "system", "user", "assistant", "end", "part", "read", "write", "close")
 ROLES = ("system", "user", "assistant")
+CONTINUOUS = "continuous"  # the placeholder of continuous values, see `Vocabulary.placeholder`
+DEFAULT_TAIL = ("order:next_scale", "order:residual", "order:raster", "order:diagonal", CONTINUOUS)
+APPENDED = re.compile(rf"order:\w+|{CONTINUOUS}(:\w+)?|reserved:\d+")
+LEAST = {"text": 1, "visual": 2, "action": 0, "action_slots": 1, "max_side": 1, "merge": 0}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Vocabulary:
-    """How many ids of each sort there are. `orders` are the names of the orders an image may be written in;
-    `max_side` is the longest side of a map of codes; an action is always `action_slots` ids long. With `fold`
-    (0: never) every 2 x 2 codes of a map whose sides are at least that long take one position (`folding`)."""
+    """How many ids of each sort there are. `max_side` is the longest side of a map of codes; an action is
+    always `action_slots` ids long. With `merge` (0: never) every 2 x 2 codes of a map whose sides are at
+    least that long share one position of the backbone (`unified.layout.patch_merging`).
+
+    `appended`: names of the ids after the action range, in the order in which they were added: `order:NAME`,
+    `continuous`, `continuous:NAME` (placeholders), `reserved:N`. None: DEFAULT_TAIL, or nothing if there are
+    `orders`. `orders`: orders whose ids stand in the special block, as in models saved before there was a
+    tail. `named`: control words whose ids are special ids that a pretrained text tokenizer already has, for
+    example {"end": 151645}; they lie inside the text range, are no text, and take no row of their own."""
 
     text: int = 256
     visual: int = 64
     action: int = 68
     action_slots: int = 11
-    orders: tuple[str, ...] = ("next_scale", "residual", "raster", "diagonal")
+    orders: tuple[str, ...] = ()
     max_side: int = 64
-    fold: int = 0
+    merge: int = 0
+    appended: tuple[str, ...] | None = None
+    named: Mapping[str, int] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
+        tail = self.appended if self.appended is not None else (() if self.orders else DEFAULT_TAIL)
         object.__setattr__(self, "orders", tuple(self.orders))
-        for name, least in (
-            ("text", 1),
-            ("visual", 2),
-            ("action", 0),
-            ("action_slots", 1),
-            ("max_side", 1),
-            ("fold", 0),
-        ):
+        object.__setattr__(self, "appended", tuple(tail))
+        object.__setattr__(self, "named", dict(self.named))
+        for name, least in LEAST.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        if len(set(self.orders)) != len(self.orders):
-            raise ValueError(f"orders must differ from one another, got {self.orders}")
+        self._check_tail()
+        self._check_named()
+
+    def _check_tail(self) -> None:
+        for name in self.tail:
+            if not APPENDED.fullmatch(name):
+                raise ValueError(
+                    f"appended names {name!r}: use order:NAME, {CONTINUOUS}, {CONTINUOUS}:NAME or reserved:N"
+                )
+        if len(set(self.order_names)) != len(self.order_names):
+            raise ValueError(f"orders must differ from one another, got {self.order_names}")
+        if len(set(self.tail)) != len(self.tail):
+            raise ValueError(f"appended names must differ from one another, got {self.tail}")
+
+    def _check_named(self) -> None:
+        for name, token in self.named.items():
+            if name not in CONTROL:
+                raise ValueError(f"named has no control word {name!r}: use {', '.join(CONTROL)}")
+            if not 0 <= token < self.text:
+                raise ValueError(f"named gives {name!r} the id {token}, outside the text 0..{self.text - 1}")
+        if len(self.named_ids) != len(self.named):
+            raise ValueError(f"named ids must differ from one another, got {dict(self.named)}")
 
     # Ranges -------------------------------------------------------------------------------------------------
 
+    @property
+    def tail(self) -> tuple[str, ...]:
+        """Names of the ids after the action range, in the order of their ids."""
+        return self.appended or ()
+
+    @cached_property
+    def block(self) -> tuple[str, ...]:
+        """Names of the ids between text and visual codes: control words, orders, sizes."""
+        control = [name for name in CONTROL if name not in self.named]
+        orders = [f"order:{name}" for name in self.orders]
+        return (*control, *orders, *(f"size:{side}" for side in range(1, self.max_side + 1)))
+
     @cached_property
     def special(self) -> dict[str, int]:
-        """Every special id by name: the control words, `order:NAME` and `size:N`."""
-        names = [*CONTROL, *(f"order:{name}" for name in self.orders)]
-        names += [f"size:{side}" for side in range(1, self.max_side + 1)]
-        return {name: self.text + number for number, name in enumerate(names)}
+        """Every special id by name: the control words, `order:NAME`, `size:N`, and those appended."""
+        block = {name: self.text + number for number, name in enumerate(self.block)}
+        tail = {name: self.action_stop + number for number, name in enumerate(self.tail)}
+        return {**self.named, **block, **tail}
 
-    @property
+    @cached_property
+    def names(self) -> dict[int, str]:
+        """The inverse of `special`."""
+        return {token: name for name, token in self.special.items()}
+
+    @cached_property
+    def named_ids(self) -> frozenset[int]:
+        """Control ids that lie inside the text range."""
+        return frozenset(self.named.values())
+
+    @cached_property
+    def header_start(self) -> int:
+        """The first id after the control words of the special block; from here on, nothing but actions
+        stands outside an image."""
+        return self.text + len(CONTROL) - len(self.named)
+
+    @cached_property
     def visual_start(self) -> int:
-        return self.text + len(self.special)
+        return self.text + len(self.block)
 
-    @property
+    @cached_property
     def action_start(self) -> int:
         return self.visual_start + self.visual
 
-    @property
+    @cached_property
+    def action_stop(self) -> int:
+        """Where the appended ids begin."""
+        return self.action_start + self.action
+
+    @cached_property
     def size(self) -> int:
         """Number of ids in all."""
-        return self.action_start + self.action
+        return self.action_stop + len(self.tail)
 
     @property
     def table_size(self) -> int:
-        """Rows of the embedding of everything that is not a visual code."""
+        """Rows of the text head: ids that may be predicted and are no visual codes. Appended ids are not
+        among them (they are spelled by a header or stand for values), so that appending one changes no
+        distribution."""
+        return self.action_stop - self.visual
+
+    @property
+    def embedding_size(self) -> int:
+        """Rows of the embedding of everything that is not a visual code: those of the text head, then those
+        of the appended ids."""
         return self.size - self.visual
+
+    @property
+    def fold(self) -> int:
+        """The former name of `merge`."""
+        return self.merge
 
     def __getattr__(self, name: str) -> int:
         """Control ids as attributes: `vocabulary.begin`, `vocabulary.user`, ..."""
@@ -81,12 +156,21 @@ class Vocabulary:
             return self.special[name]
         raise AttributeError(name)
 
+    # Questions about ids ------------------------------------------------------------------------------------
+
+    def is_text(self, token: int) -> bool:
+        """Whether an id is text; control ids that lie inside the text range are none."""
+        return 0 <= token < self.text and token not in self.named_ids
+
     def is_visual(self, ids: Tensor) -> Tensor:
         return (ids >= self.visual_start) & (ids < self.action_start)
 
+    def is_action(self, ids: Tensor) -> Tensor:
+        return (ids >= self.action_start) & (ids < self.action_stop)
+
     def table_rows(self, ids: Tensor) -> Tensor:
-        """Rows of the non-visual table: text and special ids as they are, action ids moved down, visual ids
-        0."""
+        """Rows of the non-visual table: text and special ids as they are, action and appended ids moved down,
+        visual ids 0."""
         rows = ids.where(ids < self.action_start, ids - self.visual)
         return rows.masked_fill(self.is_visual(ids), 0)
 
@@ -98,13 +182,53 @@ class Vocabulary:
         """A readable name of one id, for messages and printing."""
         if token < 0 or token >= self.size:
             return f"unknown id {token}"
+        if token in self.names:
+            return f"<|{self.names[token]}|>"
         if token < self.text:
             return f"text {token}"
-        if token < self.visual_start:
-            return f"<|{list(self.special)[token - self.text]}|>"
         if token < self.action_start:
             return f"visual code {token - self.visual_start}"
         return f"action id {token - self.action_start}"
+
+    # Orders and placeholders --------------------------------------------------------------------------------
+
+    @cached_property
+    def order_names(self) -> tuple[str, ...]:
+        """All orders that a stream can spell, wherever their ids stand."""
+        prefix = "order:"
+        return (*self.orders, *(name[len(prefix) :] for name in self.tail if name.startswith(prefix)))
+
+    @cached_property
+    def order_of_id(self) -> dict[int, str]:
+        return {self.special[f"order:{name}"]: name for name in self.order_names}
+
+    @cached_property
+    def placeholders(self) -> dict[int, str]:
+        """Ids that stand for continuous values, and what they are called: NAME for `continuous:NAME`,
+        CONTINUOUS for the one that all values without an id of their own share."""
+        found = [name for name in self.tail if name.split(":")[0] == CONTINUOUS]
+        return {self.special[name]: name.split(":")[-1] for name in found}
+
+    def placeholder(self, name: str) -> int:
+        """The id that stands for values of this name: their own, or the shared one. Neither: ValueError."""
+        token = self.special.get(f"{CONTINUOUS}:{name}", self.special.get(CONTINUOUS))
+        if token is None:
+            raise ValueError(
+                f"the vocabulary has no placeholder for {name}: extend it by {CONTINUOUS!r} "
+                f"or '{CONTINUOUS}:{name}'"
+            )
+        return token
+
+    # Growth -------------------------------------------------------------------------------------------------
+
+    def extended(self, *names: str) -> Vocabulary:
+        """This vocabulary with more ids at its end; those it has already stay where they are. Names as in
+        `appended`; ValueError for one it has already."""
+        return replace(self, appended=(*self.tail, *names))
+
+    def extends(self, other: Vocabulary) -> bool:
+        """Whether every id of `other` means the same here."""
+        return replace(self, appended=self.tail[: len(other.tail)]) == other
 
     # Pieces of a stream -------------------------------------------------------------------------------------
 
@@ -114,13 +238,18 @@ class Vocabulary:
 
     def open_write(self, order: str, shapes: Sequence[Shape]) -> list[int]:
         """The header of an image to be written: `write`, the order, the sizes of its maps."""
-        if order not in self.orders:
-            raise ValueError(f"order {order!r} is not in the vocabulary; it has {', '.join(self.orders)}")
+        if order not in self.order_names:
+            has = ", ".join(self.order_names)
+            raise ValueError(f"order {order!r} is not in the vocabulary; it has {has}")
         return [self.special["write"], self.special[f"order:{order}"], *self.sizes(shapes)]
 
     def read_segment(self, codes: Sequence[int], shapes: Sequence[Shape]) -> list[int]:
         """A whole READ segment from codes counted from 0."""
-        return [self.special["read"], *self.sizes(shapes), *self.visual_ids(codes), self.special["close"]]
+        return self.read_ids(self.visual_ids(codes), shapes)
+
+    def read_ids(self, ids: Sequence[int], shapes: Sequence[Shape]) -> list[int]:
+        """A whole READ segment whose maps hold these ids, codes or placeholders."""
+        return [self.special["read"], *self.sizes(shapes), *ids, self.special["close"]]
 
     def visual_ids(self, codes: Sequence[int]) -> list[int]:
         for number, code in enumerate(codes):
@@ -136,4 +265,5 @@ class Vocabulary:
         return self.special[f"size:{side}"]
 
     def to_dict(self) -> dict[str, object]:
-        return {**asdict(self), "orders": list(self.orders)}
+        """As plain data, for JSON."""
+        return {**asdict(self), "orders": list(self.orders), "appended": list(self.tail)}

@@ -30,7 +30,7 @@ def test_large_even_maps_whose_blocks_are_known_together_are_folded():
 
 
 def test_a_block_stands_in_the_middle_of_its_codes(make_model):
-    words = make_model(vocabulary={"fold": 4}).vocabulary
+    words = make_model(vocabulary={"merge": 4}).vocabulary
     row = chat(words, 4)
     layout = Layout.of([row], words)
     index, positions = layout.folded()
@@ -41,7 +41,7 @@ def test_a_block_stands_in_the_middle_of_its_codes(make_model):
 
 
 def test_rows_of_other_lengths_end_together(make_model):
-    model = make_model(vocabulary={"fold": 2})
+    model = make_model(vocabulary={"merge": 2})
     words = model.vocabulary
     rows = [chat(words, 4), chat(words, 2, *[5] * 12)]
     assert len(rows[0]) == len(rows[1])
@@ -62,7 +62,7 @@ def test_every_slot_of_a_step_has_its_position():
 
 
 def test_some_rows_draw_with_guidance_and_the_rest_is_as_if_alone(make_model):
-    model = make_model(vocabulary={"fold": 2})
+    model = make_model(vocabulary={"merge": 2})
     words = model.vocabulary
     prompts = [chat(words, 4), chat(words, 2, 9, 9)]
     options = {"guidance": Constant(2.0), "sampler": Sampler(top_p=0.9)}
@@ -77,7 +77,7 @@ def test_some_rows_draw_with_guidance_and_the_rest_is_as_if_alone(make_model):
 
 
 def test_what_is_copied_grows_with_what_a_state_asks_for(make_model):
-    model = make_model(vocabulary={"fold": 2})
+    model = make_model(vocabulary={"merge": 2})
     torch.nn.init.normal_(model.slots.copying.weight)
     torch.nn.init.zeros_(model.slots.reference.weight)
     words = model.vocabulary
@@ -96,7 +96,7 @@ def test_what_is_copied_grows_with_what_a_state_asks_for(make_model):
 
 
 def test_dropped_ids_take_no_position_and_change_nothing_before_them(make_model):
-    model = make_model(vocabulary={"fold": 2})
+    model = make_model(vocabulary={"merge": 2})
     words = model.vocabulary
     picture = words.open_write("next_scale", [(1, 1), (2, 2), (4, 4)])
     codes = [words.visual_start + n % words.visual for n in range(21)]
