@@ -75,9 +75,11 @@ class Checkout:
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """A row in both checkouts: seconds and MB, None where not measured. `note` says why not."""
+    """A row in both checkouts: seconds and MB, None where not measured. `note` says why not. `yardstick`: as
+    of `Row`."""
 
     name: str
+    yardstick: bool = False
     old_seconds: float | None = None
     new_seconds: float | None = None
     old_mb: float | None = None
@@ -144,6 +146,7 @@ def compare(
 def _compared(row: Row, before: _Runs, now: _Runs) -> Compared:
     return Compared(
         name=f"{row.name} (yardstick)" if row.yardstick else row.name,
+        yardstick=row.yardstick,
         old_seconds=before.least(row.seconds),
         new_seconds=now.least(row.seconds),
         old_mb=before.least(row.megabytes),
@@ -181,6 +184,8 @@ def summary(rows: Sequence[Compared]) -> str:
     alone = [row.name for row in rows if row.time_ratio is None and row.memory_ratio is None]
     words = f"{len(above) or 'none'} of {len(rows) - len(alone)} rows more than 5 % slower or larger"
     words += f": {', '.join(above)}" if above else ""
+    if any(row.marks for row in rows if row.yardstick):
+        words += "; a yardstick moved too: other programs were running, measure again"
     return words + (f"; {len(alone)} without a comparison: {', '.join(alone)}" if alone else "")
 
 
