@@ -30,8 +30,9 @@ types: $(VENV)/.ready
 	for part in tokenizers envs tasks train eval; do cp -r $$part build/types/unified/$$part; done
 	cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p unified
 
+# `make bench AGAINST=../other`: this checkout beside another one in the same run; OPTIONS="--only var --rounds 2".
 bench: $(VENV)/.ready
-	$(BIN)/python -m unified.eval.bench
+	$(BIN)/python -m unified.eval.bench $(if $(AGAINST),--against "$(AGAINST)") $(OPTIONS)
 
 clean:
 	rm -rf build dist $(VENV)

@@ -18,9 +18,9 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from unified.eval import inverse
-from unified.eval.inverse import InverseTraining
+from unified.tasks.worlds import inverse
 from unified.tasks.worlds.clips import WorldConfig
+from unified.tasks.worlds.inverse import InverseTraining
 from unified.train.transition import HELD_OUT, WINDOW, Clips, clips_of, reader_config, vectors_of, watched
 
 from unified.apps.assistant import SIDE

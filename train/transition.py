@@ -25,8 +25,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from unified.eval import inverse
-from unified.eval.metrics.following import CLASSES
+from unified.tasks.worlds import inverse
+from unified.tasks.worlds.action_classes import CLASSES
 from unified.tasks.worlds.clips import EVERY_KEY, Clip, WorldConfig, watch
 from unified.tokenizers.images import to_images
 from unified.train.pictures import mapped

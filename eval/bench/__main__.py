@@ -1,7 +1,8 @@
 """`make bench`: all benchmarks, printed and written to a file with the machine, the versions and the command.
 
 The yardstick of a comparison is measured in the same run. Beside it stand the seconds the issue names for the
-published code on a like machine; they were not measured here.
+published code on a like machine; they were not measured here. `--against PATH` compares with another checkout
+instead (`comparison.py`).
 """
 
 from __future__ import annotations
@@ -15,25 +16,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unified.eval.bench import verbs
-from unified.eval.bench.images import Case, in_own_process
+from unified.eval.bench import comparison, layout, rows, verbs
+from unified.eval.bench.comparison import Checkout
+from unified.eval.bench.images import cases, in_own_process
 from unified.eval.bench.machine import machine, versions
 
+import unified
 from unified.pretrained import SHIPPED
 
+ROOT = Path(unified.__file__).resolve().parents[1]
 STATED = {1: {"transformer": 0.83, "decoder": 1.97}, 4: {"transformer": 2.75, "decoder": 7.43}}
 GOALS = {"float32": 1.2, "bfloat16": 3.0}
 
 
-def image_cases(repeats: int, batches: Sequence[int]) -> list[Case]:
-    kinds = [("published", "float32"), ("var", "float32"), ("var", "bfloat16")]
-    kinds += [("own", "float32"), ("own", "bfloat16")]
-    return [Case(method=m, dtype=d, batch=b, repeats=repeats) for b in batches for m, d in kinds]
-
-
 def run_images(repeats: int, batches: Sequence[int]) -> list[dict[str, Any]]:
     results: list[dict[str, Any]] = []
-    for case in image_cases(repeats, batches):
+    for case in cases(repeats, batches):
         result = in_own_process(case)
         yardstick = next(
             (r for r in results if r["method"] == "published" and r["batch"] == case.batch), result
@@ -97,23 +95,28 @@ def run_verbs() -> dict[str, Any] | None:
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m unified.eval.bench", description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=Path("docs/bench.json"))
-    parser.add_argument("--repeats", type=int, default=7, help="the fastest counts")
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 4])
-    parser.add_argument("--seconds", type=float, default=3.0, help="time per measurement of the voxel world")
-    options = parser.parse_args(arguments)
+def run_layout() -> dict[str, float]:
+    """Milliseconds of the layout of one generated token, in a process of its own."""
+    command = [sys.executable, "-m", "unified.eval.bench.layout", "--json"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(result.stdout)["milliseconds"]
+
+
+def bench(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure and print everything; the report."""
+    repeats = options.repeats or 7
     print(HEADER)
-    results = run_images(options.repeats, options.batches)
+    results = run_images(repeats, options.batches)
     print("\n".join(goals(results)))
     voxel = run_voxel(options.seconds)
     for name, rate in voxel["frames_per_second"].items():
         print(f"{name}: {rate} frames/s")
     shipped = run_verbs()
     print("\n".join(verbs.lines(shipped) if shipped else ["no weights are shipped: no verb was timed"]))
-    report = {
-        "command": f"python -m unified.eval.bench --repeats {options.repeats}",
+    token = run_layout()
+    print("\n".join(layout.lines(token)))
+    return {
+        "command": f"python -m unified.eval.bench --repeats {repeats}",
         "machine": machine(),
         "versions": versions(),
         "stated_for_the_published_code": STATED,
@@ -121,10 +124,75 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "goals": goals(results),
         "voxel": voxel,
         "verbs": shipped,
+        "layout_milliseconds": token,
     }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(report, indent=1) + "\n")
-    print(f"wrote {options.output}")
+
+
+def against(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """Measure this checkout beside another one and print the rows; the report, and its table in Markdown.
+    ValueError for a path or a row that is none, RuntimeError where the code of neither would be measured."""
+    old, new = Checkout.at(options.against), Checkout.at(ROOT)
+    wanted = rows.measurements(
+        repeats=options.repeats or 3,
+        batches=options.batches,
+        seconds=options.seconds,
+        fields=old.fields() & new.fields(),
+    )
+    wanted = rows.chosen(wanted, options.only)
+    names = {"old": f"{old.root} at {old.commit()}", "new": f"{new.root} at {new.commit()}"}
+    titles = [*(f"{name}: {place}" for name, place in names.items()), "", comparison.HEADER]
+    print("\n".join(titles), flush=True)
+    before, found = machine(), []
+    for row in comparison.compare(wanted, new, old, options.rounds):
+        found.append(row)
+        print(comparison.line(row), flush=True)
+    verdict = comparison.summary(found)
+    print(f"\n{verdict}")
+    report = {**names, "machine": before, "versions": versions(), "rounds": options.rounds}
+    report |= {"rows": [comparison.as_json(row) for row in found], "summary": verdict}
+    return report, "\n".join([*titles, *map(comparison.line, found), "", verdict, ""])
+
+
+def parsed(arguments: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+    parser = argparse.ArgumentParser(prog="python -m unified.eval.bench", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--output", type=Path, help="default: docs/bench.json; with --against build/bench_against.json"
+    )
+    parser.add_argument("--repeats", type=int, help="calls a process times (7; with --against 3)")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--seconds", type=float, default=3.0, help="time per measurement of the voxel world")
+    parser.add_argument("--against", metavar="PATH", help="another checkout, to compare this one with")
+    parser.add_argument("--only", metavar="NAME", help="with --against: rows whose name contains it")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="with --against: processes of each checkout (3)"
+    )
+    options = parser.parse_args(arguments)
+    for name in ("repeats", "rounds"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            parser.error(f"--{name} must be at least 1, got {value}")
+    if options.only is not None and options.against is None:
+        parser.error("--only chooses rows of a comparison: give --against PATH too")
+    return parser, options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns its exit status."""
+    parser, options = parsed(arguments)
+    table = None
+    if options.against is None:
+        report = bench(options)
+    else:
+        try:
+            report, table = against(options)
+        except (ValueError, RuntimeError) as error:
+            parser.exit(2, f"{error}\n")
+    output = options.output or Path("build/bench_against.json" if table else "docs/bench.json")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(report, indent=1) + "\n")
+    if table:
+        output.with_suffix(".md").write_text(table)
+    print(f"wrote {output}" + (f" and {output.with_suffix('.md')}" if table else ""))
     return 0
 
 

@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -48,6 +48,13 @@ class Case:
     batch: int
     threads: int = 2
     repeats: int = 5
+
+
+def cases(repeats: int, batches: Sequence[int]) -> list[Case]:
+    """What `make bench` measures."""
+    kinds = [("published", "float32"), ("var", "float32"), ("var", "bfloat16")]
+    kinds += [("own", "float32"), ("own", "bfloat16")]
+    return [Case(method=m, dtype=d, batch=b, repeats=repeats) for b in batches for m, d in kinds]
 
 
 def tokenizer() -> ResidualVQTokenizer:

@@ -3,8 +3,8 @@
 One true frame is given, `STEPS` are imagined from the true actions (MineWorld's protocol, arXiv 2504.08388).
 PSNR is that of the mean squared error over all clips: with the mean of per-image values, frames on which
 nothing moves (100 dB for a copy) would decide everything. Obedience is read back by an inverse dynamics model
-that has only seen true frames (`unified.eval.inverse`), and given relative to its own score on the true
-video, on clips of a player who uses every key: players with a goal hardly press any but "forward". As a
+that has only seen true frames (`unified.tasks.worlds.inverse`), and given relative to its own score on the
+true video, on clips of a player who uses every key: players with a goal hardly press any but "forward". As a
 control the actions of other clips are fed: what is read back must then no longer agree. How much of it agrees
 by chance is read from the true video of those clips.
 """
@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from unified.eval.inverse import InverseModel, load, truth_of, watched
 from unified.eval.measurement import DATA_SEED, Example, Goal, Result, Run, Table
-from unified.eval.metrics.following import CLASSES, accuracy, f1, macro_f1, varied
+from unified.eval.metrics.following import accuracy, f1, macro_f1, varied
 from unified.eval.metrics.images import decibel, squared_error, ssim
 from unified.eval.metrics.rates import mean
+from unified.tasks.worlds.action_classes import CLASSES
 from unified.tasks.worlds.clips import Clip, WorldConfig, watch
+from unified.tasks.worlds.inverse import InverseModel, load, truth_of, watched
 
 from unified.apps.answering import SEED_STRIDE
 from unified.apps.rollout import Rollout

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from unified.eval.inverse import (
+from unified.eval.inverse import main, score
+from unified.tasks.worlds.inverse import (
     HEADS,
     InverseConfig,
     InverseModel,
@@ -12,9 +13,7 @@ from unified.eval.inverse import (
     blurred,
     cost_volume,
     load,
-    main,
     save,
-    score,
     steps_of,
     train,
     truth_of,

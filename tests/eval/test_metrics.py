@@ -7,18 +7,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from unified.eval.metrics.codebook import CodeCount
-from unified.eval.metrics.following import (
-    CLASSES,
-    accuracy,
-    camera_bins,
-    f1,
-    labels,
-    macro_f1,
-    varied,
-)
+from unified.eval.metrics.following import accuracy, f1, macro_f1, varied
 from unified.eval.metrics.frechet import Gaussian, RandomConvFeatures, frechet, frechet_of
 from unified.eval.metrics.images import decibel, pooled_psnr, psnr, squared_error, ssim
 from unified.eval.metrics.rates import mean, rate, wilson
+from unified.tasks.worlds.action_classes import CLASSES, camera_bins, labels
 
 
 def noise(seed, shape=(32, 32, 3)):

@@ -7,13 +7,13 @@ from itertools import islice
 import numpy as np
 import pytest
 from unified.eval import measurement
-from unified.eval.inverse import InverseConfig, InverseModel, save
 from unified.eval.measurement import Example, Goal, Result, Run, Table
 from unified.eval.metrics.rates import Estimate, rate
 from unified.eval.report import chart, table_lines, write_report
 from unified.eval.suites import SUITES, drawing, editing, mazes, questions, world
 from unified.eval.suites.tokenizer import domains
 from unified.tasks.scenes.scene_tasks import SceneConfig, SceneQuestion
+from unified.tasks.worlds.inverse import InverseConfig, InverseModel, save
 from unified.tokenizers.images import to_images
 
 from unified.apps.assistant import Assistant

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from unified.eval.inverse import InverseConfig, InverseModel, InverseTraining, cost, load, train
 from unified.tasks.worlds.clips import WorldConfig
+from unified.tasks.worlds.inverse import InverseConfig, InverseModel, InverseTraining, cost, load, train
 from unified.train.reader import Vectors, main
 from unified.train.transition import clips_of, reader_config, vectors_of, watched
 

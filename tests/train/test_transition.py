@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from unified.eval import inverse
+from unified.tasks.worlds import inverse
 from unified.tasks.worlds.clips import Clip, WorldConfig, watch
 from unified.train.transition import (
     Clips,
