@@ -60,7 +60,10 @@ REGISTRATION = ("unified", "unified.envs.registration")  # what `import unified`
 KNOWN: dict[tuple[str, str], str] = {  # violations that stand, each with what would end it; to be emptied
     ("unified.backbone.pretrained", "unified.config"): "builds a whole model: belongs beside pretrained.py",
     ("unified.backbone.pretrained", "unified.model"): "builds a whole model: belongs beside pretrained.py",
-    ("unified.cache.context", "unified.decoding.drawing"): "type only: the protocol belongs below the cache",
+    (
+        "unified.decoding.context",
+        "unified.decoding.drawing",
+    ): "type only: the protocol belongs below the cache",
     ("unified.extras.slots", "unified.decoding.drawing"): "type only: its dataclasses belong below extras",
     ("unified.extras.slots", "unified.model"): "type only: an extra should be handed parts, not the model",
     ("unified.stream.processor", "unified.pretrained"): "save and load of a processor: callers could call it",

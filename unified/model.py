@@ -72,9 +72,9 @@ class UnifiedModel(PreTrainedModel):
         self.library = LibraryLayers(self.backbone)
         self.grid = GridEmbedding(width) if config.grid or not self.library.spatial else None
         self.slots = SlotEmbedding(
-            width, words.max_side, config.references, config.copies, words.fold > 0, config.transition
+            width, words.max_side, config.references, config.copies, words.merge > 0, config.transition
         )
-        self.fold = Fold(width) if words.fold else None
+        self.fold = Fold(width) if words.merge else None
         self.text_head = nn.Linear(width, words.table_size, bias=False)
         self.head = HEADS[config.head](width, words.visual)
         self.fused: FusedLayers | None = None

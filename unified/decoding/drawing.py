@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
-from unified.cache.context import Reads
 from unified.cache.kv_cache import KVCache
+from unified.decoding.context import Reads
 from unified.decoding.noise import Noise
 from unified.decoding.sampling import Sampler
 from unified.orders import Plan

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unified.cache.context import Chunk
 from unified.cache.policy import Held
+from unified.decoding.context import Chunk
 from unified.decoding.drawing import Choice, Contrast, Drawing, Hook, WriterState
 from unified.decoding.guidance import Guidance, guide, needs_null
 from unified.decoding.minimum_risk import Alike
@@ -81,7 +81,7 @@ class ImageRun:
         self.writer.refer(
             [row.latest for row in session.rows], [row.acted for row in session.rows], request.contrast
         )
-        self.folded = folded_steps(request.plan, session.vocabulary.fold)
+        self.folded = folded_steps(request.plan, session.vocabulary.merge)
         shape, device = (len(session.rows), request.plan.length), session.model.device
         codes = torch.zeros(shape, dtype=torch.long, device=device)
         self.drawing = Drawing(request.plan, codes, torch.zeros(shape, device=device))

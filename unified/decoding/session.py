@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from unified.backbone.layer_pass import Depth, LayerPart
-from unified.cache.context import Chunk, Context
 from unified.cache.policy import CachePolicy, DropWrite
+from unified.decoding.context import Chunk, Context
 from unified.decoding.drawing import Choice, Contrast, Drawing, Generator, Hook, Image
 from unified.decoding.guidance import Guidance, check_contrast, contrasted
 from unified.decoding.image import ImageRequest, write_image

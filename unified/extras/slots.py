@@ -140,7 +140,7 @@ class Writer:
         self.runs = run_tables(plan, device)
         self.before = torch.zeros_like(self.values)
         self.given = self.values[:, :0]  # inputs of the latest step's slots
-        self.steps = folded_steps(plan, model.vocabulary.fold)
+        self.steps = folded_steps(plan, model.vocabulary.merge)
         self.onward: dict[int, Tensor] = {}  # by conversation
 
     def refer(
