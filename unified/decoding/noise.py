@@ -48,7 +48,7 @@ class PositionNoise:
     names. Numbers are float64, on devices without it float32 (which may differ in the last bit)."""
 
     def __init__(self, seeds: Sequence[int]) -> None:
-        integers = torch.tensor(list(seeds), dtype=torch.int64)
+        integers = torch.tensor(list(seeds), dtype=torch.int64, device="cpu")
         self._rows = _mix(integers * _signed(_ROW) + _signed(_START))[:, None, None]
         self._keys: dict[tuple[str, torch.device], Tensor] = {}
 
@@ -61,12 +61,11 @@ class PositionNoise:
             raise ValueError(f"{len(places)} rows need as many seeds, or one for all, got {len(self._rows)}")
         # Copied without waiting: what is pageable on the host is staged before the call returns.
         places = places.to(device, torch.int64, non_blocking=device.type != "cpu")
-        parts = self._key(purpose, device), places, torch.arange(count, device=device)
+        key = self._key(purpose, device)
         if device.type == "cpu":  # NumPy does the same in half the time where there are few numbers
-            bits = torch.from_numpy(hashed(*(part.numpy() for part in parts)))
-        else:
-            bits = hashed(*parts)
-        return fractions(bits, _float(device))
+            bits = hashed(key.numpy(), places.numpy(), np.arange(count, dtype=np.int64))
+            return torch.from_numpy((bits.view(np.uint64) >> np.uint64(11)) * 2.0**-53)
+        return fractions(hashed(key, places, torch.arange(count, device=device)), _float(device))
 
     def normal(
         self, places: Tensor, count: int, purpose: str = NORMAL, device: torch.device | None = None

@@ -84,7 +84,7 @@ class DiffusionHead(nn.Module):
         """Squared error of the noise plus the variational bound in bits, means over channels: hidden [M, D],
         values [M, C], steps [M], noise [M, C] -> [M]."""
         values, noise = values.float(), noise.to(values.device, torch.float32)
-        table = cosine(self.config.steps).table().to(values.device, torch.float32)[steps]
+        table = cosine(self.config.steps).table.to(values.device, torch.float32)[steps]
         scale, ratio, *_ = columns = table.split(1, dim=-1)  # each [M, 1]
         noisy = (values + ratio * noise) / scale
         predicted, place = self.denoiser(noisy, steps, hidden).chunk(2, dim=-1)
@@ -142,7 +142,7 @@ class DiffusionDistribution:
         """From noise to values [..., C]. normal [..., K, C]: row i is added by step i of K, from the last to
         step 1; row 0 is the start."""
         x, *noises = normal.flatten(0, -3).unbind(dim=-2)  # K of [M, C]
-        table = self.schedule.table().tolist()  # numbers: a step waits for no device
+        table = self.schedule.table.tolist()  # numbers: a step waits for no device
         for index in reversed(range(len(table))):
             scale, ratio, of_value, of_noisy, smallest, largest = table[index]
             predicted, place = self.predicted(x, int(self.schedule.steps[index]))

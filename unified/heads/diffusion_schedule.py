@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -54,6 +54,7 @@ class DiffusionSchedule:
         value = self.betas * self.kept_before.sqrt() / (1 - self.kept)
         return value, (1 - self.kept_before) * (1 - self.betas).sqrt() / (1 - self.kept)
 
+    @cached_property
     def table(self) -> Tensor:
         """[K, 6] float64, all that a step needs: sqrt(1 / a), sqrt(1 / a - 1), both posterior weights, and
         the smallest and largest log-variance (posterior and beta)."""
@@ -71,7 +72,8 @@ def cosine(steps: int, sections: tuple[int, ...] = ()) -> DiffusionSchedule:
 
     betas = [min(1 - share((i + 1) / steps) / share(i / steps), LARGEST_BETA) for i in range(steps)]
     chosen = spaced(steps, sections) if sections else list(range(steps))
-    return DiffusionSchedule.of(torch.tensor(betas, dtype=torch.float64), torch.tensor(chosen))
+    with torch.device("cpu"):  # kept for all callers, also where modules are built without storage
+        return DiffusionSchedule.of(torch.tensor(betas, dtype=torch.float64), torch.tensor(chosen))
 
 
 def spaced(steps: int, sections: Sequence[int]) -> list[int]:

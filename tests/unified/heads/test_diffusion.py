@@ -195,3 +195,10 @@ def test_at_temperature_zero_the_start_alone_is_drawn():
 def test_bad_diffusion_settings_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         DiffusionConfig(**options)
+
+
+def test_heads_built_without_storage_leave_schedules_usable():
+    with torch.device("meta"):
+        head = DiffusionHead(8, 2, DiffusionConfig(steps=37, sampling=(9,)))
+    assert head.denoiser.inputs.weight.is_meta
+    assert cosine(37, (9,)).table.isfinite().all()
