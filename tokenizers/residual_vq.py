@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .codebook import CodebookConfig, build_codebook
-from .feeds import ResidualFeed
+from .feeds import Carry, ResidualFeed
 from .networks import Decoder, Encoder, NetworkConfig
 from .phi import Phi, PhiConfig, phi_index
 from .quantise import most_aligned, nearest
@@ -150,7 +150,7 @@ class ResidualVQTokenizer(nn.Module):
         """The running sum [B, C, H, W] after each scale, at the size of the last map."""
         maps = as_shapes(shapes)
         check_maps(ids, maps)
-        feed, carry = self.feed(maps), {}
+        feed, carry = self.feed(maps), Carry()
         vectors = torch.cat([self.vectors(item) for item in ids], dim=1)
         sums = [feed.total(vectors, count + 1, carry) for count in range(len(maps))]
         return [unflatten(total, maps[-1]).contiguous() for total in sums]

@@ -23,11 +23,17 @@ ORDERS: dict[str, Order] = {
 }
 
 
-@lru_cache(maxsize=256)
 def plan_for(order: str, shapes: Shapes, data: tuple[int, ...] = ()) -> Plan:
     """The plan of a registered order for these map sizes. `order`: its name, with parameters where it takes
     any: `raster(axis='columns')`. `data`: what else a sample needs to say (a permutation, for instance), to
-    an order that declares it. Unknown name, parameter or superfluous data: ValueError."""
+    an order that declares it. Unknown name, parameter or superfluous data: ValueError.
+    The same arguments give the same object."""
+    return made(order, shapes, data)
+
+
+@lru_cache(maxsize=256)
+def made(order: str, shapes: Shapes, data: tuple[int, ...]) -> Plan:
+    """A new plan, see `plan_for`."""
     name, parameters = parsed(order)
     if name not in ORDERS:
         raise ValueError(f"unknown order {order!r}: registered are {', '.join(ORDERS)}")

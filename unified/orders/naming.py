@@ -38,10 +38,10 @@ def check_parameters(name: str, order: Callable[..., Any], given: dict[str, Any]
     """ValueError for a parameter that the order does not take, or needs and is not given."""
     known = list(inspect.signature(order).parameters.values())[1:]  # the first one is the map sizes
     names = [parameter.name for parameter in known]
-    for parameter in given:
-        if parameter not in names:
+    for word in given:
+        if word not in names:
             takes = ", ".join(names) or "no parameters"
-            raise ValueError(f"the order {name} has no parameter {parameter!r}: it takes {takes}")
+            raise ValueError(f"the order {name} has no parameter {word!r}: it takes {takes}")
     for parameter in known:
         if parameter.default is parameter.empty and parameter.name not in given:
             raise ValueError(f"the order {name} needs a value for its parameter {parameter.name!r}")

@@ -53,8 +53,14 @@ def _matrices(
     with torch.inference_mode(False):  # they are used in training too
         pair = [_line(*sides, mode) for sides in zip(source, target, strict=True)]
         weights = source[0] * source[1] * target[0] * target[1]
-        chosen = [torch.kron(*pair)] if weights <= DENSE else pair
+        chosen = [_product(*pair)] if weights <= DENSE else pair
         return tuple(matrix.to(device=device, dtype=dtype) for matrix in chosen)
+
+
+def _product(rows: Tensor, columns: Tensor) -> Tensor:
+    """[h' * w', h * w]: the Kronecker product (`torch.kron` fails on some sides of 1)."""
+    whole = rows[:, None, :, None] * columns[None, :, None, :]
+    return whole.reshape(len(rows) * len(columns), -1)
 
 
 def _line(source: int, target: int, mode: str) -> Tensor:

@@ -8,7 +8,7 @@ from unified.decoding.guidance import Constant
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
 from unified.layout.layout import Layout, pack
-from unified.orders import ORDERS, Plan, plan_for
+from unified.orders import ORDERS, GatherFeed, Plan, plan_for
 from unified.orders.shapes import area, as_shapes
 from unified.stream.messages import Stream
 
@@ -23,7 +23,7 @@ SCHEDULES = {
 @pytest.fixture(scope="session", params=[0, 2], ids=["plain", "folded"])
 def model(request, make_model):
     """Every property holds where 2 x 2 codes share a position too."""
-    return make_model(vocabulary={"merge": request.param})
+    return make_model(vocabulary={"merge": request.param, "orders": NAMES})
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +39,8 @@ def legal(order: str, name: str) -> bool:
     return True
 
 
-CASES = [(order, name) for order in ORDERS for name in SCHEDULES if legal(order, name)]
+NAMES = [*ORDERS, "raster(axis='columns')"]
+CASES = [(order, name) for order in NAMES for name in SCHEDULES if legal(order, name)]
 
 
 def conversation(stream, order, shapes, generator, text="draw"):
@@ -50,20 +51,24 @@ def conversation(stream, order, shapes, generator, text="draw"):
 
 
 def test_every_order_takes_a_single_map():
-    assert {order for order, name in CASES if name == "single"} == set(ORDERS)
+    assert {order for order, name in CASES if name == "single"} == set(NAMES)
 
 
 @pytest.mark.parametrize(("order", "name"), CASES)
 def test_every_slot_is_written_in_exactly_one_step(order, name):
     plan = plan_for(order, SCHEDULES[name])
-    assert sorted(torch.cat(plan.steps).tolist()) == list(range(area(SCHEDULES[name])))
+    decided = torch.cat([step.decide for step in plan.steps])
+    assert sorted(decided.tolist()) == list(range(area(SCHEDULES[name])))
+    for number, step in enumerate(plan.steps):
+        assert (plan.labels[step.decide] == number).all()
+        assert torch.equal(step.decide, step.decide.sort().values)
 
 
 @pytest.mark.parametrize(("order", "name"), CASES)
 def test_feeds_are_averages(order, name):
     """A map of one colour is fed as that colour (sums of maps, in the residual order, as their sum)."""
     plan = plan_for(order, SCHEDULES[name])
-    totals = plan.feed.sum(dim=1)[~plan.starts]
+    totals = plan.feed.inputs(torch.ones(plan.length, 1), plan.slots)[~plan.feed.starts]
     torch.testing.assert_close(totals, totals.round(), atol=1e-5, rtol=0)
 
 
@@ -119,9 +124,9 @@ def test_one_pass_likelihood_equals_what_was_sampled(order, name, model, stream)
     for row, ids in enumerate(session.streams):
         output = model(torch.tensor([ids]))
         by_step = output.step_sums[0].sum(dim=0)
-        for step, slots in enumerate(drawing.plan.steps):
-            sampled = drawing.log_probs[row, slots].sum()
-            torch.testing.assert_close(by_step[step], sampled, atol=1e-3, rtol=1e-5)
+        for number, step in enumerate(drawing.plan.steps):
+            sampled = drawing.log_probs[row, step.decide].sum()
+            torch.testing.assert_close(by_step[number], sampled, atol=1e-3, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("order", "name"), CASES)
@@ -138,7 +143,7 @@ def test_packed_equals_unpacked(order, name, model, stream):
         start += len(sample)
 
 
-@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("order", NAMES)
 def test_guidance_and_filters_run_in_every_order(order, model, stream):
     session = Session(model, rows=2, seed=0)
     session.feed(
@@ -151,8 +156,7 @@ def test_guidance_and_filters_run_in_every_order(order, model, stream):
 
 
 def test_a_plan_that_leaks_is_refused():
-    feed = torch.zeros(2, 2)
-    feed[0, 1] = 1
+    feed = GatherFeed.means(torch.tensor([[0, 1]]), 2)
     with pytest.raises(ValueError, match="slot 0 is fed slot 1"):
         Plan(
             shapes=((1, 2),),
@@ -166,5 +170,7 @@ def test_a_plan_that_leaks_is_refused():
 def test_an_unknown_order_and_an_illegal_schedule_are_refused():
     with pytest.raises(ValueError, match="unknown order 'spiral'"):
         plan_for("spiral", ((2, 2),))
+    with pytest.raises(ValueError, match=r"unknown order 'spiral\(turns=2\)'"):
+        plan_for("spiral(turns=2)", ((2, 2),))
     with pytest.raises(ValueError, match="diagonal order writes one map"):
         plan_for("diagonal", ((1, 1), (2, 2)))
