@@ -38,11 +38,13 @@ class AdaptersOff:
 
     def __call__(self, policy: nn.Module, arguments: dict[str, Any]) -> Any:
         training = policy.training
-        _switch(policy.eval(), on=False)
+        policy.eval()  # on a line of its own: DeepSpeed's engine returns nothing
+        _switch(policy, on=False)
         try:
             return policy(**arguments)
         finally:
-            _switch(policy.train(training), on=True)
+            policy.train(training)
+            _switch(policy, on=True)
 
 
 def reference_for(model: nn.Module) -> Reference:

@@ -102,7 +102,7 @@ class UnifiedTrainer(Trainer):
         objective: Objective | None = None,
         **options: Any,
     ) -> None:
-        self.objective = objective or CrossEntropy()
+        self.objective: Objective = objective or CrossEntropy()
         if self.objective.needs_pairs and not rows.paired:
             raise ValueError(
                 f"{type(self.objective).__name__} needs pairs of replies: give PairedRows (train/pairs.py)"

@@ -18,7 +18,7 @@ def build_objective(name: str, options: Mapping[str, Any] | None = None) -> Obje
     unknown name, an unknown option or a value out of range."""
     if name not in OBJECTIVES:
         raise ValueError(f"unknown objective {name!r}: registered are {', '.join(OBJECTIVES)}")
-    kind = OBJECTIVES[name]
+    kind: Any = OBJECTIVES[name]
     try:
         return kind(kind.config_class(**(options or {})))
     except TypeError as error:  # a field that the configuration does not have, or a value of another type
