@@ -19,7 +19,9 @@ from unified.backbone.layer_pass import Pass
 
 class Layers(Protocol):
     """Layers that the loop can run: those of `transformers`, the default decoder's in fewer operations, or a
-    published model's own."""
+    published model's own. `after`: how many layers come before them."""
+
+    after: int
 
     def __len__(self) -> int: ...
 
@@ -28,7 +30,7 @@ class Layers(Protocol):
         ...
 
     def layer(self, number: int, hidden: Tensor, shared: Any, run: Pass) -> Tensor:
-        """Hidden states [R, n, D] through one layer."""
+        """Hidden states [R, n, D] through the layer of this number, counted from the first of all."""
         ...
 
     def end(self, hidden: Tensor, run: Pass) -> Tensor:
@@ -36,13 +38,17 @@ class Layers(Protocol):
         ...
 
 
-def run_layers(layers: Layers, hidden: Tensor, run: Pass) -> Tensor:
-    """Embeddings [R, n, D] through all layers that the pass runs -> hidden states [R, n, D]."""
-    shared = layers.begin(hidden, run)
-    for number in range(len(layers)):
-        if not run.skips(number, len(layers)):
-            hidden = one_layer(layers, number, hidden, shared, run)
-    return layers.end(hidden, run)
+def run_layers(groups: Sequence[Layers], hidden: Tensor, run: Pass) -> list[Tensor]:
+    """Embeddings [R, n, D] through all layers that the pass runs -> hidden states [R, n, D] after the last norm
+    of each group: the backbone, and layers behind it that read its states before that norm."""
+    depth, found, shared = sum(map(len, groups)), [], None
+    for layers in groups:
+        shared = layers.begin(hidden, run) if shared is None else shared
+        for number in range(layers.after, layers.after + len(layers)):
+            if not run.skips(number, depth):
+                hidden = one_layer(layers, number, hidden, shared, run)
+        found.append(layers.end(hidden, run))
+    return found
 
 
 def one_layer(layers: Layers, number: int, hidden: Tensor, shared: Any, run: Pass) -> Tensor:
@@ -59,12 +65,12 @@ def one_layer(layers: Layers, number: int, hidden: Tensor, shared: Any, run: Pas
 
 
 class LibraryLayers:
-    """The layers of a text decoder of `transformers`, or `layers` like them that share its rotary embedding
-    and come `after` so many. Its parameters stay where they are."""
+    """The layers of a text decoder of `transformers`. Its parameters stay where they are."""
 
-    def __init__(self, decoder: Any, layers: Sequence[nn.Module] | None = None, after: int = 0) -> None:
-        self.decoder, self.after = decoder, after
-        self.layers = decoder.layers if layers is None else layers
+    after = 0
+
+    def __init__(self, decoder: Any) -> None:
+        self.decoder, self.layers = decoder, decoder.layers
         self.types = getattr(decoder.config, "layer_types", None)
         self.spatial = "mrope_section" in (getattr(decoder.config, "rope_parameters", None) or {})
         self.by_type = "layer_type" in inspect.signature(decoder.rotary_emb.forward).parameters
@@ -81,8 +87,11 @@ class LibraryLayers:
         return {kind: rotary(hidden, positions, kind) for kind in dict.fromkeys(self.types)}
 
     def layer(self, number: int, hidden: Tensor, shared: Any, run: Pass) -> Tensor:
-        kind = self.types[min(number + self.after, len(self.types) - 1)] if self.types else None
-        out = self.layers[number](
+        return self._through(self.layers[number], number, hidden, shared, run)
+
+    def _through(self, layer: nn.Module, number: int, hidden: Tensor, shared: Any, run: Pass) -> Tensor:
+        kind = self.types[number] if self.types else None
+        out = layer(
             hidden,
             position_embeddings=shared[kind],
             attention_mask=None,

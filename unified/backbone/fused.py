@@ -21,6 +21,8 @@ class FusedLayers:
     """What the layers of a `qwen3_vl_text` decoder of transformers compute, up to rounding, without
     gradients. ValueError for another decoder."""
 
+    after = 0
+
     def __init__(self, decoder: Any) -> None:
         config = decoder.config
         if not fusible(decoder):

@@ -80,7 +80,7 @@ class NextScaleTransformer(nn.Module):
         index = block_causal(shapes)
         seen = Seen(attends(index, index)[:, None].to(inputs.device))
         run = Pass(index, inputs.new_zeros(3, 1, 1), seen=seen, condition=condition)
-        hidden = self.hidden(inputs + self.positions(shapes), run)
+        hidden = self.hidden(inputs + self.positions(shapes), run)[0]
         return self.head.logits(hidden).squeeze(-2)
 
     def condition(self, labels: Tensor) -> Condition:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 import torch
@@ -103,6 +103,19 @@ class Gaussian:
         precisions = torch.exp(-2 * torch.stack([self.log_std, *(other.log_std for other in others)]))
         weights = precisions / precisions.sum(dim=0)
         return type(self)((weights * means).sum(dim=0), -0.5 * precisions.mean(dim=0).log())
+
+
+def joined(parts: Sequence[Distribution], order: Tensor) -> Distribution:
+    """One distribution for hidden states [B, n] from those of [B, n_i], put in `order` [n] along them. What is
+    no tensor is that of the first part."""
+    if len(parts) == 1:
+        return parts[0]
+    found = {}
+    for field in fields(parts[0]):  # type: ignore[arg-type]
+        given = [getattr(part, field.name) for part in parts]
+        tensors = all(isinstance(value, Tensor) for value in given)
+        found[field.name] = torch.cat(given, dim=1)[:, order.to(given[0].device)] if tensors else given[0]
+    return type(parts[0])(**found)
 
 
 def log_prob(logits: Tensor, symbols: Tensor) -> Tensor:

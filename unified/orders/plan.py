@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from unified.orders.feeds import Feed
-from unified.orders.read_outs import OWN, ReadOuts
+from unified.orders.read_outs import OWN, ReadGroup, ReadOuts
 from unified.orders.resize import area as averaged
 from unified.orders.shapes import Shapes, area
 from unified.tokenizers.feeds import Maps
@@ -109,6 +109,11 @@ class Plan:
         none = torch.zeros(0, dtype=torch.long)
         run = (*[none] * self.feed.lag, *decided)
         return tuple(Step(*pair) for pair in zip(run, decided, strict=False))
+
+    @cached_property
+    def read_groups(self) -> tuple[tuple[ReadGroup, ...], ...]:
+        """Of each step, the slots that it decides by the heads that read them out."""
+        return tuple(self.read_outs.groups(step.decide) for step in self.steps)
 
     @cached_property
     def sizes(self) -> Tensor:

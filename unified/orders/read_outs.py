@@ -16,6 +16,15 @@ NOTHING = -2  # no read-out: a slot with fewer than others is filled up with the
 
 
 @dataclass(frozen=True, eq=False)
+class ReadGroup:
+    """Slots that are read out by the same heads: `slots` [g], their `source` [g, c], and the c `heads`."""
+
+    slots: Tensor
+    source: Tensor
+    heads: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class ReadOuts:
     """`source` [T, k]: slots, BEFORE or NOTHING, and `head` [T, k]: numbers of heads. A slot's code is
     predicted by the mean of the logits of its (source, head) pairs."""
@@ -28,6 +37,18 @@ class ReadOuts:
         """Every slot at itself, by head 0."""
         slots = torch.arange(length)[:, None]
         return ReadOuts(slots, torch.zeros_like(slots))
+
+    def groups(self, slots: Tensor) -> tuple[ReadGroup, ...]:
+        """Some slots [n], by the heads that read them out."""
+        source, head = self.source[slots], self.head[slots]
+        pattern = head.masked_fill(source == NOTHING, -1)
+        found = []
+        for heads in pattern.unique(dim=0):
+            members, used = (pattern == heads).all(dim=1), heads >= 0
+            found.append(
+                ReadGroup(slots[members], source[members][:, used], tuple(heads[used].tolist()))
+            )
+        return tuple(found)
 
     @property
     def share(self) -> Tensor:

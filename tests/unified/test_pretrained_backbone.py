@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
-from unified.backbone.pretrained import from_backbone
+from unified.pretrained_backbone import from_backbone
 from unified.config import text_decoder
 from unified.decoding.session import Session
 from unified.stream.vocabulary import Vocabulary
