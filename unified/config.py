@@ -48,7 +48,8 @@ class UnifiedConfig(PreTrainedConfig):
     `copies`: their states may ask for it too; `transition`: convolutions of so many channels (0: none) first
     change it as the actions said since would (`transition`). `grid`: codes are told their row and
     column, beside the rotary embedding of a decoder that has axes for them; any other decoder is told in any
-    case. `readers`: for each name of continuous values the `kind` of its reader (`READERS`) and its options,
+    case. `read_outs`: how many heads codes may be read out by, each after the first behind a block of its own
+    (orders such as NAR need more than one). `readers`: for each name of continuous values the `kind` of its reader (`READERS`) and its options,
     for example {"latents": {"kind": "linear", "width": 16}}. The defaults give a tiny working model."""
 
     model_type = "unified"
@@ -60,6 +61,7 @@ class UnifiedConfig(PreTrainedConfig):
     copies: bool = False
     transition: int = 0
     grid: bool = False
+    read_outs: int = 1
     readers: dict[str, Any] | None = None
     initializer_range: float = 0.02
 
@@ -75,6 +77,8 @@ class UnifiedConfig(PreTrainedConfig):
             raise ValueError(
                 "transition is a number of channels, and needs references or copies to be of use"
             )
+        if self.read_outs < 1:
+            raise ValueError(f"read_outs must be at least 1, got {self.read_outs}")
         if self.head not in HEADS:
             raise ValueError(f"unknown head {self.head!r}: choose one of {', '.join(HEADS)}")
         self.backbone["vocab_size"] = self.words.embedding_size

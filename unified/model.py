@@ -7,7 +7,7 @@ likelihoods.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,19 +19,29 @@ from transformers.utils import ModelOutput
 from unified.backbone.attention import BACKENDS, of_batch, of_session
 from unified.backbone.decoder import LibraryLayers, run_layers
 from unified.backbone.fused import FusedLayers, fusible
-from unified.backbone.layer_pass import Pass
+from unified.backbone.layer_pass import Depth, Pass, runs_of
+from unified.backbone.read_outs import ReadOut
 from unified.cache.kv_cache import KVCache
 from unified.config import UnifiedConfig
 from unified.extras.grid import GridEmbedding
 from unified.extras.slots import OwnState, SlotEmbedding, Writer, fed, nothing_fed
 from unified.extras.transition import Transition
-from unified.heads import HEADS, log_prob
+from unified.heads import HEADS
 from unified.layout.attention import BLOCK, Index
 from unified.layout.layout import IGNORED, Layout
 from unified.layout.patch_merging import Fold
+from unified.likelihood import sums, token_log_probs, token_logits
 from unified.orders import Plan
+from unified.readers import make_readers, read_values
 from unified.stream.segments import Kind
 from unified.stream.vocabulary import Vocabulary
+
+
+LOGITS = 2**28  # numbers: a GiB in float32
+IGNORED_ARGUMENTS = frozenset(
+    {"attention_mask", "position_ids", "use_cache", "return_dict", "output_attentions", "output_hidden_states"}
+    | {"num_items_in_batch"}
+)
 
 
 @dataclass
@@ -77,8 +87,24 @@ class UnifiedModel(PreTrainedModel):
         self.fold = Fold(width) if words.merge else None
         self.text_head = nn.Linear(width, words.table_size, bias=False)
         self.head = HEADS[config.head](width, words.visual)
+        self.read_outs = self._more_read_outs(config.read_outs)
+        self.readers = make_readers(config.readers or {}, width, self.head.embed)
         self.fused: FusedLayers | None = None
         self.post_init()
+
+    def _more_read_outs(self, count: int) -> nn.ModuleList:
+        """Heads beside the first, each behind one block of its own."""
+        width, codes = self.config.hidden_size, self.vocabulary.visual
+        heads = [HEADS[self.config.head](width, codes, embeds=False) for _ in range(count - 1)]
+        first = len(self.library)
+        return nn.ModuleList(
+            ReadOut(self.backbone, first + number, 1, head) for number, head in enumerate(heads)
+        )
+
+    @property
+    def heads(self) -> list[Any]:
+        """The heads that slots are read out by."""
+        return [self.head, *(read_out.head for read_out in self.read_outs)]
 
     def fuse(self) -> UnifiedModel:
         """Sessions run the layers in fewer operations, until the model is moved, loaded or trained. Only the
@@ -135,30 +161,49 @@ class UnifiedModel(PreTrainedModel):
         input_ids: Tensor,
         labels: Tensor | None = None,
         layout: Layout | None = None,
-        attention_mask: Tensor | None = None,
-        return_logits: bool = True,
-        **_: object,
+        values: Mapping[str, Tensor] | None = None,
+        depth: Depth | None = None,
+        return_logits: bool | None = None,
+        **others: object,
     ) -> UnifiedOutput:
         """Likelihood of rows of ids [B, T]. `labels` [B, T]: the ids, IGNORED (-100) where a token is no
         target; without them every token that the target rule allows is scored and no loss is returned.
-        `layout`: computed from the ids if not given. `attention_mask` (0 = padding) is accepted for trainers'
-        sake; <|pad|> ids are what counts."""
+        `layout`: computed from the ids if not given. `values`: what stands at placeholders, by name
+        (`readers`). `depth`: which layers the steps of images run. `return_logits`: None for where they take
+        at most `LOGITS` numbers. What trainers hand to every model (`IGNORED_ARGUMENTS`; <|pad|> ids are what
+        counts as padding) is accepted; TypeError for anything else."""
+        unknown = sorted(set(others) - IGNORED_ARGUMENTS)
+        if unknown:
+            raise TypeError(f"UnifiedModel.forward takes no argument {unknown[0]!r}")
         layout = (layout or Layout.of(input_ids, self.vocabulary)).to(input_ids.device)
+        self._check_heads(layout)
         slots = self._slots(input_ids, layout)
-        hidden = self.decode(self._embed(input_ids, layout, slots), layout)
-        hidden = self._owned(hidden, slots)
+        states = self.decode(self._embed(input_ids, layout, slots, values), layout, depth)
+        states = [self._owned(hidden, slots) for hidden in states]
         wanted = layout.predicted if labels is None else layout.predicted & (labels != IGNORED)
-        log_probs = self._log_probs(hidden, input_ids, layout, wanted)
+        log_probs = token_log_probs(self, states, input_ids, layout, wanted)
         count = wanted.sum()
         loss = None if labels is None else -log_probs.sum() / count.clamp(min=1)
-        segments, steps = _sums(log_probs, layout)
-        logits = self._logits(hidden, layout) if return_logits and self._has_table() else None
-        return UnifiedOutput(loss, logits, log_probs, segments, steps, hidden)
+        segments, steps = sums(log_probs, layout)
+        fits = input_ids.numel() * self.vocabulary.size <= LOGITS if return_logits is None else return_logits
+        logits = token_logits(self, states, layout) if fits and self.head.symbols == 1 else None
+        return UnifiedOutput(loss, logits, log_probs, segments, steps, states[0])
 
-    def embed(self, ids: Tensor, layout: Layout) -> Tensor:
+    def _check_heads(self, layout: Layout) -> None:
+        for group in layout.writes:
+            self._check_plan(group.plan)
+
+    def _check_plan(self, plan: Plan) -> None:
+        if plan.heads > len(self.heads):
+            raise ValueError(
+                f"the order {plan.order} reads codes out by {plan.heads} heads, this model has "
+                f"{len(self.heads)}: set read_outs={plan.heads} in its configuration"
+            )
+
+    def embed(self, ids: Tensor, layout: Layout, values: Mapping[str, Tensor] | None = None) -> Tensor:
         """Input embeddings [B, T, D], one for each id: ids as themselves, WRITE slots as what their plan
-        feeds them."""
-        return self._embed(ids, layout, self._slots(ids, layout))
+        feeds them, placeholders as what the readers make of `values`."""
+        return self._embed(ids, layout, self._slots(ids, layout), values)
 
     def _slots(self, ids: Tensor, layout: Layout) -> tuple[Tensor, ...]:
         """Embeddings of all ids as codes and as others, both [B, T, D], and of all M slots of a batch: rows
@@ -173,10 +218,19 @@ class UnifiedModel(PreTrainedModel):
         inputs = self.slots(*given)  # one call, whatever is drawn: sharded parameters count calls
         return values, table, rows, places, inputs, given[-1]
 
-    def _embed(self, ids: Tensor, layout: Layout, slots: tuple[Tensor, ...]) -> Tensor:
+    def _embed(
+        self,
+        ids: Tensor,
+        layout: Layout,
+        slots: tuple[Tensor, ...],
+        given: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
         values, table, rows, places, inputs, _ = slots
         embeds = torch.where(self.vocabulary.is_visual(ids)[..., None], values, table)
-        return embeds.index_put((rows, places), inputs.to(embeds.dtype))
+        embeds = embeds.index_put((rows, places), inputs.to(embeds.dtype))
+        if given or len(self.readers):
+            embeds = read_values(self.readers, embeds, ids, self.vocabulary, given)  # type: ignore[arg-type]
+        return embeds
 
     def _owned(self, hidden: Tensor, slots: tuple[Tensor, ...]) -> Tensor:
         """Hidden states [B, T, D], those of slots made their own."""
@@ -186,65 +240,46 @@ class UnifiedModel(PreTrainedModel):
         states = self.slots.states(hidden[rows, places], inputs, before)
         return hidden.index_put((rows, places), states.to(hidden.dtype))
 
-    def decode(self, embeds: Tensor, layout: Layout) -> Tensor:
-        """Hidden states [B, T, D] of a whole batch under the attention rule."""
+    def decode(self, embeds: Tensor, layout: Layout, depth: Depth | None = None) -> list[Tensor]:
+        """For each head, hidden states [B, T, D] of a whole batch under the attention rule."""
         index, positions = layout.folded()
+        runs = {} if depth is None else runs_of(depth, layout, self.layers_in_all)
         if self.fold is None or layout.folding is None:
-            return self._attended(embeds, index, positions)
-        hidden = self._attended(self.fold.fold(embeds, layout.folding), index, positions)
-        return self.fold.unfold(hidden, layout.folding)
+            return self._attended(embeds, index, positions, runs)
+        folding = layout.folding
+        runs = {number: where.gather(1, folding.kept) for number, where in runs.items()}
+        states = self._attended(self.fold.fold(embeds, folding), index, positions, runs)
+        return [self.fold.unfold(hidden, folding) for hidden in states]
 
-    def _attended(self, embeds: Tensor, index: Index, positions: Tensor) -> Tensor:
+    def _attended(
+        self, embeds: Tensor, index: Index, positions: Tensor, runs: dict[int, Tensor]
+    ) -> list[Tensor]:
         length, device = embeds.shape[1], embeds.device.type
         if self.attention == "by_block":
             embeds, index, positions = _filled(embeds, index, positions)
         low = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if low else embeds.dtype
-        attend, seen = of_batch(self.attention, index, dtype)
-        hidden = self.hidden(embeds, Pass(index, positions, seen=seen, attend=attend))
-        return hidden[:, :length]
+        attend, seen = of_batch(self.attention if not runs else "sdpa", index, dtype)
+        states = self.hidden(embeds, Pass(index, positions, seen=seen, attend=attend, runs=runs))
+        return [hidden[:, :length] for hidden in states]
 
-    def hidden(self, embeds: Tensor, run: Pass) -> Tensor:
-        """The backbone: embeddings [R, n, D] under a pass -> hidden states [R, n, D]."""
+    @property
+    def layers_in_all(self) -> int:
+        """Layers of the backbone and of the blocks behind it."""
+        return len(self.library) + len(self.read_outs)
+
+    def hidden(self, embeds: Tensor, run: Pass) -> list[Tensor]:
+        """The backbone: embeddings [R, n, D] under a pass -> for each head, hidden states [R, n, D]."""
         if self.grid is not None:
             embeds = embeds + self.grid(run.positions)
         fused = self.fused if run.append is not None and not torch.is_grad_enabled() else None
-        return run_layers(fused or self.library, embeds, run)
-
-    def _log_probs(self, hidden: Tensor, ids: Tensor, layout: Layout, wanted: Tensor) -> Tensor:
-        """[B, T] float32, computed only where wanted. Each sort of token is normalised over its own sort:
-        what stands inside an image is a code, what stands outside is not."""
-        log_probs = torch.zeros(ids.shape, dtype=torch.float32, device=ids.device)
-        visual = self.vocabulary.is_visual(ids)
-        for chosen, is_code in ((wanted & visual, True), (wanted & ~visual, False)):
-            rows, places = chosen.nonzero(as_tuple=True)
-            states = hidden[rows, layout.source[rows, places]]  # [N, D]
-            tokens = ids[rows, places]
-            if is_code:
-                symbols = self.head.to_symbols(tokens - self.vocabulary.visual_start)
-                scores = log_prob(self.head.logits(states), symbols)
-            else:
-                scores = log_prob(
-                    self.text_logits(states)[:, None], self.vocabulary.table_rows(tokens)[:, None]
-                )
-            log_probs = log_probs.index_put((rows, places), scores)
-        return log_probs
+        first = len(self.library)
+        more = [x.layers(self.backbone, first + n) for n, x in enumerate(self.read_outs)]
+        return run_layers([fused or self.library, *more] if more else [fused or self.library], embeds, run)
 
     def text_logits(self, hidden: Tensor) -> Tensor:
         """[..., D] -> [..., rows of the non-visual table], float32."""
         return self.text_head(hidden).float()
-
-    def _has_table(self) -> bool:
-        return self.head.symbols == 1
-
-    def _logits(self, hidden: Tensor, layout: Layout) -> Tensor:
-        states = hidden.gather(1, layout.source[..., None].expand_as(hidden))
-        text, codes = self.text_logits(states), self.head.logits(states).squeeze(-2)
-        is_code = ((layout.step >= 0) & layout.predicted)[..., None]
-        text = text.masked_fill(is_code, float("-inf"))
-        codes = codes.masked_fill(~is_code, float("-inf"))
-        border = self.vocabulary.visual_start
-        return torch.cat([text[..., :border], codes, text[..., border:]], dim=-1)
 
     # What a Session needs -----------------------------------------------------------------------------------
 
@@ -272,10 +307,11 @@ class UnifiedModel(PreTrainedModel):
         return row
 
     def new_cache(self, rows: int = 1, capacity: int = 256, *, static: bool = False) -> KVCache:
-        return KVCache(len(self.library), rows, capacity, static=static)
+        return KVCache(self.layers_in_all, rows, capacity, static=static)
 
     def write(self, plan: Plan, rows: int, condition: object = None) -> Writer:
         """The state of one image being written in `rows` rows."""
+        self._check_plan(plan)
         return Writer(self, plan, rows)
 
 
@@ -286,18 +322,6 @@ def _filled(embeds: Tensor, index: Index, positions: Tensor) -> tuple[Tensor, In
     index = index.filled(max(BLOCK, 2 ** (length.bit_length() - 2)))
     missing, pad = index.sample.shape[1] - length, nn.functional.pad
     return pad(embeds, (0, 0, 0, missing)), index, pad(positions, (0, missing))
-
-
-def _sums(log_probs: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
-    """Sums of [B, T] by segment [B, S] and by segment and step [B, S, K]."""
-    rows, _ = log_probs.shape
-    segment, step = layout.index.segment, layout.step
-    counts = int(segment.max()) + 1, int(step.max()) + 1
-    by_segment = log_probs.new_zeros(rows, counts[0]).scatter_add(1, segment, log_probs)
-    written = log_probs.masked_fill(step < 0, 0.0)
-    flat = segment * max(counts[1], 1) + step.clamp(min=0)
-    by_step = log_probs.new_zeros(rows, counts[0] * max(counts[1], 1)).scatter_add(1, flat, written)
-    return by_segment, by_step.view(rows, counts[0], -1)
 
 
 AutoModel.register(UnifiedConfig, UnifiedModel)

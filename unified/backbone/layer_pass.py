@@ -12,6 +12,7 @@ from torch import Tensor
 from unified.backbone.attention import Attend, sdpa
 from unified.cache.kv_cache import Append
 from unified.layout.attention import EVERYTHING, Index, Seen
+from unified.layout.layout import Layout
 from unified.orders import Plan
 
 
@@ -100,3 +101,18 @@ def _without(seen: Seen, runs: Tensor) -> Seen:
     if seen.mask is None:
         raise ValueError('a depth policy needs a dense mask in training: use the attention "sdpa"')
     return Seen(seen.mask & runs[:, None, None, :] | ~runs[:, None, :, None])
+
+
+def runs_of(depth: Depth, layout: Layout, layers: int) -> dict[int, Tensor]:
+    """For a whole batch: by layer, the positions [B, T] bool that run it. Layers that all run are left out."""
+    found = {}
+    for layer in range(layers):
+        runs = torch.ones_like(layout.predicted)
+        for group in layout.writes:
+            steps = torch.tensor(
+                [depth.runs(layer, layers, group.plan, step) for step in range(len(group.plan.steps))]
+            )
+            runs[group.rows[:, None], group.slots()] = steps[group.plan.labels].to(runs.device)
+        if not bool(runs.all()):
+            found[layer] = runs
+    return found

@@ -18,6 +18,7 @@ from unified.backbone.layer_pass import Pass
 from unified.cache.kv_cache import KVCache
 from unified.checkpoints.adaln import Block, CodeHead, Condition, HeadNorm, TransformerConfig, modulated
 from unified.checkpoints.linear import Linear
+from unified.heads.distribution import Categorical
 from unified.layout.attention import Index, Seen, attends
 from unified.layout.layout import Layout
 from unified.orders import Plan
@@ -115,10 +116,12 @@ class NextScaleTransformer(nn.Module):
 
     # What a Session needs -----------------------------------------------------------------------------------
 
-    def hidden(self, embeds: Tensor, run: Pass) -> Tensor:
-        """embeds [R, n, D] under a pass whose `condition` has R rows -> what the head reads [R, n, D].
-        Positions are part of the embeddings already."""
-        return run_layers(self, embeds, run)
+    after = 0
+
+    def hidden(self, embeds: Tensor, run: Pass) -> list[Tensor]:
+        """embeds [R, n, D] under a pass whose `condition` has R rows -> what the head reads [R, n, D], alone
+        in a list. Positions are part of the embeddings already."""
+        return run_layers([self], embeds, run)
 
     def __len__(self) -> int:
         return self.config.depth
@@ -222,8 +225,10 @@ class MapWriter:
     def refer(self, images: Any, actions: Any, contrast: Any = None) -> None:
         """A class is all that these models are told."""
 
-    def states(self, step: int, hidden: Tensor) -> Tensor:
-        return hidden
+    def predict(
+        self, step: int, states: Sequence[Tensor], rows: int, before: Sequence[Tensor] | None
+    ) -> Categorical:
+        return self.model.head.distribution(states[0][:rows])
 
     def inputs(self, step: int) -> Tensor:
         """[R, n, D]: the inputs of all slots of a map."""

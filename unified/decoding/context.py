@@ -37,8 +37,8 @@ class Reads(Protocol):
         """Embeddings [B, P, D] of the positions of ids [B, n]; None if nothing of them is run."""
         ...
 
-    def hidden(self, embeds: Tensor, run: Pass) -> Tensor:
-        """Embeddings [R, n, D] under a pass -> hidden states [R, n, D]."""
+    def hidden(self, embeds: Tensor, run: Pass) -> list[Tensor]:
+        """Embeddings [R, n, D] under a pass -> for each head, hidden states [R, n, D]."""
         ...
 
 
@@ -85,6 +85,12 @@ class Chunk:
             return hidden[:, before[0] : before[0] + count]
         places = torch.from_numpy(before[:, None] + np.arange(count)).clamp(0, hidden.shape[1] - 1)
         return hidden.gather(1, places.to(hidden.device)[..., None].expand(-1, -1, hidden.shape[-1]))
+
+
+    def queries(self, asked: Tensor, before: np.ndarray, count: int) -> Tensor:
+        """[R, H, count, D] of queries [R, H, n, D]: those that follow each row's first `before` [R]."""
+        by_place = asked.transpose(1, 2).flatten(2)
+        return self.states(by_place, before, count).unflatten(2, (asked.shape[1], -1)).transpose(1, 2)
 
 
 class Context:
@@ -144,8 +150,8 @@ class Context:
         chunk = None if embeds is None else Chunk.of(embeds, *layout.folded())
         return chunk, list(layout.cursors)
 
-    def run(self, model: Reads, chunk: Chunk, rows: slice, **told: Any) -> Tensor:
-        """Run a chunk after all that some rows have read, and remember it: hidden states [r, n, D]. `told`
+    def run(self, model: Reads, chunk: Chunk, rows: slice, **told: Any) -> list[Tensor]:
+        """Run a chunk after all that some rows have read, and remember it: for each head, hidden states [r, n, D]. `told`
         are further fields of the `Pass`. A pass that fails leaves nothing behind."""
         append = self.cache.append(chunk.index, chunk.counts, rows)
         run = Pass(

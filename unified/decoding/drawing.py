@@ -12,6 +12,7 @@ from unified.cache.kv_cache import KVCache
 from unified.decoding.context import Reads
 from unified.decoding.noise import Noise
 from unified.decoding.sampling import Sampler
+from unified.heads.distribution import Distribution
 from unified.orders import Plan
 from unified.orders.shapes import Shape
 
@@ -51,7 +52,11 @@ class WriterState(Protocol):
 
     def inputs(self, step: int) -> Tensor: ...  # [R, n, D] inputs of the step's positions
 
-    def states(self, step: int, hidden: Tensor) -> Tensor: ...  # of positions -> of the step's slots
+    def predict(
+        self, step: int, states: Sequence[Tensor], rows: int, before: Sequence[Tensor] | None
+    ) -> Distribution:
+        """What is predicted of the slots that a step decides, for the first `rows` rows, from the states of its
+        positions, for each head [R, n, D], and at the first step of the position before [R, D]."""
 
     def commit(self, step: int, codes: Tensor, vectors: Tensor | None = None) -> None: ...
 
@@ -73,20 +78,25 @@ class Generator(Reads, Protocol):
 @dataclass
 class Choice:
     """One step of an image, before it is committed. A hook may replace `codes` [B, n], or give `vectors` [B,
-    n, C] to be fed on in place of the codes' own. `logits` [B, n, S, V] are guided and unfiltered."""
+    n, C] to be fed on in place of the codes' own. `predicted`: guided and unfiltered, of the slots [n]."""
 
     plan: Plan
     step: int
     codes: Tensor
     log_probs: Tensor
-    logits: Tensor
+    predicted: Distribution
     sampler: Sampler
     noise: Noise
     vectors: Tensor | None = None
 
     @property
+    def logits(self) -> Tensor:
+        """[B, n, S, V], of heads that have them."""
+        logits: Tensor = self.predicted.logits  # type: ignore[attr-defined]
+        return logits
+
+    @property
     def slots(self) -> Tensor:
-        """[n]: those that the step decides."""
         return self.plan.steps[self.step].decide
 
 

@@ -115,8 +115,7 @@ class ImageRun:
     def step(self, step: int) -> Choice:
         """Run, choose and commit one step."""
         request, session = self.request, self.session
-        states = self.writer.states(step, self._run(step))
-        choice = self._choose(step, states)
+        choice = self._choose(step, *self._run(step))
         choice = request.hook(choice) if request.hook else choice
         self.writer.commit(step, choice.codes, choice.vectors)
         slots = request.plan.steps[step].decide
@@ -125,21 +124,27 @@ class ImageRun:
             self._free_layers(step)
         return choice
 
-    def _run(self, step: int) -> Tensor:
-        """Hidden states [R, n, D] of the step's positions."""
-        session, part = self.session, self.layout.part(len(self.request.header) + self.folded[step].slots)
-        chunk = Chunk.of(self.writer.inputs(step), part.index, part.positions)
-        before, width = np.zeros(self.count, dtype=np.int64), part.index.sample.shape[1]
+    def _run(self, step: int) -> tuple[list[Tensor], list[Tensor] | None]:
+        """For each head, hidden states [R, n, D] of the step's positions, and at the first step those [R, D]
+        of the position before."""
+        session, chunk, before = self.session, self._chunk(step), np.zeros(self.count, dtype=np.int64)
+        width = chunk.index.sample.shape[1]
         if self.first is not None:
             before, chunk, self.first = self.first.counts, self.first.then(chunk), None
-        queries: dict[int, Tensor] | None = {} if session.policy.by_step else None
+        queries: dict[int, Tensor] | None = {} if session.policy.by_step and width else None
         told = {"plan": self.request.plan, "step": step, "depth": session.depth, "parts": session.parts}
-        hidden = self.context.run(session.model, chunk, self.rows, queries=queries, **told)
-        if not self.begun:
-            self._note(chunk, hidden)
+        states = self.context.run(session.model, chunk, self.rows, queries=queries, **told)
+        first = not self.begun
+        if first:
+            self._note(chunk, states[0])
         if queries is not None:
-            self._ask_policy(step, {n: q[:, :, -width:] for n, q in queries.items()})
-        return chunk.states(hidden, before, width)
+            self._ask_policy(step, {n: chunk.queries(q, before, width) for n, q in queries.items()})
+        last = [chunk.states(x, before - 1, 1)[:, 0] for x in states] if first and before.any() else None
+        return [chunk.states(x, before, width) for x in states], last
+
+    def _chunk(self, step: int) -> Chunk:
+        part = self.layout.part(len(self.request.header) + self.folded[step].slots)
+        return Chunk.of(self.writer.inputs(step), part.index, part.positions)
 
     def _note(self, chunk: Chunk, hidden: Tensor) -> None:
         """What was pending has been read."""
@@ -151,18 +156,18 @@ class ImageRun:
             for row in session.rows:
                 row.pending = []
 
-    def _choose(self, step: int, hidden: Tensor) -> Choice:
+    def _choose(self, step: int, states: list[Tensor], before: list[Tensor] | None) -> Choice:
         session, request, rows = self.session, self.request, len(self.session.rows)
         guided = request.guidance is not None and self.count > rows
         weight = request.guidance.weight(request.plan, step) if guided else 0.0  # type: ignore[union-attr]
-        logits = session.model.head.logits(hidden if weight else hidden[:rows])
-        logits = guide(logits, weight) if weight else logits
+        predicted = self.writer.predict(step, states, self.count if weight else rows, before)
+        predicted = guide(predicted, weight) if weight else predicted
         offset = len(request.header) + request.plan.steps[step].decide
         places = torch.tensor([[len(row.stream)] for row in session.rows]) + offset
-        chosen_from = request.alike(logits) if request.alike else logits
-        drawn = request.sampler.draw(chosen_from, session.noise, places)
-        codes = session.model.head.to_codes(drawn.symbols)
-        return Choice(request.plan, step, codes, drawn.log_probs, logits, request.sampler, session.noise)
+        chosen_from = request.alike(predicted) if request.alike else predicted
+        drawn = chosen_from.sample(session.noise, places, request.sampler)
+        codes = session.model.head.to_codes(drawn.values)
+        return Choice(request.plan, step, codes, drawn.log_probs, predicted, request.sampler, session.noise)
 
     def _ask_policy(self, step: int, queries: dict[int, Tensor]) -> None:
         """Layer by layer, which of the image's own entries stay."""

@@ -119,7 +119,7 @@ class Session:
         if any(lists):
             chunk, cursors = self.context.chunk(self.model, lists, rows)
             if chunk is not None:
-                hidden = self.context.run(self.model, chunk, rows, parts=self.parts)
+                hidden = self.context.run(self.model, chunk, rows, parts=self.parts)[0]
                 self.note(chunk.states(hidden, chunk.counts - 1, 1)[:, 0], chunk.counts > 0)
             self.context.cursors[rows] = cursors
         for row in self.rows:
@@ -204,7 +204,7 @@ class Session:
         chunk, context.cursors = context.chunk(self.model, lists, context.rows())
         if chunk is None:
             raise ValueError("this model reads no text")
-        hidden = context.run(self.model, chunk, context.rows())
+        hidden = context.run(self.model, chunk, context.rows())[0]
         return chunk.states(hidden, chunk.counts - 1, 1)[:, 0]
 
     def _sayable(self, draw: bool | Sequence[bool], end: bool | Sequence[bool]) -> Tensor:
@@ -255,7 +255,7 @@ class Session:
             embeds = self.model.read((words.action_start + taken[-1])[:, None], part.to(device))
             if embeds is not None:
                 chunk = Chunk.of(embeds, part.index, part.positions)
-                self.last = self.context.run(self.model, chunk, rows, parts=self.parts)[:, -1]
+                self.last = self.context.run(self.model, chunk, rows, parts=self.parts)[0][:, -1]
         self.context.cursors[rows] = list(layout.cursors)
         actions = torch.stack(taken, dim=1)
         for row, numbers in zip(self.rows, actions.tolist(), strict=True):

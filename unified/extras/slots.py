@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from unified.extras.transition import Transition, moved, onward
+from unified.heads.distribution import Distribution, joined
 from unified.layout.layout import WriteGroup
 from unified.layout.patch_merging import folded_steps
+from unified.likelihood import read_out
 from unified.orders import Plan
 from unified.orders.feeds import Carry
 from unified.orders.shapes import Shape, area
@@ -141,6 +143,7 @@ class Writer:
         self.before = torch.zeros_like(self.values)
         self.given = self.values[:, :0]  # inputs of the latest step's slots
         self.steps = folded_steps(plan, model.vocabulary.merge)
+        self.read: list[Tensor] = []  # for each head, states [R, T + 1, D] of slots and, last, of what is before
         self.onward: dict[int, Tensor] = {}  # by conversation
 
     def refer(
@@ -202,9 +205,30 @@ class Writer:
         positions[:, folded.place.to(device)] = self.model.fold.merge(inputs[:, folded.members.to(device)])
         return positions
 
-    def states(self, step: int, hidden: Tensor) -> Tensor:
-        """What the backbone says of the step's positions [R, n, D], fed with `inputs` -> states of its
-        slots."""
+    def predict(
+        self, step: int, states: Sequence[Tensor], rows: int, before: Sequence[Tensor] | None
+    ) -> Distribution:
+        """What is predicted of the slots that a step decides, for the first `rows` rows. `states`: for each
+        head, those [R, n, D] of the step's positions, fed with `inputs`; `before`, at the first step: those [R,
+        D] of the position before the first slot."""
+        own = [self._slot_states(step, hidden) for hidden in states]
+        if self.plan.own:
+            found: Distribution = self.model.head.distribution(own[0][:rows])
+            return found
+        if before is not None:
+            self.read = [torch.cat([torch.zeros_like(self.values), x[:, None]], dim=1) for x in before]
+        slots = self.runs[step].slots
+        for kept, new in zip(self.read, own, strict=True):
+            kept[:, slots] = new.to(kept.dtype)
+        parts, places = [], []
+        for group in self.plan.read_groups[step]:
+            given = [self.read[head][:rows, group.source[:, n]] for n, head in enumerate(group.heads)]
+            parts.append(read_out(self.model, group.heads, given))
+            places.append(group.slots)
+        return joined(parts, torch.cat(places).argsort())
+
+    def _slot_states(self, step: int, hidden: Tensor) -> Tensor:
+        """What the backbone says of the step's positions [R, n, D] -> states of its slots."""
         folded, device = self.steps[step], hidden.device
         states = hidden
         if self.model.fold is not None and len(folded.place):

@@ -13,14 +13,15 @@ from unified.heads.distribution import Categorical
 
 
 class BitwiseHead(nn.Module):
-    """`codes` must be a power of two, at most 2**62."""
+    """`codes` must be a power of two, at most 2**62. `embeds`: it embeds codes too."""
 
-    def __init__(self, width: int, codes: int) -> None:
+    def __init__(self, width: int, codes: int, *, embeds: bool = True) -> None:
         super().__init__()
         if codes & (codes - 1) or not 2 <= codes <= 2**62:
             raise ValueError(f"a bitwise head needs a power of two of codes up to 2**62, got {codes}")
         self.symbols, self.values = codes.bit_length() - 1, 2
-        self.embedding = nn.Linear(self.symbols, width)
+        if embeds:
+            self.embedding = nn.Linear(self.symbols, width)
         self.projection = nn.Linear(width, 2 * self.symbols)
 
     def embed(self, codes: Tensor) -> Tensor:

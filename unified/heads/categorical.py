@@ -11,12 +11,14 @@ SHARED = 0.9  # of a row's first value is what its code's vector says, the rest 
 
 
 class CategoricalHead(nn.Module):
-    """`codes` codes; hidden states and embeddings of width `width`."""
+    """`codes` codes; hidden states and embeddings of width `width`. `embeds`: it embeds codes too (a further
+    read-out of the same codes does not)."""
 
-    def __init__(self, width: int, codes: int) -> None:
+    def __init__(self, width: int, codes: int, *, embeds: bool = True) -> None:
         super().__init__()
         self.symbols, self.values = 1, codes
-        self.embedding = nn.Embedding(codes, width)
+        if embeds:
+            self.embedding = nn.Embedding(codes, width)
         self.projection = nn.Linear(width, codes, bias=False)
 
     @torch.no_grad()

@@ -1,0 +1,145 @@
+"""Log-probabilities of tokens from hidden states: the target rule of one teacher-forced pass.
+
+Text and action ids are read out at the position before them, WRITE codes where their plan says. Each sort of
+token is normalised over its own sort: what stands inside an image is a code, what stands outside is not. Logits
+of all targets at once can take gigabytes (10,500 codes of 160,000), so they are made in portions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from unified.heads.distribution import Categorical, Distribution
+from unified.layout.layout import Layout, WriteGroup
+from unified.orders.read_outs import BEFORE
+
+if TYPE_CHECKING:
+    from unified.model import UnifiedModel
+
+PORTION = 2**26  # logits that are made at once
+
+
+def token_log_probs(
+    model: UnifiedModel, states: Sequence[Tensor], ids: Tensor, layout: Layout, wanted: Tensor
+) -> Tensor:
+    """[B, T] float32 of the tokens marked in `wanted` [B, T], 0 elsewhere. states: for each head [B, T, D]."""
+    words = model.vocabulary
+    log_probs = torch.zeros(ids.shape, dtype=torch.float32, device=ids.device)
+    visual = words.is_visual(ids)
+    elsewhere = [group for group in layout.writes if not group.plan.own]
+    own = _own(visual, elsewhere)
+    rows, places = (wanted & ~visual).nonzero(as_tuple=True)
+    text = states[0][rows, layout.source[rows, places]]  # [N, D]
+    tokens = words.table_rows(ids[rows, places])[:, None]
+    scores = scored(lambda x: Categorical(model.text_logits(x)[:, None]), words.table_size, tokens, text)
+    log_probs = log_probs.index_put((rows, places), scores)
+    rows, places = (wanted & own).nonzero(as_tuple=True)
+    codes = states[0][rows, layout.source[rows, places]]
+    log_probs = log_probs.index_put((rows, places), _codes(model, ids[rows, places], (0,), codes))
+    for group in elsewhere:
+        log_probs = _read_elsewhere(model, states, ids, group, wanted, log_probs)
+    return log_probs
+
+
+def _own(visual: Tensor, elsewhere: Sequence[WriteGroup]) -> Tensor:
+    """[B, T] bool: codes that are read out at themselves."""
+    own = visual.clone()
+    for group in elsewhere:
+        own[group.rows[:, None], group.slots()] = False
+    return own
+
+
+def _read_elsewhere(
+    model: UnifiedModel,
+    states: Sequence[Tensor],
+    ids: Tensor,
+    group: WriteGroup,
+    wanted: Tensor,
+    log_probs: Tensor,
+) -> Tensor:
+    """log_probs [B, T] with those of images whose codes are read out at other places."""
+    for part in group.plan.read_outs.groups(group.plan.slots):
+        rows = group.rows[:, None].expand(-1, len(part.slots)).flatten()
+        places = (group.starts[:, None] + part.slots.to(ids.device)).flatten()
+        chosen = wanted[rows, places]
+        source = part.source.to(ids.device)
+        source = torch.where(source == BEFORE, -1, source)  # the header's last id stands before slot 0
+        sources = (group.starts[:, None, None] + source).flatten(0, 1)[chosen]  # [N, c]
+        rows, places = rows[chosen], places[chosen]
+        found = [states[head][rows, sources[:, n]] for n, head in enumerate(part.heads)]
+        scores = _codes(model, ids[rows, places], part.heads, *found)
+        log_probs = log_probs.index_put((rows, places), scores)
+    return log_probs
+
+
+def _codes(model: UnifiedModel, ids: Tensor, heads: Sequence[int], *states: Tensor) -> Tensor:
+    """Log-probabilities [N] of codes with ids [N], read out by some heads at states [N, D] each."""
+    head = model.heads[0]
+    symbols = head.to_symbols(ids - model.vocabulary.visual_start)
+
+    def predicted(*given: Tensor) -> Distribution:
+        return read_out(model, heads, given)
+
+    return scored(predicted, head.symbols * head.values, symbols, *states)
+
+
+def read_out(model: UnifiedModel, heads: Sequence[int], states: Sequence[Tensor]) -> Distribution:
+    """What some heads predict together of the same slots, each from its state [..., D]."""
+    first, *others = [model.heads[head].distribution(x) for head, x in zip(heads, states, strict=True)]
+    return first.combined(others) if others else first
+
+
+def scored(
+    predicted: Callable[..., Distribution], width: int, values: Tensor, *states: Tensor
+) -> Tensor:
+    """log_prob [N] of values [N, ...] under what is predicted from states [N, D], `width` logits each, in
+    portions; with gradients what a portion computes is computed again in the backward pass."""
+
+    def portion(given: Tensor, *part: Tensor) -> Tensor:
+        return predicted(*part).log_prob(given)
+
+    size = max(PORTION // width, 1)
+    if len(values) <= size:
+        return portion(values, *states)
+    found = []
+    for start in range(0, len(values), size):
+        part = [x[start : start + size] for x in (values, *states)]
+        again = torch.is_grad_enabled()
+        found.append(checkpoint(portion, *part, use_reentrant=False) if again else portion(*part))
+    return torch.cat(found)
+
+
+def token_logits(model: UnifiedModel, states: Sequence[Tensor], layout: Layout) -> Tensor:
+    """[B, T, V] float32: the distribution *of* each token, -inf where the target rule allows no such id."""
+    table = states[0].gather(1, layout.source[..., None].expand_as(states[0]))
+    text, codes = model.text_logits(table), model.heads[0].logits(table).squeeze(-2)
+    for group in layout.writes:
+        for part in () if group.plan.own else group.plan.read_outs.groups(group.plan.slots):
+            places = group.starts[:, None] + part.slots.to(codes.device)
+            source = part.source.to(codes.device)
+            sources = group.starts[:, None, None] + torch.where(source == BEFORE, -1, source)
+            rows = group.rows[:, None]
+            found = [states[head][rows, sources[..., n]] for n, head in enumerate(part.heads)]
+            codes[rows, places] = read_out(model, part.heads, found).logits.squeeze(-2)  # type: ignore[attr-defined]
+    is_code = ((layout.step >= 0) & layout.predicted)[..., None]
+    border = model.vocabulary.visual_start
+    text = text.masked_fill(is_code, float("-inf"))
+    codes = codes.masked_fill(~is_code, float("-inf"))
+    return torch.cat([text[..., :border], codes, text[..., border:]], dim=-1)
+
+
+def sums(log_probs: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+    """Sums of [B, T] by segment [B, S] and by segment and step [B, S, K]."""
+    rows, _ = log_probs.shape
+    segment, step = layout.index.segment, layout.step
+    counts = int(segment.max()) + 1, int(step.max()) + 1
+    by_segment = log_probs.new_zeros(rows, counts[0]).scatter_add(1, segment, log_probs)
+    written = log_probs.masked_fill(step < 0, 0.0)
+    flat = segment * max(counts[1], 1) + step.clamp(min=0)
+    by_step = log_probs.new_zeros(rows, counts[0] * max(counts[1], 1)).scatter_add(1, flat, written)
+    return by_segment, by_step.view(rows, counts[0], -1)
