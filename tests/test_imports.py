@@ -16,24 +16,37 @@ SIDES = ("tokenizers", "envs", "tasks", "train", "eval")
 
 LAYOUT = {"layout", "stream", "orders"}  # layout and what lies below it
 PARTS = {"heads", "readers", "cache", "backbone", "extras", "objectives", "decoding"}
-CORE = {*LAYOUT, *PARTS, "config", "model"}
-UNIFIED = {*CORE, "pretrained", "checkpoints", "apps", "server", "cli", "unified"}
+CORE = {*LAYOUT, *PARTS, "config", "likelihood", "model"}
+UNIFIED = {
+    *CORE,
+    "growth",
+    "pretrained",
+    "pretrained_backbone",
+    "checkpoints",
+    "apps",
+    "server",
+    "cli",
+    "unified",
+}
 ALLOWED: dict[str, set[str]] = {  # beside the area itself; `unified` is the package's own `__init__`
     "tokenizers": set(),
-    "orders": set(),
+    "orders": {"tokenizers"},
     "stream": {"orders", "tokenizers"},
     "layout": LAYOUT,
-    "heads": set(),
+    "heads": {"decoding"},  # types only: noise and sampler
     "readers": {*LAYOUT, "tokenizers"},
     "cache": LAYOUT,
     "backbone": {*LAYOUT, "cache"},
-    "extras": LAYOUT,
+    "extras": {*LAYOUT, "heads", "likelihood"},
     "objectives": LAYOUT,
     "config": CORE - {"model", "decoding"},
     "model": CORE - {"decoding"},
     "decoding": {*CORE, "tokenizers"},
     "checkpoints": {*CORE, "tokenizers"},
+    "likelihood": {*LAYOUT, "heads", "model"},
     "pretrained": {*CORE, "tokenizers", "checkpoints"},
+    "pretrained_backbone": CORE,
+    "growth": CORE,
     "apps": {*UNIFIED, *SIDES},
     "server": {*UNIFIED, *SIDES},
     "cli": {"apps"},

@@ -14,10 +14,10 @@ from torch import Tensor
 from unified.train.recipe import ModelShape
 from unified.train.select import add_adapters, merge_adapters
 
-from unified.pretrained_backbone import from_backbone
 from unified.checkpoints.state_dict import read_safetensors
 from unified.config import text_decoder
 from unified.model import UnifiedConfig, UnifiedModel
+from unified.pretrained_backbone import from_backbone
 from unified.stream.vocabulary import Vocabulary
 
 

@@ -43,14 +43,15 @@ def text_decoder(
 @strict
 class UnifiedConfig(PreTrainedConfig):
     """`vocabulary`: fields of `Vocabulary`. `backbone`: config of a `transformers` decoder with its
-    `model_type`; its own `vocab_size` is set from the vocabulary. `head`: name in `HEADS`. `references`: the
-    slots of an image that is written are also fed what the latest image before it shows at their place;
-    `copies`: their states may ask for it too; `transition`: convolutions of so many channels (0: none) first
-    change it as the actions said since would (`transition`). `grid`: codes are told their row and
-    column, beside the rotary embedding of a decoder that has axes for them; any other decoder is told in any
-    case. `read_outs`: how many heads codes may be read out by, each after the first behind a block of its own
-    (orders such as NAR need more than one). `readers`: for each name of continuous values the `kind` of its reader (`READERS`) and its options,
-    for example {"latents": {"kind": "linear", "width": 16}}. The defaults give a tiny working model."""
+    `model_type`; its own `vocab_size` is set from the vocabulary. `head`: name in `HEADS`. `references`:
+    the slots of an image that is written are also fed what the latest image before it shows at their place;
+    `copies`: their states may ask for it too; `transition`: convolutions of so many channels (0: none)
+    first change it as the actions said since would (`transition`). `grid`: codes are told their row and
+    column, beside the rotary embedding of a decoder that has axes for them; any other decoder is told in
+    any case. `read_outs`: how many heads codes may be read out by, each after the first behind a block of
+    its own (orders such as NAR need more than one). `readers`: for each name of continuous values the
+    `kind` of its reader (`READERS`) and its options, for example {"latents": {"kind": "linear", "width":
+    16}}. The defaults give a tiny working model."""
 
     model_type = "unified"
 

@@ -1,8 +1,8 @@
 """Log-probabilities of tokens from hidden states: the target rule of one teacher-forced pass.
 
-Text and action ids are read out at the position before them, WRITE codes where their plan says. Each sort of
-token is normalised over its own sort: what stands inside an image is a code, what stands outside is not. Logits
-of all targets at once can take gigabytes (10,500 codes of 160,000), so they are made in portions.
+Text and action ids are read out at the position before them, WRITE codes where their plan says. Each sort
+of token is normalised over its own sort: what stands inside an image is a code, what stands outside is not.
+Logits of all targets at once can take gigabytes (10,500 codes of 160,000), so they are made in portions.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ PORTION = 2**26  # logits that are made at once
 def token_log_probs(
     model: UnifiedModel, states: Sequence[Tensor], ids: Tensor, layout: Layout, wanted: Tensor
 ) -> Tensor:
-    """[B, T] float32 of the tokens marked in `wanted` [B, T], 0 elsewhere. states: for each head [B, T, D]."""
+    """[B, T] float32 of the tokens marked in `wanted` [B, T], 0 elsewhere. states: for each head [B, T,
+    D]."""
     words = model.vocabulary
     log_probs = torch.zeros(ids.shape, dtype=torch.float32, device=ids.device)
     visual = words.is_visual(ids)
@@ -94,9 +95,7 @@ def read_out(model: UnifiedModel, heads: Sequence[int], states: Sequence[Tensor]
     return first.combined(others) if others else first
 
 
-def scored(
-    predicted: Callable[..., Distribution], width: int, values: Tensor, *states: Tensor
-) -> Tensor:
+def scored(predicted: Callable[..., Distribution], width: int, values: Tensor, *states: Tensor) -> Tensor:
     """log_prob [N] of values [N, ...] under what is predicted from states [N, D], `width` logits each, in
     portions; with gradients what a portion computes is computed again in the backward pass."""
 

@@ -36,10 +36,16 @@ from unified.readers import make_readers, read_values
 from unified.stream.segments import Kind
 from unified.stream.vocabulary import Vocabulary
 
-
 LOGITS = 2**28  # numbers: a GiB in float32
 IGNORED_ARGUMENTS = frozenset(
-    {"attention_mask", "position_ids", "use_cache", "return_dict", "output_attentions", "output_hidden_states"}
+    {
+        "attention_mask",
+        "position_ids",
+        "use_cache",
+        "return_dict",
+        "output_attentions",
+        "output_hidden_states",
+    }
     | {"num_items_in_batch"}
 )
 
@@ -286,9 +292,9 @@ class UnifiedModel(PreTrainedModel):
     def steer(self, ids: Tensor) -> None:
         """The stream alone steers this model."""
 
-    def read(self, ids: Tensor, layout: Layout) -> Tensor:
-        """Embeddings [B, P, D] of the positions of ids [B, n]."""
-        embeds = self.embed(ids, layout)
+    def read(self, ids: Tensor, layout: Layout, values: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Embeddings [B, P, D] of the positions of ids [B, n], with `values` at placeholders."""
+        embeds = self.embed(ids, layout, values)
         merged = self.fold is not None and layout.folding is not None
         return self.fold.fold(embeds, layout.folding) if merged else embeds  # type: ignore[union-attr,arg-type]
 
@@ -300,7 +306,7 @@ class UnifiedModel(PreTrainedModel):
             if token in (self.vocabulary.system, self.vocabulary.user, self.vocabulary.assistant):
                 role = token
             drop = role in (self.vocabulary.user, self.vocabulary.assistant) and (
-                token < self.vocabulary.text or token == self.vocabulary.part
+                self.vocabulary.is_text(token) or token == self.vocabulary.part
             )
             if not drop:
                 row.append(token)

@@ -4,9 +4,9 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
-from unified.pretrained_backbone import from_backbone
 from unified.config import text_decoder
 from unified.decoding.session import Session
+from unified.pretrained_backbone import from_backbone
 from unified.stream.vocabulary import Vocabulary
 
 

@@ -44,7 +44,9 @@ def random_model(seed: int = 0) -> tuple[UnifiedModel, Processor]:
     """A tiny model and matching tokenizers with random weights."""
     torch.manual_seed(seed)
     visual, action = VQTokenizer(VQConfig()).eval(), ActionTokenizer()
-    vocabulary = {"visual": visual.codes, "action": action.size, "action_slots": action.slots, "merge": 4}
+    orders = ["next_scale", "residual", "raster", "diagonal"]  # the ids are laid out as the shipped model's
+    vocabulary = {"visual": visual.codes, "action": action.size, "action_slots": action.slots}
+    vocabulary |= {"orders": orders, "merge": 4}
     config = UnifiedConfig(vocabulary=vocabulary, references=True, copies=True, initializer_range=0.1)
     model = UnifiedModel(config).eval()
     return model, Processor(model.vocabulary, byte_tokenizer(), visual, action)

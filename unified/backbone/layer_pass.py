@@ -104,7 +104,8 @@ def _without(seen: Seen, runs: Tensor) -> Seen:
 
 
 def runs_of(depth: Depth, layout: Layout, layers: int) -> dict[int, Tensor]:
-    """For a whole batch: by layer, the positions [B, T] bool that run it. Layers that all run are left out."""
+    """For a whole batch: by layer, the positions [B, T] bool that run it. Layers that all run are left
+    out."""
     found = {}
     for layer in range(layers):
         runs = torch.ones_like(layout.predicted)

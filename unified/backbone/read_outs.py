@@ -13,8 +13,8 @@ from unified.backbone.layer_pass import Pass
 
 
 class ReadOut(nn.Module):
-    """`blocks` decoder layers like the backbone's last, a norm, and a head. They come after `after` layers, whose
-    states they read before the last norm."""
+    """`blocks` decoder layers like the backbone's last, a norm, and a head. They come after `after` layers,
+    whose states they read before the last norm."""
 
     def __init__(self, decoder: Any, after: int, blocks: int, head: nn.Module) -> None:
         super().__init__()

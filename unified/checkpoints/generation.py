@@ -17,6 +17,7 @@ from unified.decoding.guidance import Guidance
 from unified.decoding.noise import Noise
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
+from unified.heads.distribution import Categorical
 from unified.orders.shapes import Shapes
 
 USUAL_SIDES = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 23, 24, 32)
@@ -97,6 +98,6 @@ def forbid(codes: Sequence[int]) -> Hook:
         logits[..., list(codes)] = FORBIDDEN
         places = torch.zeros(choice.codes.shape, dtype=torch.long)
         drawn = choice.sampler.draw(logits, choice.noise, places + choice.slots).symbols.squeeze(-1)
-        return replace(choice, logits=logits, codes=drawn)
+        return replace(choice, predicted=Categorical(logits), codes=drawn)
 
     return redraw

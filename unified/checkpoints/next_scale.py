@@ -6,7 +6,7 @@ Source: FoundationVision/VAR (MIT), models/var.py. Tests: tests/unified/checkpoi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -159,7 +159,7 @@ class NextScaleTransformer(nn.Module):
         last = is_label.shape[1] - 1 - is_label.flip(1).int().argmax(dim=1)
         return self.condition(ids.gather(1, last[:, None])[:, 0])
 
-    def read(self, ids: Tensor, layout: Layout) -> None:
+    def read(self, ids: Tensor, layout: Layout, values: Mapping[str, Tensor] | None = None) -> None:
         """Nothing of the stream is run."""
 
     def null_stream(self, ids: Sequence[int]) -> list[int]:

@@ -3,7 +3,7 @@ them needs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -33,8 +33,9 @@ class Reads(Protocol):
         """What ids [B, n] say that steers the model besides its keys; None for nothing."""
         ...
 
-    def read(self, ids: Tensor, layout: Layout) -> Tensor | None:
-        """Embeddings [B, P, D] of the positions of ids [B, n]; None if nothing of them is run."""
+    def read(self, ids: Tensor, layout: Layout, values: Mapping[str, Tensor] | None = None) -> Tensor | None:
+        """Embeddings [B, P, D] of the positions of ids [B, n], with `values` at placeholders; None if nothing
+        of them is run."""
         ...
 
     def hidden(self, embeds: Tensor, run: Pass) -> list[Tensor]:
@@ -86,7 +87,6 @@ class Chunk:
         places = torch.from_numpy(before[:, None] + np.arange(count)).clamp(0, hidden.shape[1] - 1)
         return hidden.gather(1, places.to(hidden.device)[..., None].expand(-1, -1, hidden.shape[-1]))
 
-
     def queries(self, asked: Tensor, before: np.ndarray, count: int) -> Tensor:
         """[R, H, count, D] of queries [R, H, n, D]: those that follow each row's first `before` [R]."""
         by_place = asked.transpose(1, 2).flatten(2)
@@ -131,7 +131,11 @@ class Context:
         return self.cache.entries[0].index()
 
     def chunk(
-        self, model: Reads, lists: Sequence[Sequence[int]], rows: slice
+        self,
+        model: Reads,
+        lists: Sequence[Sequence[int]],
+        rows: slice,
+        values: Mapping[str, Tensor] | None = None,
     ) -> tuple[Chunk | None, list[Cursor]]:
         """What one list of ids for each of some rows is to the model, and where the rows stand after it. None
         for a model that is only steered by them."""
@@ -146,13 +150,13 @@ class Context:
         condition = model.steer(ids)
         if condition is not None:
             self.conditions[rows.start // self.size] = condition
-        embeds = model.read(ids, layout.to(model.device))
+        embeds = model.read(ids, layout.to(model.device), values)
         chunk = None if embeds is None else Chunk.of(embeds, *layout.folded())
         return chunk, list(layout.cursors)
 
     def run(self, model: Reads, chunk: Chunk, rows: slice, **told: Any) -> list[Tensor]:
-        """Run a chunk after all that some rows have read, and remember it: for each head, hidden states [r, n, D]. `told`
-        are further fields of the `Pass`. A pass that fails leaves nothing behind."""
+        """Run a chunk after all that some rows have read, and remember it: for each head, hidden states [r,
+        n, D]. `told` are further fields of the `Pass`. A pass that fails leaves nothing behind."""
         append = self.cache.append(chunk.index, chunk.counts, rows)
         run = Pass(
             chunk.index,
@@ -183,4 +187,4 @@ class Context:
 
 def _is_text(token: int, words: Vocabulary) -> bool:
     """Whether an id is a segment of text by itself."""
-    return token < words.text or token in (words.part, words.end, words.system, words.user, words.assistant)
+    return words.is_text(token) or token in (words.part, words.end, words.system, words.user, words.assistant)

@@ -55,8 +55,8 @@ class WriterState(Protocol):
     def predict(
         self, step: int, states: Sequence[Tensor], rows: int, before: Sequence[Tensor] | None
     ) -> Distribution:
-        """What is predicted of the slots that a step decides, for the first `rows` rows, from the states of its
-        positions, for each head [R, n, D], and at the first step of the position before [R, D]."""
+        """What is predicted of the slots that a step decides, for the first `rows` rows, from the states of
+        its positions, for each head [R, n, D], and at the first step of the position before [R, D]."""
 
     def commit(self, step: int, codes: Tensor, vectors: Tensor | None = None) -> None: ...
 

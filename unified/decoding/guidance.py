@@ -10,9 +10,9 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
+from unified.heads.distribution import Distribution, first_rows
 from unified.orders import Plan
 
 PLAUSIBLE = 0.1  # times the likeliest word's probability: what a word needs to be contrasted at all
@@ -61,10 +61,9 @@ def needs_null(guidance: Guidance | None, plan: Plan) -> bool:
     return guidance is not None and any(guidance.weight(plan, step) != 0 for step in range(len(plan.steps)))
 
 
-def guide(logits: Tensor, weight: float) -> Tensor:
-    """logits [2B, ...], conditional rows first -> [B, ...]."""
-    conditional, null = logits.chunk(2)
-    return torch.lerp(null, conditional, 1 + weight)
+def guide(predicted: Distribution, weight: float, rows: int) -> Distribution:
+    """What is predicted of 2 * `rows` rows, conditional ones first -> of `rows`."""
+    return first_rows(predicted, 0, rows).guided(first_rows(predicted, rows, 2 * rows), weight)
 
 
 def check_contrast(contrast: float) -> None:

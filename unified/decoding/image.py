@@ -93,7 +93,9 @@ class ImageRun:
         lists = [session.readable(row.pending) for row in session.rows]
         self.after = self.context.cursors[self.rows]
         if any(lists):
-            self.first, self.after = self.context.chunk(session.model, lists, self.rows)
+            self.first, self.after = self.context.chunk(
+                session.model, lists, self.rows, session.pending_values()
+            )
             if self.first is not None:
                 self.said = self.first.counts
             self.context.forget(session.policy, self.first, self.rows)
@@ -161,7 +163,7 @@ class ImageRun:
         guided = request.guidance is not None and self.count > rows
         weight = request.guidance.weight(request.plan, step) if guided else 0.0  # type: ignore[union-attr]
         predicted = self.writer.predict(step, states, self.count if weight else rows, before)
-        predicted = guide(predicted, weight) if weight else predicted
+        predicted = guide(predicted, weight, rows) if weight else predicted
         offset = len(request.header) + request.plan.steps[step].decide
         places = torch.tensor([[len(row.stream)] for row in session.rows]) + offset
         chosen_from = request.alike(predicted) if request.alike else predicted

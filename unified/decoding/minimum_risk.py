@@ -15,6 +15,7 @@ from torch import Tensor
 
 from unified.decoding.drawing import Generator
 from unified.decoding.sampling import Sampler
+from unified.heads.distribution import Categorical
 from unified.stream.processor import Processor
 from unified.tokenizers.quantise import squared_distances
 
@@ -33,16 +34,17 @@ class Alike:
         if not self.width > 0:
             raise ValueError(f"the width within which codes are alike must be positive, got {self.width}")
 
-    def __call__(self, logits: Tensor) -> Tensor:
-        """Logits [B, n, 1, V] of a softmax over the codes -> logits of what each gains; -inf for all but the
+    def __call__(self, predicted: Categorical) -> Categorical:
+        """A softmax [B, n, 1, V] over the codes -> what each gains, in its place; nothing for all but the
         candidates."""
+        logits = predicted.logits
         likely, codes = logits.softmax(dim=-1).topk(min(CANDIDATES, logits.shape[-1]))
         codebook = self.codebook.to(logits)
         spread = codebook.var(dim=0, correction=0).sum()
         distances = squared_distances(codebook[codes], codebook[codes])
         near = torch.exp(distances / (-2 * self.width**2 * spread))
         gained = (near @ likely[..., None]).squeeze(-1)
-        return torch.full_like(logits, float("-inf")).scatter(-1, codes, gained.log())
+        return Categorical(torch.full_like(logits, float("-inf")).scatter(-1, codes, gained.log()))
 
 
 def alike_codes(model: Generator, processor: Processor, sampler: Sampler, width: float) -> Alike | None:

@@ -7,7 +7,7 @@ these calls.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,18 +27,21 @@ from unified.decoding.sampling import Sampler
 from unified.layout.layout import Layout
 from unified.orders import plan_for
 from unified.orders.shapes import as_shapes
+from unified.readers.values import latest_values, split_values
 from unified.stream.segments import Kind, Segment, segments
 
 
 @dataclass
 class Row:
     """One conversation: `stream`, its ids so far; `pending`, those not yet read; `null_read`, how many ids
-    of its null stream were read; `latest`, the image last shown; `acted`, the action ids since then;
-    `stopped`, why its text ended: "end", "write", "length"."""
+    of its null stream were read; `values`, by name, what stands at its placeholders; `latest`, the image
+    last shown; `acted`, the action ids since then; `stopped`, why its text ended: "end", "write",
+    "length"."""
 
     stream: list[int] = field(default_factory=list)
     pending: list[int] = field(default_factory=list)
     null_read: int = 0
+    values: dict[str, Tensor] = field(default_factory=dict)
     latest: Image | None = None
     acted: list[int] = field(default_factory=list)
     stopped: str = ""
@@ -81,12 +84,22 @@ class Session:
 
     # Reading ------------------------------------------------------------------------------------------------
 
-    def feed(self, ids: Sequence[int] | Sequence[Sequence[int]], *, defer: bool = False) -> None:
-        """Append ids to every row (one list per row; a single list goes to all). Malformed ids raise
-        ValueError and leave the session as it was. With `defer` they are read together with what comes next
-        (deferred prefill)."""
+    def feed(
+        self,
+        ids: Sequence[int] | Sequence[Sequence[int]],
+        *,
+        values: Mapping[str, Tensor] | None = None,
+        defer: bool = False,
+    ) -> None:
+        """Append ids to every row (one list per row; a single list goes to all). `values`: by name, what
+        stands at their placeholders, [N, C], row by row. Malformed ids raise ValueError and leave the
+        session as it was. With `defer` they are read together with what comes next (deferred prefill)."""
         lists = self._per_row(ids)
         found = [segments(new, self.vocabulary) for new in lists]
+        given = split_values(values or {}, lists, self.vocabulary)
+        for row, new_values in zip(self.rows, given, strict=True):
+            for name, vectors in new_values.items():
+                row.values[name] = torch.cat([*([row.values[name]] if name in row.values else []), vectors])
         for row, new, parts in zip(self.rows, lists, found, strict=True):
             row.stream += new
             row.pending += new
@@ -97,7 +110,9 @@ class Session:
     def _remember(self, row: Row, ids: list[int], parts: list[Segment]) -> None:
         """The last image that is read, and the actions since."""
         for part in parts:
-            if part.kind == Kind.READ:
+            if part.kind == Kind.READ and part.placeholder:
+                row.latest, row.acted = None, []
+            elif part.kind == Kind.READ:
                 (height, width), stop = part.shapes[-1], part.stop - 1
                 codes = [token - self.vocabulary.visual_start for token in ids[stop - height * width : stop]]
                 row.latest, row.acted = Image((height, width), codes), []
@@ -117,7 +132,7 @@ class Session:
         rows = self.context.rows()
         lists = [self.readable(row.pending) for row in self.rows]
         if any(lists):
-            chunk, cursors = self.context.chunk(self.model, lists, rows)
+            chunk, cursors = self.context.chunk(self.model, lists, rows, self.pending_values())
             if chunk is not None:
                 hidden = self.context.run(self.model, chunk, rows, parts=self.parts)[0]
                 self.note(chunk.states(hidden, chunk.counts - 1, 1)[:, 0], chunk.counts > 0)
@@ -134,13 +149,21 @@ class Session:
         streams = [self.readable(self.model.null_stream(row.stream)) for row in self.rows]
         lists = [ids[row.null_read :] for ids, row in zip(streams, self.rows, strict=True)]
         if any(lists):
-            chunk, cursors = self.context.chunk(self.model, lists, rows)
+            chunk, cursors = self.context.chunk(self.model, lists, rows, self._values_of(lists))
             if chunk is not None:
                 self.context.run(self.model, chunk, rows, parts=self.parts)
             self.context.cursors[rows] = cursors
             for row, ids in zip(self.rows, streams, strict=True):
                 row.null_read = len(ids)
             self.context.forget(self.policy)
+
+    def pending_values(self) -> dict[str, Tensor]:
+        """By name, what stands at the placeholders that were not yet read."""
+        return self._values_of([row.pending for row in self.rows])
+
+    def _values_of(self, lists: list[list[int]]) -> dict[str, Tensor]:
+        """By name, what stands at the placeholders of the rows' latest ids."""
+        return latest_values([row.values for row in self.rows], lists, self.vocabulary)
 
     def note(self, last: Tensor, fresh: np.ndarray) -> None:
         """The states [B, D] after what was read in the rows marked in `fresh` [B]."""
@@ -212,6 +235,7 @@ class Session:
         words = self.vocabulary
         allowed = torch.zeros(len(self.rows), words.table_size, dtype=torch.bool, device=self.model.device)
         allowed[:, : words.text] = True
+        allowed[:, list(words.named_ids)] = False
         allowed[:, words.part] = True
         for what, token, flags in (("draw", words.write, draw), ("end", words.end, end)):
             if not isinstance(flags, bool) and len(flags) != len(self.rows):

@@ -143,7 +143,9 @@ class Writer:
         self.before = torch.zeros_like(self.values)
         self.given = self.values[:, :0]  # inputs of the latest step's slots
         self.steps = folded_steps(plan, model.vocabulary.merge)
-        self.read: list[Tensor] = []  # for each head, states [R, T + 1, D] of slots and, last, of what is before
+        self.read: list[
+            Tensor
+        ] = []  # for each head, states [R, T + 1, D] of slots and, last, of what is before
         self.onward: dict[int, Tensor] = {}  # by conversation
 
     def refer(
@@ -209,8 +211,8 @@ class Writer:
         self, step: int, states: Sequence[Tensor], rows: int, before: Sequence[Tensor] | None
     ) -> Distribution:
         """What is predicted of the slots that a step decides, for the first `rows` rows. `states`: for each
-        head, those [R, n, D] of the step's positions, fed with `inputs`; `before`, at the first step: those [R,
-        D] of the position before the first slot."""
+        head, those [R, n, D] of the step's positions, fed with `inputs`; `before`, at the first step: those
+        [R, D] of the position before the first slot."""
         own = [self._slot_states(step, hidden) for hidden in states]
         if self.plan.own:
             found: Distribution = self.model.head.distribution(own[0][:rows])

@@ -7,9 +7,9 @@ read-outs of one slot combine distributions of one kind; decoding need not know 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -105,9 +105,26 @@ class Gaussian:
         return type(self)((weights * means).sum(dim=0), -0.5 * precisions.mean(dim=0).log())
 
 
+def first_rows(predicted: Distribution, start: int, stop: int) -> Distribution:
+    """Of hidden states [B, ...], those of rows `start` to `stop`."""
+    return _mapped(predicted, lambda x: x[start:stop])
+
+
+def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """A dataclass or a tuple with all tensors in it changed; modules and settings stay."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, tuple):
+        return tuple(_mapped(part, change) for part in value)
+    if is_dataclass(value) and not isinstance(value, type) and hasattr(value, "__dict__"):
+        changed = {field.name: _mapped(getattr(value, field.name), change) for field in fields(value)}
+        return replace(value, **changed)
+    return value
+
+
 def joined(parts: Sequence[Distribution], order: Tensor) -> Distribution:
-    """One distribution for hidden states [B, n] from those of [B, n_i], put in `order` [n] along them. What is
-    no tensor is that of the first part."""
+    """One distribution for hidden states [B, n] from those of [B, n_i], put in `order` [n] along them. What
+    is no tensor is that of the first part."""
     if len(parts) == 1:
         return parts[0]
     found = {}

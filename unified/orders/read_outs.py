@@ -45,9 +45,7 @@ class ReadOuts:
         found = []
         for heads in pattern.unique(dim=0):
             members, used = (pattern == heads).all(dim=1), heads >= 0
-            found.append(
-                ReadGroup(slots[members], source[members][:, used], tuple(heads[used].tolist()))
-            )
+            found.append(ReadGroup(slots[members], source[members][:, used], tuple(heads[used].tolist())))
         return tuple(found)
 
     @property

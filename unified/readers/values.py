@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -71,3 +71,36 @@ def _names_by_id(values: Mapping[str, Tensor], vocabulary: Vocabulary) -> dict[i
             )
         taken[token] = name
     return taken
+
+
+def split_values(
+    values: Mapping[str, Tensor], lists: Sequence[Sequence[int]], vocabulary: Vocabulary
+) -> list[dict[str, Tensor]]:
+    """By row, the vectors of values [N, C] for the placeholders in its ids. ValueError for another number of
+    placeholders than vectors."""
+    found: list[dict[str, Tensor]] = [{} for _ in lists]
+    for name, vectors in values.items():
+        token = vocabulary.placeholder(name)
+        counts = [list(ids).count(token) for ids in lists]
+        if sum(counts) != len(vectors):
+            what = vocabulary.name(token)
+            raise ValueError(
+                f"the ids have {sum(counts)} placeholders {what}, but there are {len(vectors)} {name}"
+            )
+        for row, part in zip(found, vectors.split(counts), strict=True):
+            row[name] = part
+    return found
+
+
+def latest_values(
+    rows: Sequence[Mapping[str, Tensor]], lists: Sequence[Sequence[int]], vocabulary: Vocabulary
+) -> dict[str, Tensor]:
+    """The vectors, row by row, that stand at the placeholders of each row's latest ids, out of all those of
+    its stream."""
+    found: dict[str, list[Tensor]] = {}
+    for values, ids in zip(rows, lists, strict=True):
+        for name, vectors in values.items():
+            count = list(ids).count(vocabulary.placeholder(name))
+            found.setdefault(name, []).append(vectors[len(vectors) - count :])
+    joined = {name: torch.cat(parts) for name, parts in found.items()}
+    return {name: vectors for name, vectors in joined.items() if len(vectors)}

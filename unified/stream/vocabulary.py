@@ -145,11 +145,6 @@ class Vocabulary:
         of the appended ids."""
         return self.size - self.visual
 
-    @property
-    def fold(self) -> int:
-        """The former name of `merge`."""
-        return self.merge
-
     def __getattr__(self, name: str) -> int:
         """Control ids as attributes: `vocabulary.begin`, `vocabulary.user`, ..."""
         if name in CONTROL:

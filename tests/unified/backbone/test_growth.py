@@ -5,8 +5,8 @@ import torch
 from unified.tokenizers.text import byte_tokenizer
 
 from unified.apps.demo import random_model
-from unified.growth import grow_vocabulary
 from unified.decoding.session import Session
+from unified.growth import grow_vocabulary
 from unified.orders import ORDERS
 from unified.pretrained import load_model, save_model
 from unified.stream.messages import Stream

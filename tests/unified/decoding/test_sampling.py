@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from unified.decoding.guidance import PLAUSIBLE, CappedRamp, Constant, Ramp, contrasted, guide, needs_null
 from unified.decoding.noise import GeneratorNoise, PositionNoise
 from unified.decoding.sampling import Sampler
+from unified.heads.distribution import Categorical
 from unified.orders import plan_for
 from unified.orders.shapes import as_shapes
 
@@ -113,4 +114,4 @@ def test_what_is_merely_usual_among_words_is_taken_out():
 
 def test_guided_logits():
     pair = torch.tensor([[2.0, 0.0], [1.0, 1.0]])
-    torch.testing.assert_close(guide(pair, 1.0), torch.tensor([[3.0, -1.0]]))
+    torch.testing.assert_close(guide(Categorical(pair), 1.0, 1).logits, torch.tensor([[3.0, -1.0]]))
