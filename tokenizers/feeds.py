@@ -31,6 +31,7 @@ class Maps:
         ends = [sum(sizes[: number + 1]) for number in range(len(sizes))]
         self.slices = tuple(slice(end - size, end) for end, size in zip(ends, sizes, strict=True))
         self.length = ends[-1]
+        self._whole = {(part.start, part.stop - 1): number for number, part in enumerate(self.slices)}
 
     def parts(self, slots: Tensor) -> list[tuple[int, Tensor | None]]:
         """Ascending slots [n] as parts of maps: (number of the map, cells within it, None for all)."""
@@ -38,21 +39,17 @@ class Maps:
             return [(number, None) for number in range(len(self.slices))]
         if not len(slots):
             return []
-        first, last = int(slots[0]), int(slots[-1])
-        touched = [n for n, part in enumerate(self.slices) if part.start <= last and part.stop > first]
-        if len(touched) == 1:
-            found = [(touched[0], slots - self.slices[touched[0]].start)]
-        else:
-            found = [(n, _within(slots, self.slices[n])) for n in touched]
-        return [(n, self._cells(n, cells)) for n, cells in found if len(cells)]
-
-    def _cells(self, number: int, cells: Tensor) -> Tensor | None:
-        part = self.slices[number]
-        return None if len(cells) == part.stop - part.start else cells
+        first, last = slots[0].item(), slots[-1].item()
+        if (first, last) in self._whole and last - first + 1 == len(slots):
+            return [(self._whole[first, last], None)]
+        found = [(number, _within(slots, part)) for number, part in enumerate(self.slices)]
+        return [(number, cells) for number, cells in found if cells is None or len(cells)]
 
 
-def _within(slots: Tensor, part: slice) -> Tensor:
-    return slots[(slots >= part.start) & (slots < part.stop)] - part.start
+def _within(slots: Tensor, part: slice) -> Tensor | None:
+    """Cells of a map, None for all."""
+    cells = slots[(slots >= part.start) & (slots < part.stop)] - part.start
+    return None if len(cells) == part.stop - part.start else cells
 
 
 class MapFeed:
@@ -112,7 +109,8 @@ class MapFeed:
 
     def vectors(self, values: Tensor, number: int) -> Tensor:
         """Those of one map [..., h * w, C], in float32 at least."""
-        own = values[..., self.maps.slices[number], :]
+        part = self.maps.slices[number]
+        own = values.narrow(-2, part.start, part.stop - part.start)
         return own.to(torch.promote_types(own.dtype, torch.float32))
 
 

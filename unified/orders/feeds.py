@@ -63,9 +63,12 @@ class GatherFeed:
         index, weight = _placed(self, values.device, exact)
         if len(slots) < len(index):
             chosen = slots.to(values.device)
-            index, weight = index[chosen], weight[chosen]
-        fed = values.index_select(-2, index.flatten()).unflatten(-2, index.shape)  # [..., n, k, C]
-        return (fed.to(exact) * weight[..., None]).sum(dim=-2).to(values.dtype)
+            index, weight = index.index_select(0, chosen), weight.index_select(0, chosen)
+        parts = [  # [..., n, C] of each source: k is small
+            values.index_select(-2, sources).to(exact) * part[:, None]
+            for sources, part in zip(index.unbind(1), weight.unbind(1), strict=True)
+        ]
+        return sum(parts[1:], parts[0]).to(values.dtype)
 
     def check(self, labels: Tensor) -> None:
         late = (self.weight != 0) & (labels[self.index] >= labels[:, None])

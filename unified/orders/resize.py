@@ -7,7 +7,9 @@ at least, with a deterministic backward pass on GPUs too); for small maps one de
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +27,7 @@ def resize(values: Tensor, source: Shape, target: Shape, mode: str) -> Tensor:
         return values
     exact = torch.promote_types(values.dtype, torch.float32)
     matrices = _matrices(source, target, mode, exact, values.device)
-    with torch.autocast(values.device.type, enabled=False):  # two products must not be rounded twice
+    with _unrounded(values.device.type):
         out = values.to(exact)
         if len(matrices) == 1:
             return (matrices[0] @ out).to(values.dtype)
@@ -33,6 +35,11 @@ def resize(values: Tensor, source: Shape, target: Shape, mode: str) -> Tensor:
         out = rows @ out.unflatten(-2, source).flatten(-2)  # [..., h', w * C]
         out = columns @ out.unflatten(-1, (source[1], values.shape[-1]))  # [..., h', w', C]
         return out.flatten(-3, -2).to(values.dtype)
+
+
+def _unrounded(device: str) -> AbstractContextManager[Any]:
+    """Without autocast: two products must not be rounded twice."""
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 def bicubic(values: Tensor, source: Shape, target: Shape) -> Tensor:
