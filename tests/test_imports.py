@@ -71,8 +71,6 @@ INSIDE_FUNCTIONS: dict[str, set[str]] = {  # what an area or a module may import
 REGISTRATION = ("unified", "unified.envs.registration")  # what `import unified` does load
 
 KNOWN: dict[tuple[str, str], str] = {  # violations that stand, each with what would end it; to be emptied
-    ("unified.pretrained_backbone", "unified.config"): "builds a whole model: belongs beside pretrained.py",
-    ("unified.pretrained_backbone", "unified.model"): "builds a whole model: belongs beside pretrained.py",
     (
         "unified.decoding.context",
         "unified.decoding.drawing",

@@ -27,7 +27,7 @@ def passes(model, layers):
         sample[1, 2:] = -1
         append = cache.append(Index(sample, zero, zero, label), (sample == 0).sum(dim=1).numpy())
         run = Pass(append.query, places.expand(3, 2, count), append=append)
-        states = run_layers(layers, x, run)
+        states = run_layers([layers], x, run)[0]
         append.commit()
         found.append(torch.cat([states[0], states[1, :2]]))
     return found + [store.both[0, :, :9] for store in cache.stores]

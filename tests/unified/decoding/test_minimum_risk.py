@@ -7,6 +7,7 @@ import torch
 from unified.apps.answering import LIKELIEST, NUCLEUS, Manner, answers
 from unified.apps.demo import random_model
 from unified.decoding.minimum_risk import CANDIDATES, Alike
+from unified.heads.distribution import Categorical
 
 
 def test_many_codes_that_look_alike_win_over_the_likeliest_one():

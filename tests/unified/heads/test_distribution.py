@@ -8,6 +8,7 @@ from unified.decoding.guidance import guide
 from unified.decoding.noise import PositionNoise
 from unified.decoding.sampling import Sampler
 from unified.heads import CONTINUOUS_HEADS, HEADS, Gaussian, log_prob
+from unified.heads.distribution import Categorical
 from unified.heads.regression import RegressionHead
 
 PLACES = torch.arange(30).expand(2, -1)
