@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from unified.apps.answering import LIKELIEST, NUCLEUS, Manner, answers
+from unified.apps.answering import GREEDY, NUCLEUS, GenerationSettings, answers
 from unified.apps.demo import random_model
 from unified.decoding.minimum_risk import CANDIDATES, Alike
 from unified.heads.distribution import Categorical
@@ -45,11 +45,11 @@ def test_a_width_must_be_positive(width):
         Alike(torch.eye(3), width)
 
 
-def drawn(model, processor, alike, pixels=LIKELIEST, batch=3):
+def drawn(model, processor, alike, sampler=GREEDY, batch=3):
     """Pictures [3, H, W, 3] of three prompts."""
     prompts = [[{"role": "user", "content": f"{n} red circles"}] for n in range(3)]
-    manner = Manner(only_draws=True, pixels=pixels, alike=alike)
-    found = answers(model, processor, prompts, ((1, 1), (2, 2), (4, 4)), manner, batch=batch)
+    settings = GenerationSettings(image_only=True, image_sampler=sampler, minimum_risk_width=alike)
+    found = answers(model, processor, prompts, ((1, 1), (2, 2), (4, 4)), settings, batch=batch)
     return np.stack([content[0]["image"] for content in found])
 
 
