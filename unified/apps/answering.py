@@ -15,7 +15,7 @@ import numpy as np
 
 from unified.decoding.drawing import Choice, Drawing, Generator
 from unified.decoding.guidance import Guidance, check_contrast
-from unified.decoding.minimum_risk import alike_codes
+from unified.decoding.minimum_risk import minimum_risk_decoding
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
 from unified.orders.shapes import Shapes
@@ -96,7 +96,7 @@ class Turn:
         self.images = [0] * len(session.rows)
         self.letters: list[list[int]] = [[] for _ in session.rows]  # since the last image
         self.left = [settings.max_tokens] * len(session.rows)
-        self.alike = alike_codes(
+        self.minimum_risk = minimum_risk_decoding(
             session.model, processor, settings.image_sampler, settings.minimum_risk_width
         )
 
@@ -175,7 +175,7 @@ class Turn:
             order=self.processor.order,
             sampler=settings.image_sampler,
             guidance=settings.guidance,
-            alike=self.alike,
+            minimum_risk=self.minimum_risk,
             rows=rows,
         )
         for choice in steps:

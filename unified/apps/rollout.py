@@ -18,7 +18,7 @@ from torch import Tensor
 from unified.cache.policy import Window
 from unified.decoding.drawing import Contrast, Generator
 from unified.decoding.guidance import check_contrast
-from unified.decoding.minimum_risk import alike_codes
+from unified.decoding.minimum_risk import minimum_risk_decoding
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
 from unified.layout.patch_merging import positions_of
@@ -30,7 +30,7 @@ from unified.tokenizers.action import complete
 from unified.tokenizers.images import Picture, to_uint8
 
 WINDOW = 4  # steps remembered: the default model is trained on clips of five frames
-ALIKE = 1.5  # width (`minimum_risk`) for what is gone on from: errors of sixteen steps add up more slowly
+MINIMUM_RISK_WIDTH = 1.5  # of minimum-risk decoding: errors add up more slowly over sixteen frames
 CONTRAST = 0.2  # with the opposite keys; more obeys them better and errs more after many steps
 BORDERS = 6  # positions of a step beside its image and action: roles, ends, and the two of its READ segment
 Action = Mapping[str, Any]
@@ -39,8 +39,8 @@ Action = Mapping[str, Any]
 class Rollout:
     """Frames imagined in one or more rows at once. `history[b]` are the known frames of row b (equally many
     in every row, all of one size) and `taken[b]` the actions between them, one fewer. Without a `sampler` the
-    likeliest codes are chosen, those within `ALIKE` counted together, and a step goes on from what the
-    model's transition made of the one before (`transition.onward`); with one, from the codes drawn.
+    codes are chosen by minimum-risk decoding, and a step goes on from what the model's transition made of
+    the one before (`transition.onward`); with one, from the codes drawn.
     With `mean` the mean over all codes of a place is shown: the picture with the least squared error to be
     expected, blurred where much may come; without it the codes. None: where nothing is drawn at random and
     there is a mean. With `contrast` (None: `CONTRAST`, where nothing is drawn at random) what is gone on from
@@ -77,7 +77,7 @@ class Rollout:
         has_mean = model.head.symbols == 1 and len(read["shapes"]) == 1
         self.mean = has_mean and self.sampler.temperature == 0 if mean is None else mean
         self.contrast = contrast
-        self.alike = alike_codes(model, processor, self.sampler, ALIKE)
+        self.minimum_risk = minimum_risk_decoding(model, processor, self.sampler, MINIMUM_RISK_WIDTH)
         if self.mean and not has_mean:
             raise ValueError(
                 "the mean over codes needs a softmax over one codebook and a single map that is read"
@@ -105,7 +105,7 @@ class Rollout:
             self.shapes,
             order=self.processor.order,
             sampler=self.sampler,
-            alike=self.alike,
+            minimum_risk=self.minimum_risk,
             contrast=contrast,
             onward=self.sampler.temperature == 0,
         )

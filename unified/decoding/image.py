@@ -14,7 +14,7 @@ from unified.cache.policy import Held
 from unified.decoding.context import Chunk
 from unified.decoding.drawing import Choice, Contrast, Drawing, Hook, WriterState
 from unified.decoding.guidance import Guidance, guide, needs_null
-from unified.decoding.minimum_risk import Alike
+from unified.decoding.minimum_risk import MinimumRisk
 from unified.decoding.sampling import Sampler
 from unified.layout.layout import Cursor, Layout
 from unified.layout.patch_merging import folded_steps
@@ -34,7 +34,7 @@ class ImageRequest:
     active: list[bool]
     sampler: Sampler
     guidance: Guidance | None = None
-    alike: Alike | None = None
+    minimum_risk: MinimumRisk | None = None
     contrast: Contrast | None = None
     onward: bool = False
     hook: Hook | None = None
@@ -166,7 +166,7 @@ class ImageRun:
         predicted = guide(predicted, weight, rows) if weight else predicted
         offset = len(request.header) + request.plan.steps[step].decide
         places = torch.tensor([[len(row.stream)] for row in session.rows]) + offset
-        chosen_from = request.alike(predicted) if request.alike else predicted
+        chosen_from = request.minimum_risk(predicted) if request.minimum_risk else predicted
         drawn = chosen_from.sample(session.noise, places, request.sampler)
         codes = session.model.head.to_codes(drawn.values)
         return Choice(request.plan, step, codes, drawn.log_probs, predicted, request.sampler, session.noise)

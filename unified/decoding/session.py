@@ -21,7 +21,7 @@ from unified.decoding.context import Chunk, Context
 from unified.decoding.drawing import Choice, Contrast, Drawing, Generator, Hook, Image
 from unified.decoding.guidance import Guidance, check_contrast, contrasted
 from unified.decoding.image import ImageRequest, write_image
-from unified.decoding.minimum_risk import Alike
+from unified.decoding.minimum_risk import MinimumRisk
 from unified.decoding.noise import Noise, PositionNoise
 from unified.decoding.sampling import Sampler
 from unified.layout.layout import Layout
@@ -298,7 +298,7 @@ class Session:
         order: str = "next_scale",
         sampler: Sampler | None = None,
         guidance: Guidance | None = None,
-        alike: Alike | None = None,
+        minimum_risk: MinimumRisk | None = None,
         contrast: Contrast | None = None,
         onward: bool = False,
         hook: Hook | None = None,
@@ -306,8 +306,8 @@ class Session:
     ) -> Iterator[Choice]:
         """Write an image of these map sizes in the rows marked in `rows` (all). Yields every step as it is
         committed; `drawing` holds the result. The image is then read, so the conversation goes on. `guidance`
-        compares with the same conversation without words, in one batched pass; with `alike` the sampler is
-        given what codes gain together; with `onward` the next image after an action goes on from what the
+        compares with the same conversation without words, in one batched pass; with `minimum_risk` the
+        sampler is given the log expected gains of codes; with `onward` the next image after an action goes on from what the
         model's transition made of this one, set off against other actions by a `contrast`, and not from the
         codes chosen; `hook` may overwrite each step."""
         plan = plan_for(order, as_shapes(shapes))
@@ -324,7 +324,7 @@ class Session:
             active=active,
             sampler=sampler or Sampler(),
             guidance=guidance,
-            alike=alike,
+            minimum_risk=minimum_risk,
             contrast=contrast,
             onward=onward,
             hook=hook,
