@@ -36,7 +36,7 @@ class ImageRequest:
     guidance: Guidance | None = None
     minimum_risk: MinimumRisk | None = None
     contrast: Contrast | None = None
-    onward: bool = False
+    carry: bool = False
     hook: Hook | None = None
 
 
@@ -79,7 +79,7 @@ class ImageRun:
         rows, condition = self.count, self.context.condition(self.rows)
         self.writer: WriterState = session.model.write(request.plan, rows, condition)
         self.writer.refer(
-            [row.latest for row in session.rows], [row.acted for row in session.rows], request.contrast
+            [row.reference for row in session.rows], [row.actions for row in session.rows], request.contrast
         )
         self.folded = folded_steps(request.plan, session.vocabulary.merge)
         shape, device = (len(session.rows), request.plan.length), session.model.device
@@ -217,4 +217,4 @@ class ImageRun:
             self.context.cache.truncate(self.start)
             self.context.cache.share()
         self.context.cursors[self.rows] = list(self.layout.cursors)
-        session.record(self.request, self.drawing, dict(self.writer.onward) if self.request.onward else {})
+        session.record(self.request, self.drawing, dict(self.writer.onward) if self.request.carry else {})

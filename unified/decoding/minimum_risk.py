@@ -32,9 +32,7 @@ class MinimumRisk:
 
     def __post_init__(self) -> None:
         if not self.width > 0:
-            raise ValueError(
-                f"the width of minimum-risk decoding must be positive, got {self.width}: omit it to turn it off"
-            )
+            raise ValueError(f"the width of minimum-risk decoding must be positive, got {self.width}")
 
     def __call__(self, predicted: Categorical) -> Categorical:
         """Logits [B, n, 1, V] over the codes -> log expected gains [B, n, 1, V]; -inf for all but the

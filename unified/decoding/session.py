@@ -33,17 +33,17 @@ from unified.stream.segments import Kind, Segment, segments
 
 @dataclass
 class Row:
-    """One conversation: `stream`, its ids so far; `pending`, those not yet read; `null_read`, how many ids
-    of its null stream were read; `values`, by name, what stands at its placeholders; `latest`, the image
-    last shown; `acted`, the action ids since then; `stopped`, why its text ended: "end", "write",
-    "length"."""
+    """One conversation. `stream`: its ids so far. `pending`: those whose prefill is deferred. `null_read`:
+    number of ids of its null stream that were read. `values`: by name, the continuous values of its
+    placeholders [n, C]. `reference`: the latest image of the stream, None if there is none or it has no
+    codes. `actions`: the action ids since then. `stopped`: why its text ended, "end", "write" or "length"."""
 
     stream: list[int] = field(default_factory=list)
     pending: list[int] = field(default_factory=list)
     null_read: int = 0
     values: dict[str, Tensor] = field(default_factory=dict)
-    latest: Image | None = None
-    acted: list[int] = field(default_factory=list)
+    reference: Image | None = None
+    actions: list[int] = field(default_factory=list)
     stopped: str = ""
 
 
@@ -111,13 +111,13 @@ class Session:
         """The last image that is read, and the actions since."""
         for part in parts:
             if part.kind == Kind.READ and part.placeholder:
-                row.latest, row.acted = None, []
+                row.reference, row.actions = None, []
             elif part.kind == Kind.READ:
                 (height, width), stop = part.shapes[-1], part.stop - 1
                 codes = [token - self.vocabulary.visual_start for token in ids[stop - height * width : stop]]
-                row.latest, row.acted = Image((height, width), codes), []
+                row.reference, row.actions = Image((height, width), codes), []
             elif part.kind == Kind.ACTION:
-                row.acted += ids[part.start : part.stop]
+                row.actions += ids[part.start : part.stop]
 
     def _per_row(self, ids: Any) -> list[list[int]]:
         flat = not len(ids) or not hasattr(ids[0], "__len__")
@@ -285,7 +285,7 @@ class Session:
         for row, numbers in zip(self.rows, actions.tolist(), strict=True):
             said = [words.action_start + number for number in numbers]
             row.stream += said
-            row.acted += said
+            row.actions += said
         self.context.forget(self.policy)
         return actions
 
@@ -300,24 +300,26 @@ class Session:
         guidance: Guidance | None = None,
         minimum_risk: MinimumRisk | None = None,
         contrast: Contrast | None = None,
-        onward: bool = False,
+        carry: bool = False,
         hook: Hook | None = None,
         rows: Sequence[bool] | None = None,
     ) -> Iterator[Choice]:
-        """Write an image of these map sizes in the rows marked in `rows` (all). Yields every step as it is
-        committed; `drawing` holds the result. The image is then read, so the conversation goes on. `guidance`
-        compares with the same conversation without words, in one batched pass; with `minimum_risk` the
-        sampler is given the log expected gains of codes; with `onward` the next image after an action goes on from what the
-        model's transition made of this one, set off against other actions by a `contrast`, and not from the
-        codes chosen; `hook` may overwrite each step."""
+        """Write an image of these map sizes in the rows marked in `rows` (default: all). Yields every step as
+        it is committed; `drawing` holds the result. The image is then appended as a READ segment whose
+        prefill is deferred. `guidance`: classifier-free guidance; the null branch is the conversation without
+        text, run in the same batched pass. `minimum_risk`: the sampler is given log expected gains in place
+        of logits. `carry`: the next image after an action is made from the embeddings that the model's
+        transition gave for this one, not from the embeddings of its codes; `contrast` moves them away from
+        what other actions would give, and needs `carry`. `hook`: may overwrite the codes of each step.
+        ValueError for an unknown order, or flags and actions of another number of rows."""
         plan = plan_for(order, as_shapes(shapes))
         active = [True] * len(self.rows) if rows is None else [bool(flag) for flag in rows]
         if len(active) != len(self.rows) or not any(active):
             raise ValueError(f"rows must mark at least one of {len(self.rows)} rows")
         if contrast is not None and len(contrast.actions) != len(self.rows):
             raise ValueError(f"{len(self.rows)} rows need as many actions, got {len(contrast.actions)}")
-        if contrast is not None and not onward:
-            raise ValueError("a contrast is of what is gone on from: it needs onward")
+        if contrast is not None and not carry:
+            raise ValueError("a contrast changes the carried embeddings: it needs carry=True")
         request = ImageRequest(
             plan=plan,
             header=self.vocabulary.open_write(order, plan.shapes),
@@ -326,25 +328,26 @@ class Session:
             guidance=guidance,
             minimum_risk=minimum_risk,
             contrast=contrast,
-            onward=onward,
+            carry=carry,
             hook=hook,
         )
         return write_image(self, request)
 
     def record(self, request: ImageRequest, drawing: Drawing, vectors: dict[int, Tensor]) -> None:
-        """Add a finished image to the streams; it is read together with what comes next. `vectors`: by row,
-        what the next frame is made from in its codes' place."""
+        """Append a finished image to the streams; the prefill of its READ segment is deferred. `vectors`: by
+        row, carried embeddings [R, D] that the next frame is made from in place of its codes'."""
         self.drawing = drawing
         words, reads = self.vocabulary, drawing.read().tolist()
         for number, row in enumerate(self.rows):
             if request.active[number]:
-                codes = words.visual_ids(drawing.codes[number].tolist())
+                written = words.visual_ids(drawing.codes[number].tolist())
                 read = words.read_segment(reads[number], drawing.plan.read_shapes)
-                row.stream += [*request.header, *codes, words.close, *read]
+                row.stream += [*request.header, *written, words.close, *read]
                 row.pending += read
                 (height, width), last = drawing.plan.read_shapes[-1], reads[number]
-                row.latest = Image((height, width), last[len(last) - height * width :], vectors.get(number))
-                row.acted = []
+                codes = last[len(last) - height * width :]
+                row.reference = Image((height, width), codes, vectors.get(number))
+                row.actions = []
 
     def draw(self, shapes: Sequence[int | Sequence[int]], **options: Any) -> Drawing:
         """`image` without streaming."""

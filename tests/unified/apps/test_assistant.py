@@ -232,7 +232,7 @@ def test_frames_gone_on_from_are_set_off_against_the_opposite_keys():
     def imagined(action, contrast):
         rollout = Rollout(model, processor, [[picture()]], contrast=contrast)
         frames = [rollout.step([action]), rollout.step([action])]
-        return frames, rollout.session.rows[0].latest.vectors
+        return frames, rollout.session.rows[0].reference.vectors
 
     for action in ({"back": 1}, {"left": 1, "camera": [0, 5]}):
         (first, _), vectors = imagined(action, 0.0)
