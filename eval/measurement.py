@@ -14,8 +14,8 @@ from unified.tasks.sample import Sample
 
 from unified.apps.answering import Content, GenerationSettings, answers
 from unified.apps.assistant import Assistant, another
+from unified.apps.best_of_n import TRIES, best_of_n
 from unified.apps.looking import LOOKING, only_list
-from unified.apps.redrawing import TRIES, drawn_again
 
 Cell = str | float | int | Estimate | None
 DATA_SEED = 1  # of the samples that are evaluated; the model's own seed is another
@@ -38,10 +38,10 @@ class Run:
         asked = [sample.messages[:-1] for sample in samples] if prompts is None else prompts
         return self._answers(asked, settings, range(len(asked)))
 
-    def redrawn(
+    def best_of_n_answers(
         self, samples: Sequence[Sample], settings: GenerationSettings, tries: int = TRIES
     ) -> list[Content]:
-        """The same with pictures, looked at and drawn again as `Assistant.draw` and `edit` do."""
+        """The model's answers with images, best of n as `Assistant.draw` and `edit` do."""
         asked = [sample.messages[:-1] for sample in samples]
 
         def draw(numbers: Sequence[int], attempt: int) -> list[Content]:
@@ -51,7 +51,7 @@ class Run:
         def look(pictures: Sequence[np.ndarray]) -> list[Content]:
             return self.answers([], LOOKING, [only_list(picture) for picture in pictures])
 
-        return drawn_again(len(samples), draw, look, tries)
+        return best_of_n(len(samples), draw, look, tries)
 
     def _answers(
         self, prompts: Sequence[Any], settings: GenerationSettings, numbers: Sequence[int], attempt: int = 0

@@ -40,7 +40,7 @@ class Knows(Run):
             return [[{"type": "text", "text": "no"}] for _ in prompts]
         return [sample.messages[-1]["content"] for sample in samples]
 
-    def redrawn(self, samples, settings):
+    def best_of_n_answers(self, samples, settings):
         return self.answers(samples, settings)
 
 

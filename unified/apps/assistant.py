@@ -35,10 +35,10 @@ import numpy as np
 import torch
 
 from unified.apps.answering import GREEDY, NUCLEUS, Content, GenerationSettings, Turn, images_of, text_of
+from unified.apps.best_of_n import TRIES, best_of_n
 from unified.apps.conversation import LONGEST, Conversation
 from unified.apps.looking import LOOKING, after_look, concluded, for_list, only_list
 from unified.apps.pictures import fit, open_picture
-from unified.apps.redrawing import TRIES, drawn_again
 from unified.apps.rollout import WINDOW, Player, Rollout
 from unified.decoding.guidance import Constant
 from unified.decoding.session import Session
@@ -135,9 +135,9 @@ class Assistant:
         temperature: float = 0.0,
         tries: int = TRIES,
     ) -> np.ndarray:
-        """A picture of what the prompt says: the likeliest, or with a temperature another for every seed.
-        `size` (height, width) defaults to a square of `side`. What several steps made is looked at, and drawn
-        again where it is not what was said: `tries` times."""
+        """An image of what the prompt says: by greedy decoding, or with a temperature sampled by the seed.
+        `size` (height, width) in pixels defaults to a square of `side`. `tries`: an image of several objects
+        is the best of at most so many, with the model as its own judge (`best_of_n`)."""
         shapes = self.shapes(size or (self.side, self.side))
         pixels = replace(NUCLEUS, temperature=temperature) if temperature else GREEDY
         settings = replace(DRAWING, guidance=Constant(guidance), image_sampler=pixels)
@@ -146,8 +146,8 @@ class Assistant:
     def edit(
         self, image: Source, instruction: str, *, guidance: float = 1.5, tries: int = TRIES
     ) -> np.ndarray:
-        """The picture after the instruction was carried out, of the size that the model read it in; `tries`
-        as in `draw`."""
+        """The image after the instruction was carried out, of the size that the model read it in; `tries` as
+        in `draw`."""
         settings = replace(EDITING, guidance=Constant(guidance))
         return self._drawn(self._request(instruction, image), settings, image, None, tries)
 
@@ -228,7 +228,7 @@ class Assistant:
         def look(pictures: Sequence[np.ndarray]) -> list[Content]:
             return [self._answer(only_list(picture), LOOKING, picture) for picture in pictures]
 
-        return images_of(drawn_again(1, draw, look, tries)[0])[-1]
+        return images_of(best_of_n(1, draw, look, tries)[0])[-1]
 
     def _answer(
         self,
