@@ -1,8 +1,8 @@
-"""A session: what has been said so far, and its continuation. The only inference path.
+"""A session: prefill and generation for a batch of conversations. The only inference path.
 
-A session holds one or more rows (conversations) that are read, and continued, together: text token by token,
-an image step by step of its plan. Chat, drawing, editing, frame prediction and acting are short loops over
-these calls.
+A session holds one or more rows (conversations) with their KV cache. Text and actions are generated id by id,
+images decoding step by decoding step of their plan, in all rows together. Chat, drawing, editing, frame
+prediction and acting are short loops over these calls.
 """
 
 from __future__ import annotations
@@ -48,9 +48,10 @@ class Row:
 
 
 class Session:
-    """`rows` conversations with one model. Row b samples with the noise of `seed` + b (or `seed[b]`), indexed
-    by position: a row says the same alone or in a batch. `noise` replaces it; `policy` says which keys and
-    values stay, `depth` which layers the steps of an image run, `parts` what is plugged in around layers."""
+    """`rows` conversations with one model. Row b samples with noise of the seed `seed` + b (or `seed[b]`) and
+    the id's index in the stream, so a row gives the same ids alone or in a batch. `noise`: another source of
+    random numbers; `policy`: which keys and values stay in the cache; `depth`: which layers the steps of an
+    image run; `parts`: modules around the layers. ValueError for another number of seeds than rows."""
 
     def __init__(
         self,
@@ -91,9 +92,9 @@ class Session:
         values: Mapping[str, Tensor] | None = None,
         defer: bool = False,
     ) -> None:
-        """Append ids to every row (one list per row; a single list goes to all). `values`: by name, what
-        stands at their placeholders, [N, C], row by row. Malformed ids raise ValueError and leave the
-        session as it was. With `defer` they are read together with what comes next (deferred prefill)."""
+        """Append ids to every row (one list per row; a single list goes to all) and prefill them. `values`:
+        by name, the continuous values of their placeholders [N, C], row by row. `defer`: deferred prefill,
+        together with whatever runs next. ValueError for malformed ids, the session unchanged."""
         lists = self._per_row(ids)
         found = [segments(new, self.vocabulary) for new in lists]
         given = split_values(values or {}, lists, self.vocabulary)
@@ -108,7 +109,7 @@ class Session:
             self.read_pending()
 
     def _remember(self, row: Row, ids: list[int], parts: list[Segment]) -> None:
-        """The last image that is read, and the actions since."""
+        """Update the row's reference image and the action ids since it."""
         for part in parts:
             if part.kind == Kind.READ and part.placeholder:
                 row.reference, row.actions = None, []
@@ -128,7 +129,7 @@ class Session:
 
     @torch.no_grad()
     def read_pending(self) -> None:
-        """Read all that was said and not yet read."""
+        """Prefill the ids that were deferred."""
         rows = self.context.rows()
         lists = [self.readable(row.pending) for row in self.rows]
         if any(lists):
@@ -143,7 +144,7 @@ class Session:
             self.context.forget(self.policy)
 
     def read_null(self) -> None:
-        """Read, in the null branch, what was said since it was last needed."""
+        """Prefill the null branch with the ids since it was last used."""
         self.context.open_null()
         rows = self.context.rows(1)
         streams = [self.readable(self.model.null_stream(row.stream)) for row in self.rows]
@@ -158,20 +159,22 @@ class Session:
             self.context.forget(self.policy)
 
     def pending_values(self) -> dict[str, Tensor]:
-        """By name, what stands at the placeholders that were not yet read."""
+        """By name, the values [N, C] of the placeholders whose prefill is deferred."""
         return self._values_of([row.pending for row in self.rows])
 
     def _values_of(self, lists: list[list[int]]) -> dict[str, Tensor]:
-        """By name, what stands at the placeholders of the rows' latest ids."""
+        """By name, the values [N, C] of the placeholders in these lists, which are the latest ids of the
+        rows."""
         return latest_values([row.values for row in self.rows], lists, self.vocabulary)
 
     def note(self, last: Tensor, fresh: np.ndarray) -> None:
-        """The states [B, D] after what was read in the rows marked in `fresh` [B]."""
+        """Set `last` to the hidden states [B, D] in the rows marked in `fresh` [B] bool."""
         chosen = torch.from_numpy(fresh).to(last.device)[:, None]
         self.last = last if self.last is None else torch.where(chosen, last, self.last)
 
     def readable(self, ids: list[int], images: bool = True) -> list[int]:
-        """Ids without WRITE segments, which nothing later sees, or without any images."""
+        """The ids without WRITE segments, which nothing later attends to; with `images` False without READ
+        segments too."""
         if self.vocabulary.write not in ids and images:
             return ids
         left_out = (Kind.WRITE,) if images else (Kind.WRITE, Kind.READ)
@@ -190,12 +193,13 @@ class Session:
         end: bool | Sequence[bool] = True,
         contrast: float = 0.0,
     ) -> Iterator[list[int | None]]:
-        """Continue every row with text until it ends its turn, asks to draw or has said `max_tokens` ids.
+        """Generate text in every row until it ends its turn, starts an image or has `max_tokens` new ids.
         Yields one id per row as they come, None for rows that have stopped; `stopped` then says why. Ids are
         counted as in the vocabulary; `end` is yielded too, `write` is not (call `image`). `draw` and `end`:
-        whether rows, all or each, may do so. `contrast`: how far words are set off against what would be said
-        without the images (`contrasted`; 0 is off). ValueError before anything was read, for another number
-        of flags than rows, or for a contrast that is no number of at least 0."""
+        whether rows, all or each, may start an image or end their turn. `contrast`: weight of visual
+        contrastive decoding against the same stream without images (`contrasted`; 0 is off). ValueError
+        before anything was read, for another number of flags than rows, or for a weight that is no finite
+        number of at least 0."""
         sampler = sampler or Sampler()
         check_contrast(contrast)
         self.read_pending()
@@ -223,7 +227,7 @@ class Session:
             row.stopped = row.stopped or "length"
 
     def _last(self, context: Context, lists: list[list[int]]) -> Tensor:
-        """[B, D]: the states after lists of ids, read in a context of their own."""
+        """[B, D]: hidden states of the last position after lists of ids are read in another context."""
         chunk, context.cursors = context.chunk(self.model, lists, context.rows())
         if chunk is None:
             raise ValueError("this model reads no text")
@@ -231,7 +235,8 @@ class Session:
         return chunk.states(hidden, chunk.counts - 1, 1)[:, 0]
 
     def _sayable(self, draw: bool | Sequence[bool], end: bool | Sequence[bool]) -> Tensor:
-        """[B, rows of the text head] bool: text, `part` and, where allowed, `write` and `end`."""
+        """[B, rows of the text head] bool: ids that may come next: text, `part` and, where the flags say so,
+        `write` and `end`."""
         words = self.vocabulary
         allowed = torch.zeros(len(self.rows), words.table_size, dtype=torch.bool, device=self.model.device)
         allowed[:, : words.text] = True
@@ -259,8 +264,9 @@ class Session:
     def action(
         self, *, sampler: Sampler | None = None, choices: Callable[[int], Sequence[int]] | None = None
     ) -> Tensor:
-        """Continue every row with one action: ids counted from 0 [B, slots]. `choices(slot)` lists the ids a
-        slot may take (an action tokenizer has it); without it any action id."""
+        """Generate one action in every row: ids counted from 0 [B, slots]. `choices(slot)`: the ids that a
+        slot may take (an action tokenizer has it); without it any action id. ValueError before anything was
+        read."""
         sampler, words = sampler or Sampler(), self.vocabulary
         self.read_pending()
         if self.last is None:
@@ -283,9 +289,9 @@ class Session:
         self.context.cursors[rows] = list(layout.cursors)
         actions = torch.stack(taken, dim=1)
         for row, numbers in zip(self.rows, actions.tolist(), strict=True):
-            said = [words.action_start + number for number in numbers]
-            row.stream += said
-            row.actions += said
+            new = [words.action_start + number for number in numbers]
+            row.stream += new
+            row.actions += new
         self.context.forget(self.policy)
         return actions
 
@@ -350,11 +356,11 @@ class Session:
                 row.actions = []
 
     def draw(self, shapes: Sequence[int | Sequence[int]], **options: Any) -> Drawing:
-        """`image` without streaming."""
+        """`image` without streaming: the finished image."""
         for _ in self.image(shapes, **options):
             pass
         return self.drawing
 
     def stopped(self) -> list[str]:
-        """Why each row's text ended: "end", "write" or "length"."""
+        """Why each row's text ended: "end", "write" or "length"; "" where it has not."""
         return [row.stopped for row in self.rows]
