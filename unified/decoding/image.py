@@ -1,4 +1,4 @@
-"""One image written in a session: one pass for each step of its plan."""
+"""Generation of one image in a session: one pass of the backbone for each decoding step of its plan."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRequest:
-    """What is to be written: the plan, the ids of its header, the rows that write, and how codes are chosen
-    (see `Session.image`)."""
+    """An image to be generated: `plan`, `header` (the ids that open its WRITE segment), `active` (the rows
+    that write), and how codes are chosen (see `Session.image`)."""
 
     plan: Plan
     header: list[int]
@@ -42,8 +42,8 @@ class ImageRequest:
 
 @torch.no_grad()
 def write_image(session: Session, request: ImageRequest) -> Iterator[Choice]:
-    """Yields every step as it is committed. An image that is broken off leaves the session as if it had never
-    been begun."""
+    """Run the steps of an image, yielding each as it is committed. If the iterator is closed or a step
+    raises, the session is left as it was before the image."""
     run = ImageRun(session, request)
     done = False
     try:
@@ -57,20 +57,20 @@ def write_image(session: Session, request: ImageRequest) -> Iterator[Choice]:
 
 
 class ImageRun:
-    """The state of one image while it is written: in the rows of the session and, with guidance, in those
-    of the null branch under them."""
+    """The state of one image while it is generated, in the rows of the session and, with guidance, those of
+    the null branch after them."""
 
     def __init__(self, session: Session, request: ImageRequest) -> None:
         self.session, self.request, self.context = session, request, session.context
         guided = needs_null(request.guidance, request.plan)
-        self.first: Chunk | None = None  # what runs before the first step, in the same pass
-        self.after: list[Cursor] = []  # where the rows stand after what was pending
+        self.first: Chunk | None = None  # deferred prefill and header: run in the pass of the first step
+        self.after: list[Cursor] = []  # cursors of the rows after the deferred prefill
         if guided:
             session.read_pending()
             session.read_null()
         self.rows = self.context.rows(0, 2 if guided else 1)
         self.count = self.rows.stop
-        self.said = np.zeros(self.count, dtype=np.int64)  # positions that were pending
+        self.said = np.zeros(self.count, dtype=np.int64)  # positions of the deferred prefill
         if not guided:
             self._defer_pending()
         self.start = self.context.cache.lengths.copy()  # entries that are not the image's own
@@ -88,7 +88,7 @@ class ImageRun:
         self.begun = False
 
     def _defer_pending(self) -> None:
-        """What was said and not read runs with the first step."""
+        """Put the deferred prefill into the pass of the first step."""
         session = self.session
         lists = [session.readable(row.pending) for row in session.rows]
         self.after = self.context.cursors[self.rows]
@@ -101,7 +101,8 @@ class ImageRun:
             self.context.forget(session.policy, self.first, self.rows)
 
     def _open(self) -> Layout:
-        """The layout of the WRITE segment, codes to come; its header runs with the first step."""
+        """The layout of the WRITE segment without its codes; the header goes into the pass of the first
+        step."""
         words, model, header = self.session.vocabulary, self.session.model, self.request.header
         segment = [*header, *[words.visual_start] * self.request.plan.length, words.close]
         flags = self.request.active * (self.count // len(self.request.active))
@@ -115,7 +116,7 @@ class ImageRun:
         return layout
 
     def step(self, step: int) -> Choice:
-        """Run, choose and commit one step."""
+        """One decoding step: run its positions, choose codes, apply the hook, commit."""
         request, session = self.request, self.session
         choice = self._choose(step, *self._run(step))
         choice = request.hook(choice) if request.hook else choice
@@ -127,8 +128,8 @@ class ImageRun:
         return choice
 
     def _run(self, step: int) -> tuple[list[Tensor], list[Tensor] | None]:
-        """For each head, hidden states [R, n, D] of the step's positions, and at the first step those [R, D]
-        of the position before."""
+        """One pass: for each head, hidden states [R, n, D] of the step's positions, and at the first step
+        those [R, D] of the position before them, else None."""
         session, chunk, before = self.session, self._chunk(step), np.zeros(self.count, dtype=np.int64)
         width = chunk.index.sample.shape[1]
         if self.first is not None:
@@ -149,7 +150,7 @@ class ImageRun:
         return Chunk.of(self.writer.inputs(step), part.index, part.positions)
 
     def _note(self, chunk: Chunk, hidden: Tensor) -> None:
-        """What was pending has been read."""
+        """After the first pass: the deferred prefill is done."""
         self.begun, session = True, self.session
         if self.said.any():
             session.note(chunk.states(hidden, self.said - 1, 1)[:, 0], self.said > 0)
@@ -172,7 +173,8 @@ class ImageRun:
         return Choice(request.plan, step, codes, drawn.log_probs, predicted, request.sampler, session.noise)
 
     def _ask_policy(self, step: int, queries: dict[int, Tensor]) -> None:
-        """Layer by layer, which of the image's own entries stay."""
+        """Let the cache policy decide, layer by layer, which entries of this image stay. `queries`: by layer
+        [R, H, n, D]."""
         cache, policy = self.context.cache, self.session.policy
         start = self.start[self.rows]
         for layer, asked in queries.items():
@@ -189,14 +191,15 @@ class ImageRun:
                 cache.keep([layer], self._with_others(stays, entries.lengths))
 
     def _with_others(self, stays: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """[R, K] of all rows of the cache: rows that do not write, and what is not the image's own, stay."""
+        """[R, K] bool or, by head, [R, K, G] of all rows of the cache: `stays` for the entries of this image,
+        True for all others."""
         every = np.ones((len(lengths), int(lengths.max()), *stays.shape[2:]), dtype=bool)
         every[self.rows, : stays.shape[1]] = stays
         every[np.arange(every.shape[1]) < self.start[:, None]] = True
         return every
 
     def _free_layers(self, step: int) -> None:
-        """Layers that no later step runs let go of the image."""
+        """Drop the image's entries of layers that no later step runs."""
         depth, plan, cache = self.session.depth, self.request.plan, self.context.cache
         assert depth is not None
         layers = range(len(cache.stores))
@@ -206,7 +209,7 @@ class ImageRun:
             cache.truncate(self.start, done)
 
     def undo(self) -> None:
-        """As if the image had never been begun; what was pending and has been read stays read."""
+        """Drop the image's entries; a deferred prefill that has run stays."""
         if self.begun:
             self.context.cache.truncate(self.start)
             self.context.cache.share()
