@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unified.backbone.attention import sdpa
+from unified.backbone.attention import Attend, sdpa
 from unified.backbone.decoder import run_layers
 from unified.backbone.layer_pass import Pass
 from unified.cache.kv_cache import KVCache
@@ -142,7 +142,7 @@ class NextScaleTransformer(nn.Module):
         words = self.vocabulary
         return [words.begin, words.user, label, words.end, words.assistant]
 
-    attend = staticmethod(sdpa)
+    attend: Attend = staticmethod(sdpa)
 
     @property
     def device(self) -> torch.device:
