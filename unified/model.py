@@ -301,14 +301,17 @@ class UnifiedModel(PreTrainedModel):
     def null_stream(self, ids: Sequence[int]) -> list[int]:
         """The stream of the null branch of guidance: the same turns and images, without what the user wrote
         and what the assistant says of what it draws."""
-        row, drop, role = [], False, None
+        row, drop, role, image = [], False, None, False
         for token in ids:
+            image = (image or token in (self.vocabulary.read, self.vocabulary.write)) and (
+                token != self.vocabulary.close
+            )
             if token in (self.vocabulary.system, self.vocabulary.user, self.vocabulary.assistant):
                 role = token
             drop = role in (self.vocabulary.user, self.vocabulary.assistant) and (
                 self.vocabulary.is_text(token) or token == self.vocabulary.part
             )
-            if not drop:
+            if image or not drop:
                 row.append(token)
         return row
 

@@ -146,7 +146,7 @@ class Session:
         """Read, in the null branch, what was said since it was last needed."""
         self.context.open_null()
         rows = self.context.rows(1)
-        streams = [self.readable(self.model.null_stream(row.stream)) for row in self.rows]
+        streams = [self.model.null_stream(self.readable(row.stream)) for row in self.rows]
         lists = [ids[row.null_read :] for ids, row in zip(streams, self.rows, strict=True)]
         if any(lists):
             chunk, cursors = self.context.chunk(self.model, lists, rows, self._values_of(lists))
@@ -296,6 +296,7 @@ class Session:
         shapes: Sequence[int | Sequence[int]],
         *,
         order: str = "next_scale",
+        data: Sequence[int] = (),
         sampler: Sampler | None = None,
         guidance: Guidance | None = None,
         alike: Alike | None = None,
@@ -305,12 +306,13 @@ class Session:
         rows: Sequence[bool] | None = None,
     ) -> Iterator[Choice]:
         """Write an image of these map sizes in the rows marked in `rows` (all). Yields every step as it is
-        committed; `drawing` holds the result. The image is then read, so the conversation goes on. `guidance`
-        compares with the same conversation without words, in one batched pass; with `alike` the sampler is
-        given what codes gain together; with `onward` the next image after an action goes on from what the
-        model's transition made of this one, set off against other actions by a `contrast`, and not from the
-        codes chosen; `hook` may overwrite each step."""
-        plan = plan_for(order, as_shapes(shapes))
+        committed; `drawing` holds the result. `data`: what else the order is given (per sample; numbers
+        from 1 to `max_side`). The image is then read, so the conversation goes on. `guidance` compares with
+        the same conversation without words, in one batched pass; with `alike` the sampler is given what
+        codes gain together; with `onward` the next image after an action goes on from what the model's
+        transition made of this one, set off against other actions by a `contrast`, and not from the codes
+        chosen; `hook` may overwrite each step."""
+        plan = plan_for(order, as_shapes(shapes), tuple(data))
         active = [True] * len(self.rows) if rows is None else [bool(flag) for flag in rows]
         if len(active) != len(self.rows) or not any(active):
             raise ValueError(f"rows must mark at least one of {len(self.rows)} rows")
@@ -320,7 +322,7 @@ class Session:
             raise ValueError("a contrast is of what is gone on from: it needs onward")
         request = ImageRequest(
             plan=plan,
-            header=self.vocabulary.open_write(order, plan.shapes),
+            header=self.vocabulary.open_write(order, plan.shapes, plan.data),
             active=active,
             sampler=sampler or Sampler(),
             guidance=guidance,
