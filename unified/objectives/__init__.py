@@ -1,6 +1,6 @@
 """Objectives: from the scores of a policy, and perhaps of a reference, to a loss. To add one, write a class
 with the methods of `Objective` and give it a line in `OBJECTIVES` (docs/add_a_part.md); a recipe's stage
-chooses it by name. Imports `layout`."""
+chooses it by name. Imports `layout` and `depth`."""
 
 from collections.abc import Mapping
 from typing import Any
