@@ -137,6 +137,8 @@ class ImageRun:
         width, apart = chunk.index.sample.shape[1], None
         if self.first is not None and self.runs is not None and not self.runs[:, step].all():
             apart = self._read_first(self.first)
+            if not width:  # the step only decides
+                return [state[:, None][:, :0] for state in apart], apart
         elif self.first is not None:
             before, chunk, self.first = self.first.counts, self.first.then(chunk), None
         queries: dict[int, Tensor] | None = {} if session.policy.by_step and width else None
