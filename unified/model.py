@@ -249,7 +249,7 @@ class UnifiedModel(PreTrainedModel):
     def decode(self, embeds: Tensor, layout: Layout, depth: Depth | None = None) -> list[Tensor]:
         """For each head, hidden states [B, T, D] of a whole batch under the attention rule."""
         index, positions = layout.folded()
-        runs = {} if depth is None else runs_of(depth, layout, self.layers_in_all)
+        runs = {} if depth is None else runs_of(depth, layout, self.layer_count)
         if self.fold is None or layout.folding is None:
             return self._attended(embeds, index, positions, runs)
         folding = layout.folding
@@ -261,13 +261,19 @@ class UnifiedModel(PreTrainedModel):
         self, embeds: Tensor, index: Index, positions: Tensor, runs: dict[int, Tensor]
     ) -> list[Tensor]:
         length, device = embeds.shape[1], embeds.device.type
-        if self.attention == "by_block":
+        kind = "sdpa" if runs else self.attention
+        if kind == "by_block":
             embeds, index, positions = _filled(embeds, index, positions)
         low = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if low else embeds.dtype
-        attend, seen = of_batch(self.attention if not runs else "sdpa", index, dtype)
+        attend, seen = of_batch(kind, index, dtype)
         states = self.hidden(embeds, Pass(index, positions, seen=seen, attend=attend, runs=runs))
         return [hidden[:, :length] for hidden in states]
+
+    @property
+    def layer_count(self) -> int:
+        """Layers of the backbone: those that a depth policy is asked for."""
+        return len(self.library)
 
     @property
     def layers_in_all(self) -> int:

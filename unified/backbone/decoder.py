@@ -40,8 +40,9 @@ class Layers(Protocol):
 
 def run_layers(groups: Sequence[Layers], hidden: Tensor, run: Pass) -> list[Tensor]:
     """Embeddings [R, n, D] through all layers that the pass runs -> hidden states [R, n, D] after the last
-    norm of each group: the backbone, and layers behind it that read its states before that norm."""
-    depth, found, shared = sum(map(len, groups)), [], None
+    norm of each group: the backbone, and layers behind it that read its states before that norm. A depth
+    policy is asked for the backbone's alone."""
+    depth, found, shared = len(groups[0]), [], None
     for layers in groups:
         shared = layers.begin(hidden, run) if shared is None else shared
         for number in range(layers.after, layers.after + len(layers)):

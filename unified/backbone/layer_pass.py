@@ -17,11 +17,12 @@ from unified.orders import Plan
 
 
 class Depth(Protocol):
-    """Which layers a step of an image runs (arXiv 2511.16546 and others). Text, actions and images that are
-    read run all."""
+    """Which layers of the backbone a step of an image runs (arXiv 2511.16546 and others). Text, actions and
+    images that are read run all; so do the blocks behind the backbone that further heads read."""
 
     def runs(self, layer: int, layers: int, plan: Plan, step: int) -> bool:
-        """Whether this one of so many layers runs at a step of a plan."""
+        """Whether this one of the backbone's `layers` runs at a step of a plan, on the slots that the step
+        runs."""
         ...
 
 
@@ -64,18 +65,17 @@ class Pass:
     queries: dict[int, Tensor] | None = None
 
     def skips(self, layer: int, layers: int) -> bool:
-        """Whether nothing of this pass runs a layer."""
-        if self.depth is None or self.plan is None:
+        """Whether nothing of this pass runs a layer, the backbone having `layers`."""
+        if self.depth is None or self.plan is None or layer >= layers:
             return False
         return not self.depth.runs(layer, layers, self.plan, self.step)
 
     def attention(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """query [R, H, n, D], key and value [R, G, n, D] of a layer -> [R, n, H, D]."""
-        seen = self.seen
         if self.append is not None:
             key, value, seen = self.append.update(layer, key, value)
-        elif layer in self.runs:
-            seen = _without(seen, self.runs[layer])
+        else:
+            seen = self.seen_in(layer)
         if self.queries is not None:
             self.queries[layer] = query
         for part in self.parts:
@@ -83,6 +83,10 @@ class Pass:
             if more is not None:
                 key, value, seen = _with_memory(key, value, seen, *more)
         return self.attend(query, key, value, seen, scale)
+
+    def seen_in(self, layer: int) -> Seen:
+        """What is seen in a layer of a pass without a cache."""
+        return _without(self.seen, self.runs[layer]) if layer in self.runs else self.seen
 
 
 def _with_memory(
@@ -103,17 +107,27 @@ def _without(seen: Seen, runs: Tensor) -> Seen:
     return Seen(seen.mask & runs[:, None, None, :] | ~runs[:, None, :, None])
 
 
+def layers_run(depth: Depth, plan: Plan, layers: int) -> Tensor:
+    """[layers, steps] bool: whether each of the backbone's layers runs at each step of a plan."""
+    steps = range(len(plan.steps))
+    return torch.tensor(
+        [[depth.runs(layer, layers, plan, step) for step in steps] for layer in range(layers)]
+    )
+
+
+def slots_run(depth: Depth, plan: Plan, layers: int) -> Tensor:
+    """[layers, T] bool: the slots of an image that run each of the backbone's layers in one pass over all: as
+    at the step that runs them, which is `lag` later than the one that decides them."""
+    steps = (plan.labels + plan.feed.lag).clamp(max=len(plan.steps) - 1)
+    return layers_run(depth, plan, layers)[:, steps]
+
+
 def runs_of(depth: Depth, layout: Layout, layers: int) -> dict[int, Tensor]:
-    """For a whole batch: by layer, the positions [B, T] bool that run it. Layers that all run are left
-    out."""
-    found = {}
-    for layer in range(layers):
-        runs = torch.ones_like(layout.predicted)
-        for group in layout.writes:
-            steps = torch.tensor(
-                [depth.runs(layer, layers, group.plan, step) for step in range(len(group.plan.steps))]
-            )
-            runs[group.rows[:, None], group.slots()] = steps[group.plan.labels].to(runs.device)
-        if not bool(runs.all()):
-            found[layer] = runs
-    return found
+    """For a whole batch: by layer of the backbone, the positions [B, T] bool that run it. Layers that all run
+    are left out."""
+    runs = layout.predicted.new_ones(layers, *layout.predicted.shape)
+    for group in layout.writes:
+        inside = slots_run(depth, group.plan, layers).to(runs.device)
+        runs[:, group.rows[:, None], group.slots()] = inside[:, None]
+    partly = ~runs.flatten(1).all(dim=1)
+    return {layer: runs[layer] for layer in partly.nonzero()[:, 0].tolist()}

@@ -110,6 +110,11 @@ class KVCache:
         return np.max([entries.lengths for entries in self.distinct()], axis=0)
 
     @property
+    def lengths_by_layer(self) -> np.ndarray:
+        """[L, R]: how many entries each layer holds of each row."""
+        return np.stack([entries.lengths for entries in self.entries])
+
+    @property
     def length(self) -> int:
         """The most entries that a layer holds of a row."""
         return int(self.lengths.max())
@@ -135,12 +140,21 @@ class KVCache:
                 self.stores[layer].move(source)
 
     def truncate(self, lengths: np.ndarray, layers: Sequence[int] | None = None) -> None:
-        """Forget every entry of a row from `lengths` [R] on."""
-        if layers is None:
-            for entries in self.distinct():
-                entries.truncate(lengths)
-        else:
-            self._own(layers).truncate(lengths)
+        """Forget, in these layers (all), every entry of a row from `lengths` [R] or, by layer, [L, R] on.
+        Layers that share entries must have the same lengths."""
+        chosen = range(len(self.entries)) if layers is None else layers
+        for entries in self.distinct():
+            sharing = [layer for layer in self.layers_of(entries) if layer in chosen]
+            if sharing:
+                self._own(sharing).truncate(lengths if lengths.ndim == 1 else lengths[sharing[0]])
+
+    def release(self, layers: Sequence[int]) -> None:
+        """Give back the memory of these layers that holds no entries, if that is more than half of it. A
+        static cache keeps its buffers."""
+        for layer in layers:
+            store, held = self.stores[layer], int(self.entries[layer].lengths.max())
+            if not store.static and store.capacity > 2 * held:
+                store.resize(held)
 
     def _own(self, layers: Sequence[int]) -> Entries:
         """The entries of these layers, in an object that no other layer shares."""
