@@ -26,7 +26,7 @@ class Layers(Protocol):
     def __len__(self) -> int: ...
 
     def begin(self, hidden: Tensor, run: Pass) -> Any:
-        """What all layers of a pass share, such as rotary angles."""
+        """What these layers share in a pass, such as rotary angles."""
         ...
 
     def layer(self, number: int, hidden: Tensor, shared: Any, run: Pass) -> Tensor:
@@ -42,9 +42,9 @@ def run_layers(groups: Sequence[Layers], hidden: Tensor, run: Pass) -> list[Tens
     """Embeddings [R, n, D] through all layers that the pass runs -> hidden states [R, n, D] after the last
     norm of each group: the backbone, and layers behind it that read its states before that norm. A depth
     policy is asked for the backbone's alone."""
-    depth, found, shared = len(groups[0]), [], None
+    depth, found = len(groups[0]), []
     for layers in groups:
-        shared = layers.begin(hidden, run) if shared is None else shared
+        shared = layers.begin(hidden, run)
         for number in range(layers.after, layers.after + len(layers)):
             if not run.skips(number, depth):
                 hidden = one_layer(layers, number, hidden, shared, run)
