@@ -19,7 +19,8 @@ class Held:
     """What a policy is shown of one layer (of all layers that share entries, for a policy that does not ask
     by step): `index` [R, K], padding beyond a row's `lengths` [R]. After a step of an image also its `plan`
     and `step`, how many of a row's first entries are not the image's own (`before` [R]), the `keys` held
-    [R, K, G, D], and the step's `queries` [R, H, n, D], as they attended."""
+    [R, K, G, D], and the step's `queries` [R, H, n, D], scaled so that q . k / sqrt(D) are the scores whose
+    softmax was the attention."""
 
     index: Index
     lengths: np.ndarray
