@@ -21,6 +21,7 @@ CASES = (
     "var_verify",
     "flexvar_verify",
     "mineworld_actions",
+    "scalekv_verify",
 )
 
 
