@@ -49,7 +49,8 @@ class Pass:
     what is seen of those before; without it the positions see one another as `seen` says. `attend`: the
     back-end. `plan` and `step`: if a step of an image is run. `condition`: what a model is steered by
     besides its stream. `runs`: by layer, whether it runs, or at which positions [R, n] bool; the others
-    pass by it. `queries`: if a dict, the queries of every layer [R, H, n, D] are put into it."""
+    pass by it. `queries`: if a dict, the queries of every layer [R, H, n, D] are put into it, scaled so
+    that q . k / sqrt(D) are the scores whose softmax is the attention, whatever scale a layer uses."""
 
     index: Index
     positions: Tensor
@@ -77,7 +78,7 @@ class Pass:
         else:
             seen = self.seen_in(layer)
         if self.queries is not None:
-            self.queries[layer] = query
+            self.queries[layer] = query * (scale * query.shape[-1] ** 0.5)
         for part in self.parts:
             more = part.memory(layer, self)
             if more is not None:

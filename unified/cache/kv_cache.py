@@ -246,7 +246,9 @@ def _is_prefix(mask: Tensor, lengths: np.ndarray) -> bool:
 
 
 def _same(one: Entries, other: Entries) -> bool:
-    most = int(one.lengths.max(initial=0))
-    return bool((one.lengths == other.lengths).all()) and bool(
-        (one.table[:, :, :most] == other.table[:, :, :most]).all()
-    )
+    """Whether both hold the same; what lies beyond a row's own entries is without meaning."""
+    if (one.lengths != other.lengths).any():
+        return False
+    inside = np.arange(int(one.lengths.max(initial=0))) < one.lengths[:, None]
+    most = inside.shape[1]
+    return bool((~inside | (one.table[:, :, :most] == other.table[:, :, :most])).all())
