@@ -162,7 +162,7 @@ class NextScaleTransformer(nn.Module):
     def device(self) -> torch.device:
         return self.pos_start.device
 
-    def steer(self, ids: Tensor) -> Condition | None:
+    def steer(self, ids: Tensor, values: Mapping[str, Tensor] | None = None) -> Condition | None:
         """Only labels matter: the last one of every row decides its condition."""
         is_label = ids < self.vocabulary.text
         given = is_label.any(dim=1)
