@@ -73,7 +73,7 @@ class LibraryLayers:
 
     def __init__(self, decoder: Any) -> None:
         self.decoder, self.layers = decoder, decoder.layers
-        self.types = getattr(decoder.config, "layer_types", None)
+        self.types: list[str] | None = getattr(decoder.config, "layer_types", None)
         self.spatial = "mrope_section" in (getattr(decoder.config, "rope_parameters", None) or {})
         self.by_type = "layer_type" in inspect.signature(decoder.rotary_emb.forward).parameters
 
@@ -84,15 +84,16 @@ class LibraryLayers:
         """Rotary angles, by type of layer where they differ."""
         positions = run.positions if self.spatial else run.positions[0].long()
         rotary = self.decoder.rotary_emb
-        if not self.by_type:
-            return dict.fromkeys(self.types or [None], rotary(hidden, positions))
-        return {kind: rotary(hidden, positions, kind) for kind in dict.fromkeys(self.types)}
+        kinds = list(dict.fromkeys(self.types or [""]))
+        if self.by_type:
+            return {kind: rotary(hidden, positions, kind) for kind in kinds}
+        return dict.fromkeys(kinds, rotary(hidden, positions))
 
     def layer(self, number: int, hidden: Tensor, shared: Any, run: Pass) -> Tensor:
         return self._through(self.layers[number], number, hidden, shared, run)
 
     def _through(self, layer: nn.Module, number: int, hidden: Tensor, shared: Any, run: Pass) -> Tensor:
-        kind = self.types[number] if self.types else None
+        kind = self.types[number] if self.types else ""
         out = layer(
             hidden,
             position_embeddings=shared[kind],
