@@ -73,6 +73,10 @@ class LibraryLayers:
     after = 0
 
     def __init__(self, decoder: Any) -> None:
+        if not hasattr(decoder, "layers") or not hasattr(decoder, "rotary_emb"):
+            raise ValueError(
+                f"{type(decoder).__name__} has no `layers` with rotary positions: use one like qwen3"
+            )
         self.decoder, self.layers = decoder, decoder.layers
         self.types: list[str] | None = getattr(decoder.config, "layer_types", None)
         self.spatial = "mrope_section" in (getattr(decoder.config, "rope_parameters", None) or {})

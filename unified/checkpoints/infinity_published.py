@@ -73,9 +73,7 @@ def config_from(options: Mapping[str, Any], cell_bits: int, **more: Any) -> Infi
     return InfinityConfig(cell_bits=cell_bits, level_every=every, **fields, **more)
 
 
-def load(
-    options: Mapping[str, Any], state_dict: Mapping[str, Any], cell_bits: int, **more: Any
-) -> Infinity:
+def load(options: Mapping[str, Any], state_dict: Mapping[str, Any], cell_bits: int, **more: Any) -> Infinity:
     """A published transformer from its constructor's options and its state dict (wrappers are followed), in
     eval mode. `more`: further fields of the config, such as `raw_queries`. ValueError with a short reason if
     options or weights do not fit."""

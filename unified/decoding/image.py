@@ -1,4 +1,4 @@
-"""One image written in a session: one pass for each step of its plan."""
+"""Generation of one image in a session: one pass of the backbone for each decoding step of its plan."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from unified.cache.policy import Held
 from unified.decoding.context import Chunk
 from unified.decoding.drawing import Choice, Contrast, Drawing, Hook, WriterState
 from unified.decoding.guidance import Guidance, guide, needs_null
-from unified.decoding.minimum_risk import Alike
+from unified.decoding.minimum_risk import MinimumRisk
 from unified.decoding.sampling import Sampler
 from unified.layout.layout import Cursor, Layout
 from unified.layout.patch_merging import folded_steps
@@ -27,24 +27,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRequest:
-    """What is to be written: the plan, the ids of its header, the rows that write, and how codes are chosen
-    (see `Session.image`)."""
+    """An image to be generated: `plan`, `header` (the ids that open its WRITE segment), `active` (the rows
+    that write), and how codes are chosen (see `Session.image`)."""
 
     plan: Plan
     header: list[int]
     active: list[bool]
     sampler: Sampler
     guidance: Guidance | None = None
-    alike: Alike | None = None
+    minimum_risk: MinimumRisk | None = None
     contrast: Contrast | None = None
-    onward: bool = False
+    carry: bool = False
     hook: Hook | None = None
 
 
 @torch.no_grad()
 def write_image(session: Session, request: ImageRequest) -> Iterator[Choice]:
-    """Yields every step as it is committed. An image that is broken off leaves the session as if it had never
-    been begun."""
+    """Run the steps of an image, yielding each as it is committed. If the iterator is closed or a step
+    raises, the session is left as it was before the image."""
     run = ImageRun(session, request)
     done = False
     try:
@@ -58,20 +58,20 @@ def write_image(session: Session, request: ImageRequest) -> Iterator[Choice]:
 
 
 class ImageRun:
-    """The state of one image while it is written: in the rows of the session and, with guidance, in those
-    of the null branch under them."""
+    """The state of one image while it is generated, in the rows of the session and, with guidance, those of
+    the null branch after them."""
 
     def __init__(self, session: Session, request: ImageRequest) -> None:
         self.session, self.request, self.context = session, request, session.context
         guided = needs_null(request.guidance, request.plan)
-        self.first: Chunk | None = None  # what runs before the first step, in the same pass
-        self.after: list[Cursor] = []  # where the rows stand after what was pending
+        self.first: Chunk | None = None  # deferred prefill and header: run in the pass of the first step
+        self.after: list[Cursor] = []  # cursors of the rows after the deferred prefill
         if guided:
             session.read_pending()
             session.read_null()
         self.rows = self.context.rows(0, 2 if guided else 1)
         self.count = self.rows.stop
-        self.said = np.zeros(self.count, dtype=np.int64)  # positions that were pending
+        self.said = np.zeros(self.count, dtype=np.int64)  # positions of the deferred prefill
         if not guided:
             self._defer_pending()
         self.start = self.context.cache.lengths_by_layer  # [L, R]: entries that are not the image's own
@@ -80,7 +80,7 @@ class ImageRun:
         rows, condition = self.count, self.context.condition(self.rows)
         self.writer: WriterState = session.model.write(request.plan, rows, condition)
         self.writer.refer(
-            [row.latest for row in session.rows], [row.acted for row in session.rows], request.contrast
+            [row.reference for row in session.rows], [row.actions for row in session.rows], request.contrast
         )
         self.folded = folded_steps(request.plan, session.vocabulary.merge)
         shape, device = (len(session.rows), request.plan.length), session.model.device
@@ -92,7 +92,7 @@ class ImageRun:
             self.runs = layers_run(session.depth, request.plan, session.model.layer_count)
 
     def _defer_pending(self) -> None:
-        """What was said and not read runs with the first step."""
+        """Put the deferred prefill into the pass of the first step."""
         session = self.session
         lists = [session.readable(row.pending) for row in session.rows]
         self.after = self.context.cursors[self.rows]
@@ -105,7 +105,8 @@ class ImageRun:
             self.context.forget(session.policy, self.first, self.rows)
 
     def _open(self) -> Layout:
-        """The layout of the WRITE segment, codes to come; its header runs with the first step."""
+        """The layout of the WRITE segment without its codes; the header goes into the pass of the first
+        step."""
         words, model, header = self.session.vocabulary, self.session.model, self.request.header
         segment = [*header, *[words.visual_start] * self.request.plan.length, words.close]
         flags = self.request.active * (self.count // len(self.request.active))
@@ -131,8 +132,8 @@ class ImageRun:
         return choice
 
     def _run(self, step: int) -> tuple[list[Tensor], list[Tensor] | None]:
-        """For each head, hidden states [R, n, D] of the step's positions, and at the first step those [R, D]
-        of the position before."""
+        """One pass: for each head, hidden states [R, n, D] of the step's positions, and at the first step
+        those [R, D] of the position before them, else None."""
         session, chunk, before = self.session, self._chunk(step), np.zeros(self.count, dtype=np.int64)
         width, apart = chunk.index.sample.shape[1], None
         if self.first is not None and self.runs is not None and not self.runs[:, step].all():
@@ -165,7 +166,7 @@ class ImageRun:
         return Chunk.of(self.writer.inputs(step), part.index, part.positions)
 
     def _note(self, chunk: Chunk, hidden: Tensor) -> None:
-        """What was pending has been read."""
+        """After the first pass: the deferred prefill is done."""
         self.begun, session = True, self.session
         if self.said.any():
             session.note(chunk.states(hidden, self.said - 1, 1)[:, 0], self.said > 0)
@@ -182,13 +183,14 @@ class ImageRun:
         predicted = guide(predicted, weight, rows) if weight else predicted
         offset = len(request.header) + request.plan.steps[step].decide
         places = torch.tensor([[len(row.stream)] for row in session.rows]) + offset
-        chosen_from = request.alike(predicted) if request.alike else predicted
+        chosen_from = request.minimum_risk(predicted) if request.minimum_risk else predicted
         drawn = chosen_from.sample(session.noise, places, request.sampler)
         codes = session.model.head.to_codes(drawn.values)
         return Choice(request.plan, step, codes, drawn.log_probs, predicted, request.sampler, session.noise)
 
     def _ask_policy(self, step: int, queries: dict[int, Tensor]) -> None:
-        """Layer by layer, which of the image's own entries stay."""
+        """Let the cache policy decide, layer by layer, which entries of this image stay. `queries`: by layer
+        [R, H, n, D]."""
         cache, policy = self.context.cache, self.session.policy
         for layer, asked in queries.items():
             entries, store, start = cache.entries[layer], cache.stores[layer], self.start[layer]
@@ -219,7 +221,7 @@ class ImageRun:
             self.context.cache.release(done)
 
     def undo(self) -> None:
-        """As if the image had never been begun; what was pending and has been read stays read."""
+        """Drop the image's entries; a deferred prefill that has run stays."""
         if self.begun:
             self.context.cache.truncate(self.start)
             self.context.cache.share()
@@ -230,4 +232,4 @@ class ImageRun:
             self.context.cache.truncate(self.start)
             self.context.cache.share()
         self.context.cursors[self.rows] = list(self.layout.cursors)
-        session.record(self.request, self.drawing, dict(self.writer.onward) if self.request.onward else {})
+        session.record(self.request, self.drawing, dict(self.writer.onward) if self.request.carry else {})
