@@ -19,7 +19,7 @@ from transformers.utils import ModelOutput
 from unified.backbone.attention import BACKENDS, of_batch, of_session
 from unified.backbone.decoder import LibraryLayers, run_layers
 from unified.backbone.fused import FusedLayers, fusible
-from unified.backbone.layer_pass import Depth, Pass, runs_of
+from unified.backbone.layer_pass import Depth, LayerPart, Pass, runs_of
 from unified.backbone.read_outs import ReadOut
 from unified.cache.kv_cache import KVCache
 from unified.config import UnifiedConfig
@@ -169,22 +169,24 @@ class UnifiedModel(PreTrainedModel):
         layout: Layout | None = None,
         values: Mapping[str, Tensor] | None = None,
         depth: Depth | None = None,
+        parts: Sequence[LayerPart] = (),
         return_logits: bool | None = None,
         **others: object,
     ) -> UnifiedOutput:
         """Likelihood of rows of ids [B, T]. `labels` [B, T]: the ids, IGNORED (-100) where a token is no
         target; without them every token that the target rule allows is scored and no loss is returned.
         `layout`: computed from the ids if not given. `values`: what stands at placeholders, by name
-        (`readers`). `depth`: which layers the steps of images run. `return_logits`: None for where they take
-        at most `LOGITS` numbers. What trainers hand to every model (`IGNORED_ARGUMENTS`; <|pad|> ids are what
-        counts as padding) is accepted; TypeError for anything else."""
+        (`readers`). `depth`: which layers the steps of images run; `parts`: what is plugged in around layers.
+        `return_logits`: None for where they take at most `LOGITS` numbers. What trainers hand to every model
+        (`IGNORED_ARGUMENTS`; <|pad|> ids are what counts as padding) is accepted; TypeError for anything
+        else."""
         unknown = sorted(set(others) - IGNORED_ARGUMENTS)
         if unknown:
             raise TypeError(f"UnifiedModel.forward takes no argument {unknown[0]!r}")
         layout = (layout or Layout.of(input_ids, self.vocabulary)).to(input_ids.device)
         self._check_heads(layout)
         slots = self._slots(input_ids, layout)
-        states = self.decode(self._embed(input_ids, layout, slots, values), layout, depth)
+        states = self.decode(self._embed(input_ids, layout, slots, values), layout, depth, parts)
         states = [self._owned(hidden, slots) for hidden in states]
         wanted = layout.predicted if labels is None else layout.predicted & (labels != IGNORED)
         log_probs = token_log_probs(self, states, input_ids, layout, wanted)
@@ -246,28 +248,43 @@ class UnifiedModel(PreTrainedModel):
         states = self.slots.states(hidden[rows, places], inputs, before)
         return hidden.index_put((rows, places), states.to(hidden.dtype))
 
-    def decode(self, embeds: Tensor, layout: Layout, depth: Depth | None = None) -> list[Tensor]:
+    def decode(
+        self, embeds: Tensor, layout: Layout, depth: Depth | None = None, parts: Sequence[LayerPart] = ()
+    ) -> list[Tensor]:
         """For each head, hidden states [B, T, D] of a whole batch under the attention rule."""
         index, positions = layout.folded()
-        runs = {} if depth is None else runs_of(depth, layout, self.layers_in_all)
+        runs = {} if depth is None else runs_of(depth, layout, self.layer_count)
         if self.fold is None or layout.folding is None:
-            return self._attended(embeds, index, positions, runs)
+            return self._attended(embeds, index, positions, runs, parts)
         folding = layout.folding
         runs = {number: where.gather(1, folding.kept) for number, where in runs.items()}
-        states = self._attended(self.fold.fold(embeds, folding), index, positions, runs)
+        states = self._attended(self.fold.fold(embeds, folding), index, positions, runs, parts)
         return [self.fold.unfold(hidden, folding) for hidden in states]
 
     def _attended(
-        self, embeds: Tensor, index: Index, positions: Tensor, runs: dict[int, Tensor]
+        self,
+        embeds: Tensor,
+        index: Index,
+        positions: Tensor,
+        runs: dict[int, Tensor],
+        parts: Sequence[LayerPart],
     ) -> list[Tensor]:
         length, device = embeds.shape[1], embeds.device.type
-        if self.attention == "by_block":
+        dense = bool(runs) or any(part.adds_keys for part in parts)
+        kind = "sdpa" if dense else self.attention
+        if kind == "by_block":
             embeds, index, positions = _filled(embeds, index, positions)
         low = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if low else embeds.dtype
-        attend, seen = of_batch(self.attention if not runs else "sdpa", index, dtype)
-        states = self.hidden(embeds, Pass(index, positions, seen=seen, attend=attend, runs=runs))
+        attend, seen = of_batch(kind, index, dtype)
+        run = Pass(index, positions, seen=seen, attend=attend, runs=runs, parts=parts)
+        states = self.hidden(embeds, run)
         return [hidden[:, :length] for hidden in states]
+
+    @property
+    def layer_count(self) -> int:
+        """Layers of the backbone: those that a depth policy is asked for."""
+        return len(self.library)
 
     @property
     def layers_in_all(self) -> int:
@@ -289,7 +306,7 @@ class UnifiedModel(PreTrainedModel):
 
     # What a Session needs -----------------------------------------------------------------------------------
 
-    def steer(self, ids: Tensor) -> None:
+    def steer(self, ids: Tensor, values: Mapping[str, Tensor] | None = None) -> None:
         """The stream alone steers this model."""
 
     def read(self, ids: Tensor, layout: Layout, values: Mapping[str, Tensor] | None = None) -> Tensor:
@@ -301,14 +318,17 @@ class UnifiedModel(PreTrainedModel):
     def null_stream(self, ids: Sequence[int]) -> list[int]:
         """The stream of the null branch of guidance: the same turns and images, without what the user wrote
         and what the assistant says of what it draws."""
-        row, drop, role = [], False, None
+        row, drop, role, image = [], False, None, False
         for token in ids:
+            image = (image or token in (self.vocabulary.read, self.vocabulary.write)) and (
+                token != self.vocabulary.close
+            )
             if token in (self.vocabulary.system, self.vocabulary.user, self.vocabulary.assistant):
                 role = token
             drop = role in (self.vocabulary.user, self.vocabulary.assistant) and (
                 self.vocabulary.is_text(token) or token == self.vocabulary.part
             )
-            if not drop:
+            if image or not drop:
                 row.append(token)
         return row
 

@@ -5,15 +5,18 @@ import torch
 from unified.tokenizers.text import byte_tokenizer
 
 from unified.model import UnifiedConfig, UnifiedModel
-from unified.orders import ORDERS
+from unified.orders import ORDERS, plan_for
 from unified.stream.messages import Stream
 
 
 def tiny_model(vocabulary=None, **config) -> UnifiedModel:
+    """With as many read-outs as the orders need that `vocabulary` names."""
     torch.manual_seed(0)
+    named = (vocabulary or {}).get("orders", ())
+    heads = max((plan_for(name, ((2, 2),)).heads for name in named), default=1)
     vocabulary = {"orders": list(ORDERS), **(vocabulary or {})}
     options = {"references": True, "copies": True, "transition": 8, "grid": True, "initializer_range": 0.2}
-    config = {**options, **config}
+    config = {**options, "read_outs": heads, **config}
     model = UnifiedModel(UnifiedConfig(vocabulary=vocabulary, **config)).eval()
     if model.slots.reference is not None:  # part of the identity at the start of training
         torch.nn.init.normal_(model.slots.reference.weight, std=0.3)

@@ -45,7 +45,7 @@ def random_model(seed: int = 0) -> tuple[UnifiedModel, Processor]:
     torch.manual_seed(seed)
     visual, action = VQTokenizer(VQConfig()).eval(), ActionTokenizer()
     orders = ["next_scale", "residual", "raster", "diagonal"]  # the ids are laid out as the shipped model's
-    vocabulary = {"visual": visual.codes, "action": action.size, "action_slots": action.slots}
+    vocabulary: dict[str, Any] = {"visual": visual.codes, "action": action.size, "action_slots": action.slots}
     vocabulary |= {"orders": orders, "merge": 4}
     config = UnifiedConfig(vocabulary=vocabulary, references=True, copies=True, initializer_range=0.1)
     model = UnifiedModel(config).eval()

@@ -117,6 +117,11 @@ class KVCache:
         return np.max([entries.lengths for entries in self.distinct()], axis=0)
 
     @property
+    def lengths_by_layer(self) -> np.ndarray:
+        """[L, R]: how many entries each layer holds of each row."""
+        return np.stack([entries.lengths for entries in self.entries])
+
+    @property
     def length(self) -> int:
         """The largest number of entries of any row in any layer."""
         return int(self.lengths.max())
@@ -144,12 +149,21 @@ class KVCache:
                 self.stores[layer].move(source)
 
     def truncate(self, lengths: np.ndarray, layers: Sequence[int] | None = None) -> None:
-        """Drop every entry of a row from `lengths` [R] on, in some layers or all."""
-        if layers is None:
-            for entries in self.distinct():
-                entries.truncate(lengths)
-        else:
-            self._own(layers).truncate(lengths)
+        """Forget, in these layers (all), every entry of a row from `lengths` [R] or, by layer, [L, R] on.
+        Layers that share entries must have the same lengths."""
+        chosen = range(len(self.entries)) if layers is None else layers
+        for entries in self.distinct():
+            sharing = [layer for layer in self.layers_of(entries) if layer in chosen]
+            if sharing:
+                self._own(sharing).truncate(lengths if lengths.ndim == 1 else lengths[sharing[0]])
+
+    def release(self, layers: Sequence[int]) -> None:
+        """Give back the memory of these layers that holds no entries, if that is more than half of it. A
+        static cache keeps its buffers."""
+        for layer in layers:
+            store, held = self.stores[layer], int(self.entries[layer].lengths.max())
+            if not store.static and store.capacity > 2 * held:
+                store.resize(held)
 
     def _own(self, layers: Sequence[int]) -> Entries:
         """The entries of these layers, copied if another layer shares them."""
@@ -241,7 +255,9 @@ def _is_prefix(mask: Tensor, lengths: np.ndarray) -> bool:
 
 
 def _same(one: Entries, other: Entries) -> bool:
-    most = int(one.lengths.max(initial=0))
-    return bool((one.lengths == other.lengths).all()) and bool(
-        (one.table[:, :, :most] == other.table[:, :, :most]).all()
-    )
+    """Whether both hold the same; what lies beyond a row's own entries is without meaning."""
+    if (one.lengths != other.lengths).any():
+        return False
+    inside = np.arange(int(one.lengths.max(initial=0))) < one.lengths[:, None]
+    most = inside.shape[1]
+    return bool((~inside | (one.table[:, :, :most] == other.table[:, :, :most])).all())

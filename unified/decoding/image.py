@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unified.backbone.layer_pass import layers_run
 from unified.cache.policy import Held
 from unified.decoding.context import Chunk
 from unified.decoding.drawing import Choice, Contrast, Drawing, Hook, WriterState
@@ -73,8 +74,8 @@ class ImageRun:
         self.said = np.zeros(self.count, dtype=np.int64)  # positions of the deferred prefill
         if not guided:
             self._defer_pending()
-        self.start = self.context.cache.lengths.copy()  # entries that are not the image's own
-        self.start[self.rows] += self.said
+        self.start = self.context.cache.lengths_by_layer  # [L, R]: entries that are not the image's own
+        self.start[:, self.rows] += self.said
         self.layout = self._open()
         rows, condition = self.count, self.context.condition(self.rows)
         self.writer: WriterState = session.model.write(request.plan, rows, condition)
@@ -86,6 +87,9 @@ class ImageRun:
         codes = torch.zeros(shape, dtype=torch.long, device=device)
         self.drawing = Drawing(request.plan, codes, torch.zeros(shape, device=device))
         self.begun = False
+        self.runs: Tensor | None = None  # [layers, steps] bool, with a depth policy
+        if session.depth is not None:
+            self.runs = layers_run(session.depth, request.plan, session.model.layer_count)
 
     def _defer_pending(self) -> None:
         """Put the deferred prefill into the pass of the first step."""
@@ -116,23 +120,27 @@ class ImageRun:
         return layout
 
     def step(self, step: int) -> Choice:
-        """One decoding step: run its positions, choose codes, apply the hook, commit."""
-        request, session = self.request, self.session
+        """Run, choose and commit one step."""
+        request = self.request
         choice = self._choose(step, *self._run(step))
         choice = request.hook(choice) if request.hook else choice
         self.writer.commit(step, choice.codes, choice.vectors)
         slots = request.plan.steps[step].decide
         self.drawing.codes[:, slots], self.drawing.log_probs[:, slots] = choice.codes, choice.log_probs
-        if session.depth is not None:
-            self._free_layers(step)
+        if self.runs is not None:
+            self._free_layers(self.runs, step)
         return choice
 
     def _run(self, step: int) -> tuple[list[Tensor], list[Tensor] | None]:
         """One pass: for each head, hidden states [R, n, D] of the step's positions, and at the first step
         those [R, D] of the position before them, else None."""
         session, chunk, before = self.session, self._chunk(step), np.zeros(self.count, dtype=np.int64)
-        width = chunk.index.sample.shape[1]
-        if self.first is not None:
+        width, apart = chunk.index.sample.shape[1], None
+        if self.first is not None and self.runs is not None and not self.runs[:, step].all():
+            apart = self._read_first(self.first)
+            if not width:  # the step only decides
+                return [state[:, None][:, :0] for state in apart], apart
+        elif self.first is not None:
             before, chunk, self.first = self.first.counts, self.first.then(chunk), None
         queries: dict[int, Tensor] | None = {} if session.policy.by_step and width else None
         told = {"plan": self.request.plan, "step": step, "depth": session.depth, "parts": session.parts}
@@ -142,8 +150,16 @@ class ImageRun:
             self._note(chunk, states[0])
         if queries is not None:
             self._ask_policy(step, {n: chunk.queries(q, before, width) for n, q in queries.items()})
-        last = [chunk.states(x, before - 1, 1)[:, 0] for x in states] if first and before.any() else None
+        last = [chunk.states(x, before - 1, 1)[:, 0] for x in states] if first and before.any() else apart
         return [chunk.states(x, before, width) for x in states], last
+
+    def _read_first(self, chunk: Chunk) -> list[Tensor]:
+        """What comes before the first step, in a pass of its own: it runs layers that the step skips. For
+        each head, the states [R, D] of its last position."""
+        session, self.first = self.session, None
+        states = self.context.run(session.model, chunk, self.rows, parts=session.parts)
+        self._note(chunk, states[0])
+        return [chunk.states(x, chunk.counts - 1, 1)[:, 0] for x in states]
 
     def _chunk(self, step: int) -> Chunk:
         part = self.layout.part(len(self.request.header) + self.folded[step].slots)
@@ -176,37 +192,33 @@ class ImageRun:
         """Let the cache policy decide, layer by layer, which entries of this image stay. `queries`: by layer
         [R, H, n, D]."""
         cache, policy = self.context.cache, self.session.policy
-        start = self.start[self.rows]
         for layer, asked in queries.items():
-            entries, store = cache.entries[layer], cache.stores[layer]
+            entries, store, start = cache.entries[layer], cache.stores[layer], self.start[layer]
             lengths = entries.lengths[self.rows]
             assert store.both is not None
             keys = store.both[0, self.rows, : int(lengths.max())]
             held = Held(
-                entries.index(self.rows), lengths, layer, len(cache.stores), self.request.plan, step, start,
-                keys, asked,
+                entries.index(self.rows), lengths, layer, len(cache.stores), self.request.plan, step,
+                start[self.rows], keys, asked,
             )  # fmt: skip
             stays = policy.stays(held)
             if stays is not None:
-                cache.keep([layer], self._with_others(stays, entries.lengths))
+                cache.keep([layer], self._with_others(stays, entries.lengths, start))
 
-    def _with_others(self, stays: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """[R, K] bool or, by head, [R, K, G] of all rows of the cache: `stays` for the entries of this image,
-        True for all others."""
+    def _with_others(self, stays: np.ndarray, lengths: np.ndarray, start: np.ndarray) -> np.ndarray:
+        """[R, K] of all rows of the cache: rows that do not write, and what is not the image's own, stay."""
         every = np.ones((len(lengths), int(lengths.max()), *stays.shape[2:]), dtype=bool)
         every[self.rows, : stays.shape[1]] = stays
-        every[np.arange(every.shape[1]) < self.start[:, None]] = True
+        every[np.arange(every.shape[1]) < start[:, None]] = True
         return every
 
-    def _free_layers(self, step: int) -> None:
-        """Drop the image's entries of layers that no later step runs."""
-        depth, plan, cache = self.session.depth, self.request.plan, self.context.cache
-        assert depth is not None
-        layers = range(len(cache.stores))
-        later = range(step + 1, len(plan.steps))
-        done = [n for n in layers if later and not any(depth.runs(n, len(layers), plan, s) for s in later)]
-        if done:
-            cache.truncate(self.start, done)
+    def _free_layers(self, runs: Tensor, step: int) -> None:
+        """Layers that no later step runs let go of the image and of its memory, once."""
+        if step + 1 < runs.shape[1]:
+            fresh = runs[:, step] if step else torch.ones_like(runs[:, 0])
+            done = (fresh & ~runs[:, step + 1 :].any(dim=1)).nonzero()[:, 0].tolist()
+            self.context.cache.truncate(self.start, done)
+            self.context.cache.release(done)
 
     def undo(self) -> None:
         """Drop the image's entries; a deferred prefill that has run stays."""

@@ -147,7 +147,7 @@ class Session:
         """Prefill the null branch with the ids since it was last used."""
         self.context.open_null()
         rows = self.context.rows(1)
-        streams = [self.readable(self.model.null_stream(row.stream)) for row in self.rows]
+        streams = [self.model.null_stream(self.readable(row.stream)) for row in self.rows]
         lists = [ids[row.null_read :] for ids, row in zip(streams, self.rows, strict=True)]
         if any(lists):
             chunk, cursors = self.context.chunk(self.model, lists, rows, self._values_of(lists))
@@ -302,6 +302,7 @@ class Session:
         shapes: Sequence[int | Sequence[int]],
         *,
         order: str = "next_scale",
+        data: Sequence[int] = (),
         sampler: Sampler | None = None,
         guidance: Guidance | None = None,
         minimum_risk: MinimumRisk | None = None,
@@ -311,14 +312,15 @@ class Session:
         rows: Sequence[bool] | None = None,
     ) -> Iterator[Choice]:
         """Write an image of these map sizes in the rows marked in `rows` (default: all). Yields every step as
-        it is committed; `drawing` holds the result. The image is then appended as a READ segment whose
+        it is committed; `drawing` holds the result. `data`: numbers from 1 to `max_side` that the order takes
+        with each sample. The image is then appended as a READ segment whose
         prefill is deferred. `guidance`: classifier-free guidance; the null branch is the conversation without
         text, run in the same batched pass. `minimum_risk`: the sampler is given log expected gains in place
         of logits. `carry`: the next image after an action is made from the embeddings that the model's
         transition gave for this one, not from the embeddings of its codes; `contrast` moves them away from
         what other actions would give, and needs `carry`. `hook`: may overwrite the codes of each step.
         ValueError for an unknown order, or flags and actions of another number of rows."""
-        plan = plan_for(order, as_shapes(shapes))
+        plan = plan_for(order, as_shapes(shapes), tuple(data))
         active = [True] * len(self.rows) if rows is None else [bool(flag) for flag in rows]
         if len(active) != len(self.rows) or not any(active):
             raise ValueError(f"rows must mark at least one of {len(self.rows)} rows")
@@ -328,7 +330,7 @@ class Session:
             raise ValueError("a contrast changes the carried embeddings: it needs carry=True")
         request = ImageRequest(
             plan=plan,
-            header=self.vocabulary.open_write(order, plan.shapes),
+            header=self.vocabulary.open_write(order, plan.shapes, plan.data),
             active=active,
             sampler=sampler or Sampler(),
             guidance=guidance,
