@@ -277,7 +277,7 @@ def _folder(recipe: ModelRecipe, machine: Machine, number: int) -> Path:
 
 
 def _checkpoint(machine: Machine, folder: Path) -> Path | None:
-    """The checkpoint that a stage goes on from."""
+    """The checkpoint that a stage resumes from."""
     if machine.resume in ("auto", "none"):
         return latest_checkpoint(folder)
     path = Path(machine.resume)

@@ -1,6 +1,6 @@
 """Orders: in which steps the codes of an image are written. To add one, write a function from map sizes to a
 `Plan` and give it a line in `ORDERS` (docs/add_a_part.md); the tests for leaks, caches and packing run on it
-by themselves."""
+by themselves. Imports `tokenizers`."""
 
 from dataclasses import replace
 from functools import lru_cache
