@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unified.decoding.drawing import Generator
 from unified.decoding.sampling import Sampler
-from unified.heads.distribution import Categorical
+from unified.heads.distribution import Categorical, Distribution
 from unified.stream.processor import Processor
 from unified.tokenizers.quantise import squared_distances
 
@@ -34,10 +34,10 @@ class MinimumRisk:
         if not self.width > 0:
             raise ValueError(f"the width of minimum-risk decoding must be positive, got {self.width}")
 
-    def __call__(self, predicted: Categorical) -> Categorical:
+    def __call__(self, predicted: Distribution) -> Categorical:
         """Logits [B, n, 1, V] over the codes -> log expected gains [B, n, 1, V]; -inf for all but the
         candidates."""
-        logits = predicted.logits
+        logits: Tensor = predicted.logits  # type: ignore[attr-defined]
         likely, codes = logits.softmax(dim=-1).topk(min(CANDIDATES, logits.shape[-1]))
         codebook = self.codebook.to(logits)
         spread = codebook.var(dim=0, correction=0).sum()
