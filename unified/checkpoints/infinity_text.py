@@ -108,4 +108,3 @@ def _own(lengths: list[int], padded: Tensor) -> Tensor | None:
         return None
     places = torch.arange(padded.shape[1], device=padded.device)
     return (places < torch.tensor(lengths, device=padded.device)[:, None])[:, None, None]
-
