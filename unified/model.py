@@ -289,7 +289,7 @@ class UnifiedModel(PreTrainedModel):
 
     # What a Session needs -----------------------------------------------------------------------------------
 
-    def steer(self, ids: Tensor) -> None:
+    def steer(self, ids: Tensor, values: Mapping[str, Tensor] | None = None) -> None:
         """The stream alone steers this model."""
 
     def read(self, ids: Tensor, layout: Layout, values: Mapping[str, Tensor] | None = None) -> Tensor:

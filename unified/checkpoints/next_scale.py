@@ -7,7 +7,7 @@ Source: FoundationVision/VAR (MIT), models/var.py. Tests: tests/unified/checkpoi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -148,7 +148,7 @@ class NextScaleTransformer(nn.Module):
     def device(self) -> torch.device:
         return self.pos_start.device
 
-    def steer(self, ids: Tensor) -> Condition | None:
+    def steer(self, ids: Tensor, values: Mapping[str, Tensor] | None = None) -> Condition | None:
         """Only labels matter: the last one of every row decides its condition."""
         is_label = ids < self.vocabulary.text
         given = is_label.any(dim=1)
@@ -208,10 +208,29 @@ class NextScaleTransformer(nn.Module):
             raise ValueError(f"the maps {shapes} need input vectors {want}, got {tuple(vectors.shape)}")
 
 
+class WritesMaps(Protocol):
+    """What a `MapWriter` needs of a model. A condition's `start` is [R, 1, D]."""
+
+    order: str
+
+    @property
+    def head(self) -> Any: ...
+
+    def positions(self, shapes: Shapes) -> Tensor: ...  # [1, L, D], added to every input
+
+    def first_inputs(self, condition: Any) -> Tensor: ...  # [R, first, D]
+
+    def later_inputs(self, vectors: Tensor) -> Tensor: ...  # [B, n, C] -> [B, n, D]
+
+    def vectors(self, codes: Tensor) -> Tensor: ...  # [B, n] -> [B, n, C]
+
+    def feed(self, shapes: Shapes) -> MapFeed: ...
+
+
 class MapWriter:
     """The images being written. The first rows are conditional; the others are fed the same codes."""
 
-    def __init__(self, model: NextScaleTransformer, plan: Plan, condition: Condition) -> None:
+    def __init__(self, model: WritesMaps, plan: Plan, condition: Any) -> None:
         if len(plan.steps) != len(plan.shapes):
             raise ValueError(f"this model writes one map per step: use the order {model.order}")
         self.model, self.plan, self.condition = model, plan, condition

@@ -29,8 +29,9 @@ class Reads(Protocol):
     @property
     def device(self) -> torch.device: ...
 
-    def steer(self, ids: Tensor) -> Any:
-        """What ids [B, n] say that steers the model besides its keys; None for nothing."""
+    def steer(self, ids: Tensor, values: Mapping[str, Tensor] | None = None) -> Any:
+        """What ids [B, n], with `values` at placeholders, say that steers the model besides its keys; None
+        for nothing."""
         ...
 
     def read(self, ids: Tensor, layout: Layout, values: Mapping[str, Tensor] | None = None) -> Tensor | None:
@@ -147,7 +148,7 @@ class Context:
         else:
             layout = Layout.of(padded, words, cursors)
         ids = padded.to(model.device)
-        condition = model.steer(ids)
+        condition = model.steer(ids, values)
         if condition is not None:
             self.conditions[rows.start // self.size] = condition
         embeds = model.read(ids, layout.to(model.device), values)

@@ -23,9 +23,14 @@ class Guidance(Protocol):
         """t at this step; 0 is off."""
         ...
 
+    def uses_null(self, plan: Plan, step: int) -> bool:
+        """Whether the null branch has to run at this step: by default where t is not 0. Guidance that acts
+        on hidden states needs it though logits are left as they are."""
+        return self.weight(plan, step) != 0
+
 
 @dataclass(frozen=True)
-class Constant:
+class Constant(Guidance):
     """t = scale - 1 at every step: null + scale * (conditional - null). Scale 1 is off (as LlamaGen)."""
 
     scale: float
@@ -35,7 +40,7 @@ class Constant:
 
 
 @dataclass(frozen=True)
-class Ramp:
+class Ramp(Guidance):
     """t = scale * step / last step, from 0 at the first (VAR). A plan of one step gets t = 0."""
 
     scale: float
@@ -45,7 +50,7 @@ class Ramp:
 
 
 @dataclass(frozen=True)
-class CappedRamp:
+class CappedRamp(Guidance):
     """FlexVAR: t = scale * step / min(last step, 9), and t = scale for maps with a side above `max_side`."""
 
     scale: float
@@ -57,8 +62,22 @@ class CappedRamp:
         return self.scale * step / max(min(len(plan.steps) - 1, 9), 1)
 
 
+@dataclass(frozen=True)
+class PerStep(Guidance):
+    """t = scales[step] - 1: one scale for each step, 1 being off (Infinity, arXiv 2412.04431)."""
+
+    scales: tuple[float, ...]
+
+    def weight(self, plan: Plan, step: int) -> float:
+        if len(self.scales) != len(plan.steps):
+            raise ValueError(
+                f"a plan of {len(plan.steps)} steps needs as many scales, got {len(self.scales)}"
+            )
+        return self.scales[step] - 1
+
+
 def needs_null(guidance: Guidance | None, plan: Plan) -> bool:
-    return guidance is not None and any(guidance.weight(plan, step) != 0 for step in range(len(plan.steps)))
+    return guidance is not None and any(guidance.uses_null(plan, step) for step in range(len(plan.steps)))
 
 
 def guide(predicted: Distribution, weight: float, rows: int) -> Distribution:
