@@ -309,6 +309,7 @@ def test_raw_queries_are_those_of_the_bare_matrix() -> None:
             true = (x @ weight.T + bias).unflatten(-1, (4, 16)).transpose(1, 2)
             scale = model.blocks[0].sa.scale_mul_1H11.exp()
             true = rotate(torch.nn.functional.normalize(true, dim=-1) * scale, *rotation)
+            true = true * 16**0.5  # shown so that scores over the root of the width are those that attended
             torch.testing.assert_close(queries, bare if raw else true, atol=1e-5, rtol=1e-4)
     assert all(torch.equal(a, b) for a, b in zip(found[False], found[True], strict=True))
 
