@@ -9,8 +9,9 @@ from unified.objectives.cross_entropy import CrossEntropy, CrossEntropyConfig
 from unified.objectives.dpo import DPO, DPOConfig
 from unified.objectives.objective import Objective, ObjectiveOutput, Progress
 from unified.objectives.scores import Scores
+from unified.objectives.variant import Supernet
 
-OBJECTIVES: dict[str, type] = {"cross_entropy": CrossEntropy, "dpo": DPO}
+OBJECTIVES: dict[str, type] = {"cross_entropy": CrossEntropy, "dpo": DPO, "variant": Supernet}
 
 
 def build_objective(name: str, options: Mapping[str, Any] | None = None) -> Objective:
