@@ -144,3 +144,31 @@ def test_layers_that_let_go_of_different_entries_share_again_whatever_the_rows_l
     cache.truncate(np.array([2, 1, 4]))
     cache.share()
     assert cache.entries[0] is cache.entries[1]
+
+
+def test_layers_forget_from_lengths_of_their_own():
+    cache = KVCache(LAYERS, ROWS, 2)
+    add(cache, [2, 1, 2], 0)
+    add(cache, [2, 2, 2], 1, layers=[1])
+    starts = cache.lengths_by_layer
+    assert starts.tolist() == [[2, 1, 2], [4, 3, 4]]
+    add(cache, [1, 1, 1], 2)
+    cache.truncate(starts)
+    assert (cache.lengths_by_layer == starts).all()
+    cache.truncate(starts - 1, [1])
+    assert cache.lengths_by_layer.tolist() == [[2, 1, 2], [3, 2, 3]]
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_memory_that_holds_nothing_is_given_back(static):
+    cache = KVCache(LAYERS, ROWS, 16, static=static)
+    _, key = add(cache, [3, 1, 2], 0)
+    cache.release([1])
+    assert [store.both.shape[2] for store in cache.stores] == [16, 16 if static else 3]
+    assert torch.equal(cache.stores[1].both[0, 0, :3], key[0].transpose(0, 1) + 1)
+    add(cache, [1, 1, 1], 1)
+    assert cache.lengths.tolist() == [4, 2, 3]
+    assert torch.equal(cache.stores[1].both[0, 0, :3], key[0].transpose(0, 1) + 1)
+    before = cache.stores[1].both
+    cache.release([1])
+    assert cache.stores[1].both is before, "less than half is free, or the cache is static"
