@@ -181,7 +181,7 @@ class NextScaleTransformer(nn.Module):
 
     def new_cache(self, rows: int = 1, capacity: int | None = None, *, static: bool = False) -> KVCache:
         capacity = area(self.config.shapes) if capacity is None else capacity
-        return KVCache(self.config.depth, rows, capacity, static=static)
+        return KVCache(self.config.depth, rows, capacity, static=static, device=self.device)
 
     def write(self, plan: Plan, rows: int, condition: Any = None) -> MapWriter:
         """The state of one image being written in `rows` rows."""

@@ -114,7 +114,9 @@ class Context:
     def open_null(self) -> None:
         """Add the null branch with empty rows, if it is not there."""
         if self.branches == 1:
-            self.cache.add_rows(self.size)
+            missing = 2 * self.size - self.cache.rows
+            if missing > 0:
+                self.cache.add_rows(missing)
             self.cursors = [*self.cursors, *[Cursor()] * self.size]
             self.conditions.append(None)
 

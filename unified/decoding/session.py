@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from unified.backbone.layer_pass import Depth, LayerPart
+from unified.cache.kv_cache import KVCache
 from unified.cache.policy import CachePolicy, DropWrite
 from unified.decoding.context import Chunk, Context
 from unified.decoding.drawing import Choice, Contrast, Drawing, Generator, Hook, Image
@@ -77,6 +78,18 @@ class Session:
         self.rows = [Row() for _ in range(rows)]
         self.last: Tensor | None = None  # [B, D] hidden state after each row's last id
         self.drawing: Drawing
+
+    def keep_in(self, cache: KVCache) -> Session:
+        """Keep keys and values in this cache, which must be empty and have at least a row for each of the
+        session's (guidance: two), for example `model.new_cache(2 * rows, 4096, static=True)`. ValueError for
+        another."""
+        if cache.rows < len(self.rows) or cache.length or any(row.stream for row in self.rows):
+            raise ValueError(
+                f"a new session of {len(self.rows)} rows needs an empty cache of as many, got one of "
+                f"{cache.rows} with {cache.length} entries"
+            )
+        self.context = Context(cache, len(self.rows))
+        return self
 
     @property
     def streams(self) -> list[list[int]]:
