@@ -128,7 +128,7 @@ class ImageRun:
 
     def _run(self, step: int) -> tuple[list[Tensor], list[Tensor] | None]:
         """For each head, hidden states [R, n, D] of the step's positions, and at the first step those [R, D]
-        of the position before."""
+        of the position before: the header's last id or, of a model that runs no header, the latest read."""
         session, chunk, before = self.session, self._chunk(step), np.zeros(self.count, dtype=np.int64)
         width = chunk.index.sample.shape[1]
         if self.first is not None:
@@ -138,21 +138,23 @@ class ImageRun:
         states = self.context.run(session.model, chunk, self.rows, queries=queries, **told)
         first = not self.begun
         if first:
-            self._note(chunk, states[0])
+            self._note(chunk, states)
         if queries is not None:
             self._ask_policy(step, {n: chunk.queries(q, before, width) for n, q in queries.items()})
-        last = [chunk.states(x, before - 1, 1)[:, 0] for x in states] if first and before.any() else None
+        last = self.context.latest(self.rows) if first else None
+        if first and before.any():
+            last = [chunk.states(x, before - 1, 1)[:, 0] for x in states]
         return [chunk.states(x, before, width) for x in states], last
 
     def _chunk(self, step: int) -> Chunk:
         part = self.layout.part(len(self.request.header) + self.folded[step].slots)
         return Chunk.of(self.writer.inputs(step), part.index, part.positions)
 
-    def _note(self, chunk: Chunk, hidden: Tensor) -> None:
+    def _note(self, chunk: Chunk, hidden: list[Tensor]) -> None:
         """What was pending has been read."""
         self.begun, session = True, self.session
         if self.said.any():
-            session.note(chunk.states(hidden, self.said - 1, 1)[:, 0], self.said > 0)
+            self.context.note(chunk, hidden, self.said)
         if self.after:
             self.context.cursors[self.rows] = self.after
             for row in session.rows:
