@@ -133,6 +133,8 @@ class ImageRun:
         width = chunk.index.sample.shape[1]
         if self.first is not None:
             before, chunk, self.first = self.first.counts, self.first.then(chunk), None
+        elif not width:
+            return self._run_nothing(chunk)
         queries: dict[int, Tensor] | None = {} if session.policy.by_step and width else None
         told = {"plan": self.request.plan, "step": step, "depth": session.depth, "parts": session.parts}
         states = self.context.run(session.model, chunk, self.rows, queries=queries, **told)
@@ -145,6 +147,16 @@ class ImageRun:
         if first and before.any():
             last = [chunk.states(x, before - 1, 1)[:, 0] for x in states]
         return [chunk.states(x, before, width) for x in states], last
+
+    def _run_nothing(self, chunk: Chunk) -> tuple[list[Tensor], list[Tensor] | None]:
+        """As `_run`, of a step without positions: its slots are read out where something was run before."""
+        latest = self.context.latest(self.rows)
+        if latest is None:
+            raise ValueError("nothing has been read yet: feed a prompt first")
+        last = None if self.begun else latest
+        if not self.begun:
+            self._note(chunk, [])
+        return [states[:, None][:, :0] for states in latest], last
 
     def _chunk(self, step: int) -> Chunk:
         part = self.layout.part(len(self.request.header) + self.folded[step].slots)
