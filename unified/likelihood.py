@@ -136,9 +136,15 @@ def sums(log_probs: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
     """Sums of [B, T] by segment [B, S] and by segment and step [B, S, K]."""
     rows, _ = log_probs.shape
     segment, step = layout.index.segment, layout.step
-    counts = int(segment.max()) + 1, int(step.max()) + 1
+    counts = _counts(layout)
     by_segment = log_probs.new_zeros(rows, counts[0]).scatter_add(1, segment, log_probs)
     written = log_probs.masked_fill(step < 0, 0.0)
     flat = segment * max(counts[1], 1) + step.clamp(min=0)
     by_step = log_probs.new_zeros(rows, counts[0] * max(counts[1], 1)).scatter_add(1, flat, written)
     return by_segment, by_step.view(rows, counts[0], -1)
+
+
+def _counts(layout: Layout) -> tuple[int, int]:
+    """The most segments of a row, and steps of an image, without looking at tensors on the device."""
+    segments = max((cursor.segment for cursor in layout.cursors), default=1)
+    return max(segments, 1), max((group.plan.count for group in layout.writes), default=0)
