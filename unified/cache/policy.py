@@ -9,6 +9,7 @@ import numpy as np
 
 from unified.cache.entries import Entries
 from unified.cache.held import CachePolicy, Held, without_writes
+from unified.cache.scalekv import ScaleKV
 from unified.stream.segments import Kind
 
 
@@ -59,6 +60,7 @@ POLICIES: dict[str, Callable[..., CachePolicy]] = {
     "full": Full,
     "drop_write": DropWrite,
     "window": Window,
+    "scalekv": ScaleKV,
 }
 
 __all__ = ["POLICIES", "CachePolicy", "DropWrite", "Entries", "Full", "Held", "Window"]

@@ -22,6 +22,7 @@ CASES = (
     "flexvar_verify",
     "mineworld_actions",
     "infinity_verify",
+    "scalekv_verify",
 )
 
 
