@@ -65,8 +65,9 @@ def shared_budgets(
     """Budgets by step for steps of so many `tokens`, with exactly `mean` codes a layer at each step from
     the first that finds more. `drafters`: by step, which layers. Refiners get `refiner`, at each further step
     `shrink` less, drafters what is freed, but no more than they hold: the rest goes back to the refiners,
-    and so does what does not divide. With 200 for refiners this gives both released tables."""
-    held, found = np.zeros(layers, dtype=np.int64), {}
+    and so does what does not divide. Where there are no drafters, or nothing else, all get `mean`. With 200
+    for refiners this gives both released tables."""
+    held, found = np.zeros(layers, dtype=np.int64), dict[int, Budget]()
     for step in range(1, len(tokens)):
         held += tokens[step - 1]
         if sum(tokens[:step]) > mean:

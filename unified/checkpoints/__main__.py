@@ -23,6 +23,7 @@ CASES = (
     "mineworld_actions",
     "scalekv_verify",
     "infinity_verify",
+    "scalekv_verify",
 )
 
 
