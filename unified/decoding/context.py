@@ -96,12 +96,14 @@ class Chunk:
 class Context:
     """`size` rows that are read together, and, once opened, their null branch as as many rows more.
     `cursors`: where each row stands. `conditions`: of each branch, what a model is steered by besides its
-    keys (class-conditional models: all that depends on the class)."""
+    keys (class-conditional models: all that depends on the class). `last`: of each branch, for each head the
+    states [size, D] after what its rows have read."""
 
     def __init__(self, cache: KVCache, size: int) -> None:
         self.cache, self.size = cache, size
         self.cursors = [Cursor()] * size
         self.conditions: list[Any] = [None]
+        self.last: list[list[Tensor]] = [[]]
 
     @property
     def branches(self) -> int:
@@ -117,6 +119,7 @@ class Context:
             self.cache.add_rows(self.size)
             self.cursors = [*self.cursors, *[Cursor()] * self.size]
             self.conditions.append(None)
+            self.last.append([])
 
     def condition(self, rows: slice) -> Any:
         """What the model is steered by in some rows."""
@@ -124,6 +127,22 @@ class Context:
         if len(chosen) == 1 or chosen[0] is None:
             return chosen[0]
         return chosen[0].stack(chosen[1])
+
+    def note(self, chunk: Chunk, hidden: Sequence[Tensor], counts: np.ndarray, branch: int = 0) -> None:
+        """Remember the states, of each head's `hidden` [size, n, D], after the first `counts` [size]
+        positions of a chunk that a branch has read. Rows that have read none keep theirs."""
+        new = [chunk.states(states, counts - 1, 1)[:, 0] for states in hidden]
+        if self.last[branch]:
+            fresh = torch.from_numpy(counts > 0).to(new[0].device)[:, None]
+            new = [torch.where(fresh, *pair) for pair in zip(new, self.last[branch], strict=True)]
+        self.last[branch] = new
+
+    def latest(self, rows: slice) -> list[Tensor] | None:
+        """For each head, the states [r, D] after what some rows have read; None if they have read nothing."""
+        chosen = self.last[rows.start // self.size : rows.stop // self.size]
+        if not all(chosen):
+            return None
+        return [torch.cat(branches) for branches in zip(*chosen, strict=True)]
 
     @property
     def index(self) -> Index:

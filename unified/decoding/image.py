@@ -128,31 +128,45 @@ class ImageRun:
 
     def _run(self, step: int) -> tuple[list[Tensor], list[Tensor] | None]:
         """For each head, hidden states [R, n, D] of the step's positions, and at the first step those [R, D]
-        of the position before."""
+        of the position before: the header's last id or, of a model that runs no header, the latest read."""
         session, chunk, before = self.session, self._chunk(step), np.zeros(self.count, dtype=np.int64)
         width = chunk.index.sample.shape[1]
         if self.first is not None:
             before, chunk, self.first = self.first.counts, self.first.then(chunk), None
+        elif not width:
+            return self._run_nothing(chunk)
         queries: dict[int, Tensor] | None = {} if session.policy.by_step and width else None
         told = {"plan": self.request.plan, "step": step, "depth": session.depth, "parts": session.parts}
         states = self.context.run(session.model, chunk, self.rows, queries=queries, **told)
         first = not self.begun
         if first:
-            self._note(chunk, states[0])
+            self._note(chunk, states)
         if queries is not None:
             self._ask_policy(step, {n: chunk.queries(q, before, width) for n, q in queries.items()})
-        last = [chunk.states(x, before - 1, 1)[:, 0] for x in states] if first and before.any() else None
+        last = self.context.latest(self.rows) if first else None
+        if first and before.any():
+            last = [chunk.states(x, before - 1, 1)[:, 0] for x in states]
         return [chunk.states(x, before, width) for x in states], last
+
+    def _run_nothing(self, chunk: Chunk) -> tuple[list[Tensor], list[Tensor] | None]:
+        """As `_run`, of a step without positions: its slots are read out where something was run before."""
+        latest = self.context.latest(self.rows)
+        if latest is None:
+            raise ValueError("nothing has been read yet: feed a prompt first")
+        last = None if self.begun else latest
+        if not self.begun:
+            self._note(chunk, [])
+        return [states[:, None][:, :0] for states in latest], last
 
     def _chunk(self, step: int) -> Chunk:
         part = self.layout.part(len(self.request.header) + self.folded[step].slots)
         return Chunk.of(self.writer.inputs(step), part.index, part.positions)
 
-    def _note(self, chunk: Chunk, hidden: Tensor) -> None:
+    def _note(self, chunk: Chunk, hidden: list[Tensor]) -> None:
         """What was pending has been read."""
         self.begun, session = True, self.session
         if self.said.any():
-            session.note(chunk.states(hidden, self.said - 1, 1)[:, 0], self.said > 0)
+            self.context.note(chunk, hidden, self.said)
         if self.after:
             self.context.cursors[self.rows] = self.after
             for row in session.rows:

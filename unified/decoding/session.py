@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -74,8 +73,13 @@ class Session:
         self.depth, self.parts = depth, parts
         self.context = Context(model.new_cache(rows), rows)
         self.rows = [Row() for _ in range(rows)]
-        self.last: Tensor | None = None  # [B, D] hidden state after each row's last id
         self.drawing: Drawing
+
+    @property
+    def last(self) -> Tensor | None:
+        """[B, D]: the first head's states after what each row has read."""
+        states = self.context.last[0]
+        return states[0] if states else None
 
     @property
     def streams(self) -> list[list[int]]:
@@ -134,8 +138,8 @@ class Session:
         if any(lists):
             chunk, cursors = self.context.chunk(self.model, lists, rows, self.pending_values())
             if chunk is not None:
-                hidden = self.context.run(self.model, chunk, rows, parts=self.parts)[0]
-                self.note(chunk.states(hidden, chunk.counts - 1, 1)[:, 0], chunk.counts > 0)
+                hidden = self.context.run(self.model, chunk, rows, parts=self.parts)
+                self.context.note(chunk, hidden, chunk.counts)
             self.context.cursors[rows] = cursors
         for row in self.rows:
             row.pending = []
@@ -151,7 +155,8 @@ class Session:
         if any(lists):
             chunk, cursors = self.context.chunk(self.model, lists, rows, self._values_of(lists))
             if chunk is not None:
-                self.context.run(self.model, chunk, rows, parts=self.parts)
+                hidden = self.context.run(self.model, chunk, rows, parts=self.parts)
+                self.context.note(chunk, hidden, chunk.counts, 1)
             self.context.cursors[rows] = cursors
             for row, ids in zip(self.rows, streams, strict=True):
                 row.null_read = len(ids)
@@ -164,11 +169,6 @@ class Session:
     def _values_of(self, lists: list[list[int]]) -> dict[str, Tensor]:
         """By name, what stands at the placeholders of the rows' latest ids."""
         return latest_values([row.values for row in self.rows], lists, self.vocabulary)
-
-    def note(self, last: Tensor, fresh: np.ndarray) -> None:
-        """The states [B, D] after what was read in the rows marked in `fresh` [B]."""
-        chosen = torch.from_numpy(fresh).to(last.device)[:, None]
-        self.last = last if self.last is None else torch.where(chosen, last, self.last)
 
     def readable(self, ids: list[int], images: bool = True) -> list[int]:
         """Ids without WRITE segments, which nothing later sees, or without any images."""
@@ -279,7 +279,8 @@ class Session:
             embeds = self.model.read((words.action_start + taken[-1])[:, None], part.to(device))
             if embeds is not None:
                 chunk = Chunk.of(embeds, part.index, part.positions)
-                self.last = self.context.run(self.model, chunk, rows, parts=self.parts)[0][:, -1]
+                hidden = self.context.run(self.model, chunk, rows, parts=self.parts)
+                self.context.note(chunk, hidden, chunk.counts)
         self.context.cursors[rows] = list(layout.cursors)
         actions = torch.stack(taken, dim=1)
         for row, numbers in zip(self.rows, actions.tolist(), strict=True):
