@@ -21,9 +21,9 @@ CASES = (
     "var_verify",
     "flexvar_verify",
     "mineworld_actions",
-    "scalekv_verify",
     "infinity_verify",
     "scalekv_verify",
+    "nar_verify",
 )
 
 
