@@ -8,7 +8,7 @@ Logits of all targets at once can take gigabytes (10,500 codes of 160,000), so t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -84,14 +84,14 @@ def _codes(model: UnifiedModel, ids: Tensor, heads: Sequence[int], *states: Tens
     symbols = head.to_symbols(ids - model.vocabulary.visual_start)
 
     def predicted(*given: Tensor) -> Distribution:
-        return read_out(model, heads, given)
+        return read_out([model.heads[number] for number in heads], given)
 
     return scored(predicted, head.symbols * head.values, symbols, *states)
 
 
-def read_out(model: UnifiedModel, heads: Sequence[int], states: Sequence[Tensor]) -> Distribution:
+def read_out(heads: Sequence[Any], states: Sequence[Tensor]) -> Distribution:
     """What some heads predict together of the same slots, each from its state [..., D]."""
-    first, *others = [model.heads[head].distribution(x) for head, x in zip(heads, states, strict=True)]
+    first, *others = [head.distribution(x) for head, x in zip(heads, states, strict=True)]
     return first.combined(others) if others else first
 
 
@@ -124,7 +124,8 @@ def token_logits(model: UnifiedModel, states: Sequence[Tensor], layout: Layout) 
             sources = group.starts[:, None, None] + torch.where(source == BEFORE, -1, source)
             rows = group.rows[:, None]
             found = [states[head][rows, sources[..., n]] for n, head in enumerate(part.heads)]
-            codes[rows, places] = read_out(model, part.heads, found).logits.squeeze(-2)  # type: ignore[attr-defined]
+            heads = [model.heads[number] for number in part.heads]
+            codes[rows, places] = read_out(heads, found).logits.squeeze(-2)  # type: ignore[attr-defined]
     is_code = ((layout.step >= 0) & layout.predicted)[..., None]
     border = model.vocabulary.visual_start
     text = text.masked_fill(is_code, float("-inf"))

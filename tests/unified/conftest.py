@@ -8,21 +8,24 @@ from unified.model import UnifiedConfig, UnifiedModel
 from unified.orders import ORDERS
 from unified.stream.messages import Stream
 
+LOUD = {  # weights that begin as zero, or as part of the identity
+    "reference.projection": 0.3,
+    "copy_gate.gate": 0.3,
+    "transition.exit": 0.3,
+    "own_state.out": 0.1,
+}
+
 
 def tiny_model(vocabulary=None, **config) -> UnifiedModel:
     torch.manual_seed(0)
     vocabulary = {"orders": list(ORDERS), **(vocabulary or {})}
-    options = {"references": True, "copies": True, "transition": 8, "grid": True, "initializer_range": 0.2}
-    config = {**options, **config}
+    extras = {"reference": {}, "copy_gate": {}, "transition": {"channels": 8}, "grid": {}}
+    extras |= {"own_state": {}} if vocabulary.get("merge") else {}
+    config = {"extras": extras, "initializer_range": 0.2, **config}
     model = UnifiedModel(UnifiedConfig(vocabulary=vocabulary, **config)).eval()
-    if model.slots.reference is not None:  # part of the identity at the start of training
-        torch.nn.init.normal_(model.slots.reference.weight, std=0.3)
-    if model.slots.copying is not None:  # zero at the start of training
-        torch.nn.init.normal_(model.slots.copying.weight, std=0.3)
-    if model.slots.transition is not None:
-        torch.nn.init.normal_(model.slots.transition.exit.weight, std=0.3)
-    if model.slots.own is not None:  # zero too
-        torch.nn.init.normal_(model.slots.own.out.weight, std=0.1)
+    for name, std in LOUD.items():
+        if name.split(".")[0] in model.extras:
+            torch.nn.init.normal_(model.extras.get_submodule(name).weight, std=std)
     return model
 
 

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from unified.cache.policy import Window
-from unified.decoding.drawing import Contrast, Generator
+from unified.decoding.drawing import Generator
 from unified.decoding.guidance import check_contrast
 from unified.decoding.minimum_risk import alike_codes
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
+from unified.extras.references import ActionContrast
 from unified.layout.patch_merging import positions_of
 from unified.orders import Plan
 from unified.orders.shapes import Shapes, as_shapes
@@ -40,7 +41,7 @@ class Rollout:
     """Frames imagined in one or more rows at once. `history[b]` are the known frames of row b (equally many
     in every row, all of one size) and `taken[b]` the actions between them, one fewer. Without a `sampler` the
     likeliest codes are chosen, those within `ALIKE` counted together, and a step goes on from what the
-    model's transition made of the one before (`transition.onward`); with one, from the codes drawn.
+    model's transition made of the one before (`Writer.carried`); with one, from the codes drawn.
     With `mean` the mean over all codes of a place is shown: the picture with the least squared error to be
     expected, blurred where much may come; without it the codes. None: where nothing is drawn at random and
     there is a mean. With `contrast` (None: `CONTRAST`, where nothing is drawn at random) what is gone on from
@@ -119,13 +120,13 @@ class Rollout:
         maps = drawing.read().to(codebook.device).split([height * width for height, width in shapes], dim=1)
         return to_uint8(visual.decode_maps(list(maps), shapes))
 
-    def _contrast(self) -> Contrast | None:
+    def _contrast(self) -> ActionContrast | None:
         """With the opposite of the keys just pressed."""
         if not self.contrast:
             return None
         slots = self.session.vocabulary.action_slots
         pressed = torch.tensor([row.acted for row in self.session.rows]).unflatten(1, (-1, slots))
-        return Contrast(self.processor.opposite(pressed).flatten(1).tolist(), self.contrast)
+        return ActionContrast(self.processor.opposite(pressed).flatten(1).tolist(), self.contrast)
 
     def _ask(self, actions: Sequence[Action]) -> None:
         if len(actions) != len(self.session.rows):
