@@ -19,6 +19,7 @@ def test_the_example_runs_and_prints_what_it_says(capsys):
     finally:
         scope["ORDERS"].pop("checkerboard", None)
         scope.get("OBJECTIVES", {}).pop("ipo", None)
+        scope.get("POLICIES", {}).pop("latest_steps", None)
     assert capsys.readouterr().out == "3 steps for 24 codes\n"
     order = BLOCKS[0].split("def checkerboard")[1]
     assert len(order.splitlines()) <= 30

@@ -39,7 +39,7 @@ ALLOWED: dict[str, set[str]] = {  # beside the area itself; `unified` is the pac
     "backbone": {*LAYOUT, "cache"},
     "depth": {*LAYOUT, "backbone"},
     "extras": {*LAYOUT, "heads", "likelihood"},
-    "objectives": LAYOUT,
+    "objectives": {*LAYOUT, "depth"},
     "config": CORE - {"model", "decoding"},
     "model": CORE - {"decoding"},
     "decoding": {*CORE, "tokenizers"},

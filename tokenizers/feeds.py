@@ -39,7 +39,7 @@ class Maps:
             return [(number, None) for number in range(len(self.slices))]
         if not len(slots):
             return []
-        first, last = slots[0].item(), slots[-1].item()
+        first, last = int(slots[0]), int(slots[-1])
         if (first, last) in self._whole and last - first + 1 == len(slots):
             return [(self._whole[first, last], None)]
         found = [(number, _within(slots, part)) for number, part in enumerate(self.slices)]

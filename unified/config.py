@@ -83,7 +83,7 @@ class UnifiedConfig(PreTrainedConfig):
 
     def _extras(self, given: dict[str, Any] | None) -> dict[str, Any]:
         """The extras that were chosen, and those that this vocabulary or this backbone asks for."""
-        default = {"own_state": {}} if self.words.merge else {}
+        default: dict[str, Any] = {"own_state": {}} if self.words.merge else {}
         chosen = {
             name: dict(options or {}) for name, options in (default if given is None else given).items()
         }

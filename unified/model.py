@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
-from transformers.utils import ModelOutput
 
-from unified.backbone.attention import BACKENDS, of_batch, of_session
+from unified.backbone.attention import BACKENDS, of_session
+from unified.backbone.batch import run_batch
 from unified.backbone.decoder import LibraryLayers, run_layers
 from unified.backbone.fused import FusedLayers, fusible
-from unified.backbone.layer_pass import Depth, Pass, runs_of
+from unified.backbone.layer_pass import Depth, LayerPart, Pass
 from unified.backbone.read_outs import make_read_outs
 from unified.cache.kv_cache import KVCache
 from unified.config import UnifiedConfig
@@ -29,16 +28,15 @@ from unified.extras.patch_merging import merging_of
 from unified.extras.slots import SlotEmbedding, WrittenSlots, written_slots
 from unified.extras.writer import Writer
 from unified.heads import HEADS
-from unified.layout.attention import BLOCK, Index
-from unified.layout.layout import IGNORED, Layout
-from unified.likelihood import sums, token_log_probs, token_logits
+from unified.layout.layout import Layout
+from unified.likelihood import UnifiedOutput, likelihoods
 from unified.orders import Plan
 from unified.readers import make_readers, read_values
 from unified.stream.migration import WEIGHTS, weight_name
+from unified.stream.null_stream import null_stream
 from unified.stream.segments import Kind
 from unified.stream.vocabulary import Vocabulary
 
-LOGITS = 2**28  # numbers: a GiB in float32
 IGNORED_ARGUMENTS = frozenset(
     {
         "attention_mask",
@@ -50,22 +48,6 @@ IGNORED_ARGUMENTS = frozenset(
     }
     | {"num_items_in_batch"}
 )
-
-
-@dataclass
-class UnifiedOutput(ModelOutput):
-    """`loss`: mean negative log-likelihood of the targets. `logits` [B, T, V]: the distribution *of* each
-    predicted token (not of the next one), float32, -inf where the target rule allows no such id; None unless
-    asked for or if the codes are more than a table can hold. `log_probs` [B, T]: of each target, 0 elsewhere.
-    `segment_sums` [B, S] and `step_sums` [B, S, K]: their sums by segment of the row and, for WRITE segments,
-    by step. All float32."""
-
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-    log_probs: Tensor | None = None
-    segment_sums: Tensor | None = None
-    step_sums: Tensor | None = None
-    hidden_states: Tensor | None = None
 
 
 class UnifiedModel(PreTrainedModel):
@@ -88,7 +70,7 @@ class UnifiedModel(PreTrainedModel):
         backbone._attn_implementation = "unified"  # see `backbone.decoder`
         self.backbone = AutoModel.from_config(backbone)
         self.library = LibraryLayers(self.backbone)
-        self.extras = make_extras(config.extras, width)
+        self.extras = make_extras(config.extras or {}, width)
         self.slots = SlotEmbedding(width, words.max_side)
         self.merging = merging_of(words.merge, width)
         self.text_head = nn.Linear(width, words.table_size, bias=False)
@@ -125,7 +107,8 @@ class UnifiedModel(PreTrainedModel):
     def from_pretrained(cls, *arguments: Any, **named: Any) -> Any:
         """Weights may have the names of an earlier form; they are saved under those of today."""
         former = {f"^{re.escape(old)}": new for old, new in WEIGHTS.items()}
-        loaded: Any = super().from_pretrained(*arguments, key_mapping=former, **named)
+        named["key_mapping"] = former | (named.get("key_mapping") or {})
+        loaded: Any = super().from_pretrained(*arguments, **named)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         model._weight_conversions = None
         return loaded
@@ -162,34 +145,27 @@ class UnifiedModel(PreTrainedModel):
         layout: Layout | None = None,
         values: Mapping[str, Tensor] | None = None,
         depth: Depth | None = None,
+        parts: Sequence[LayerPart] = (),
         return_logits: bool | None = None,
         **others: object,
     ) -> UnifiedOutput:
         """Likelihood of rows of ids [B, T]. `labels` [B, T]: the ids, IGNORED (-100) where a token is no
         target; without them every token that the target rule allows is scored and no loss is returned.
         `layout`: computed from the ids if not given. `values`: what stands at placeholders, by name
-        (`readers`). `depth`: which layers the steps of images run. `return_logits`: None for where they take
-        at most `LOGITS` numbers. What trainers hand to every model (`IGNORED_ARGUMENTS`; <|pad|> ids are what
-        counts as padding) is accepted; TypeError for anything else."""
+        (`readers`). `depth`: which layers the steps of images run; `parts`: what is plugged in around layers.
+        `return_logits`: None for where they take at most `LOGITS` numbers. What trainers hand to every model
+        (`IGNORED_ARGUMENTS`; <|pad|> ids are what counts as padding) is accepted; TypeError for anything
+        else."""
         unknown = sorted(set(others) - IGNORED_ARGUMENTS)
         if unknown:
             raise TypeError(f"UnifiedModel.forward takes no argument {unknown[0]!r}")
         layout = (layout or Layout.of(input_ids, self.vocabulary)).to(input_ids.device)
-        self._check_heads(layout)
-        embeds, slots = self._embed(input_ids, layout, values)
-        states = [self._slot_states(hidden, slots) for hidden in self.decode(embeds, layout, depth)]
-        wanted = layout.predicted if labels is None else layout.predicted & (labels != IGNORED)
-        log_probs = token_log_probs(self, states, input_ids, layout, wanted)
-        count = wanted.sum()
-        loss = None if labels is None else -log_probs.sum() / count.clamp(min=1)
-        segments, steps = sums(log_probs, layout)
-        fits = input_ids.numel() * self.vocabulary.size <= LOGITS if return_logits is None else return_logits
-        logits = token_logits(self, states, layout) if fits and self.head.symbols == 1 else None
-        return UnifiedOutput(loss, logits, log_probs, segments, steps, states[0])
-
-    def _check_heads(self, layout: Layout) -> None:
         for group in layout.writes:
             self._check_plan(group.plan)
+        embeds, slots = self._embed(input_ids, layout, values)
+        states = self.decode(embeds, layout, depth, parts)
+        states = [self._slot_states(hidden, slots) for hidden in states]
+        return likelihoods(self, states, input_ids, labels, layout, return_logits)
 
     def _check_plan(self, plan: Plan) -> None:
         if plan.heads > len(self.heads):
@@ -230,25 +206,18 @@ class UnifiedModel(PreTrainedModel):
             return hidden
         return hidden.index_put((slots.rows, slots.places), states.to(hidden.dtype))
 
-    def decode(self, embeds: Tensor, layout: Layout, depth: Depth | None = None) -> list[Tensor]:
-        """For each head, hidden states [B, T, D] of a whole batch under the attention rule."""
-        index, positions = layout.merged()
-        runs = {} if depth is None else runs_of(depth, layout, self.layers_in_all)
-        runs = {number: layout.at_positions(where) for number, where in runs.items()}
-        states = self._attended(self.merging.merge(embeds, layout.merging), index, positions, runs)
-        return [self.merging.split(hidden, layout.merging) for hidden in states]
-
-    def _attended(
-        self, embeds: Tensor, index: Index, positions: Tensor, runs: dict[int, Tensor]
+    def decode(
+        self, embeds: Tensor, layout: Layout, depth: Depth | None = None, parts: Sequence[LayerPart] = ()
     ) -> list[Tensor]:
-        length, device = embeds.shape[1], embeds.device.type
-        if self.attention == "by_block":
-            embeds, index, positions = _filled(embeds, index, positions)
-        low = torch.is_autocast_enabled(device)
-        dtype = torch.get_autocast_dtype(device) if low else embeds.dtype
-        attend, seen = of_batch(self.attention if not runs else "sdpa", index, dtype)
-        states = self.hidden(embeds, Pass(index, positions, seen=seen, attend=attend, runs=runs))
-        return [hidden[:, :length] for hidden in states]
+        """For each head, hidden states [B, T, D] of a whole batch under the attention rule."""
+        inputs = self.merging.merge(embeds, layout.merging)
+        found = run_batch(self.hidden, inputs, layout, self.attention, self.layer_count, depth, parts)
+        return [self.merging.split(hidden, layout.merging) for hidden in found]
+
+    @property
+    def layer_count(self) -> int:
+        """Layers of the backbone: those that a depth policy is asked for."""
+        return len(self.library)
 
     @property
     def layers_in_all(self) -> int:
@@ -269,7 +238,7 @@ class UnifiedModel(PreTrainedModel):
 
     # What a Session needs -----------------------------------------------------------------------------------
 
-    def steer(self, ids: Tensor) -> None:
+    def steer(self, ids: Tensor, values: Mapping[str, Tensor] | None = None) -> None:
         """The stream alone steers this model."""
 
     def read(self, ids: Tensor, layout: Layout, values: Mapping[str, Tensor] | None = None) -> Tensor:
@@ -279,16 +248,7 @@ class UnifiedModel(PreTrainedModel):
     def null_stream(self, ids: Sequence[int]) -> list[int]:
         """The stream of the null branch of guidance: the same turns and images, without what the user wrote
         and what the assistant says of what it draws."""
-        row, drop, role = [], False, None
-        for token in ids:
-            if token in (self.vocabulary.system, self.vocabulary.user, self.vocabulary.assistant):
-                role = token
-            drop = role in (self.vocabulary.user, self.vocabulary.assistant) and (
-                self.vocabulary.is_text(token) or token == self.vocabulary.part
-            )
-            if not drop:
-                row.append(token)
-        return row
+        return null_stream(ids, self.vocabulary)
 
     def new_cache(self, rows: int = 1, capacity: int = 256, *, static: bool = False) -> KVCache:
         return KVCache(self.layers_in_all, rows, capacity, static=static)
@@ -305,15 +265,6 @@ class UnifiedModel(PreTrainedModel):
             heads=self.heads,
             embed_ids=self.embed_ids,
         )
-
-
-def _filled(embeds: Tensor, index: Index, positions: Tensor) -> tuple[Tensor, Index, Tensor]:
-    """Rows of positions filled up to a multiple of BLOCK, or of half the power of two below their length:
-    what is compiled serves few lengths, and merged rows have many."""
-    length = embeds.shape[1]
-    index = index.filled(max(BLOCK, 2 ** (length.bit_length() - 2)))
-    missing, pad = index.sample.shape[1] - length, nn.functional.pad
-    return pad(embeds, (0, 0, 0, missing)), index, pad(positions, (0, missing))
 
 
 AutoModel.register(UnifiedConfig, UnifiedModel)

@@ -95,7 +95,7 @@ def test_it_goes_on_from_its_own_frames_as_a_rollout_does():
             clip.actions, imagined(model, clips.codes[:, 0], clips.actions, clips.shape), strict=True
         ):
             rollout.step([action])
-            used.append(rollout.session.rows[0].latest.vectors)
+            used.append(rollout.session.rows[0].reference.vectors)
             torch.testing.assert_close(
                 torch.nn.functional.normalize(used[-1], dim=-1),
                 torch.nn.functional.normalize(image[0], dim=-1),

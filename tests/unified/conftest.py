@@ -5,7 +5,7 @@ import torch
 from unified.tokenizers.text import byte_tokenizer
 
 from unified.model import UnifiedConfig, UnifiedModel
-from unified.orders import ORDERS
+from unified.orders import ORDERS, plan_for
 from unified.stream.messages import Stream
 
 LOUD = {  # weights that begin as zero, or as part of the identity
@@ -17,11 +17,14 @@ LOUD = {  # weights that begin as zero, or as part of the identity
 
 
 def tiny_model(vocabulary=None, **config) -> UnifiedModel:
+    """With as many read-outs as the orders need that `vocabulary` names."""
     torch.manual_seed(0)
+    named = (vocabulary or {}).get("orders", ())
+    heads = max((plan_for(name, ((2, 2),)).heads for name in named), default=1)
     vocabulary = {"orders": list(ORDERS), **(vocabulary or {})}
     extras = {"reference": {}, "copy_gate": {}, "transition": {"channels": 8}, "grid": {}}
     extras |= {"own_state": {}} if vocabulary.get("merge") else {}
-    config = {"extras": extras, "initializer_range": 0.2, **config}
+    config = {"extras": extras, "read_outs": heads, "initializer_range": 0.2, **config}
     model = UnifiedModel(UnifiedConfig(vocabulary=vocabulary, **config)).eval()
     for name, std in LOUD.items():
         if name.split(".")[0] in model.extras:

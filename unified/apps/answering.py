@@ -15,7 +15,7 @@ import numpy as np
 
 from unified.decoding.drawing import Choice, Drawing, Generator
 from unified.decoding.guidance import Guidance, check_contrast
-from unified.decoding.minimum_risk import alike_codes
+from unified.decoding.minimum_risk import minimum_risk_decoding
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
 from unified.orders.shapes import Shapes
@@ -23,49 +23,53 @@ from unified.stream.messages import Message
 from unified.stream.processor import Processor
 
 Content = list[dict[str, Any]]
-LIKELIEST = Sampler(temperature=0)
+GREEDY = Sampler(temperature=0)
 NUCLEUS = Sampler(temperature=0.3, top_p=0.7)
 SEED_STRIDE = 1_000_003  # between the seeds of two runs, so that their rows share none
 
 
 @dataclass(frozen=True, kw_only=True)
-class Manner:
-    """How to answer. `only_draws`: the answer is one image and no word. `may_draw`: the model decides when to
-    draw. `draws_after`: words after which an image is drawn whether the model asks for it or not (the rule
-    of Latent Sketchpad). `must_draw`: no answer ends before an image was drawn. `alike`: the width within
-    which codes count together (`minimum_risk`) where the likeliest are drawn, 0 for each alone; without
-    effect on heads of several symbols. `contrast`: how far words are set off against what would be said
-    without the pictures (`guidance.contrasted`). Limits are per turn and row."""
+class GenerationSettings:
+    """Generation settings of one assistant turn. All limits are per turn and row.
 
-    words: Sampler = LIKELIEST
-    contrast: float = 0.0
-    pixels: Sampler = NUCLEUS
+    `max_tokens`, `max_images`: at least 1 and 0. `allow_images`: the model may start an image whenever it
+    chooses to. `image_only`: the turn is one image without text. `require_image`: the turn cannot end before
+    an image was written. `image_after`: text after which an image is written whether the model asks for one
+    or not (Latent Sketchpad, arXiv 2510.24514). `visual_contrast`: weight of visual contrastive decoding of
+    text (`guidance.contrasted`), 0 is off. `guidance`: classifier-free guidance of images, None is off.
+    `minimum_risk_width`: kernel width of minimum-risk decoding of image codes (`decoding.minimum_risk`),
+    0 is off; only with a greedy `image_sampler`, and without effect on heads of several symbols.
+    ValueError for a limit or a weight out of range."""
+
+    text_sampler: Sampler = GREEDY
+    visual_contrast: float = 0.0
+    image_sampler: Sampler = NUCLEUS
     guidance: Guidance | None = None
-    alike: float = 0.0
-    most_tokens: int = 256
-    most_images: int = 4
-    may_draw: bool = True
-    only_draws: bool = False
-    must_draw: bool = False
-    draws_after: str = ""
+    minimum_risk_width: float = 0.0
+    max_tokens: int = 256
+    max_images: int = 4
+    allow_images: bool = True
+    image_only: bool = False
+    require_image: bool = False
+    image_after: str = ""
 
     def __post_init__(self) -> None:
-        if self.most_tokens < 1 or self.most_images < 0:
+        if self.max_tokens < 1 or self.max_images < 0:
             raise ValueError(
-                f"an answer takes at least 1 token and 0 images, got {self.most_tokens}, {self.most_images}"
+                f"an answer takes at least 1 token and 0 images, got {self.max_tokens}, {self.max_images}"
             )
-        check_contrast(self.contrast)
+        check_contrast(self.visual_contrast)
 
 
 @dataclass(frozen=True)
-class Said:
+class TextIds:
     """One id per row, None for a row that is silent."""
 
     ids: list[int | None]
 
 
 @dataclass(frozen=True)
-class Step:
+class ImageStep:
     """One step of the images being drawn in `rows`."""
 
     choice: Choice
@@ -73,7 +77,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Drew:
+class ImageDone:
     """Images finished in `rows`."""
 
     drawing: Drawing
@@ -83,17 +87,21 @@ class Drew:
 class Turn:
     """What every row says in one assistant turn; run `events` to the end, then ask for `content`."""
 
-    def __init__(self, session: Session, processor: Processor, shapes: Shapes, manner: Manner) -> None:
-        self.session, self.processor, self.shapes, self.manner = session, processor, shapes, manner
+    def __init__(
+        self, session: Session, processor: Processor, shapes: Shapes, settings: GenerationSettings
+    ) -> None:
+        self.session, self.processor, self.shapes, self.settings = session, processor, shapes, settings
         self.starts = [len(row.stream) for row in session.rows]
         self.stops = [0] * len(session.rows)  # 0: still speaking
         self.images = [0] * len(session.rows)
         self.letters: list[list[int]] = [[] for _ in session.rows]  # since the last image
-        self.left = [manner.most_tokens] * len(session.rows)
-        self.alike = alike_codes(session.model, processor, manner.pixels, manner.alike)
+        self.left = [settings.max_tokens] * len(session.rows)
+        self.minimum_risk = minimum_risk_decoding(
+            session.model, processor, settings.image_sampler, settings.minimum_risk_width
+        )
 
-    def events(self) -> Iterator[Said | Step | Drew]:
-        if self.manner.only_draws:
+    def events(self) -> Iterator[TextIds | ImageStep | ImageDone]:
+        if self.settings.image_only:
             yield from self._draw([True] * len(self.stops))
         else:
             while not all(self.stops):
@@ -112,26 +120,30 @@ class Turn:
 
     def _missing(self) -> list[bool]:
         """Rows that must have drawn something and have not."""
-        return [self.manner.must_draw and not count for count in self.images]
+        return [self.settings.require_image and not count for count in self.images]
 
     def _wants(self) -> list[bool]:
         """Rows that draw next: they asked to, or have no words left and must."""
         waiting = zip(self.stops, self.session.stopped(), self.left, self._missing(), strict=True)
         return [not stop and (why == "write" or (not left and owes)) for stop, why, left, owes in waiting]
 
-    def _speak(self) -> Iterator[Said]:
-        draw = [self.manner.may_draw and count < self.manner.most_images for count in self.images]
+    def _speak(self) -> Iterator[TextIds]:
+        draw = [self.settings.allow_images and count < self.settings.max_images for count in self.images]
         end = [not missing for missing in self._missing()]
         most = max(left for left, stop in zip(self.left, self.stops, strict=True) if not stop)
         tokens = self.session.text(
-            sampler=self.manner.words, max_tokens=most, draw=draw, end=end, contrast=self.manner.contrast
+            sampler=self.settings.text_sampler,
+            max_tokens=most,
+            draw=draw,
+            end=end,
+            contrast=self.settings.visual_contrast,
         )
         for said in tokens:
             heard = [None if self.stops[row] else token for row, token in enumerate(said)]
             for row, token in enumerate(heard):
                 self._hear(row, token)
             if any(token is not None for token in heard):
-                yield Said(heard)
+                yield TextIds(heard)
             if all(stop or why for stop, why in zip(self.stops, self.session.stopped(), strict=True)):
                 return
 
@@ -150,28 +162,28 @@ class Turn:
 
     def _called(self, row: int) -> bool:
         """Whether the row has just said the words that an image follows."""
-        after = self.manner.draws_after
-        if not after or self.images[row] >= self.manner.most_images:
+        after = self.settings.image_after
+        if not after or self.images[row] >= self.settings.max_images:
             return False
         said: str = self.processor.stream.text.decode(self.letters[row][-len(after.encode()) :])
         return said.endswith(after)
 
-    def _draw(self, rows: list[bool]) -> Iterator[Step | Drew]:
-        manner = self.manner
+    def _draw(self, rows: list[bool]) -> Iterator[ImageStep | ImageDone]:
+        settings = self.settings
         steps = self.session.image(
             self.shapes,
             order=self.processor.order,
-            sampler=manner.pixels,
-            guidance=manner.guidance,
-            alike=self.alike,
+            sampler=settings.image_sampler,
+            guidance=settings.guidance,
+            minimum_risk=self.minimum_risk,
             rows=rows,
         )
         for choice in steps:
-            yield Step(choice, rows)
+            yield ImageStep(choice, rows)
         for row, drawn in enumerate(rows):
             self.images[row] += drawn
             self.letters[row] = [] if drawn else self.letters[row]
-        yield Drew(self.session.drawing, rows)
+        yield ImageDone(self.session.drawing, rows)
 
     def _close(self, rows: list[bool]) -> None:
         """End the turns of these rows that did not end themselves."""
@@ -197,7 +209,7 @@ def answers(
     processor: Processor,
     prompts: Sequence[Sequence[Message]],
     shapes: Shapes,
-    manner: Manner,
+    settings: GenerationSettings,
     *,
     seed: int = 0,
     batch: int = 16,
@@ -211,7 +223,7 @@ def answers(
         seeds = [seed * SEED_STRIDE + number for number in numbers[start : start + batch]]
         session = Session(model, rows=len(part), seed=seeds)
         session.feed([processor.encode(messages, prompt=True) for messages in part])
-        turn = Turn(session, processor, shapes, manner)
+        turn = Turn(session, processor, shapes, settings)
         for _ in turn.events():
             pass
         yield from (turn.content(number) for number in range(len(part)))

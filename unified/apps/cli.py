@@ -89,7 +89,7 @@ def _add_verbs(commands: argparse._SubParsersAction) -> None:
         command.add_argument("--out", type=Path, default=Path("picture.png"), help="default picture.png")
         closely = "how closely to follow (1: off, default 1.5)"
         command.add_argument("--guidance", type=float, default=1.5, metavar="G", help=closely)
-        tries = "drawn again, at most so often in all, where it looks unlike what was said (default 3)"
+        tries = "best of at most N images of several objects, judged by the model (default 3)"
         command.add_argument("--tries", type=_positive, default=3, metavar="N", help=tries)
     solve = _command(commands, "solve", "solve a maze, sketching on the way")
     solve.add_argument("image", type=Path)

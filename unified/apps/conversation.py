@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from unified.apps.answering import Drew, Manner, Said, Step, Turn
+from unified.apps.answering import GenerationSettings, ImageDone, ImageStep, TextIds, Turn
 from unified.decoding.drawing import Generator
 from unified.decoding.session import Session
 from unified.orders.shapes import Shapes
@@ -62,11 +62,11 @@ class Conversation:
         processor: Processor,
         *,
         shapes: Shapes,
-        manner: Manner,
+        settings: GenerationSettings,
         seed: int = 0,
         longest: int = LONGEST,
     ) -> None:
-        self.model, self.processor, self.manner, self.seed = model, processor, manner, seed
+        self.model, self.processor, self.settings, self.seed = model, processor, settings, seed
         self.shapes, self.longest = shapes, longest
         self.ids: list[int] = [model.vocabulary.begin]
         self.turns: list[int] = []  # where each turn starts in `ids`
@@ -74,12 +74,12 @@ class Conversation:
         self._session: Session | None = None
 
     def say(self, text: str, images: Sequence[Picture] = (), **changes: Any) -> Iterator[Event]:
-        """Say something, with pictures, and stream the answer. `changes` are fields of `Manner` for this
-        turn (`only_draws=True` asks for a picture and nothing else). ValueError, with nothing changed, for a
-        message that is empty, malformed, or longer than the model reads."""
+        """Append a user turn of text and images, and stream the answer. `changes`: fields of
+        `GenerationSettings` for this turn (`image_only=True`: an image and no text). ValueError, with nothing
+        changed, for a message that is empty, malformed, or longer than half of `longest`."""
         if not text.strip() and not len(images):
             raise ValueError("nothing was said: write something or give a picture")
-        manner = replace(self.manner, **changes)
+        settings = replace(self.settings, **changes)
         content = [{"type": "image", "image": image} for image in images]
         content += [{"type": "text", "text": text}] if text.strip() else []
         said = self.processor.turn({"role": "user", "content": content})
@@ -89,7 +89,7 @@ class Conversation:
             )
         if len(images):
             self.shapes = self._shapes_of(images[-1])
-        return self._answered(said, manner)
+        return self._answered(said, settings)
 
     def messages(self) -> list[Message]:
         """All that is remembered, with pixels."""
@@ -97,14 +97,14 @@ class Conversation:
 
     # One turn -----------------------------------------------------------------------------------------------
 
-    def _answered(self, said: list[int], manner: Manner) -> Iterator[Event]:
+    def _answered(self, said: list[int], settings: GenerationSettings) -> Iterator[Event]:
         self._make_room(len(said))
         session = self._resumed()
         words = session.vocabulary
         self.turns.append(len(self.ids))
         try:
             session.feed([*said, words.assistant])
-            turn = Turn(session, self.processor, self.shapes, manner)
+            turn = Turn(session, self.processor, self.shapes, settings)
             yield from self._events(turn)
         except BaseException:
             self._break_off(session, said)
@@ -114,22 +114,22 @@ class Conversation:
     def _events(self, turn: Turn) -> Iterator[Event]:
         speech = _Speech(self.processor)
         for event in turn.events():
-            if isinstance(event, Said):
+            if isinstance(event, TextIds):
                 piece = speech.hear(event.ids[0])
                 if piece:
                     yield Text(piece)
                 continue
             if rest := speech.flush():
                 yield Text(rest)
-            if isinstance(event, Step):
+            if isinstance(event, ImageStep):
                 yield Scale(event.choice.step + 1, len(event.choice.plan.steps), self._so_far(event))
-            elif isinstance(event, Drew):
+            elif isinstance(event, ImageDone):
                 plan, codes = event.drawing.plan, event.drawing.read()[0].tolist()
                 yield Painted(self.processor.picture({"codes": codes, "shapes": plan.read_shapes}))
         if rest := speech.flush():
             yield Text(rest)
 
-    def _so_far(self, event: Step) -> np.ndarray | None:
+    def _so_far(self, event: ImageStep) -> np.ndarray | None:
         """The picture of the map just finished, where maps can be looked at one by one."""
         choice = event.choice
         shape = choice.plan.step_shape(choice.step)

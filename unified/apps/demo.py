@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from unified.apps.answering import Manner, Turn
+from unified.apps.answering import GenerationSettings, Turn
 from unified.apps.assistant import DRAWING, EDITING, Assistant, images_of, load
 from unified.apps.commands.common import save_animation
 from unified.apps.conversation import Conversation, Painted, Scale, Text
@@ -45,7 +45,7 @@ def random_model(seed: int = 0) -> tuple[UnifiedModel, Processor]:
     torch.manual_seed(seed)
     visual, action = VQTokenizer(VQConfig()).eval(), ActionTokenizer()
     orders = ["next_scale", "residual", "raster", "diagonal"]  # the ids are laid out as the shipped model's
-    vocabulary = {"visual": visual.codes, "action": action.size, "action_slots": action.slots}
+    vocabulary: dict[str, Any] = {"visual": visual.codes, "action": action.size, "action_slots": action.slots}
     vocabulary |= {"orders": orders, "merge": 4}
     extras: dict[str, Any] = {"reference": {}, "copy_gate": {}, "own_state": {}}
     config = UnifiedConfig(vocabulary=vocabulary, extras=extras, initializer_range=0.1)
@@ -96,9 +96,9 @@ def _talk(guide: Assistant, seed: int) -> tuple[list[np.ndarray], list[Row]]:
     edits = (instruct(rng, scene, "test", kind) for kind in KINDS)
     change = next(found.text for found in edits if found)  # every scene has something to remove
     study = guide.chat()
-    limits: dict[str, Any] = {"may_draw": False, "most_tokens": 48}
+    limits: dict[str, Any] = {"allow_images": False, "max_tokens": 48}
     _said(study, LOOK_PROMPT, "[a picture of shapes] ", [picture], **vars(LOOKING))
-    _said(study, f"How many objects are there? {THINK_PROMPT}", **{**limits, "most_tokens": 128})
+    _said(study, f"How many objects are there? {THINK_PROMPT}", **{**limits, "max_tokens": 128})
     described = _said(study, "Describe the shapes and their colours.", **limits)
     _said(guide.chat(), "What will the weather be in Oslo tomorrow?", **limits)
     drawn = _said(guide.chat(), PROMPT, **vars(DRAWING))
@@ -112,7 +112,7 @@ def _talk(guide: Assistant, seed: int) -> tuple[list[np.ndarray], list[Row]]:
 
 
 @dataclass
-class Said:
+class Answer:
     """An answer: its words, its pictures [H, W, 3], and the last of them after each scale."""
 
     text: str = ""
@@ -122,10 +122,10 @@ class Said:
 
 def _said(
     talk: Conversation, text: str, shown: str = "", images: Iterable[np.ndarray] = (), **changes: Any
-) -> Said:
+) -> Answer:
     """Say it, print both sides as they come, and return the answer."""
     print(f"you: {shown}{text}\nmodel: ", end="", flush=True)
-    answer = Said()
+    answer = Answer()
     for event in talk.say(text, list(images), **changes):
         if isinstance(event, Text):
             answer.text += _printable(event.text)
@@ -155,7 +155,9 @@ def _maze(guide: Assistant, seed: int, trained: bool) -> Row:
     else:  # a random model never says </actions>: let it draw at once
         session = Session(guide.model, seed=seed)
         session.feed(guide.processor.encode(sample.messages[:1], prompt=True))
-        turn = Turn(session, guide.processor, guide.shapes(maze.shape[:2]), Manner(only_draws=True))
+        turn = Turn(
+            session, guide.processor, guide.shapes(maze.shape[:2]), GenerationSettings(image_only=True)
+        )
         for _ in turn.events():
             pass
         text, sketches = "", images_of(turn.content(0))

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from unified.apps.answering import Content, Manner, text_of
+from unified.apps.answering import Content, GenerationSettings, text_of
 from unified.stream.messages import Message
 
 LOOK_PROMPT = "What is in each part of the picture?"  # one of the requests of those tasks
-LOOKING = Manner(may_draw=False, most_tokens=256, contrast=1.0)
+LOOKING = GenerationSettings(allow_images=False, max_tokens=256, visual_contrast=1.0)
 THINK_PROMPT = "Think first."  # what `scene_study` adds to a question about a picture with a list
 
 

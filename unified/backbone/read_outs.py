@@ -19,9 +19,10 @@ class ReadOut(nn.Module):
 
     def __init__(self, decoder: Any, after: int, blocks: int, head: nn.Module) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(copy.deepcopy(decoder.layers[-1]) for _ in range(blocks))
-        for number, block in enumerate(self.blocks):
+        copies: list[Any] = [copy.deepcopy(decoder.layers[-1]) for _ in range(blocks)]
+        for number, block in enumerate(copies):
             block.self_attn.layer_idx = after + number
+        self.blocks = nn.ModuleList(copies)
         self.norm = copy.deepcopy(decoder.norm)
         self.head = head
 

@@ -1,9 +1,9 @@
-"""Keys and values of what has been read, in buffers allocated once and grown by half.
+"""The KV cache: keys and values of all layers, in pre-allocated buffers that grow by half when full.
 
 Every row has its own length, every layer its own entries with their index. A pass appends to some rows and
-some layers (`Append`), and what it appended counts only once it is committed, so that a pass that fails
-leaves nothing behind. Concatenating at every step, as usual dynamic caches do, copies all that was ever
-said for each token said."""
+some layers (`Append`); the new entries count once they are committed, so a pass that raises leaves the cache
+as it was. Concatenation at every step, as in usual dynamic caches, would copy the whole cache for each
+token."""
 
 from __future__ import annotations
 
@@ -20,22 +20,24 @@ ALL = slice(None)
 
 
 class LayerStore:
-    """Keys and values of one layer, each [R, capacity, G, D] (the layout of `flash_attn_with_kvcache`). In
-    memory heads come first where the buffer grows, which suits processors; a static one is contiguous."""
+    """Keys and values of one layer, each [R, capacity, G, D] (the layout of `flash_attn_with_kvcache`; G: KV
+    heads, D: head width). A buffer that grows has the heads before the entries in memory, which is faster on
+    CPUs; a static one is contiguous."""
 
     def __init__(self, rows: int, capacity: int, static: bool) -> None:
         self.rows, self.capacity, self.static = rows, capacity, static
         self.both: Tensor | None = None  # [2, R, capacity, G, D]
 
     def _buffer(self, like: Tensor) -> Tensor:
-        """Zeros for keys like [r, G, n, D]: nobody's memory must hold anything that is no number."""
+        """A buffer for keys like [r, G, n, D], of zeros: masked entries must not hold NaN."""
         groups, width = like.shape[1], like.shape[3]
         if self.static:
             return like.new_zeros(2, self.rows, self.capacity, groups, width)
         return like.new_zeros(2, self.rows, groups, self.capacity, width).transpose(2, 3)
 
     def reserve(self, like: Tensor, length: int) -> Tensor:
-        """The buffer, with room for `length` entries in every row."""
+        """The buffer [2, R, capacity, G, D] with a capacity of at least `length` entries in every row.
+        ValueError if it is static and too small."""
         if self.both is None:
             self.capacity = max(self.capacity, length)
             self.both = self._buffer(like)
@@ -48,6 +50,7 @@ class LayerStore:
         return self.both
 
     def resize(self, capacity: int) -> None:
+        """Copy the entries that fit into a buffer of this capacity."""
         old = self.both
         self.capacity = capacity
         if old is not None:
@@ -56,7 +59,7 @@ class LayerStore:
             self.both[:, :, :used] = old[:, :, :used]
 
     def write(self, key: Tensor, value: Tensor, rows: slice, starts: np.ndarray) -> None:
-        """Put key and value [r, G, n, D] behind the first `starts` [r] entries of some rows."""
+        """Write key and value [r, G, n, D] after the first `starts` [r] entries of some rows."""
         count, both = key.shape[2], self.both
         assert both is not None
         new = (key.transpose(1, 2), value.transpose(1, 2))
@@ -70,7 +73,8 @@ class LayerStore:
         both[1].index_put_((numbers, places), new[1].to(both.dtype))
 
     def move(self, source: np.ndarray) -> None:
-        """Entry j of each row becomes what entry `source` [R, k] (or, by head, [R, k, G]) was."""
+        """Gather: entry j of each row becomes the former entry `source[:, j]`, [R, k] or, by head, [R, k,
+        G]."""
         if self.both is None or not source.shape[1]:
             return
         taken = torch.from_numpy(source).to(self.both.device)
@@ -79,6 +83,7 @@ class LayerStore:
         self.both[:, :, : source.shape[1]] = self.both.gather(2, taken)
 
     def take(self, rows: np.ndarray) -> LayerStore:
+        """A copy of the rows of these numbers, repeats allowed."""
         other = LayerStore(len(rows), self.capacity, self.static)
         if self.both is not None:
             other.both = other._buffer(self.both[0].transpose(1, 2))
@@ -86,6 +91,7 @@ class LayerStore:
         return other
 
     def add_rows(self, count: int) -> None:
+        """Append empty rows."""
         old, self.rows = self.both, self.rows + count
         if old is not None:
             self.both = self._buffer(old[0].transpose(1, 2))
@@ -93,8 +99,9 @@ class LayerStore:
 
 
 class KVCache:
-    """Keys and values of all layers for `rows` rows. `capacity`: entries to allocate at first; more are added
-    when needed, except to a `static` cache, whose buffers never change (for CUDA graphs)."""
+    """Keys and values of all layers for `rows` rows. `capacity`: entries allocated at first, more when
+    needed; the buffers of a `static` cache never change (for CUDA graphs), and a longer row is a
+    ValueError."""
 
     def __init__(self, layers: int, rows: int = 1, capacity: int = 256, *, static: bool = False) -> None:
         self.stores = [LayerStore(rows, capacity, static) for _ in range(layers)]
@@ -106,18 +113,25 @@ class KVCache:
 
     @property
     def lengths(self) -> np.ndarray:
-        """[R]: the most entries that a layer holds of each row."""
+        """[R]: the number of entries of each row in the layer that has most."""
         return np.max([entries.lengths for entries in self.distinct()], axis=0)
 
     @property
+    def lengths_by_layer(self) -> np.ndarray:
+        """[L, R]: how many entries each layer holds of each row."""
+        return np.stack([entries.lengths for entries in self.entries])
+
+    @property
     def length(self) -> int:
-        """The most entries that a layer holds of a row."""
+        """The largest number of entries of any row in any layer."""
         return int(self.lengths.max())
 
     def distinct(self) -> list[Entries]:
+        """The entries of all layers, each object once."""
         return list({id(entries): entries for entries in self.entries}.values())
 
     def layers_of(self, entries: Entries) -> list[int]:
+        """The numbers of the layers that share these entries."""
         return [layer for layer, held in enumerate(self.entries) if held is entries]
 
     def append(self, index: Index, counts: np.ndarray, rows: slice = ALL) -> Append:
@@ -125,8 +139,8 @@ class KVCache:
         return Append(self, index, counts, rows)
 
     def keep(self, layers: Sequence[int], stays: np.ndarray) -> None:
-        """In these layers, which share entries, keep those marked in `stays` [R, K] or, by head, [R, K, G]
-        bool. Other layers are left as they are."""
+        """Keep the entries marked in `stays`, [R, K] or, by head, [R, K, G] bool, in layers that share their
+        entries. Other layers are unchanged."""
         entries = self._own(layers)
         source = entries.keep(stays)
         untouched = source.ndim == 2 and (source == np.arange(source.shape[1])).all()
@@ -135,15 +149,24 @@ class KVCache:
                 self.stores[layer].move(source)
 
     def truncate(self, lengths: np.ndarray, layers: Sequence[int] | None = None) -> None:
-        """Forget every entry of a row from `lengths` [R] on."""
-        if layers is None:
-            for entries in self.distinct():
-                entries.truncate(lengths)
-        else:
-            self._own(layers).truncate(lengths)
+        """Forget, in these layers (all), every entry of a row from `lengths` [R] or, by layer, [L, R] on.
+        Layers that share entries must have the same lengths."""
+        chosen = range(len(self.entries)) if layers is None else layers
+        for entries in self.distinct():
+            sharing = [layer for layer in self.layers_of(entries) if layer in chosen]
+            if sharing:
+                self._own(sharing).truncate(lengths if lengths.ndim == 1 else lengths[sharing[0]])
+
+    def release(self, layers: Sequence[int]) -> None:
+        """Give back the memory of these layers that holds no entries, if that is more than half of it. A
+        static cache keeps its buffers."""
+        for layer in layers:
+            store, held = self.stores[layer], int(self.entries[layer].lengths.max())
+            if not store.static and store.capacity > 2 * held:
+                store.resize(held)
 
     def _own(self, layers: Sequence[int]) -> Entries:
-        """The entries of these layers, in an object that no other layer shares."""
+        """The entries of these layers, copied if another layer shares them."""
         entries = self.entries[layers[0]]
         if any(held is entries for layer, held in enumerate(self.entries) if layer not in layers):
             entries = entries.copy()
@@ -152,12 +175,12 @@ class KVCache:
         return entries
 
     def share(self) -> None:
-        """Let layers that hold as much as the first one share its entries again."""
+        """Share the entries of the first layer among all layers whose entries are equal to them."""
         first = self.entries[0]
         self.entries = [first if held is not first and _same(held, first) else held for held in self.entries]
 
     def take(self, rows: Sequence[int]) -> KVCache:
-        """A copy of some rows, each as often as it is named: branches of one past."""
+        """A copy of the rows of these numbers, repeats allowed: branches of one prefix."""
         numbers = np.asarray(rows, dtype=np.int64)
         other = KVCache(0)
         copies = {id(entries): entries.take(numbers) for entries in self.distinct()}
@@ -166,14 +189,14 @@ class KVCache:
         return other
 
     def add_rows(self, count: int) -> None:
-        """More rows, empty."""
+        """Append empty rows."""
         for entries in self.distinct():
             entries.add_rows(count)
         for store in self.stores:
             store.add_rows(count)
 
     def nbytes(self) -> int:
-        """Bytes of the keys and values that are held."""
+        """Bytes of the keys and values of committed entries."""
         total = 0
         for store, entries in zip(self.stores, self.entries, strict=True):
             if store.both is not None:
@@ -183,7 +206,7 @@ class KVCache:
 
 
 class Append:
-    """One pass's additions to a cache: written as layers run, held once `commit`ted."""
+    """The new entries of one pass: written layer by layer, part of the cache once `commit` is called."""
 
     def __init__(self, cache: KVCache, index: Index, counts: np.ndarray, rows: slice) -> None:
         self.cache, self.rows, self.counts, self.width = cache, rows, counts, index.sample.shape[1]
@@ -194,8 +217,8 @@ class Append:
             entries.write(index, counts, rows)
 
     def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Seen]:
-        """Add key and value [r, G, n, D]; all keys and values of these rows [r, G, K, D], and what is
-        seen."""
+        """Write a layer's new key and value [r, G, n, D]: all keys and values of these rows [r, G, K, D], and
+        the mask or the lengths by which queries see them."""
         entries, store = self.cache.entries[layer], self.cache.stores[layer]
         starts = entries.lengths[self.rows]
         both = store.reserve(key, int(starts.max()) + self.width)
@@ -218,7 +241,7 @@ class Append:
         return found
 
     def commit(self) -> None:
-        """What was appended is held from now on, in the layers that ran."""
+        """Count the new entries, in the layers that ran."""
         for entries in self.cache.distinct():
             layers = [layer for layer in self.cache.layers_of(entries) if layer in self.ran]
             if layers:
@@ -226,13 +249,15 @@ class Append:
 
 
 def _is_prefix(mask: Tensor, lengths: np.ndarray) -> bool:
-    """Whether a mask [r, 1, 1, K] says that each row sees its first `lengths` [r] keys."""
+    """Whether a mask [r, 1, 1, K] lets each row see exactly its first `lengths` [r] keys."""
     prefix = np.arange(mask.shape[-1]) < lengths[:, None]
     return bool((mask[:, 0, 0].numpy() == prefix).all())
 
 
 def _same(one: Entries, other: Entries) -> bool:
-    most = int(one.lengths.max(initial=0))
-    return bool((one.lengths == other.lengths).all()) and bool(
-        (one.table[:, :, :most] == other.table[:, :, :most]).all()
-    )
+    """Whether both hold the same; what lies beyond a row's own entries is without meaning."""
+    if (one.lengths != other.lengths).any():
+        return False
+    inside = np.arange(int(one.lengths.max(initial=0))) < one.lengths[:, None]
+    most = inside.shape[1]
+    return bool((~inside | (one.table[:, :, :most] == other.table[:, :, :most])).all())

@@ -48,7 +48,7 @@ class CachePolicy(Protocol):
 
 
 class Full:
-    """Everything stays, WRITE segments too (the attention rule hides them)."""
+    """Every entry stays, those of WRITE segments too (the attention rule hides them from later segments)."""
 
     keeps_writes = True
     by_step = False
@@ -58,7 +58,7 @@ class Full:
 
 
 class DropWrite:
-    """WRITE segments go as soon as their image is done: nothing later sees them."""
+    """The entries of a WRITE segment are dropped as soon as its image is done: no later segment sees them."""
 
     keeps_writes = False
     by_step = False
@@ -69,8 +69,9 @@ class DropWrite:
 
 
 class Window:
-    """DropWrite, and of the rest the first `keep` entries of each row and the latest that fit in `size`: cost
-    per step does not grow with the length of an episode. Whole segments go, the oldest first."""
+    """DropWrite with a sliding window: of each row the first `keep` entries and the latest stay, at most
+    `size` in all, so the cost of a frame does not grow with the length of an episode. Whole segments are
+    dropped, the oldest first. ValueError unless 0 <= `keep` < `size`."""
 
     keeps_writes = False
     by_step = False

@@ -1,1 +1,1 @@
-"""Inference: the session, sampling, guidance, editing. Imports everything of the core but `apps`."""
+"""Inference: the session, sampling, guidance, editing. Imports everything of the core and `tokenizers`."""

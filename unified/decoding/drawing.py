@@ -49,6 +49,10 @@ class Generator(Reads, Protocol):
 
     head: Any
 
+    @property
+    def layer_count(self) -> int:
+        """Layers of the backbone: those that a depth policy is asked for."""
+
     def new_cache(self, rows: int = 1, capacity: int = ..., *, static: bool = False) -> KVCache: ...
 
     def null_stream(self, ids: Sequence[int]) -> list[int]: ...

@@ -1,4 +1,4 @@
-"""One image written in a session: one pass for each step of its plan."""
+"""Generation of one image in a session: one pass of the backbone for each decoding step of its plan."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unified.backbone.layer_pass import layers_run
 from unified.cache.policy import Held
 from unified.decoding.context import Chunk
 from unified.decoding.drawing import Choice, Drawing, Hook, WriterState
 from unified.decoding.guidance import Guidance, guide, needs_null
-from unified.decoding.minimum_risk import Alike
+from unified.decoding.minimum_risk import MinimumRisk
 from unified.decoding.sampling import Sampler
 from unified.extras.references import ActionContrast
 from unified.layout.layout import Cursor, Layout
@@ -27,24 +28,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRequest:
-    """What is to be written: the plan, the ids of its header, the rows that write, and how codes are chosen
-    (see `Session.image`)."""
+    """An image to be generated: `plan`, `header` (the ids that open its WRITE segment), `active` (the rows
+    that write), and how codes are chosen (see `Session.image`)."""
 
     plan: Plan
     header: list[int]
     active: list[bool]
     sampler: Sampler
     guidance: Guidance | None = None
-    alike: Alike | None = None
+    minimum_risk: MinimumRisk | None = None
     contrast: ActionContrast | None = None
-    onward: bool = False
+    carry: bool = False
     hook: Hook | None = None
 
 
 @torch.no_grad()
 def write_image(session: Session, request: ImageRequest) -> Iterator[Choice]:
-    """Yields every step as it is committed. An image that is broken off leaves the session as if it had never
-    been begun."""
+    """Run the steps of an image, yielding each as it is committed. If the iterator is closed or a step
+    raises, the session is left as it was before the image."""
     run = ImageRun(session, request)
     done = False
     try:
@@ -58,38 +59,41 @@ def write_image(session: Session, request: ImageRequest) -> Iterator[Choice]:
 
 
 class ImageRun:
-    """The state of one image while it is written: in the rows of the session and, with guidance, in those
-    of the null branch under them."""
+    """The state of one image while it is generated, in the rows of the session and, with guidance, those of
+    the null branch after them."""
 
     def __init__(self, session: Session, request: ImageRequest) -> None:
         self.session, self.request, self.context = session, request, session.context
         guided = needs_null(request.guidance, request.plan)
-        self.first: Chunk | None = None  # what runs before the first step, in the same pass
-        self.after: list[Cursor] = []  # where the rows stand after what was pending
+        self.first: Chunk | None = None  # deferred prefill and header: run in the pass of the first step
+        self.after: list[Cursor] = []  # cursors of the rows after the deferred prefill
         if guided:
             session.read_pending()
             session.read_null()
         self.rows = self.context.rows(0, 2 if guided else 1)
         self.count = self.rows.stop
-        self.said = np.zeros(self.count, dtype=np.int64)  # positions that were pending
+        self.said = np.zeros(self.count, dtype=np.int64)  # positions of the deferred prefill
         if not guided:
             self._defer_pending()
-        self.start = self.context.cache.lengths.copy()  # entries that are not the image's own
-        self.start[self.rows] += self.said
+        self.start = self.context.cache.lengths_by_layer  # [L, R]: entries that are not the image's own
+        self.start[:, self.rows] += self.said
         self.layout = self._open()
         rows, condition = self.count, self.context.condition(self.rows)
         self.writer: WriterState = session.model.write(request.plan, rows, condition)
         self.writer.set_reference(
-            [row.latest for row in session.rows], [row.acted for row in session.rows], request.contrast
+            [row.reference for row in session.rows], [row.actions for row in session.rows], request.contrast
         )
         self.steps = merged_steps(request.plan, session.vocabulary.merge)
         shape, device = (len(session.rows), request.plan.length), session.model.device
         codes = torch.zeros(shape, dtype=torch.long, device=device)
         self.drawing = Drawing(request.plan, codes, torch.zeros(shape, device=device))
         self.begun = False
+        self.runs: Tensor | None = None  # [layers, steps] bool, with a depth policy
+        if session.depth is not None:
+            self.runs = layers_run(session.depth, request.plan, session.model.layer_count)
 
     def _defer_pending(self) -> None:
-        """What was said and not read runs with the first step."""
+        """Put the deferred prefill into the pass of the first step."""
         session = self.session
         lists = [session.readable(row.pending) for row in session.rows]
         self.after = self.context.cursors[self.rows]
@@ -102,7 +106,8 @@ class ImageRun:
             self.context.forget(session.policy, self.first, self.rows)
 
     def _open(self) -> Layout:
-        """The layout of the WRITE segment, codes to come; its header runs with the first step."""
+        """The layout of the WRITE segment without its codes; the header goes into the pass of the first
+        step."""
         words, model, header = self.session.vocabulary, self.session.model, self.request.header
         segment = [*header, *[words.visual_start] * self.request.plan.length, words.close]
         flags = self.request.active * (self.count // len(self.request.active))
@@ -117,22 +122,26 @@ class ImageRun:
 
     def step(self, step: int) -> Choice:
         """Run, choose and commit one step."""
-        request, session = self.request, self.session
+        request = self.request
         choice = self._choose(step, *self._run(step))
         choice = request.hook(choice) if request.hook else choice
         self.writer.commit(step, choice.codes, choice.vectors)
         slots = request.plan.steps[step].decide
         self.drawing.codes[:, slots], self.drawing.log_probs[:, slots] = choice.codes, choice.log_probs
-        if session.depth is not None:
-            self._free_layers(step)
+        if self.runs is not None:
+            self._free_layers(self.runs, step)
         return choice
 
     def _run(self, step: int) -> tuple[list[Tensor], list[Tensor] | None]:
-        """For each head, hidden states [R, n, D] of the step's positions, and at the first step those [R, D]
-        of the position before."""
+        """One pass: for each head, hidden states [R, n, D] of the step's positions, and at the first step
+        those [R, D] of the position before them, else None."""
         session, chunk, before = self.session, self._chunk(step), np.zeros(self.count, dtype=np.int64)
-        width = chunk.index.sample.shape[1]
-        if self.first is not None:
+        width, apart = chunk.index.sample.shape[1], None
+        if self.first is not None and self.runs is not None and not self.runs[:, step].all():
+            apart = self._read_first(self.first)
+            if not width:  # the step only decides
+                return [state[:, None][:, :0] for state in apart], apart
+        elif self.first is not None:
             before, chunk, self.first = self.first.counts, self.first.then(chunk), None
         queries: dict[int, Tensor] | None = {} if session.policy.by_step and width else None
         told = {"plan": self.request.plan, "step": step, "depth": session.depth, "parts": session.parts}
@@ -142,15 +151,23 @@ class ImageRun:
             self._note(chunk, states[0])
         if queries is not None:
             self._ask_policy(step, {n: chunk.queries(q, before, width) for n, q in queries.items()})
-        last = [chunk.states(x, before - 1, 1)[:, 0] for x in states] if first and before.any() else None
+        last = [chunk.states(x, before - 1, 1)[:, 0] for x in states] if first and before.any() else apart
         return [chunk.states(x, before, width) for x in states], last
+
+    def _read_first(self, chunk: Chunk) -> list[Tensor]:
+        """What comes before the first step, in a pass of its own: it runs layers that the step skips. For
+        each head, the states [R, D] of its last position."""
+        session, self.first = self.session, None
+        states = self.context.run(session.model, chunk, self.rows, parts=session.parts)
+        self._note(chunk, states[0])
+        return [chunk.states(x, chunk.counts - 1, 1)[:, 0] for x in states]
 
     def _chunk(self, step: int) -> Chunk:
         part = self.layout.part(len(self.request.header) + self.steps[step].slots)
         return Chunk.of(self.writer.inputs(step), part.index, part.positions)
 
     def _note(self, chunk: Chunk, hidden: Tensor) -> None:
-        """What was pending has been read."""
+        """After the first pass: the deferred prefill is done."""
         self.begun, session = True, self.session
         if self.said.any():
             session.note(chunk.states(hidden, self.said - 1, 1)[:, 0], self.said > 0)
@@ -167,47 +184,45 @@ class ImageRun:
         predicted = guide(predicted, weight, rows) if weight else predicted
         offset = len(request.header) + request.plan.steps[step].decide
         places = torch.tensor([[len(row.stream)] for row in session.rows]) + offset
-        chosen_from = request.alike(predicted) if request.alike else predicted
+        chosen_from = request.minimum_risk(predicted) if request.minimum_risk else predicted
         drawn = chosen_from.sample(session.noise, places, request.sampler)
         codes = session.model.head.to_codes(drawn.values)
         return Choice(request.plan, step, codes, drawn.log_probs, predicted, request.sampler, session.noise)
 
     def _ask_policy(self, step: int, queries: dict[int, Tensor]) -> None:
-        """Layer by layer, which of the image's own entries stay."""
+        """Let the cache policy decide, layer by layer, which entries of this image stay. `queries`: by layer
+        [R, H, n, D]."""
         cache, policy = self.context.cache, self.session.policy
-        start = self.start[self.rows]
         for layer, asked in queries.items():
-            entries, store = cache.entries[layer], cache.stores[layer]
+            entries, store, start = cache.entries[layer], cache.stores[layer], self.start[layer]
             lengths = entries.lengths[self.rows]
             assert store.both is not None
             keys = store.both[0, self.rows, : int(lengths.max())]
             held = Held(
-                entries.index(self.rows), lengths, layer, len(cache.stores), self.request.plan, step, start,
-                keys, asked,
+                entries.index(self.rows), lengths, layer, len(cache.stores), self.request.plan, step,
+                start[self.rows], keys, asked,
             )  # fmt: skip
             stays = policy.stays(held)
             if stays is not None:
-                cache.keep([layer], self._with_others(stays, entries.lengths))
+                cache.keep([layer], self._with_others(stays, entries.lengths, start))
 
-    def _with_others(self, stays: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    def _with_others(self, stays: np.ndarray, lengths: np.ndarray, start: np.ndarray) -> np.ndarray:
         """[R, K] of all rows of the cache: rows that do not write, and what is not the image's own, stay."""
         every = np.ones((len(lengths), int(lengths.max()), *stays.shape[2:]), dtype=bool)
         every[self.rows, : stays.shape[1]] = stays
-        every[np.arange(every.shape[1]) < self.start[:, None]] = True
+        every[np.arange(every.shape[1]) < start[:, None]] = True
         return every
 
-    def _free_layers(self, step: int) -> None:
-        """Layers that no later step runs let go of the image."""
-        depth, plan, cache = self.session.depth, self.request.plan, self.context.cache
-        assert depth is not None
-        layers = range(len(cache.stores))
-        later = range(step + 1, len(plan.steps))
-        done = [n for n in layers if later and not any(depth.runs(n, len(layers), plan, s) for s in later)]
-        if done:
-            cache.truncate(self.start, done)
+    def _free_layers(self, runs: Tensor, step: int) -> None:
+        """Layers that no later step runs let go of the image and of its memory, once."""
+        if step + 1 < runs.shape[1]:
+            fresh = runs[:, step] if step else torch.ones_like(runs[:, 0])
+            done = (fresh & ~runs[:, step + 1 :].any(dim=1)).nonzero()[:, 0].tolist()
+            self.context.cache.truncate(self.start, done)
+            self.context.cache.release(done)
 
     def undo(self) -> None:
-        """As if the image had never been begun; what was pending and has been read stays read."""
+        """Drop the image's entries; a deferred prefill that has run stays."""
         if self.begun:
             self.context.cache.truncate(self.start)
             self.context.cache.share()
@@ -218,4 +233,4 @@ class ImageRun:
             self.context.cache.truncate(self.start)
             self.context.cache.share()
         self.context.cursors[self.rows] = list(self.layout.cursors)
-        session.record(self.request, self.drawing, dict(self.writer.carried) if self.request.onward else {})
+        session.record(self.request, self.drawing, dict(self.writer.carried) if self.request.carry else {})

@@ -31,8 +31,8 @@ class SlotEmbedding(nn.Module):
     def forward(self, fed: Tensor, starts: Tensor, sizes: Tensor) -> Tensor:
         """fed [..., T, D], what earlier codes give; starts [T] bool; sizes [T, 2] -> [..., T, D]."""
         fed = torch.where(starts[:, None], self.start.to(fed.dtype), fed)
-        added: Tensor = self.height(sizes[:, 0]) + self.width(sizes[:, 1])
-        return fed + added
+        embedded: Tensor = fed + self.height(sizes[:, 0]) + self.width(sizes[:, 1])
+        return embedded
 
 
 @dataclass(frozen=True)

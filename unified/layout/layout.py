@@ -245,7 +245,7 @@ class _Row:
 
     def _plan(self, segment: Segment) -> Plan:
         try:
-            return plan_for(segment.order, segment.shapes)
+            return plan_for(segment.order, segment.shapes, segment.data)
         except ValueError as error:
             raise ValueError(f"the image at position {segment.start}: {error}") from None
 

@@ -67,9 +67,10 @@ class Values:
 def image_ids(item: Item, where: str, vocabulary: Vocabulary, values: Values) -> list[int]:
     """An image given by its codes, by its latents [n, C], or by the name of a placeholder alone."""
     given = next((key for key in ("latents", "placeholder") if key in item), "codes")
-    only(item, where, given, "shapes", optional="order")
+    only(item, where, given, "shapes", optional=("order", "data"))
     try:
         shapes, order = as_shapes(item["shapes"]), item.get("order")
+        data = tuple(int(number) for number in item.get("data", ()))
         if given == "codes":
             body = vocabulary.visual_ids(_codes(item["codes"], shapes))
         elif given == "latents":
@@ -78,23 +79,30 @@ def image_ids(item: Item, where: str, vocabulary: Vocabulary, values: Values) ->
             body = [vocabulary.placeholder(given)] * len(vectors)
             values.add(given, vectors)
             if order is not None:
-                values.add(given, vectors[plan_for(order, shapes).read])
+                values.add(given, vectors[plan_for(order, shapes, data).read])
         else:
             body = [_placeholder(item[given], vocabulary)] * area(shapes)
             values.missing = values.missing or f"{where} (image)"
-        return image_segments(body, shapes, order, vocabulary)
+        return image_segments(body, shapes, order, vocabulary, data)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{where}: {error}") from None
 
 
 def image_segments(
-    body: Sequence[int], shapes: Shapes, order: str | None, vocabulary: Vocabulary
+    body: Sequence[int],
+    shapes: Shapes,
+    order: str | None,
+    vocabulary: Vocabulary,
+    data: tuple[int, ...] = (),
 ) -> list[int]:
-    """The segments of an image whose maps hold the ids `body`: READ, or with an order WRITE and then READ."""
+    """The segments of an image whose maps hold the ids `body`: READ, or with an order (and its data) WRITE
+    and then READ."""
+    if order is None and data:
+        raise ValueError("data is for the order of an image that is written: give its order")
     if order is None:
         return vocabulary.read_ids(body, shapes)
-    plan = plan_for(order, shapes)
-    write = [*vocabulary.open_write(order, shapes), *body, vocabulary.close]
+    plan = plan_for(order, shapes, data)
+    write = [*vocabulary.open_write(order, shapes, data), *body, vocabulary.close]
     return write + vocabulary.read_ids([body[slot] for slot in plan.read.tolist()], plan.read_shapes)
 
 
@@ -159,10 +167,10 @@ def action_ids(item: Item, where: str, vocabulary: Vocabulary) -> list[int]:
     return [vocabulary.action_start + number for number in ids]
 
 
-def only(item: Item, where: str, *keys: str, optional: str = "") -> Item:
-    """The item, if it has exactly these keys; else ValueError."""
+def only(item: Item, where: str, *keys: str, optional: tuple[str, ...] = ()) -> Item:
+    """The item, if it has these keys, and no others but the optional; else ValueError."""
     missing = [key for key in keys if key not in item]
-    unknown = [key for key in item if key not in (*keys, "type", optional)]
+    unknown = [key for key in item if key not in (*keys, "type", *optional)]
     if missing or unknown:
         problem = f"misses {missing[0]!r}" if missing else f"has an unknown key {unknown[0]!r}"
         raise ValueError(f"{where} ({item['type']}) {problem}: it takes {', '.join(keys)}")

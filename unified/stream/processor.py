@@ -161,7 +161,7 @@ class Processor:
         shapes = as_shapes(item["shapes"])
         codes = torch.tensor([item["codes"]])
         if "order" in item:
-            plan = plan_for(item["order"], shapes)
+            plan = plan_for(item["order"], shapes, tuple(item.get("data", ())))
             codes, shapes = codes[:, plan.read], plan.read_shapes
         maps = list(codes.split([h * w for h, w in shapes], dim=1))
         return to_uint8(visual.decode_maps(maps, shapes))[0]

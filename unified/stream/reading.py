@@ -79,7 +79,7 @@ class MessageReader:
         else:
             item["codes"] = [token - self.vocabulary.visual_start for token in self._body(segment)]
         if segment.kind == Kind.WRITE:
-            item["order"] = segment.order
+            item |= {"order": segment.order, **({"data": list(segment.data)} if segment.data else {})}
         self.add(segment.start, item)
         self.drawn = segment if segment.kind == Kind.WRITE else None
 
@@ -89,7 +89,7 @@ class MessageReader:
     def _check_drawn(self, segment: Segment) -> None:
         write: Any = self.drawn
         try:
-            plan = plan_for(write.order, write.shapes)
+            plan = plan_for(write.order, write.shapes, write.data)
         except ValueError as error:
             raise ValueError(f"the image before position {segment.start}: {error}") from None
         written = self._body(write)

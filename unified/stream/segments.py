@@ -3,9 +3,10 @@
     row      := (sample | pad)*
     sample   := begin turn*                     (the last turn may be open: a prompt)
     turn     := role (text | action | image | features)* end
-    image    := read sizes content close  |  write order sizes content close
+    image    := read sizes content close  |  write order sizes [data] content close
     features := read placeholder+ close         continuous vectors in a line
     sizes    := (height width)+                 one pair per map of codes
+    data     := part number+                    what else the order is given, numbers spelled as sizes
     content  := code*  |  placeholder*          one for each cell of the maps; all of one placeholder
 
 A placeholder stands for one continuous vector, which travels beside the ids. Anything else raises a
@@ -36,9 +37,9 @@ class Kind(IntEnum):
 @dataclass(frozen=True, slots=True)
 class Segment:
     """Positions `start` to `stop` of a row. For an image, `codes` is the position of its first code; the
-    sizes and, if it is a WRITE segment, the order are those its header spells. `placeholder`: what the
-    placeholder in place of codes is called (`Vocabulary.placeholders`), "" for codes. Features are a READ
-    segment of one map, 1 x their number."""
+    sizes and, if it is a WRITE segment, the order and its data are those its header spells. `placeholder`:
+    what the placeholder in place of codes is called (`Vocabulary.placeholders`), "" for codes. Features are
+    a READ segment of one map, 1 x their number."""
 
     kind: Kind
     start: int
@@ -47,6 +48,7 @@ class Segment:
     shapes: Shapes = ()
     order: str = ""
     placeholder: str = ""
+    data: tuple[int, ...] = ()
 
     @property
     def is_image(self) -> bool:
@@ -130,6 +132,8 @@ def _image(row: np.ndarray, start: int, vocabulary: Vocabulary) -> Segment:
         position += 1
     shapes = _shapes(row, position, vocabulary)
     codes = position + 2 * len(shapes)
+    data = _data(row, codes, vocabulary) if kind == Kind.WRITE else ()
+    codes += len(data) + bool(data)
     stop = codes + area(shapes)
     block = row[codes:stop]
     placeholder = vocabulary.placeholders.get(int(block[0]), "") if len(block) else ""
@@ -144,7 +148,7 @@ def _image(row: np.ndarray, start: int, vocabulary: Vocabulary) -> Segment:
             f"the image at position {start} has {count} {what}, its sizes {shapes} need {stop - codes}"
         )
     _check_closed(row, start, stop, "image", vocabulary)
-    return Segment(kind, start, stop + 1, codes, shapes, order, placeholder)
+    return Segment(kind, start, stop + 1, codes, shapes, order, placeholder, data)
 
 
 def _features(row: np.ndarray, start: int, vocabulary: Vocabulary) -> Segment | None:
@@ -183,6 +187,18 @@ def _shapes(row: np.ndarray, position: int, vocabulary: Vocabulary) -> Shapes:
             f"unknown grid at position {position}: {len(sides)} sizes, expected pairs of height and width"
         )
     return tuple(zip(sides[::2], sides[1::2], strict=True))
+
+
+def _data(row: np.ndarray, position: int, vocabulary: Vocabulary) -> tuple[int, ...]:
+    """What else an order is given: the numbers after `part`, none without it."""
+    if position >= len(row) or row[position] != vocabulary.part:
+        return ()
+    first, stop = vocabulary.special["size:1"], position + 1
+    while stop < len(row) and first <= row[stop] < first + vocabulary.max_side:
+        stop += 1
+    if stop == position + 1:
+        raise ValueError(f"position {stop} must be a number for the order of the image that is written")
+    return tuple((row[position + 1 : stop] - first + 1).tolist())
 
 
 def role_tokens(vocabulary: Vocabulary) -> dict[int, str]:

@@ -231,12 +231,14 @@ class Vocabulary:
         """The ids that spell map sizes: height and width of each."""
         return [self._side(side) for shape in shapes for side in shape]
 
-    def open_write(self, order: str, shapes: Sequence[Shape]) -> list[int]:
-        """The header of an image to be written: `write`, the order, the sizes of its maps."""
+    def open_write(self, order: str, shapes: Sequence[Shape], data: Sequence[int] = ()) -> list[int]:
+        """The header of an image to be written: `write`, the order, the sizes of its maps, and after `part`
+        what else the order is given, numbers from 1 to `max_side` spelled as sizes."""
         if order not in self.order_names:
             has = ", ".join(self.order_names)
             raise ValueError(f"order {order!r} is not in the vocabulary; it has {has}")
-        return [self.special["write"], self.special[f"order:{order}"], *self.sizes(shapes)]
+        header = [self.special["write"], self.special[f"order:{order}"], *self.sizes(shapes)]
+        return [*header, self.part, *map(self._side, data)] if data else header
 
     def read_segment(self, codes: Sequence[int], shapes: Sequence[Shape]) -> list[int]:
         """A whole READ segment from codes counted from 0."""

@@ -132,3 +132,15 @@ def test_rows_are_added_and_taken():
     assert torch.equal(copy.stores[0].both[:, 2, :3], cache.stores[0].both[:, 2, :3])
     add(copy, [1, 1, 1], 2)
     assert cache.lengths.tolist() == [2, 1, 3, 1, 2]
+
+
+def test_layers_that_let_go_of_different_entries_share_again_whatever_the_rows_lengths():
+    cache = KVCache(LAYERS, ROWS, 2)
+    add(cache, [2, 1, 4], 0)
+    add(cache, [3, 3, 3], 1)
+    stays = np.ones((ROWS, 7), dtype=bool)
+    stays[range(ROWS), [2, 1, 4]] = False
+    cache.keep([1], stays)
+    cache.truncate(np.array([2, 1, 4]))
+    cache.share()
+    assert cache.entries[0] is cache.entries[1]

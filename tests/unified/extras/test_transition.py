@@ -159,10 +159,10 @@ def test_what_is_gone_on_from_is_set_off_against_another_action_and_what_is_draw
     words = model.vocabulary
     one, other = (acting(words, *action) for action in ACTIONS[:2])
 
-    def two_frames(contrast, onward=True):
+    def two_frames(contrast, carry=True):
         session = Session(model)
         session.feed([words.begin, words.user, *image(words, 3, 5), *one, words.end, words.assistant])
-        drawings = [session.draw([(3, 3)], contrast=contrast, onward=onward)]
+        drawings = [session.draw([(3, 3)], contrast=contrast, carry=carry)]
         session.feed([words.end, words.user, *one, words.end, words.assistant])
         return [*drawings, session.draw([(3, 3)])]
 
@@ -176,8 +176,8 @@ def test_what_is_gone_on_from_is_set_off_against_another_action_and_what_is_draw
     assert not torch.allclose(apart[1].log_probs, plain[1].log_probs, atol=1e-3)
     with pytest.raises(ValueError, match="as many actions, got 2"):
         two_frames(ActionContrast([one, other], 9.0))
-    with pytest.raises(ValueError, match="needs onward"):
-        two_frames(ActionContrast([other], 9.0), onward=False)
+    with pytest.raises(ValueError, match="carry=True"):
+        two_frames(ActionContrast([other], 9.0), carry=False)
 
 
 @torch.no_grad()

@@ -49,12 +49,12 @@ class Chat:
         read: Callable[[str], str] = input,
         write: Callable[[str], Any] | None = None,
         images: str = "",
-        most_tokens: int = 512,
+        max_tokens: int = 512,
     ) -> None:
         self.model, self.folder, self.read, self.images = model, folder, read, images
         self.write = write or (lambda text: print(text, end="", flush=True))
-        self.most_tokens = most_tokens
-        self.talk = model.chat(most_tokens=most_tokens)
+        self.max_tokens = max_tokens
+        self.talk = model.chat(max_tokens=max_tokens)
         self.waiting: list[np.ndarray] = []  # pictures to go with the next message
         self.latest: np.ndarray | None = None
         self.listed = False  # whether it has said what stands where in the latest picture
@@ -180,7 +180,7 @@ class Chat:
         self._print(f"(saved {path})\n")
 
     def _new(self, _: str) -> None:
-        self.talk = self.model.chat(most_tokens=self.most_tokens)
+        self.talk = self.model.chat(max_tokens=self.max_tokens)
         self.waiting, self.latest, self.world, self.listed = [], None, None, False
         self._print("(a new conversation)\n")
 
@@ -238,7 +238,7 @@ class Chat:
 def chat(options: argparse.Namespace) -> int:
     images = protocol(os.environ, sys.stdout)
     model = assistant(options)
-    talk = Chat(model, folder=options.out, images=images, most_tokens=options.tokens)
+    talk = Chat(model, folder=options.out, images=images, max_tokens=options.tokens)
     print(f"{model.folder}: type to talk, /help for commands, Ctrl-D to leave.")
     for path in options.image or []:
         talk.handle(f"/image {path}")
