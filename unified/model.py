@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from unified.backbone.batch import run_batch
 from unified.backbone.decoder import LibraryLayers, run_layers
 from unified.backbone.fused import FusedLayers, fusible
 from unified.backbone.layer_pass import Depth, LayerPart, Pass
-from unified.backbone.read_outs import make_read_outs
+from unified.backbone.read_outs import ReadOut, make_read_outs
 from unified.cache.kv_cache import KVCache
 from unified.config import UnifiedConfig
 from unified.extras import make_extras
@@ -229,7 +229,7 @@ class UnifiedModel(PreTrainedModel):
         embeds = self.extras.position_inputs(embeds, run.positions)
         fused = self.fused if run.append is not None and not torch.is_grad_enabled() else None
         first = len(self.library)
-        more = [x.layers(self.backbone, first + n) for n, x in enumerate(self.read_outs)]
+        more = [cast(ReadOut, x).layers(self.backbone, first + n) for n, x in enumerate(self.read_outs)]
         return run_layers([fused or self.library, *more] if more else [fused or self.library], embeds, run)
 
     def text_logits(self, hidden: Tensor) -> Tensor:
