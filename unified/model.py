@@ -251,7 +251,7 @@ class UnifiedModel(PreTrainedModel):
         return null_stream(ids, self.vocabulary)
 
     def new_cache(self, rows: int = 1, capacity: int = 256, *, static: bool = False) -> KVCache:
-        return KVCache(self.layers_in_all, rows, capacity, static=static)
+        return KVCache(self.layers_in_all, rows, capacity, static=static, device=self.device)
 
     def write(self, plan: Plan, rows: int, condition: object = None) -> Writer:
         """The state of one image being written in `rows` rows."""

@@ -20,7 +20,7 @@ def tiny_model(vocabulary=None, **config) -> UnifiedModel:
     """With as many read-outs as the orders need that `vocabulary` names."""
     torch.manual_seed(0)
     named = (vocabulary or {}).get("orders", ())
-    heads = max((plan_for(name, ((2, 2),)).heads for name in named), default=1)
+    heads = config.get("read_outs") or max((plan_for(name, ((2, 2),)).heads for name in named), default=1)
     vocabulary = {"orders": list(ORDERS), **(vocabulary or {})}
     extras = {"reference": {}, "copy_gate": {}, "transition": {"channels": 8}, "grid": {}}
     extras |= {"own_state": {}} if vocabulary.get("merge") else {}

@@ -1,11 +1,11 @@
-"""The model with verbs: ask, draw, edit, solve, imagine, act, chat.
+"""The assistant: a model with the verbs ask, draw, edit, solve, imagine, act and chat.
 
 >>> import unified
 >>> assistant = unified.load()                                              # doctest: +SKIP
 >>> assistant.ask("What colour is the circle?", image="scene.png")          # doctest: +SKIP
 'red'
 
-Without trained weights at hand, a tiny model with random weights shows the same calls; what it says is noise:
+Without trained weights, a tiny model with random weights shows the same calls; its answers are noise:
 
 >>> from unified.apps.demo import random_model
 >>> assistant = Assistant(*random_model(), side=32)
@@ -76,7 +76,8 @@ def another(settings: GenerationSettings, attempt: int) -> GenerationSettings:
 
 @dataclass(frozen=True)
 class Solution:
-    """How a maze was solved: the actions in order, the sketches [n][H, W, 3] drawn on the way, all words."""
+    """A solved maze: `actions` in order, `sketches` drawn on the way, each uint8 [H, W, 3], and all
+    `text`."""
 
     actions: list[str]
     sketches: list[np.ndarray]
@@ -84,9 +85,10 @@ class Solution:
 
 
 class Assistant:
-    """A model and its processor behind verbs, each a short loop over a `Session`. Pictures are anything that
-    `tokenizers.images` takes, or the path of a file; they are brought to `side` pixels. Pictures that come
-    back are uint8 [H, W, 3]. The same call with the same seed gives the same answer."""
+    """A model and its processor; each verb is a short loop over a `Session`. Images are given as anything
+    that `tokenizers.images` takes, or as the path of a file, and resized to `side` pixels; they are returned
+    as uint8 [H, W, 3]. The same call with the same seed gives the same answer. ValueError for a model without
+    a visual tokenizer, or a side that is no multiple of its stride."""
 
     def __init__(
         self,
@@ -152,7 +154,7 @@ class Assistant:
         return self._drawn(self._request(instruction, image), settings, image, None, tries)
 
     def solve(self, maze: Source, *, sketches: bool = True) -> Solution:
-        """The way through a maze as drawn by the task `maze`; without `sketches` in words alone."""
+        """The actions through a maze as drawn by the task `maze`; with `sketches` False by text alone."""
         settings = SOLVING if sketches else replace(SOLVING, image_after="")
         content = self._answer(self._request(MAZE_PROMPT, maze), settings, maze)
         text = text_of(content)
@@ -163,8 +165,8 @@ class Assistant:
     def imagine(
         self, frames: Source | Sequence[Source], actions: Sequence[Mapping[str, Any]], *, window: int = WINDOW
     ) -> np.ndarray:
-        """The frames that actions lead to, uint8 [n, H, W, 3]. Of n + m - 1 actions for m known frames the
-        first m - 1 lead from one known frame to the next; a single frame needs none of those."""
+        """The n predicted frames after actions, uint8 [n, H, W, 3]. Of n + m - 1 actions for m known frames
+        the first m - 1 are those between the known frames. `window`: frames that stay in the cache."""
         many = isinstance(frames, (list, tuple)) or (isinstance(frames, np.ndarray) and frames.ndim == 4)
         known = [self.picture(frame) for frame in (frames if many else [frames])]  # type: ignore[arg-type,union-attr]
         taken, coming = list(actions[: len(known) - 1]), list(actions[len(known) - 1 :])
@@ -175,10 +177,12 @@ class Assistant:
         return np.stack(found) if found else np.zeros((0, height * stride, width * stride, 3), np.uint8)
 
     def act(self, frame: Source, task: str = "Explore.") -> dict[str, Any]:
-        """One action for what the frame shows; `player` goes on from frame to frame."""
+        """One action for a frame: 23 buttons (0 or 1) and `camera` in degrees. For an episode use
+        `player`."""
         return self.player(task).act(self.picture(frame))
 
     def player(self, task: str = "Explore.") -> Player:
+        """A player that chooses an action for each frame of an episode."""
         return Player(self.model, self.processor, task, seed=self.seed)
 
     def chat(self, *, max_tokens: int = 512, most_tokens: int | None = None) -> Conversation:
@@ -195,12 +199,13 @@ class Assistant:
     # Parts --------------------------------------------------------------------------------------------------
 
     def picture(self, source: Source) -> np.ndarray:
-        """A picture as the model reads it: uint8 [H, W, 3]."""
+        """An image at the size in which the model reads it: uint8 [H, W, 3]."""
         image = open_picture(source).image if isinstance(source, (str, Path)) else source
         return fit(image, self.side, self.visual.stride)
 
     def shapes(self, size: tuple[int, int]) -> Shapes:
-        """The maps in which a picture of (height, width) pixels is drawn."""
+        """The maps of a generated image of (height, width) pixels. ValueError for a size the tokenizer cannot
+        have."""
         stride, most = self.visual.stride, self.processor.vocabulary.max_side
         if min(size) < 1 or size[0] % stride or size[1] % stride or max(size) > most * stride:
             raise ValueError(
@@ -256,9 +261,9 @@ def load(
     dtype: str | torch.dtype | None = None,
     seed: int = 0,
 ) -> Assistant:
-    """The model of a folder or of a hub name, or the one that ships with the package. `device` None takes a
-    GPU if there is one; `dtype` None is bfloat16 there and on processors that multiply it natively, float32
-    on others. ValueError, in one line, if there is no such model or a file is missing or spoilt."""
+    """The model of a folder or of a hub name, or the one that ships with the package. `device` None: a GPU if
+    there is one; `dtype` None: bfloat16 there and on CPUs that multiply it natively, float32 on others.
+    ValueError, in one line, if there is no such model or a file is missing or damaged."""
     from unified.pretrained import find, load_model
 
     place = _device(device)
@@ -302,6 +307,6 @@ def _dtype(name: str | torch.dtype | None, device: torch.device) -> torch.dtype:
 
 
 def _fast_bf16() -> bool:
-    """Whether this processor has instructions for products of bfloat16 (AVX-512 BF16, AMX)."""
+    """Whether this CPU has instructions for products of bfloat16 (AVX-512 BF16, AMX)."""
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # PyTorch has no public names for these
     return any(getattr(torch.cpu, name, lambda: False)() for name in names)

@@ -133,6 +133,7 @@ class Rollout:
         return ActionContrast(self.processor.opposite(pressed).flatten(1).tolist(), self.contrast)
 
     def _ask(self, actions: Sequence[Action]) -> None:
+        """Append the turn that asks for the next frame after one action per row; its prefill is deferred."""
         if len(actions) != len(self.session.rows):
             raise ValueError(f"{len(self.session.rows)} rows need as many actions, got {len(actions)}")
         words = self.session.vocabulary

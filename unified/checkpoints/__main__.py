@@ -22,6 +22,7 @@ CASES = (
     "flexvar_verify",
     "mineworld_actions",
     "scalekv_verify",
+    "infinity_verify",
 )
 
 

@@ -11,18 +11,17 @@ Tests: tests/unified/checkpoints/test_infinity.py.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from unified.backbone.attention import sdpa
+from unified.backbone.attention import Attend, sdpa
 from unified.backbone.decoder import run_layers
 from unified.backbone.layer_pass import Pass
 from unified.cache.kv_cache import KVCache
 from unified.checkpoints.adaln import modulated
-from unified.checkpoints.infinity_bits import BitGrid
+from unified.checkpoints.infinity_config import InfinityConfig
 from unified.checkpoints.infinity_layers import EPS, Block, HeadNorm, Shared, TextCondition
 from unified.checkpoints.infinity_rope import rotations
 from unified.checkpoints.infinity_schedules import LONGEST_SIDE, schedule
@@ -40,71 +39,18 @@ from unified.tokenizers.feeds import MapFeed
 LEVELS = 15  # maps that an embedding is learnt for
 
 
-@dataclass(frozen=True, kw_only=True)
-class InfinityConfig:
-    """`cell_bits`: bits of a latent cell; with `patchify` a token holds 2 x 2 cells. `text_width`,
-    `text_length`: channels of the text features, and the longest text. `rope`: the mode of
-    `infinity_rope.rotations`. `level_every`: the map's embedding is added before the first layer and, if this
-    is not 0, before every so many layers. `path`: the rate, in training, at which branches of the last layer
-    are dropped (linear in the layer). `raw_queries`: cache policies are shown the queries that ScaleKV's
-    published code scores with, remade by the bare qkv matrix (no bias, no unit length, no head scale, no
-    rotation), in place of those that attended."""
-
-    cell_bits: int = 4
-    patchify: bool = False
-    text_width: int = 128
-    text_length: int = 16
-    depth: int = 2
-    width: int = 64
-    heads: int = 4
-    mlp_ratio: float = 4.0
-    rope: int = 2
-    level_every: int = 0
-    path: float = 0.0
-    raw_queries: bool = False
-
-    def __post_init__(self) -> None:
-        least = {"cell_bits": 1, "text_length": 1, "depth": 1, "width": 1, "heads": 1, "level_every": 0}
-        for name, number in least.items():
-            if getattr(self, name) < number:
-                raise ValueError(f"{name} must be at least {number}, got {getattr(self, name)}")
-        if self.grid.token_bits > 62:
-            raise ValueError(f"a token of {self.grid.token_bits} bits does not fit an id: at most 62")
-        if self.width % (4 * self.heads):
-            raise ValueError(f"width {self.width} is not a multiple of 4 times {self.heads} heads")
-        if self.rope not in (0, 1, 2):
-            raise ValueError(f"rope must be 0, 1 or 2, got {self.rope}")
-        if not self.pool_heads or self.width % self.pool_heads:
-            raise ValueError(
-                f"text_width {self.text_width} gives {self.pool_heads} pooling heads, which must divide "
-                f"width {self.width}"
-            )
-
-    @property
-    def grid(self) -> BitGrid:
-        return BitGrid(self.cell_bits, 2 if self.patchify else 1)
-
-    @property
-    def pool_heads(self) -> int:
-        return self.text_width // (64 if self.width > 4096 else 128)
-
-    @property
-    def inner(self) -> int:
-        """Width of the feed-forward layers."""
-        return round(self.width * self.mlp_ratio / 256) * 256
-
-
 class Infinity(nn.Module):
-    """The transformer. `decoder`, if joined, turns finished latents into images."""
+    """The transformer. A `Session` writes codes; `grid.summed` of their vectors is the latent that the
+    tokenizer's decoder (infinity_decoder.py) turns into an image. Parameter names are the published ones, but
+    for those of `renamed` in infinity_published.py."""
 
     order = "residual"
-    attend = staticmethod(sdpa)
     after = 0
 
     def __init__(self, config: InfinityConfig) -> None:
         super().__init__()
-        self.config, width = config, config.width
-        self.grid = config.grid
+        self.config, self.grid, width = config, config.grid, config.width
+        self.attend: Attend = sdpa
         tail = (f"order:{self.order}", *(f"continuous:{name}" for name in TextStream.names))
         bits = self.grid.token_bits
         self.vocabulary = Vocabulary(text=1, visual=2**bits, action=0, max_side=LONGEST_SIDE, appended=tail)
@@ -134,7 +80,9 @@ class Infinity(nn.Module):
         if tuple(vectors.shape) != want:
             raise ValueError(f"the maps {shapes} need input vectors {want}, got {tuple(vectors.shape)}")
         condition = self.condition(texts)
-        inputs = torch.cat([self.first_inputs(condition, first), self.later_inputs(vectors)], dim=1)
+        inputs = torch.cat(
+            [self.first_inputs(condition).expand(-1, first, -1), self.later_inputs(vectors)], dim=1
+        )
         index = block_causal(shapes)
         seen = Seen(attends(index, index)[:, None].to(inputs.device))
         plan = plan_for(self.order, shapes)
@@ -147,18 +95,18 @@ class Infinity(nn.Module):
         shared = self.shared_ada_lin(pooled).view(len(pooled), 1, 6, -1)
         return TextCondition(
             start=pooled[:, None].float(),
-            modulations=tuple(block.modulations(shared) for block in self._blocks()),
+            modulations=tuple(block.modulations(shared) for block in self.layers()),
             head=self.head_nm(pooled),
-            memory=tuple(block.ca.keys_values(memory) for block in self._blocks()),
+            memory=tuple(block.ca.keys_values(memory) for block in self.layers()),
             mask=mask,
         )
 
-    def _blocks(self) -> list[Block]:
+    def layers(self) -> list[Block]:
         return list(self.blocks)  # type: ignore[arg-type]
 
-    def first_inputs(self, condition: TextCondition, count: int = 1) -> Tensor:
-        """[R, count, D], without the levels."""
-        return (condition.start + self.pos_start).expand(-1, count, -1)
+    def first_inputs(self, condition: TextCondition) -> Tensor:
+        """[R, 1, D], without the level: the first map is one token."""
+        return condition.start + self.pos_start
 
     def later_inputs(self, vectors: Tensor) -> Tensor:
         """[B, n, S] -> [B, n, D] in float32, without the levels."""

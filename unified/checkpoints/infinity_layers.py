@@ -118,7 +118,7 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """From the maps to the text: no rotation, no unit length. `attend` may be replaced by another back-end."""
+    """From the maps to the text: no rotation, no unit length. Another `attend` may take the place of SDPA."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -138,7 +138,8 @@ class CrossAttention(nn.Module):
     def forward(self, x: Tensor, memory: tuple[Tensor, ...], mask: Tensor | None) -> Tensor:
         rows, n, width = x.shape
         q = self.mat_q(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        out = self.attend(q, *memory, Seen(mask), q.shape[-1] ** -0.5)
+        keys, values = memory
+        out = self.attend(q, keys, values, Seen(mask), q.shape[-1] ** -0.5)
         return self.proj(out.to(x.dtype).reshape(rows, n, width))
 
 
@@ -152,14 +153,15 @@ class TextPool(nn.Module):
         self.mat_kv = Linear(channels, 2 * width, bias=False)
         self.v_bias = nn.Parameter(torch.zeros(width))
         self.proj = Linear(width, width)
+        self.attend: Attend = sdpa
 
     def forward(self, text: Tensor, mask: Tensor | None) -> Tensor:
         """text [R, T, Ct], mask [R, 1, 1, T] -> [R, D]."""
         bias = torch.cat([torch.zeros_like(self.v_bias), self.v_bias])
         k, v = self.mat_kv(text, bias).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
         q = self.mat_q[:, :, None].expand(len(text), -1, -1, -1)  # [R, H, 1, C]
-        out = sdpa(q, k, v, Seen(mask), q.shape[-1] ** -0.5)
-        return self.proj(out.flatten(1))
+        out = self.attend(q, k, v, Seen(mask), q.shape[-1] ** -0.5)
+        return self.proj(out.to(text.dtype).flatten(1))
 
 
 class FeedForward(nn.Module):

@@ -1,4 +1,4 @@
-"""Infinity's published options, released sizes, weights and training loss.
+"""Infinity's published weights and training loss.
 
 Source: FoundationVision/Infinity (MIT), infinity/models/infinity.py and trainer.py.
 """
@@ -13,64 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unified.checkpoints.infinity import Infinity, InfinityConfig
+from unified.checkpoints.infinity import Infinity
+from unified.checkpoints.infinity_config import config_from
 from unified.checkpoints.published import without_buffers
 from unified.checkpoints.state_dict import check_fit, unwrap
 from unified.orders.shapes import Shapes, area
-
-# Depth, width, heads; the two that are released with weights, and those of the ablations by depth.
-RELEASED = {
-    "2b": (32, 2048, 16),
-    "8b": (40, 3584, 28),
-    "layer12": (12, 768, 8),
-    "layer16": (16, 1152, 12),
-    "layer24": (24, 1536, 16),
-    "layer32": (32, 2080, 20),
-    "layer40": (40, 2688, 24),
-    "layer48": (48, 3360, 28),
-}
-CHUNKS = {"2b": 8, "8b": 8}  # groups of layers in the names of weights; 4 in the others
-
-_FIELDS = {
-    "text_channels": "text_width",
-    "text_maxlen": "text_length",
-    "embed_dim": "width",
-    "depth": "depth",
-    "num_heads": "heads",
-    "mlp_ratio": "mlp_ratio",
-    "rope2d_normalized_by_hw": "rope",
-    "apply_spatial_patchify": "patchify",
-}
-# Padding changes nothing that is kept, `head_gain` first weights alone.
-_OTHERS = {"block_chunks", "add_lvl_embeding_only_first_block", "pad_to_multiplier", "head_gain"}
-
-
-def released(name: str, *, cell_bits: int | None = None) -> InfinityConfig:
-    """A released size: "2b" (32 bits a token), "8b" (14 bits a cell, four cells a token), or an ablation."""
-    if name not in RELEASED:
-        raise ValueError(f"unknown size {name!r}: released are {', '.join(RELEASED)}")
-    depth, width, heads = RELEASED[name]
-    patchify = name == "8b"
-    return InfinityConfig(
-        depth=depth, width=width, heads=heads, patchify=patchify, text_width=2048, text_length=512, path=0.1,
-        cell_bits=cell_bits or (14 if patchify else 32),
-    )  # fmt: skip
-
-
-def config_from(options: Mapping[str, Any], cell_bits: int, **more: Any) -> InfinityConfig:
-    """The config of the published constructor's options. Unknown or missing option: ValueError."""
-    unknown = sorted(set(options) - set(_FIELDS) - _OTHERS)
-    if unknown:
-        raise ValueError(f"unknown option {unknown[0]!r} of the published transformer")
-    missing = [name for name in ("text_channels", "text_maxlen", "embed_dim", "depth", "num_heads")
-               if name not in options]  # fmt: skip
-    if missing:
-        raise ValueError(f"the options of the published transformer lack {', '.join(missing)}")
-    fields = {ours: options[theirs] for theirs, ours in _FIELDS.items() if theirs in options}
-    fields["patchify"] = bool(fields.get("patchify", False))
-    once = options.get("add_lvl_embeding_only_first_block", 1)
-    every = 0 if once else options["depth"] // options.get("block_chunks", 1)
-    return InfinityConfig(cell_bits=cell_bits, level_every=every, **fields, **more)
 
 
 def load(options: Mapping[str, Any], state_dict: Mapping[str, Any], cell_bits: int, **more: Any) -> Infinity:

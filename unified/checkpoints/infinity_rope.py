@@ -47,8 +47,11 @@ def _of_map(shape: Shape, full: Shape, width: int, mode: int) -> Tensor:
 
 def _resized(shape: Shape, full: Shape, width: int) -> Tensor:
     longer = max(full)
-    edges = (int(EDGE / longer * side) if side < longer else EDGE for side in full)
-    grid = _grid(*(torch.arange(edge, dtype=torch.float32, device="cpu") for edge in edges), width)
+    rows, columns = (
+        torch.arange(int(EDGE / longer * side) if side < longer else EDGE, dtype=torch.float32, device="cpu")
+        for side in full
+    )
+    grid = _grid(rows, columns, width)
     small = F.interpolate(grid.permute(0, 3, 1, 2), size=shape, mode="bilinear", align_corners=True)
     return small.permute(0, 2, 3, 1).flatten(1, 2)
 

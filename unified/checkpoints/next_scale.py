@@ -7,7 +7,7 @@ Source: FoundationVision/VAR (MIT), models/var.py. Tests: tests/unified/checkpoi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -181,7 +181,7 @@ class NextScaleTransformer(nn.Module):
 
     def new_cache(self, rows: int = 1, capacity: int | None = None, *, static: bool = False) -> KVCache:
         capacity = area(self.config.shapes) if capacity is None else capacity
-        return KVCache(self.config.depth, rows, capacity, static=static)
+        return KVCache(self.config.depth, rows, capacity, static=static, device=self.device)
 
     def write(self, plan: Plan, rows: int, condition: Any = None) -> MapWriter:
         """The state of one image being written in `rows` rows."""
@@ -222,10 +222,29 @@ class NextScaleTransformer(nn.Module):
             raise ValueError(f"the maps {shapes} need input vectors {want}, got {tuple(vectors.shape)}")
 
 
+class WritesMaps(Protocol):
+    """What a `MapWriter` needs of a model. A condition's `start` is [R, 1, D]."""
+
+    order: str
+
+    @property
+    def head(self) -> Any: ...
+
+    def positions(self, shapes: Shapes) -> Tensor: ...  # [1, L, D], added to every input
+
+    def first_inputs(self, condition: Any) -> Tensor: ...  # [R, first, D]
+
+    def later_inputs(self, vectors: Tensor) -> Tensor: ...  # [B, n, C] -> [B, n, D]
+
+    def vectors(self, codes: Tensor) -> Tensor: ...  # [B, n] -> [B, n, C]
+
+    def feed(self, shapes: Shapes) -> MapFeed: ...
+
+
 class MapWriter:
     """The images being written. The first rows are conditional; the others are fed the same codes."""
 
-    def __init__(self, model: NextScaleTransformer, plan: Plan, condition: Condition) -> None:
+    def __init__(self, model: WritesMaps, plan: Plan, condition: Any) -> None:
         if len(plan.steps) != len(plan.shapes):
             raise ValueError(f"this model writes one map per step: use the order {model.order}")
         self.model, self.plan, self.condition = model, plan, condition

@@ -96,12 +96,14 @@ class Chunk:
 class Context:
     """`size` rows that run together and, once opened, their null branch as `size` more rows. `cursors`: the
     layout cursor of each row. `conditions`: for each branch, what the model is conditioned on besides keys
-    and values (class-conditional models: all that depends on the class)."""
+    and values (class-conditional models: all that depends on the class). `last`: for each branch and head,
+    the states [size, D] after what its rows have read."""
 
     def __init__(self, cache: KVCache, size: int) -> None:
         self.cache, self.size = cache, size
         self.cursors = [Cursor()] * size
         self.conditions: list[Any] = [None]
+        self.last: list[list[Tensor]] = [[]]
 
     @property
     def branches(self) -> int:
@@ -114,9 +116,12 @@ class Context:
     def open_null(self) -> None:
         """Add the null branch with empty rows, if it is not there."""
         if self.branches == 1:
-            self.cache.add_rows(self.size)
+            missing = 2 * self.size - self.cache.rows
+            if missing > 0:
+                self.cache.add_rows(missing)
             self.cursors = [*self.cursors, *[Cursor()] * self.size]
             self.conditions.append(None)
+            self.last.append([])
 
     def condition(self, rows: slice) -> Any:
         """The condition of some rows, stacked over their branches."""
@@ -124,6 +129,22 @@ class Context:
         if len(chosen) == 1 or chosen[0] is None:
             return chosen[0]
         return chosen[0].stack(chosen[1])
+
+    def note(self, chunk: Chunk, hidden: Sequence[Tensor], counts: np.ndarray, branch: int = 0) -> None:
+        """Remember the states, of each head's `hidden` [size, n, D], after the first `counts` [size]
+        positions of a chunk that a branch has read. Rows that have read none keep theirs."""
+        new = [chunk.states(states, counts - 1, 1)[:, 0] for states in hidden]
+        if self.last[branch]:
+            fresh = torch.from_numpy(counts > 0).to(new[0].device)[:, None]
+            new = [torch.where(fresh, *pair) for pair in zip(new, self.last[branch], strict=True)]
+        self.last[branch] = new
+
+    def latest(self, rows: slice) -> list[Tensor] | None:
+        """For each head, the states [r, D] after what some rows have read; None if they have read nothing."""
+        chosen = self.last[rows.start // self.size : rows.stop // self.size]
+        if not all(chosen):
+            return None
+        return [torch.cat(branches) for branches in zip(*chosen, strict=True)]
 
     @property
     def index(self) -> Index:

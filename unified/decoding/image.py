@@ -134,7 +134,8 @@ class ImageRun:
 
     def _run(self, step: int) -> tuple[list[Tensor], list[Tensor] | None]:
         """One pass: for each head, hidden states [R, n, D] of the step's positions, and at the first step
-        those [R, D] of the position before them, else None."""
+        those [R, D] of the position before them, else None: of the header's last id or, for a model that runs
+        no header, of what was read last."""
         session, chunk, before = self.session, self._chunk(step), np.zeros(self.count, dtype=np.int64)
         width, apart = chunk.index.sample.shape[1], None
         if self.first is not None and self.runs is not None and not self.runs[:, step].all():
@@ -143,15 +144,19 @@ class ImageRun:
                 return [state[:, None][:, :0] for state in apart], apart
         elif self.first is not None:
             before, chunk, self.first = self.first.counts, self.first.then(chunk), None
+        elif not width:
+            return self._run_nothing(chunk)
         queries: dict[int, Tensor] | None = {} if session.policy.by_step and width else None
         told = {"plan": self.request.plan, "step": step, "depth": session.depth, "parts": session.parts}
         states = self.context.run(session.model, chunk, self.rows, queries=queries, **told)
         first = not self.begun
         if first:
-            self._note(chunk, states[0])
+            self._note(chunk, states)
         if queries is not None:
             self._ask_policy(step, {n: chunk.queries(q, before, width) for n, q in queries.items()})
-        last = [chunk.states(x, before - 1, 1)[:, 0] for x in states] if first and before.any() else apart
+        last = self.context.latest(self.rows) if first else apart
+        if first and before.any():
+            last = [chunk.states(x, before - 1, 1)[:, 0] for x in states]
         return [chunk.states(x, before, width) for x in states], last
 
     def _read_first(self, chunk: Chunk) -> list[Tensor]:
@@ -159,18 +164,28 @@ class ImageRun:
         each head, the states [R, D] of its last position."""
         session, self.first = self.session, None
         states = self.context.run(session.model, chunk, self.rows, parts=session.parts)
-        self._note(chunk, states[0])
+        self._note(chunk, states)
         return [chunk.states(x, chunk.counts - 1, 1)[:, 0] for x in states]
+
+    def _run_nothing(self, chunk: Chunk) -> tuple[list[Tensor], list[Tensor] | None]:
+        """As `_run`, of a step without positions: its slots are read out where something was run before."""
+        latest = self.context.latest(self.rows)
+        if latest is None:
+            raise ValueError("nothing has been read yet: feed a prompt first")
+        last = None if self.begun else latest
+        if not self.begun:
+            self._note(chunk, [])
+        return [states[:, None][:, :0] for states in latest], last
 
     def _chunk(self, step: int) -> Chunk:
         part = self.layout.part(len(self.request.header) + self.steps[step].slots)
         return Chunk.of(self.writer.inputs(step), part.index, part.positions)
 
-    def _note(self, chunk: Chunk, hidden: Tensor) -> None:
+    def _note(self, chunk: Chunk, hidden: list[Tensor]) -> None:
         """After the first pass: the deferred prefill is done."""
         self.begun, session = True, self.session
         if self.said.any():
-            session.note(chunk.states(hidden, self.said - 1, 1)[:, 0], self.said > 0)
+            self.context.note(chunk, hidden, self.said)
         if self.after:
             self.context.cursors[self.rows] = self.after
             for row in session.rows:

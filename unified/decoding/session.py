@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from unified.backbone.layer_pass import Depth, LayerPart
+from unified.cache.kv_cache import KVCache
 from unified.cache.policy import CachePolicy, DropWrite
 from unified.decoding.context import Chunk, Context
 from unified.decoding.drawing import Choice, Drawing, Generator, Hook
@@ -76,8 +76,25 @@ class Session:
         self.depth, self.parts = depth, parts
         self.context = Context(model.new_cache(rows), rows)
         self.rows = [Row() for _ in range(rows)]
-        self.last: Tensor | None = None  # [B, D] hidden state after each row's last id
         self.drawing: Drawing
+
+    def keep_in(self, cache: KVCache) -> Session:
+        """Keep keys and values in this cache, which must be empty and have at least a row for each of the
+        session's (guidance: two), for example `model.new_cache(2 * rows, 4096, static=True)`. ValueError for
+        another."""
+        if cache.rows < len(self.rows) or cache.length or any(row.stream for row in self.rows):
+            raise ValueError(
+                f"a new session of {len(self.rows)} rows needs an empty cache of as many, got one of "
+                f"{cache.rows} with {cache.length} entries"
+            )
+        self.context = Context(cache, len(self.rows))
+        return self
+
+    @property
+    def last(self) -> Tensor | None:
+        """[B, D]: the first head's states after what each row has read."""
+        states = self.context.last[0]
+        return states[0] if states else None
 
     @property
     def streams(self) -> list[list[int]]:
@@ -136,8 +153,8 @@ class Session:
         if any(lists):
             chunk, cursors = self.context.chunk(self.model, lists, rows, self.pending_values())
             if chunk is not None:
-                hidden = self.context.run(self.model, chunk, rows, parts=self.parts)[0]
-                self.note(chunk.states(hidden, chunk.counts - 1, 1)[:, 0], chunk.counts > 0)
+                hidden = self.context.run(self.model, chunk, rows, parts=self.parts)
+                self.context.note(chunk, hidden, chunk.counts)
             self.context.cursors[rows] = cursors
         for row in self.rows:
             row.pending = []
@@ -153,7 +170,8 @@ class Session:
         if any(lists):
             chunk, cursors = self.context.chunk(self.model, lists, rows, self._values_of(lists))
             if chunk is not None:
-                self.context.run(self.model, chunk, rows, parts=self.parts)
+                hidden = self.context.run(self.model, chunk, rows, parts=self.parts)
+                self.context.note(chunk, hidden, chunk.counts, 1)
             self.context.cursors[rows] = cursors
             for row, ids in zip(self.rows, streams, strict=True):
                 row.null_read = len(ids)
@@ -167,11 +185,6 @@ class Session:
         """By name, the values [N, C] of the placeholders in these lists, which are the latest ids of the
         rows."""
         return latest_values([row.values for row in self.rows], lists, self.vocabulary)
-
-    def note(self, last: Tensor, fresh: np.ndarray) -> None:
-        """Set `last` to the hidden states [B, D] in the rows marked in `fresh` [B] bool."""
-        chosen = torch.from_numpy(fresh).to(last.device)[:, None]
-        self.last = last if self.last is None else torch.where(chosen, last, self.last)
 
     def readable(self, ids: list[int], images: bool = True) -> list[int]:
         """The ids without WRITE segments, which nothing later attends to; with `images` False without READ
@@ -286,7 +299,8 @@ class Session:
             embeds = self.model.read((words.action_start + taken[-1])[:, None], part.to(device))
             if embeds is not None:
                 chunk = Chunk.of(embeds, part.index, part.positions)
-                self.last = self.context.run(self.model, chunk, rows, parts=self.parts)[0][:, -1]
+                hidden = self.context.run(self.model, chunk, rows, parts=self.parts)
+                self.context.note(chunk, hidden, chunk.counts)
         self.context.cursors[rows] = list(layout.cursors)
         actions = torch.stack(taken, dim=1)
         for row, numbers in zip(self.rows, actions.tolist(), strict=True):

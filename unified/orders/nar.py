@@ -32,11 +32,12 @@ def nar(shapes: Shapes, *, heads: int | None = None) -> Plan:
         raise ValueError(f"the nar order has 2 heads (right, below) or 3 (next frame), got {heads}")
     height, width = shapes[0]
     slots = torch.arange(len(shapes) * height * width).view(-1, height, width)
+    steps = torch.stack(torch.meshgrid(*map(torch.arange, slots.shape), indexing="ij")).sum(dim=0)
     source = torch.stack([_neighbour(slots, axis) for axis in AXES[:heads]], dim=1)
     source[0] = BEFORE
     return Plan(
         shapes=shapes,
-        labels=sum(torch.meshgrid(*map(torch.arange, slots.shape), indexing="ij")).flatten(),
+        labels=steps.flatten(),
         feed=SelfFeed(slots.numel()),
         read=slots.flatten(),
         read_shapes=shapes,

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from unified.cache.policy import Full, Window
+from unified.checkpoints.adaln import Drops
 from unified.config import text_decoder
 from unified.decoding.guidance import Constant
 from unified.decoding.session import Session
@@ -154,6 +155,16 @@ def test_an_image_that_is_broken_off_leaves_nothing(depth, model, stream):
             next(drawing)
         drawing.close()
         assert (session.context.cache.lengths_by_layer == before).all()
+
+
+def test_attention_with_dropout_follows_it(make_published):
+    """Of published models in training: at a rate of almost nothing, what is computed without it."""
+    model = make_published("var", drops=Drops(attention=1e-9))
+    labels, vectors = torch.tensor([3, 5]), torch.randn(2, 13, 8, generator=torch.Generator().manual_seed(0))
+    plain = model(labels, vectors)
+    found = [made(labels, vectors, depth=Changing()) for made in (model.eval(), model.train())]
+    torch.testing.assert_close(*found, atol=1e-3, rtol=1e-3)
+    assert not torch.allclose(found[0], plain, atol=1e-2)
 
 
 # Blocks behind the backbone ---------------------------------------------------------------------------------

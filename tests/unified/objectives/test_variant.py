@@ -181,13 +181,13 @@ def test_two_depths_overfit_eight_samples(model, samples):
     shallow = VARiant(VARiantConfig(layers=2, bridge=1))
     before = per_code(None), per_code(shallow)
     assert min(before) > 4
-    for step in range(100):
-        loss = loss_of(objective, batch, model, Progress(step=step, steps=100)).loss
+    for step in range(80):
+        loss = loss_of(objective, batch, model, Progress(step=step, steps=80)).loss
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    assert per_code(None) < 0.2
-    assert per_code(shallow) < 0.2
+    assert per_code(None) < 0.5
+    assert per_code(shallow) < 0.5
 
 
 def test_the_trainer_runs_it_and_logs_the_share_of_subnets(model, samples, tmp_path):

@@ -28,7 +28,7 @@ from unified.apps.terminal import protocol, render
 HELP = """\
 Type to talk. Commands:
   /image FILE ...      show pictures with your next message
-  /look                have it say what stands where: later questions are thought over from that
+  /look                list what each part of the picture shows; later questions are answered from the list
   /draw PROMPT         have a picture drawn
   /edit INSTRUCTION    have the latest picture changed
   /solve [FILE]        have a maze solved with sketches (FILE or the latest picture)
@@ -39,7 +39,8 @@ Type to talk. Commands:
 
 
 class Chat:
-    """State of one interactive conversation. `read` gives the next line (EOFError ends), `write` prints."""
+    """State of one interactive conversation. `read` gives the next line (EOFError ends), `write` prints,
+    `images` is a protocol of `terminal` ("": images are saved to `folder`)."""
 
     def __init__(
         self,
@@ -57,7 +58,7 @@ class Chat:
         self.talk = model.chat(max_tokens=max_tokens)
         self.waiting: list[np.ndarray] = []  # pictures to go with the next message
         self.latest: np.ndarray | None = None
-        self.listed = False  # whether it has said what stands where in the latest picture
+        self.listed = False  # whether the model has listed the parts of the latest image
         self.world: Rollout | None = None
         self.saved = 0
         self.lines: list[str] = []
@@ -236,6 +237,7 @@ class Chat:
 
 
 def chat(options: argparse.Namespace) -> int:
+    """`unified chat`."""
     images = protocol(os.environ, sys.stdout)
     model = assistant(options)
     talk = Chat(model, folder=options.out, images=images, max_tokens=options.tokens)
