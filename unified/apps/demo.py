@@ -47,7 +47,8 @@ def random_model(seed: int = 0) -> tuple[UnifiedModel, Processor]:
     orders = ["next_scale", "residual", "raster", "diagonal"]  # the ids are laid out as the shipped model's
     vocabulary: dict[str, Any] = {"visual": visual.codes, "action": action.size, "action_slots": action.slots}
     vocabulary |= {"orders": orders, "merge": 4}
-    config = UnifiedConfig(vocabulary=vocabulary, references=True, copies=True, initializer_range=0.1)
+    extras: dict[str, Any] = {"reference": {}, "copy_gate": {}, "own_state": {}}
+    config = UnifiedConfig(vocabulary=vocabulary, extras=extras, initializer_range=0.1)
     model = UnifiedModel(config).eval()
     return model, Processor(model.vocabulary, byte_tokenizer(), visual, action)
 

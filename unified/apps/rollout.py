@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 
 from unified.cache.policy import Window
-from unified.decoding.drawing import Contrast, Generator
+from unified.decoding.drawing import Generator
 from unified.decoding.guidance import check_contrast
 from unified.decoding.minimum_risk import minimum_risk_decoding
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
+from unified.extras.references import ActionContrast
 from unified.layout.patch_merging import positions_of
 from unified.orders import Plan
 from unified.orders.shapes import Shapes, as_shapes
@@ -123,13 +124,13 @@ class Rollout:
         maps = drawing.read().to(codebook.device).split([height * width for height, width in shapes], dim=1)
         return to_uint8(visual.decode_maps(list(maps), shapes))
 
-    def _contrast(self) -> Contrast | None:
+    def _contrast(self) -> ActionContrast | None:
         """With the opposites of the latest actions; None if it is off."""
         if not self.contrast:
             return None
         slots = self.session.vocabulary.action_slots
         pressed = torch.tensor([row.actions for row in self.session.rows]).unflatten(1, (-1, slots))
-        return Contrast(self.processor.opposite(pressed).flatten(1).tolist(), self.contrast)
+        return ActionContrast(self.processor.opposite(pressed).flatten(1).tolist(), self.contrast)
 
     def _ask(self, actions: Sequence[Action]) -> None:
         """Append the turn that asks for the next frame after one action per row; its prefill is deferred."""

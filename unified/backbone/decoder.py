@@ -67,6 +67,11 @@ def one_layer(layers: Layers, number: int, hidden: Tensor, shared: Any, run: Pas
     return hidden
 
 
+def is_spatial(config: Any) -> bool:
+    """Whether the rotary embedding of a decoder of this configuration has axes for time, row and column."""
+    return "mrope_section" in (getattr(config, "rope_parameters", None) or {})
+
+
 class LibraryLayers:
     """The layers of a text decoder of `transformers`. Its parameters stay where they are."""
 
@@ -79,7 +84,7 @@ class LibraryLayers:
             )
         self.decoder, self.layers = decoder, decoder.layers
         self.types: list[str] | None = getattr(decoder.config, "layer_types", None)
-        self.spatial = "mrope_section" in (getattr(decoder.config, "rope_parameters", None) or {})
+        self.spatial = is_spatial(decoder.config)
         self.by_type = "layer_type" in inspect.signature(decoder.rotary_emb.forward).parameters
 
     def __len__(self) -> int:

@@ -253,9 +253,9 @@ class MapWriter:
         self._feed, self._carry = model.feed(plan.shapes), Carry()
         self._values: Tensor | None = None  # vectors of the codes so far [B, T, C]
         self._written = 0  # maps
-        self.onward: dict[int, Tensor] = {}
+        self.carried: dict[int, Tensor] = {}
 
-    def refer(self, images: Any, actions: Any, contrast: Any = None) -> None:
+    def set_reference(self, images: Any, actions: Any, contrast: Any = None) -> None:
         """A class is all that these models are told."""
 
     def predict(

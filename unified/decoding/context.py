@@ -172,7 +172,7 @@ class Context:
         if condition is not None:
             self.conditions[rows.start // self.size] = condition
         embeds = model.read(ids, layout.to(model.device), values)
-        chunk = None if embeds is None else Chunk.of(embeds, *layout.folded())
+        chunk = None if embeds is None else Chunk.of(embeds, *layout.merged())
         return chunk, list(layout.cursors)
 
     def run(self, model: Reads, chunk: Chunk, rows: slice, **told: Any) -> list[Tensor]:

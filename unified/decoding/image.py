@@ -13,12 +13,13 @@ from torch import Tensor
 from unified.backbone.layer_pass import layers_run
 from unified.cache.policy import Held
 from unified.decoding.context import Chunk
-from unified.decoding.drawing import Choice, Contrast, Drawing, Hook, WriterState
+from unified.decoding.drawing import Choice, Drawing, Hook, WriterState
 from unified.decoding.guidance import Guidance, guide, needs_null
 from unified.decoding.minimum_risk import MinimumRisk
 from unified.decoding.sampling import Sampler
+from unified.extras.references import ActionContrast
 from unified.layout.layout import Cursor, Layout
-from unified.layout.patch_merging import folded_steps
+from unified.layout.patch_merging import merged_steps
 from unified.orders import Plan
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class ImageRequest:
     sampler: Sampler
     guidance: Guidance | None = None
     minimum_risk: MinimumRisk | None = None
-    contrast: Contrast | None = None
+    contrast: ActionContrast | None = None
     carry: bool = False
     hook: Hook | None = None
 
@@ -79,10 +80,10 @@ class ImageRun:
         self.layout = self._open()
         rows, condition = self.count, self.context.condition(self.rows)
         self.writer: WriterState = session.model.write(request.plan, rows, condition)
-        self.writer.refer(
+        self.writer.set_reference(
             [row.reference for row in session.rows], [row.actions for row in session.rows], request.contrast
         )
-        self.folded = folded_steps(request.plan, session.vocabulary.merge)
+        self.steps = merged_steps(request.plan, session.vocabulary.merge)
         shape, device = (len(session.rows), request.plan.length), session.model.device
         codes = torch.zeros(shape, dtype=torch.long, device=device)
         self.drawing = Drawing(request.plan, codes, torch.zeros(shape, device=device))
@@ -177,7 +178,7 @@ class ImageRun:
         return [states[:, None][:, :0] for states in latest], last
 
     def _chunk(self, step: int) -> Chunk:
-        part = self.layout.part(len(self.request.header) + self.folded[step].slots)
+        part = self.layout.part(len(self.request.header) + self.steps[step].slots)
         return Chunk.of(self.writer.inputs(step), part.index, part.positions)
 
     def _note(self, chunk: Chunk, hidden: list[Tensor]) -> None:
@@ -247,4 +248,4 @@ class ImageRun:
             self.context.cache.truncate(self.start)
             self.context.cache.share()
         self.context.cursors[self.rows] = list(self.layout.cursors)
-        session.record(self.request, self.drawing, dict(self.writer.onward) if self.request.carry else {})
+        session.record(self.request, self.drawing, dict(self.writer.carried) if self.request.carry else {})

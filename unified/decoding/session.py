@@ -18,12 +18,13 @@ from unified.backbone.layer_pass import Depth, LayerPart
 from unified.cache.kv_cache import KVCache
 from unified.cache.policy import CachePolicy, DropWrite
 from unified.decoding.context import Chunk, Context
-from unified.decoding.drawing import Choice, Contrast, Drawing, Generator, Hook, Image
+from unified.decoding.drawing import Choice, Drawing, Generator, Hook
 from unified.decoding.guidance import Guidance, check_contrast, contrasted
 from unified.decoding.image import ImageRequest, write_image
 from unified.decoding.minimum_risk import MinimumRisk
 from unified.decoding.noise import Noise, PositionNoise
 from unified.decoding.sampling import Sampler
+from unified.extras.references import ActionContrast, Image
 from unified.layout.layout import Layout
 from unified.orders import plan_for
 from unified.orders.shapes import as_shapes
@@ -326,7 +327,7 @@ class Session:
         sampler: Sampler | None = None,
         guidance: Guidance | None = None,
         minimum_risk: MinimumRisk | None = None,
-        contrast: Contrast | None = None,
+        contrast: ActionContrast | None = None,
         carry: bool = False,
         hook: Hook | None = None,
         rows: Sequence[bool] | None = None,

@@ -226,7 +226,7 @@ def test_a_rollout_remembers_only_its_window(parts):
 def test_frames_gone_on_from_are_set_off_against_the_opposite_keys():
     model, processor = random_model()
     model = with_transition(model, 8)
-    for part in (model.slots.copying, model.slots.transition.exit):
+    for part in (model.extras["copy_gate"].gate, model.extras["transition"].exit):
         torch.nn.init.normal_(part.weight)
 
     def imagined(action, contrast):
