@@ -97,12 +97,6 @@ class Session:
         return states[0] if states else None
 
     @property
-    def last(self) -> Tensor | None:
-        """[B, D]: the first head's states after what each row has read."""
-        states = self.context.last[0]
-        return states[0] if states else None
-
-    @property
     def streams(self) -> list[list[int]]:
         """The ids of every row so far, WRITE segments included."""
         return [list(row.stream) for row in self.rows]
