@@ -29,8 +29,8 @@ class Reads(Protocol):
     def device(self) -> torch.device: ...
 
     def steer(self, ids: Tensor, values: Mapping[str, Tensor] | None = None) -> Any:
-        """What ids [B, n], with `values` at placeholders, say that steers the model besides its keys; None
-        for nothing."""
+        """The condition that ids [B, n], with `values` at placeholders, give the model besides keys and
+        values (class-conditional models); None for none."""
         ...
 
     def read(self, ids: Tensor, layout: Layout, values: Mapping[str, Tensor] | None = None) -> Tensor | None:
