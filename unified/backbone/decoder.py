@@ -142,5 +142,5 @@ def attend_in_pass(
 
 
 AttentionInterface.register("unified", attend_in_pass)
-for _name in ("by_sample", "by_block", "flash"):  # names that a model's configuration may give
+for _name in ("by_sample", "by_block", "by_length"):  # names that a model's configuration may give
     AttentionInterface.register(_name, attend_in_pass)
