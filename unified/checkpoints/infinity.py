@@ -101,6 +101,10 @@ class Infinity(nn.Module):
             mask=mask,
         )
 
+    @property
+    def layer_count(self) -> int:
+        return len(self)
+
     def layers(self) -> list[Block]:
         return list(self.blocks)  # type: ignore[arg-type]
 

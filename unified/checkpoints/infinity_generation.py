@@ -78,7 +78,7 @@ def feed(
 
 
 @dataclass(frozen=True)
-class LayerGuidance(Guidance):
+class LayerGuidance(Guidance, LayerPart):
     """Classifier-free guidance of the hidden states after one layer, in place of the logits: both branches go
     on from scale * conditional + (1 - scale) * null. To be used as a session's guidance and as one of its
     parts. `scales`: one for each step, 1 being off; `after`: the number of the layer."""
@@ -93,14 +93,8 @@ class LayerGuidance(Guidance):
     def uses_null(self, plan: Plan, step: int) -> bool:
         return self.scales[step] != 1
 
-    def enter(self, layer: int, hidden: Tensor, run: Pass) -> Tensor:
-        return hidden
-
     def leave(self, layer: int, hidden: Tensor, run: Pass) -> Tensor:
         if layer != self.after or run.step < 0:
             return hidden
         conditional, null = hidden.chunk(2)
         return torch.lerp(null, conditional, self.scales[run.step]).repeat(2, 1, 1)
-
-    def memory(self, layer: int, run: Pass) -> None:
-        """No keys are added."""

@@ -16,6 +16,7 @@ from unified.backbone.attention import Attend, sdpa
 from unified.backbone.layer_pass import Pass
 from unified.cache.kv_cache import KVCache
 from unified.checkpoints.nar import NARTransformer
+from unified.decoding.guidance import Guidance
 from unified.decoding.noise import GeneratorNoise
 from unified.decoding.sampling import Sampler
 from unified.heads.distribution import Distribution, joined
@@ -78,8 +79,12 @@ class Prompted:
     def device(self) -> torch.device:
         return self.model.tok_embeddings.weight.device
 
-    def steer(self, ids: Tensor) -> None:
+    def steer(self, ids: Tensor, values: Mapping[str, Tensor] | None = None) -> None:
         """The stream alone steers this model."""
+
+    @property
+    def layer_count(self) -> int:
+        return self.model.config.depth
 
     def read(self, ids: Tensor, layout: Layout, values: Mapping[str, Tensor] | None = None) -> Tensor | None:
         """Embeddings [R, n, D] of a condition's ids [R, n]; None for the header of an image and for images
@@ -127,9 +132,9 @@ class NARWriter:
         weight = model.tok_embeddings.weight
         self._values = weight.new_zeros(rows, plan.length, weight.shape[1])  # embeddings of the codes so far
         self._states: list[Tensor] = []  # for each head [R, N + 1, D] of slots and, last, of the condition
-        self.onward: dict[int, Tensor] = {}
+        self.carried: dict[int, Tensor] = {}
 
-    def refer(self, images: Any, actions: Any, contrast: Any = None) -> None:
+    def set_reference(self, images: Any, actions: Any, contrast: Any = None) -> None:
         """A condition is all that these models are told."""
 
     def inputs(self, step: int) -> Tensor:
@@ -147,8 +152,7 @@ class NARWriter:
         groups = self.plan.read_groups[step]
         parts = [
             read_out(
-                self.model,  # type: ignore[arg-type]
-                group.heads,
+                [self.model.heads[head] for head in group.heads],
                 [self._states[head][:rows, group.source[:, n]] for n, head in enumerate(group.heads)],
             )
             for group in groups
@@ -165,7 +169,7 @@ class NARWriter:
 
 
 @dataclass(frozen=True)
-class UntilCount:
+class UntilCount(Guidance):
     """Guidance t = scale - 1 as long as at most `count` codes have been written before the step, then off
     (`cfg_interval`, which counts codes and not steps). A negative count: never off."""
 

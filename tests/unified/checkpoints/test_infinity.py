@@ -455,7 +455,7 @@ def test_bad_requests_are_refused() -> None:
         session.draw([3], order="raster")
     with pytest.raises(ValueError, match=r"images only|nothing has been read"):
         list(session.text())
-    with pytest.raises(ValueError, match="3 placeholders"):
+    with pytest.raises(ValueError, match="placeholders"):
         Session(model).feed(model.prompt(3))
     both = Session(model, rows=2)
     words = model.vocabulary
