@@ -85,12 +85,11 @@ class KVCache:
         self._tell_lengths()
 
     def reserve(self, length: int) -> None:
-        """Room for `length` entries in every row, so that what is known to come makes nothing grow twice."""
+        """Room for `length` entries in every row, so that what is known to come makes nothing grow twice. A
+        static cache stays as it is."""
         for store in self.stores:
-            if store.both is None:
-                store.capacity = max(store.capacity, length)
-            elif length > store.capacity:
-                store.reserve(store.both[0].transpose(1, 2), length)
+            if self.capacity is None and length > store.capacity:
+                store.resize(length)
 
     def _tell_lengths(self) -> None:
         if self.device_lengths is not None:

@@ -77,6 +77,8 @@ class ImageRun:
             self._defer_pending()
         self.start = self.context.cache.lengths_by_layer  # [L, R]: entries that are not the image's own
         self.start[:, self.rows] += self.said
+        if not session.policy.by_step:  # such a policy keeps less
+            self.context.cache.reserve(int(self.start.max()) + len(request.header) + request.plan.length)
         self.layout = self._open()
         rows, condition = self.count, self.context.condition(self.rows)
         self.writer: WriterState = session.model.write(request.plan, rows, condition)
