@@ -47,8 +47,8 @@ class Pass:
     """`index` [R, n] and `positions` [3, R, n] of what is run. `append`: where its keys and values go, and
     what is seen of those before; without it the positions see one another as `seen` says. `attend`: the
     back-end. `plan` and `step`: if a step of an image is run. `condition`: what a model is steered by
-    besides its stream. `runs`: by layer, whether it runs, or at which positions [R, n] bool; the others
-    pass by it. `queries`: if a dict, the queries of every layer [R, H, n, D] are put into it."""
+    besides its stream. `skipped`: layers that do not run, whatever is run. `runs`: by layer, at which
+    positions [R, n] bool it runs; the others pass by it. `queries`: if a dict, the queries of every layer [R, H, n, D] are put into it."""
 
     index: Index
     positions: Tensor
@@ -60,13 +60,14 @@ class Pass:
     condition: Any = None
     parts: Sequence[LayerPart] = ()
     depth: Depth | None = None
+    skipped: frozenset[int] = frozenset()
     runs: dict[int, Tensor] = field(default_factory=dict)
     queries: dict[int, Tensor] | None = None
 
     def skips(self, layer: int, layers: int) -> bool:
         """Whether nothing of this pass runs a layer."""
-        if self.depth is None or self.plan is None:
-            return False
+        if self.depth is None or self.plan is None or layer in self.skipped:
+            return layer in self.skipped
         return not self.depth.runs(layer, layers, self.plan, self.step)
 
     def attention(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:

@@ -19,11 +19,13 @@ from unified.backbone.layer_pass import Depth, LayerPart
 from unified.cache.policy import CachePolicy, DropWrite
 from unified.decoding.context import Chunk, Context
 from unified.decoding.drawing import Choice, Contrast, Drawing, Generator, Hook, Image
-from unified.decoding.guidance import Guidance, check_contrast, contrasted
+from unified.decoding.guidance import Guidance, check_contrast
 from unified.decoding.image import ImageRequest, write_image
 from unified.decoding.minimum_risk import Alike
 from unified.decoding.noise import Noise, PositionNoise
 from unified.decoding.sampling import Sampler
+from unified.decoding.strategies import OnePass, Stats, Strategy
+from unified.decoding.text import TextRun
 from unified.layout.layout import Layout
 from unified.orders import plan_for
 from unified.orders.shapes import as_shapes
@@ -50,7 +52,8 @@ class Row:
 class Session:
     """`rows` conversations with one model. Row b samples with the noise of `seed` + b (or `seed[b]`), indexed
     by position: a row says the same alone or in a batch. `noise` replaces it; `policy` says which keys and
-    values stay, `depth` which layers the steps of an image run, `parts` what is plugged in around layers."""
+    values stay, `depth` which layers the steps of an image run, `parts` what is plugged in around layers,
+    `strategy` how tokens and steps become passes. `stats`: of the latest text or image, its passes."""
 
     def __init__(
         self,
@@ -62,6 +65,7 @@ class Session:
         policy: CachePolicy | None = None,
         depth: Depth | None = None,
         parts: Sequence[LayerPart] = (),
+        strategy: Strategy | None = None,
     ) -> None:
         if rows < 1:
             raise ValueError(f"a session needs at least one row, got {rows}")
@@ -72,6 +76,8 @@ class Session:
         self.noise: Noise = noise or PositionNoise(seeds)
         self.policy: CachePolicy = policy or DropWrite()
         self.depth, self.parts = depth, parts
+        self.strategy: Strategy = strategy or OnePass()
+        self.stats = Stats.of(rows)
         self.context = Context(model.new_cache(rows), rows)
         self.rows = [Row() for _ in range(rows)]
         self.last: Tensor | None = None  # [B, D] hidden state after each row's last id
@@ -191,12 +197,12 @@ class Session:
         contrast: float = 0.0,
     ) -> Iterator[list[int | None]]:
         """Continue every row with text until it ends its turn, asks to draw or has said `max_tokens` ids.
-        Yields one id per row as they come, None for rows that have stopped; `stopped` then says why. Ids are
-        counted as in the vocabulary; `end` is yielded too, `write` is not (call `image`). `draw` and `end`:
-        whether rows, all or each, may do so. `contrast`: how far words are set off against what would be said
-        without the images (`contrasted`; 0 is off). ValueError before anything was read, for another number
-        of flags than rows, or for a contrast that is no number of at least 0."""
-        sampler = sampler or Sampler()
+        Yields one id per row as they come, None for rows that have stopped or say nothing at that moment (a
+        strategy may find more ids of one row than of another); `stopped` then says why. Ids are counted as in
+        the vocabulary; `end` is yielded too, `write` is not (call `image`). `draw` and `end`: whether rows,
+        all or each, may do so. `contrast`: how far words are set off against what would be said without the
+        images (`contrasted`; 0 is off). ValueError before anything was read, for another number of flags
+        than rows, or for a contrast that is no number of at least 0."""
         check_contrast(contrast)
         self.read_pending()
         if self.last is None:
@@ -204,31 +210,10 @@ class Session:
         allowed = self._sayable(draw, end)
         for row in self.rows:
             row.stopped = ""
-        below = Context(self.model.new_cache(len(self.rows)), len(self.rows))
-        unseen = [self.readable(row.stream, images=False) if contrast else [] for row in self.rows]
-        for _ in range(max_tokens):
-            places = torch.tensor([[len(row.stream)] for row in self.rows])
-            logits = self.model.text_logits(self.last).masked_fill(~allowed, float("-inf"))
-            if contrast:
-                logits = contrasted(logits, self.model.text_logits(self._last(below, unseen)), contrast)
-            drawn = sampler.draw(logits[:, None, None, :], self.noise, places).symbols.flatten()
-            said = [self._say(row, token) for row, token in zip(self.rows, drawn.tolist(), strict=True)]
-            if any(token is not None for token in said):
-                yield said
-            if all(row.stopped for row in self.rows):
-                return
-            self.read_pending()
-            unseen = [[] if token is None else [token] for token in said]
+        self.stats = Stats.of(len(self.rows))
+        yield from self.strategy.text(TextRun(self, sampler or Sampler(), max_tokens, allowed, contrast))
         for row in self.rows:
             row.stopped = row.stopped or "length"
-
-    def _last(self, context: Context, lists: list[list[int]]) -> Tensor:
-        """[B, D]: the states after lists of ids, read in a context of their own."""
-        chunk, context.cursors = context.chunk(self.model, lists, context.rows())
-        if chunk is None:
-            raise ValueError("this model reads no text")
-        hidden = context.run(self.model, chunk, context.rows())[0]
-        return chunk.states(hidden, chunk.counts - 1, 1)[:, 0]
 
     def _sayable(self, draw: bool | Sequence[bool], end: bool | Sequence[bool]) -> Tensor:
         """[B, rows of the text head] bool: text, `part` and, where allowed, `write` and `end`."""
@@ -243,7 +228,9 @@ class Session:
             allowed[:, token] = torch.as_tensor(flags, device=allowed.device)
         return allowed
 
-    def _say(self, row: Row, token: int) -> int | None:
+    def say(self, row: Row, token: int) -> int | None:
+        """Add a token to what a row said; None if nothing comes of it, since the row has stopped or asks to
+        draw."""
         if row.stopped:
             return None
         if token == self.vocabulary.write:

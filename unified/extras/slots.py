@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -245,6 +246,13 @@ class Writer:
         copies = len(self.values) // len(codes)
         slots = self.plan.steps[step].to(self.values.device).decide
         self.values[:, slots] = values.repeat(copies, 1, 1).to(self.values.dtype)
+
+    def fork(self) -> Writer:
+        """A copy that goes on by itself: what is committed to it is not committed here."""
+        other = copy(self)
+        other.values, other.carry = self.values.clone(), dict(self.carry)
+        other.read = [states.clone() for states in self.read]
+        return other
 
 
 def fed(values: Tensor, group: WriteGroup, shown: Tensor | None) -> tuple[Tensor, ...]:
