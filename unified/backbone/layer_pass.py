@@ -46,9 +46,10 @@ class LayerPart(Protocol):
 class Pass:
     """`index` [R, n] and `positions` [3, R, n] of what is run. `append`: where its keys and values go, and
     what is seen of those before; without it the positions see one another as `seen` says. `attend`: the
-    back-end. `plan` and `step`: if a step of an image is run. `condition`: what a model is steered by
-    besides its stream. `skipped`: layers that do not run, whatever is run. `runs`: by layer, at which
-    positions [R, n] bool it runs; the others pass by it. `queries`: if a dict, the queries of every layer [R, H, n, D] are put into it."""
+    back-end. `plan` and `step`: if a step of an image is run (several steps at once: step -1). `condition`:
+    what a model is steered by besides its stream. `skipped`: layers that do not run, whatever is run. `runs`:
+    by layer, at which positions [R, n] bool it runs; the others pass by it. `queries`: if a dict, the queries
+    of every layer [R, H, n, D] are put into it."""
 
     index: Index
     positions: Tensor
@@ -66,8 +67,10 @@ class Pass:
 
     def skips(self, layer: int, layers: int) -> bool:
         """Whether nothing of this pass runs a layer."""
-        if self.depth is None or self.plan is None or layer in self.skipped:
-            return layer in self.skipped
+        if layer in self.skipped:
+            return True
+        if self.depth is None or self.plan is None:
+            return False
         return not self.depth.runs(layer, layers, self.plan, self.step)
 
     def attention(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:

@@ -219,10 +219,10 @@ class ImageRun:
         """What the sampler is given."""
         return self.request.alike(predicted) if self.request.alike else predicted  # type: ignore[arg-type]
 
-    def places(self, step: int) -> Tensor:
+    def places(self, step: int, members: slice = slice(None)) -> Tensor:
         """[B, n]: where in the streams the slots of a step stand, which index the noise."""
         offset = len(self.request.header) + self.request.plan.steps[step].decide
-        return torch.tensor([[len(row.stream)] for row in self.session.rows]) + offset
+        return torch.tensor([[len(row.stream)] for row in self.session.rows[members]]) + offset
 
     def _ask_policy(self, step: int, queries: dict[int, Tensor]) -> None:
         """Layer by layer, which of the image's own entries stay."""

@@ -33,7 +33,9 @@ class Draft(Protocol):
         no more have fewer than others); a row of -inf guesses nothing. None: it guesses nothing at all."""
         ...
 
-    def image(self, session: Session, chunk: Chunk, rows: slice, plan: Plan, step: int) -> list[Tensor] | None:
+    def image(
+        self, session: Session, chunk: Chunk, rows: slice, plan: Plan, step: int
+    ) -> list[Tensor] | None:
         """For each head, hidden states [R, n, D] of positions of an image, one step of each row, `step` being
         that of the slowest. None: it guesses no images."""
         ...
@@ -56,7 +58,10 @@ class Shallow:
     def text(self, session: Session, drafted: Sequence[Sequence[int]]) -> Tensor:
         """Runs what was drafted last; at first what was said and not read."""
         context, count = session.context, max(map(len, drafted))
-        new = [ids[count - 1 : count] if count else row.pending for ids, row in zip(drafted, session.rows, strict=True)]
+        new = [
+            ids[count - 1 : count] if count else row.pending
+            for ids, row in zip(drafted, session.rows, strict=True)
+        ]
         assert session.last is not None
         if not any(new):
             return session.model.text_logits(session.last)

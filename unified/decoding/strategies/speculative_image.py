@@ -215,7 +215,7 @@ class ImageRounds:
         return probabilities(self.run.request.sampler, logits)
 
     def _places(self, lane: Lane, number: int) -> Tensor:
-        return self.run.places(lane.step + number)[lane.row : lane.row + 1]
+        return self.run.places(lane.step + number, slice(lane.row, lane.row + 1))
 
     def _spread(self, parts: Mapping[int, Tensor], width: int = 0) -> Tensor:
         """Tensors [1, n, ...] by row as one [B, `width` or the largest n, ...], filled up with ones."""

@@ -22,9 +22,7 @@ class Branch:
     """The conversations of a context, reading text that may be taken back. `last` [B, D]: the states after
     what they keep."""
 
-    def __init__(
-        self, context: Context, model: Reads, last: Tensor, parts: Sequence[LayerPart] = ()
-    ) -> None:
+    def __init__(self, context: Context, model: Reads, last: Tensor, parts: Sequence[LayerPart] = ()) -> None:
         self.context, self.model, self.last, self.parts = context, model, last, parts
 
     def read(self, lists: Sequence[Sequence[int]]) -> Tensor:
@@ -74,7 +72,9 @@ class TextRounds:
         try:
             drafted, q = self._draft(self._room(offset))
             mark.restore()
-            runs = [ids[:-1] if self._stops(ids) else ids for ids in drafted]  # nothing follows those left out
+            runs = [
+                ids[:-1] if self._stops(ids) else ids for ids in drafted
+            ]  # nothing follows those left out
             read = [[*said, *ids] for said, ids in zip(before, runs, strict=True)]
             tokens = self._accept(drafted, q, self._verify(read, offset, q.shape[1]))
         except BaseException:
@@ -152,7 +152,9 @@ class TextRounds:
         agreed = torch.zeros_like(symbols, dtype=torch.bool)
         if count:
             padded = torch.tensor([[*ids, *[0] * (count - len(ids))] for ids in drafted], device=p.device)
-            verdict = verify(p[:, :count, None], q[:, :, None], padded[..., None], session.noise, places[:, :-1])
+            verdict = verify(
+                p[:, :count, None], q[:, :, None], padded[..., None], session.noise, places[:, :-1]
+            )
             symbols, agreed = verdict.symbols[..., 0], verdict.accepted[..., 0]
         ends = torch.tensor([[len(ids)] for ids in drafted])
         rows = torch.arange(len(drafted))[:, None]
@@ -215,6 +217,6 @@ def _lets_go(policy: CachePolicy, held: Held) -> np.ndarray:
     stays = policy.stays(held)
     if stays is None:
         return np.zeros(len(held.lengths), dtype=bool)
-    stays = stays if stays.ndim == 2 else stays.all(axis=2)
-    inside = np.arange(stays.shape[1]) < held.lengths[:, None]
-    return (inside & ~stays).any(axis=1)
+    goes = ~stays if stays.ndim == 2 else (~stays).any(axis=2)
+    found: np.ndarray = (goes & (np.arange(goes.shape[1]) < held.lengths[:, None])).any(axis=1)
+    return found
