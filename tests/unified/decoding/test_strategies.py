@@ -279,7 +279,7 @@ def test_drawn_images_follow_the_models_distribution(toy, shape, draft):
 )
 def test_said_text_follows_the_models_distribution(toy, draft):
     """All that can be said in three ids, each as often as the model says."""
-    words, sampler, rows = toy.vocabulary, Sampler(temperature=0.7, top_k=3), 1500
+    words, sampler, rows = toy.vocabulary, Sampler(temperature=0.7, top_p=0.95), 1500
     prompt = [words.begin, words.user, 0, 1, 2, 0, 1, words.end, words.assistant]
     session = Session(toy, rows=rows, seed=1, strategy=Speculative(draft=draft, length=2))
     session.feed(prompt)

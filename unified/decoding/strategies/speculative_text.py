@@ -217,6 +217,7 @@ def _lets_go(policy: CachePolicy, held: Held) -> np.ndarray:
     stays = policy.stays(held)
     if stays is None:
         return np.zeros(len(held.lengths), dtype=bool)
-    goes = ~stays if stays.ndim == 2 else (~stays).any(axis=2)
-    found: np.ndarray = (goes & (np.arange(goes.shape[1]) < held.lengths[:, None])).any(axis=1)
+    goes: np.ndarray = np.any(~stays.reshape(*stays.shape[:2], -1), axis=2)  # in any head
+    inside = np.arange(goes.shape[1]) < held.lengths[:, None]
+    found: np.ndarray = np.any(goes & inside, axis=1)
     return found
