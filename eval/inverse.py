@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--memory", type=int, default=96, help="channels along the clip, in either direction")
     parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--start", type=Path, help="go on from this one, whose width, memory and size it has")
+    parser.add_argument("--start", type=Path, help="model to train on from (its width, memory, size)")
     parser.add_argument("--seed", type=seed, default=0, help="of the clips and of their order (default 0)")
     options = parser.parse_args(arguments)
     try:

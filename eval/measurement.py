@@ -12,10 +12,10 @@ import numpy as np
 from unified.eval.metrics.rates import Estimate
 from unified.tasks.sample import Sample
 
-from unified.apps.answering import Content, Manner, answers
+from unified.apps.answering import Content, GenerationSettings, answers
 from unified.apps.assistant import Assistant, another
+from unified.apps.best_of_n import TRIES, best_of_n
 from unified.apps.looking import LOOKING, only_list
-from unified.apps.redrawing import TRIES, drawn_again
 
 Cell = str | float | int | Estimate | None
 DATA_SEED = 1  # of the samples that are evaluated; the model's own seed is another
@@ -32,27 +32,29 @@ class Run:
     inverse: Path | None = None
 
     def answers(
-        self, samples: Sequence[Sample], manner: Manner, prompts: Sequence[Any] | None = None
+        self, samples: Sequence[Sample], settings: GenerationSettings, prompts: Sequence[Any] | None = None
     ) -> list[Content]:
         """The model's answer to each sample (or to other prompts), pictures of the usual size."""
         asked = [sample.messages[:-1] for sample in samples] if prompts is None else prompts
-        return self._answers(asked, manner, range(len(asked)))
+        return self._answers(asked, settings, range(len(asked)))
 
-    def redrawn(self, samples: Sequence[Sample], manner: Manner, tries: int = TRIES) -> list[Content]:
-        """The same with pictures, looked at and drawn again as `Assistant.draw` and `edit` do."""
+    def best_of_n_answers(
+        self, samples: Sequence[Sample], settings: GenerationSettings, tries: int = TRIES
+    ) -> list[Content]:
+        """The model's answers with images, best of n as `Assistant.draw` and `edit` do."""
         asked = [sample.messages[:-1] for sample in samples]
 
         def draw(numbers: Sequence[int], attempt: int) -> list[Content]:
             prompts = [asked[number] for number in numbers]
-            return self._answers(prompts, another(manner, attempt), numbers, attempt)
+            return self._answers(prompts, another(settings, attempt), numbers, attempt)
 
         def look(pictures: Sequence[np.ndarray]) -> list[Content]:
             return self.answers([], LOOKING, [only_list(picture) for picture in pictures])
 
-        return drawn_again(len(samples), draw, look, tries)
+        return best_of_n(len(samples), draw, look, tries)
 
     def _answers(
-        self, prompts: Sequence[Any], manner: Manner, numbers: Sequence[int], attempt: int = 0
+        self, prompts: Sequence[Any], settings: GenerationSettings, numbers: Sequence[int], attempt: int = 0
     ) -> list[Content]:
         model, side = self.assistant, self.assistant.side
         found = answers(
@@ -60,7 +62,7 @@ class Run:
             model.processor,
             prompts,
             model.shapes((side, side)),
-            manner,
+            settings,
             seed=model.seed + attempt,
             batch=self.batch,
             numbers=numbers,

@@ -1,4 +1,5 @@
-"""The example of docs/add_a_part.md is run as it stands, and its order passes the tests of every order."""
+"""The pages are true: their Python runs as it stands, the example's order passes the tests of every order,
+and the files in their tables exist."""
 
 import os
 import re
@@ -6,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = ("unified", "tokenizers", "envs", "tasks", "train", "eval", "tests", "docs")
 PAGE = ROOT / "docs" / "add_a_part.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
 
@@ -33,6 +37,32 @@ def test_the_readmes_python_runs():
     for block in blocks:
         exec(compile(block, "README.md", "exec"), scope)
     assert scope["picture"].shape == (32, 32, 3)
+
+
+def tables(name: str) -> str:
+    """The lines of a page's tables."""
+    lines = (ROOT / name).read_text().splitlines()
+    return "\n".join(line for line in lines if line.startswith("|"))
+
+
+def paths(name: str) -> set[str]:
+    """Files and folders of the repository that are named in backticks in a page's tables."""
+    named = re.findall(r"`([\w./-]+)`", tables(name))
+    return {path for path in named if path.split("/")[0] in FOLDERS and "/" in path}
+
+
+@pytest.mark.parametrize(("page", "least"), [("README.md", 60), ("docs/add_a_part.md", 12)])
+def test_every_path_in_the_tables_exists(page, least):
+    assert len(paths(page)) >= least
+    missing = [path for path in paths(page) if not (ROOT / path).exists()]
+    assert not missing, f"{page} names what is not there: {', '.join(sorted(missing))}"
+
+
+def test_the_readme_names_every_folder_of_the_core():
+    folders = {f"unified/{path.parent.name}/" for path in (ROOT / "unified").glob("*/__init__.py")}
+    rows = re.findall(r"^\| `(unified/\w+/)` \| .+ \| .+ \|$", tables("README.md"), flags=re.MULTILINE)
+    assert len(folders) > 8
+    assert set(rows) == folders
 
 
 def test_the_new_order_passes_every_test_of_orders(tmp_path):

@@ -18,6 +18,7 @@ from unified.checkpoints.state_dict import read_safetensors
 from unified.config import text_decoder
 from unified.model import UnifiedConfig, UnifiedModel
 from unified.pretrained_backbone import from_backbone
+from unified.stream.migration import weight_name
 from unified.stream.vocabulary import Vocabulary
 
 
@@ -45,10 +46,7 @@ def _first_model(shape: ModelShape, vocabulary: Vocabulary, seed: int) -> Unifie
     options: dict[str, Any] = {
         "head": shape.head,
         "attn_implementation": shape.attention,
-        "references": shape.references,
-        "copies": shape.copies,
-        "transition": shape.transition,
-        "grid": shape.grid,
+        "extras": shape.chosen_extras(vocabulary.merge > 0),
     }
     with whole():
         if shape.pretrained:
@@ -62,7 +60,8 @@ def _first_model(shape: ModelShape, vocabulary: Vocabulary, seed: int) -> Unifie
 def take_over(model: UnifiedModel, folder: str | Path) -> None:
     """The weights of a saved model, which may lack parts but has no others. ValueError in one line if it
     does not fit."""
-    state = read_safetensors(Path(folder) / "model.safetensors")
+    saved = read_safetensors(Path(folder) / "model.safetensors")
+    state = {weight_name(name): value for name, value in saved.items()}
     own = model.state_dict()
     wrong = [name for name, value in state.items() if name not in own or own[name].shape != value.shape]
     if wrong:

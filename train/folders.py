@@ -81,7 +81,7 @@ def make_processor(
     like: Vocabulary | None = None,
 ) -> Processor:
     """The processor of these tokenizers and the default actions, with the vocabulary that fits them. `like`:
-    that of a model to go on from, whose special and appended ids stay what they are."""
+    that of a model to train on from, whose special and appended ids stay what they are."""
     action = ActionTokenizer()
     known: dict[str, Any] = {}
     if like is not None:

@@ -1,66 +1,8 @@
-"""Makes the networks of a decoder's layers narrower: those neurons go that say least.
+"""Former name of `unified.train.prune`: `python -m unified.train.narrow` takes the same options."""
 
-    python -m unified.train.narrow --model FOLDER --out FOLDER --mlp 960
-
-What is left is to be trained on (`start=FOLDER` of a recipe).
-"""
-
-from __future__ import annotations
-
-import argparse
 import sys
-from typing import Any
 
-import torch
-from torch import Tensor
-from unified.train.rewrite import like, parser, rewrite
-
-from unified.apps.commands.common import count
-from unified.model import UnifiedModel
-from unified.stream.processor import Processor
-
-READS, WRITES = ("gate_proj", "up_proj"), "down_proj"
-
-
-@torch.no_grad()
-def narrowed(model: UnifiedModel, mlp: int) -> UnifiedModel:
-    """A copy whose layers have `mlp` neurons each. ValueError for a decoder without gated networks, or with
-    no more neurons than that."""
-    before = getattr(model.backbone.config, "intermediate_size", 0)
-    networks = [getattr(layer, "mlp", None) for layer in getattr(model.backbone, "layers", [])]
-    if not networks or not all(hasattr(network, name) for network in networks for name in (*READS, WRITES)):
-        raise ValueError(f"{type(model.backbone).__name__} has no gated networks to narrow")
-    if not 0 < mlp < before:
-        raise ValueError(f"the networks have {before} neurons: name a smaller number than that, not {mlp}")
-    smaller = like(model, backbone={**model.config.to_dict()["backbone"], "intermediate_size": mlp})
-    state = model.state_dict()
-    for number, layer in enumerate(model.backbone.layers):
-        kept = _strength(layer).topk(mlp).indices.sort().values
-        name = f"backbone.layers.{number}.mlp."
-        for part in READS:
-            state[f"{name}{part}.weight"] = state[f"{name}{part}.weight"][kept]
-        state[f"{name}{WRITES}.weight"] = state[f"{name}{WRITES}.weight"][:, kept]
-    smaller.load_state_dict(state)
-    return smaller.eval()
-
-
-def _strength(layer: Any) -> Tensor:
-    """[neurons]: how much can come of each, the product of what it is read with and written with."""
-    scale = layer.post_attention_layernorm.weight
-    read = [(getattr(layer.mlp, name).weight * scale).norm(dim=1) for name in READS]
-    return read[0] * read[1] * getattr(layer.mlp, WRITES).weight.norm(dim=0)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    options = parser("narrow", "Makes a decoder's networks narrower.")
-    options.add_argument("--mlp", type=count, required=True, help="neurons of each layer that stay")
-    return rewrite(options, _change, arguments)
-
-
-def _change(model: UnifiedModel, _: Processor, options: argparse.Namespace) -> tuple[UnifiedModel, str]:
-    layers = len(getattr(model.backbone, "layers", []))
-    return narrowed(model, options.mlp), f"{options.mlp} neurons in each of {layers} layers"
-
+from unified.train.prune import main
 
 if __name__ == "__main__":
     sys.exit(main())

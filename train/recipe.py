@@ -144,8 +144,9 @@ class ModelShape:
     """The decoder: a small Qwen3-VL text decoder of this size or, with `pretrained` (a folder or hub name),
     the text decoder of that model with its weights. `attention`: "by_block" (FlexAttention, for GPUs),
     "by_sample" (the fastest on processors), "auto" (one of these, and SDPA for a pretrained decoder), or what
-    transformers knows. `mlp`: inner width of its networks (0: 8/3 of the width). `references`, `copies`,
-    `transition` and `grid`: see `UnifiedConfig`."""
+    transformers knows. `mlp`: inner width of its networks (0: 8/3 of the width). `references`,
+    `copies`, `transition` (channels; 0: none) and `grid` choose the extras of the default model; `extras`
+    gives any of `UnifiedConfig.extras`, by name, besides or in their place."""
 
     width: int = 256
     layers: int = 8
@@ -159,12 +160,26 @@ class ModelShape:
     copies: bool = True
     transition: int = 0
     grid: bool = True
+    extras: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("width", "layers", "heads", "kv_heads"):
             _at_least(name, getattr(self, name), 1)
         for name in ("mlp", "transition"):
             _at_least(name, getattr(self, name), 0)
+
+    def chosen_extras(self, merged: bool) -> dict[str, Mapping[str, Any]]:
+        """`UnifiedConfig.extras`. Slots have states of their own where 2 x 2 codes are `merged`."""
+        flags = {
+            "reference": self.references,
+            "copy_gate": self.copies,
+            "grid": self.grid,
+            "own_state": merged,
+        }
+        chosen: dict[str, Mapping[str, Any]] = {name: {} for name, on in flags.items() if on}
+        if self.transition:
+            chosen["transition"] = {"channels": self.transition}
+        return {**chosen, **self.extras}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -232,8 +232,8 @@ class Collator:
             weights[group.rows[:, None], group.slots()] *= map_weights(group.plan, self.balance)
             fine = batch["coarse"][group.rows, group.starts][:, None] & (sides > COARSE)
             dropped[group.rows[:, None], group.slots()] = fine
-        if layout.folding is not None and bool(dropped.any()):
-            layout = replace(layout, folding=layout.folding.without(dropped))
+        if layout.merging is not None and bool(dropped.any()):
+            layout = replace(layout, merging=layout.merging.without(dropped))
         labels = labels.masked_fill(dropped, IGNORED)
         return {
             "input_ids": batch["ids"],

@@ -267,9 +267,12 @@ def own_optimiser(model: Any, stage: Stage, device: Any) -> torch.optim.Optimize
     return muon(model.named_parameters(), is_inner, stage.learning_rate, stage.weight_decay)
 
 
+INNER = ("merging.", "extras.grid.", "extras.reference.", "extras.own_state.")
+
+
 def is_inner(name: str) -> bool:
     """Whether a weight maps states to states: no table, no head."""
-    return ".layers." in name or name.startswith(("fold.", "grid.", "slots.reference.", "slots.own."))
+    return ".layers." in name or name.startswith(INNER)
 
 
 def _folder(recipe: ModelRecipe, machine: Machine, number: int) -> Path:
@@ -277,7 +280,7 @@ def _folder(recipe: ModelRecipe, machine: Machine, number: int) -> Path:
 
 
 def _checkpoint(machine: Machine, folder: Path) -> Path | None:
-    """The checkpoint that a stage goes on from."""
+    """The checkpoint that a stage resumes from."""
     if machine.resume in ("auto", "none"):
         return latest_checkpoint(folder)
     path = Path(machine.resume)

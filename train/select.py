@@ -5,8 +5,8 @@ visual side, then everything).
 |---|---|
 | all | everything |
 | backbone | the decoder without its table of embeddings |
-| heads | what reads hidden states: the heads of text, actions and codes, the splitting of folded codes |
-| visual | all that is made of codes: their embedding and head, their folding, the embedding of slots |
+| heads | what reads hidden states: the heads of text, actions and codes, the splitting of merged codes |
+| visual | all that is made of codes: embedding and head, patch merging, slots, extras |
 | tables | the embedding of text, special and action ids |
 | lora | low-rank adapters beside the decoder's matrices (peft), which stay as they are |
 """
@@ -20,8 +20,8 @@ from torch import nn
 PREFIXES: dict[str, tuple[str, ...]] = {
     "all": ("",),
     "backbone": ("backbone.",),
-    "heads": ("text_head.", "head.", "fold.splitting."),
-    "visual": ("head.", "slots.", "grid.", "fold."),
+    "heads": ("text_head.", "head.", "merging.splitter."),
+    "visual": ("head.", "slots.", "extras.", "merging."),
     "tables": ("backbone.embed_tokens.",),
     "lora": (),
 }
@@ -38,7 +38,7 @@ def check_selection(names: Sequence[str]) -> None:
 
 def select(model: nn.Module, names: Sequence[str], *, rank: int = 8) -> int:
     """Freeze all but the named parts, in place; returns the number of trainable parameters. `lora` adds
-    adapters of this rank: call `merge_adapters` to fold them in again."""
+    adapters of this rank: call `merge_adapters` to merge them again."""
     check_selection(names)
     prefixes = tuple(prefix for name in names for prefix in PREFIXES[name])
     if "lora" in names:

@@ -1,4 +1,4 @@
-"""The mean of models that were trained on from the same one: often better than each (arXiv 2203.05482).
+"""Model soup: the mean weights of models trained on from the same one (Wortsman et al., arXiv 2203.05482).
 
 python -m unified.train.soup --model FOLDER --with FOLDER [FOLDER ...] --out FOLDER
 """

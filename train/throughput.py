@@ -50,7 +50,7 @@ class Work:
     @staticmethod
     def of(layout: Layout, labels: Tensor) -> Work:
         """Of rows of one layout with these labels [B, T]."""
-        lengths = sample_lengths(layout.folded()[0].sample)
+        lengths = sample_lengths(layout.merged()[0].sample)
         targets = labels != IGNORED
         codes = int((targets & (layout.step >= 0)).sum())
         return Work(int(lengths.sum()), int((lengths**2).sum()), codes, int(targets.sum()) - codes)

@@ -38,7 +38,7 @@ def text_tokenizer(recipe: TextTokenizerRecipe | str, folder: Path) -> Any:
 def visual_tokenizer(
     recipe: VisualTokenizerRecipe | str, folder: Path, *, workers: int = 1, device: str = "cpu"
 ) -> VQTokenizer:
-    """The same for pictures. Interrupted training goes on from its last checkpoint."""
+    """The same for pictures. Interrupted training resumes from its last checkpoint."""
     if isinstance(recipe, str):
         return load_visual(recipe)
     if (folder / VISUAL_CONFIG).is_file():

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -34,7 +34,8 @@ from unified.train.rewrite import like, parser, rewrite
 
 from unified.apps.assistant import SIDE
 from unified.apps.commands.common import count, seed
-from unified.extras.transition import onward
+from unified.extras.references import rescaled
+from unified.extras.transition import Transition
 from unified.heads import TableHead, log_prob
 from unified.model import UnifiedModel
 from unified.orders.shapes import Shape
@@ -114,18 +115,28 @@ def reader_config(processor: Processor) -> inverse.InverseConfig:
     return inverse.InverseConfig(channels=visual.codebook().shape[1], size=4 * (SIDE // visual.stride))
 
 
+def transition_of(model: UnifiedModel) -> Transition:
+    """The model's transition, which it must have."""
+    return cast("Transition", model.extras["transition"])
+
+
+def channels_of(model: UnifiedModel) -> int:
+    """Channels of the model's transition, 0 without one."""
+    return transition_of(model).channels if "transition" in model.extras else 0
+
+
 def with_transition(model: UnifiedModel, hidden: int) -> UnifiedModel:
     """The model with a transition of so many channels: one that does what its own does if that has fewer,
     and what is left of it if that has more."""
-    before = model.slots.transition
-    if before is not None and model.config.transition == hidden:
+    before = channels_of(model)
+    if before == hidden:
         return model
-    changed = like(model, transition=hidden)
-    kept = {k: v for k, v in model.state_dict().items() if not k.startswith("slots.transition.")}
+    changed = like(model, extras={**model.config.extras, "transition": {"channels": hidden}})  # type: ignore[dict-item]
+    kept = {k: v for k, v in model.state_dict().items() if not k.startswith("extras.transition.")}
     changed.load_state_dict(kept, strict=False)
-    if before is not None:
-        after: Any = changed.slots.transition
-        (after.grow if hidden > model.config.transition else after.shrink)(before)
+    if before:
+        after = transition_of(changed)
+        (after.grow if hidden > before else after.shrink)(transition_of(model))
     return changed.eval()
 
 
@@ -134,16 +145,16 @@ def imagined(
 ) -> Iterator[Tensor]:
     """[n, R, D] after each action of [n, F - 1, A], from codes [n, R]: every step goes on from the one
     before, as in a rollout. Nothing is learned through the first `ahead` but for the very first."""
-    table, rows = model.get_input_embeddings(), model.vocabulary.table_rows(actions)
+    transition = transition_of(model)
     sizes = torch.tensor([shape]).expand(len(codes), 2)
     images = model.head.embed(codes.long())
     for step in range(actions.shape[1]):
-        said = table(rows[:, step]).sum(dim=1)
+        said = model.embed_ids(actions[:, step]).sum(dim=1)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not 0 < step < ahead):
-            found = model.slots.transition(images.unflatten(1, shape), sizes, said)  # type: ignore[misc]
+            found = transition(images.unflatten(1, shape), sizes, said)
         found = found.flatten(1, 2)
         yield found
-        images = onward(found, images)
+        images = rescaled(found, images)
         images = images.detach() if step < ahead else images
 
 
@@ -240,7 +251,7 @@ def train(
     torch.manual_seed(seed)
     first = kept or (copy.deepcopy(model) if keep else model)
     model.requires_grad_(False)
-    weights = list(model.slots.transition.requires_grad_().parameters())  # type: ignore[union-attr]
+    weights = list(transition_of(model).requires_grad_().parameters())
     optimiser = torch.optim.AdamW(weights, rate, weight_decay=0.01)
     generator, drawn = torch.Generator().manual_seed(seed), shares(clips)
     model.train()
@@ -341,13 +352,13 @@ def _change(
     if processor.visual is None or processor.action is None:
         raise ValueError("a transition needs a model with a visual tokenizer and an action tokenizer")
     kept = load_model(find(options.kept))[0] if options.kept else None
-    if kept and (not kept.config.transition or kept.config.vocabulary != model.config.vocabulary):
+    if kept and (not channels_of(kept) or kept.config.vocabulary != model.config.vocabulary):
         raise ValueError(f"{options.kept} is not a model with a transition and the same vocabulary")
     if kept and not options.keep:
         raise ValueError("--kept says what is kept, --keep how much: give both")
     reader = _reader(options.reader, model, processor, options.follow) if options.reader else None
-    before, model = model, with_transition(model, options.hidden or model.config.transition or HIDDEN)
-    if kept is None and model is not before and before.config.transition:
+    before, model = model, with_transition(model, options.hidden or channels_of(model) or HIDDEN)
+    if kept is None and model is not before and channels_of(before):
         kept = before
     config = WorldConfig(size=SIDE, frames=FRAMES, players=EVERY_KEY, seed=options.seed)
     clips = clips_of(watched(config, "train", options.clips, options.workers), processor)

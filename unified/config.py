@@ -7,9 +7,11 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
+from unified.backbone.decoder import is_spatial
+from unified.extras import check_extras
 from unified.heads import HEADS
 from unified.readers import check_readers
-from unified.stream.migration import migrated
+from unified.stream.migration import FORMER, migrated
 from unified.stream.vocabulary import Vocabulary
 
 
@@ -43,47 +45,49 @@ def text_decoder(
 @strict
 class UnifiedConfig(PreTrainedConfig):
     """`vocabulary`: fields of `Vocabulary`. `backbone`: config of a `transformers` decoder with its
-    `model_type`; its own `vocab_size` is set from the vocabulary. `head`: name in `HEADS`. `references`:
-    the slots of an image that is written are also fed what the latest image before it shows at their place;
-    `copies`: their states may ask for it too; `transition`: convolutions of so many channels (0: none)
-    first change it as the actions said since would (`transition`). `grid`: codes are told their row and
-    column, beside the rotary embedding of a decoder that has axes for them; any other decoder is told in
-    any case. `read_outs`: how many heads codes may be read out by, each after the first behind a block of
-    its own (orders such as NAR need more than one). `readers`: for each name of continuous values the
-    `kind` of its reader (`READERS`) and its options, for example {"latents": {"kind": "linear", "width":
-    16}}. The defaults give a tiny working model."""
+    `model_type`; its own `vocab_size` is set from the vocabulary. `head`: name in `HEADS`. `extras`: for
+    each extra (`EXTRAS`) its options, for example {"reference": {}, "transition": {"channels": 104}}; without
+    them `own_state` where the vocabulary merges codes, else none. A decoder whose rotary embedding has no
+    axes for row and column gets `grid` in any case. `read_outs`: how many heads codes may be read out by,
+    each after the first behind a block of its own (orders such as NAR need more than one). `readers`: for
+    each name of continuous values the `kind` of its reader (`READERS`) and its options, for example
+    {"latents": {"kind": "linear", "width": 16}}. The defaults give a tiny working model."""
 
     model_type = "unified"
 
     vocabulary: dict[str, Any] | None = None
     backbone: dict[str, Any] | None = None
     head: str = "categorical"
-    references: bool = False
-    copies: bool = False
-    transition: int = 0
-    grid: bool = False
+    extras: dict[str, Any] | None = None
     read_outs: int = 1
     readers: dict[str, Any] | None = None
     initializer_range: float = 0.02
 
     def __post_init__(self, **kwargs: Any) -> None:
-        given = migrated({"vocabulary": self.vocabulary or {}})["vocabulary"]
-        self.vocabulary = Vocabulary(**given).to_dict()
+        former = {name: kwargs.pop(name) for name in FORMER if name in kwargs}
+        given = migrated({"vocabulary": self.vocabulary or {}, "extras": self.extras, **former})
+        self.vocabulary = Vocabulary(**given["vocabulary"]).to_dict()
         self.readers = {name: dict(options) for name, options in (self.readers or {}).items()}
         check_readers(self.readers, self.words)
         self.backbone = dict(self.backbone or text_decoder())
         if "model_type" not in self.backbone:
             raise ValueError("backbone needs a model_type that transformers knows, such as 'qwen3_vl_text'")
-        if self.transition < 0 or (self.transition and not (self.references or self.copies)):
-            raise ValueError(
-                "transition is a number of channels, and needs references or copies to be of use"
-            )
+        self.extras = self._extras(given["extras"])
+        check_extras(self.extras)
         if self.read_outs < 1:
             raise ValueError(f"read_outs must be at least 1, got {self.read_outs}")
         if self.head not in HEADS:
             raise ValueError(f"unknown head {self.head!r}: choose one of {', '.join(HEADS)}")
         self.backbone["vocab_size"] = self.words.embedding_size
         super().__post_init__(**kwargs)
+
+    def _extras(self, given: dict[str, Any] | None) -> dict[str, Any]:
+        """The extras that were chosen, and those that this vocabulary or this backbone asks for."""
+        default: dict[str, Any] = {"own_state": {}} if self.words.merge else {}
+        chosen = {
+            name: dict(options or {}) for name, options in (default if given is None else given).items()
+        }
+        return chosen if is_spatial(self.backbone_config().get_text_config()) else {"grid": {}, **chosen}
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:

@@ -8,20 +8,58 @@ Logits of all targets at once can take gigabytes (10,500 codes of 160,000), so t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+from transformers.utils import ModelOutput
 
 from unified.heads.distribution import Categorical, Distribution
-from unified.layout.layout import Layout, WriteGroup
+from unified.layout.layout import IGNORED, Layout, WriteGroup
 from unified.orders.read_outs import BEFORE
 
 if TYPE_CHECKING:
     from unified.model import UnifiedModel
 
 PORTION = 2**26  # logits that are made at once
+LOGITS = 2**28  # numbers: a GiB in float32
+
+
+@dataclass
+class UnifiedOutput(ModelOutput):
+    """`loss`: mean negative log-likelihood of the targets. `logits` [B, T, V]: the distribution *of* each
+    predicted token (not of the next one), float32, -inf where the target rule allows no such id; None unless
+    asked for or if the codes are more than a table can hold. `log_probs` [B, T]: of each target, 0 elsewhere.
+    `segment_sums` [B, S] and `step_sums` [B, S, K]: their sums by segment of the row and, for WRITE segments,
+    by step. All float32."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    log_probs: Tensor | None = None
+    segment_sums: Tensor | None = None
+    step_sums: Tensor | None = None
+    hidden_states: Tensor | None = None
+
+
+def likelihoods(
+    model: UnifiedModel,
+    states: Sequence[Tensor],
+    ids: Tensor,
+    labels: Tensor | None,
+    layout: Layout,
+    return_logits: bool | None = None,
+) -> UnifiedOutput:
+    """Of ids [B, T] from hidden states, for each head [B, T, D]; the other arguments as of
+    `UnifiedModel.forward`."""
+    wanted = layout.predicted if labels is None else layout.predicted & (labels != IGNORED)
+    log_probs = token_log_probs(model, states, ids, layout, wanted)
+    loss = None if labels is None else -log_probs.sum() / wanted.sum().clamp(min=1)
+    segments, steps = sums(log_probs, layout)
+    fits = ids.numel() * model.vocabulary.size <= LOGITS if return_logits is None else return_logits
+    logits = token_logits(model, states, layout) if fits and model.head.symbols == 1 else None
+    return UnifiedOutput(loss, logits, log_probs, segments, steps, states[0])
 
 
 def token_log_probs(
@@ -84,14 +122,14 @@ def _codes(model: UnifiedModel, ids: Tensor, heads: Sequence[int], *states: Tens
     symbols = head.to_symbols(ids - model.vocabulary.visual_start)
 
     def predicted(*given: Tensor) -> Distribution:
-        return read_out(model, heads, given)
+        return read_out([model.heads[number] for number in heads], given)
 
     return scored(predicted, head.symbols * head.values, symbols, *states)
 
 
-def read_out(model: UnifiedModel, heads: Sequence[int], states: Sequence[Tensor]) -> Distribution:
+def read_out(heads: Sequence[Any], states: Sequence[Tensor]) -> Distribution:
     """What some heads predict together of the same slots, each from its state [..., D]."""
-    first, *others = [model.heads[head].distribution(x) for head, x in zip(heads, states, strict=True)]
+    first, *others = [head.distribution(x) for head, x in zip(heads, states, strict=True)]
     return first.combined(others) if others else first
 
 
@@ -124,7 +162,8 @@ def token_logits(model: UnifiedModel, states: Sequence[Tensor], layout: Layout) 
             sources = group.starts[:, None, None] + torch.where(source == BEFORE, -1, source)
             rows = group.rows[:, None]
             found = [states[head][rows, sources[..., n]] for n, head in enumerate(part.heads)]
-            codes[rows, places] = read_out(model, part.heads, found).logits.squeeze(-2)  # type: ignore[attr-defined]
+            heads = [model.heads[number] for number in part.heads]
+            codes[rows, places] = read_out(heads, found).logits.squeeze(-2)  # type: ignore[attr-defined]
     is_code = ((layout.step >= 0) & layout.predicted)[..., None]
     border = model.vocabulary.visual_start
     text = text.masked_fill(is_code, float("-inf"))
@@ -136,9 +175,15 @@ def sums(log_probs: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
     """Sums of [B, T] by segment [B, S] and by segment and step [B, S, K]."""
     rows, _ = log_probs.shape
     segment, step = layout.index.segment, layout.step
-    counts = int(segment.max()) + 1, int(step.max()) + 1
+    counts = _counts(layout)
     by_segment = log_probs.new_zeros(rows, counts[0]).scatter_add(1, segment, log_probs)
     written = log_probs.masked_fill(step < 0, 0.0)
     flat = segment * max(counts[1], 1) + step.clamp(min=0)
     by_step = log_probs.new_zeros(rows, counts[0] * max(counts[1], 1)).scatter_add(1, flat, written)
     return by_segment, by_step.view(rows, counts[0], -1)
+
+
+def _counts(layout: Layout) -> tuple[int, int]:
+    """The most segments of a row, and steps of an image, without looking at tensors on the device."""
+    segments = max((cursor.segment for cursor in layout.cursors), default=1)
+    return max(segments, 1), max((group.plan.count for group in layout.writes), default=0)

@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from unified.checkpoints.state_dict import load_strict, read_safetensors
 from unified.config import UnifiedConfig
 from unified.model import UnifiedModel
-from unified.stream.migration import migrated
+from unified.stream.migration import migrated, weight_name
 from unified.stream.processor import Processor
 from unified.stream.vocabulary import Vocabulary
 from unified.tokenizers.action import ActionConfig, ActionTokenizer
@@ -92,7 +92,7 @@ def load_model(
         model = UnifiedModel(config)
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{folder / CONFIG}: {_first_line(error)}") from None
-    _load_weights(model, folder / WEIGHTS)
+    _load_weights(model, folder / WEIGHTS, weight_name)
     return model.to(device=device, dtype=dtype).eval(), processor  # type: ignore[call-arg]
 
 
@@ -143,14 +143,14 @@ def _config(path: Path) -> UnifiedConfig:
         raise ValueError(f"{path}: {_first_line(error)}") from None
 
 
-def _load_weights(module: torch.nn.Module, path: Path) -> None:
+def _load_weights(module: torch.nn.Module, path: Path, rename: Callable[[str], str] | None = None) -> None:
     index = path.with_name(path.name + ".index.json")
     parts = [path]
     if index.is_file() and not path.is_file():
         parts = [path.with_name(name) for name in sorted(set(_read_json(index)["weight_map"].values()))]
     state = {name: value for part in parts for name, value in read_safetensors(part).items()}
     try:
-        load_strict(module, state)
+        load_strict(module, state, rename)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 

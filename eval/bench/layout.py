@@ -2,7 +2,7 @@
 
     python -m unified.eval.bench.layout [--rows 1 64] [--json]
 
-A session computes it anew for every token, beside the pass of the model.
+A session computes it anew for every token, beside the pass of the model, from where each row stands.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def next_token(rows: int) -> Callable[[], Layout]:
     words = random_model()[0].vocabulary
     prompt = [words.begin, words.user, *range(20), words.end, words.assistant]
     cursors = Layout.of([prompt] * rows, words).cursors
-    ids = torch.zeros(rows, 1, dtype=torch.long)
-    return lambda: Layout.of(ids, words, cursors)
+    active = [True] * rows
+    return lambda: Layout.tokens(cursors, active)
 
 
 def milliseconds(function: Callable[[], Any], repeats: int, calls: int = 20) -> float:

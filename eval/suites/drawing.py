@@ -2,8 +2,8 @@
 
 "Complete" prompts state every attribute and the place of each object, and the ground. As in GenEval
 (arXiv 2310.11513) what is not asked for must not be drawn, and the overall score is the unweighted mean of
-the six categories; one image per prompt instead of four. Pictures are drawn as `Assistant.draw` does: those
-of several objects are looked at by the model, and drawn again where they are not what it said.
+the six categories; one image per prompt instead of four. Images are drawn as `Assistant.draw` does: those of
+several objects are the best of n with the model as its own judge (`unified.apps.best_of_n`).
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def complete_prompts(run: Run, number: int) -> list[dict[str, float]]:
 
 
 def _drawn(run: Run, task: SceneDraw, samples: list[Sample]) -> tuple[list[Any], list[dict[str, float]]]:
-    replies = run.redrawn(samples, DRAWING)
+    replies = run.best_of_n_answers(samples, DRAWING)
     scores = [task.score(sample, reply) for sample, reply in zip(samples, replies, strict=True)]
     return [image_of(reply) for reply in replies], scores
 

@@ -1,8 +1,8 @@
 """Editing, read back by the scene parser: the edit is done, the rest is as it was, both. By kind of edit.
 
-Pictures are edited as `Assistant.edit` does: looked at, and drawn again where they are not what was said. Two
-controls: the picture left as it was, and the true result after a pass through the tokenizer (the most
-that can be reached with it).
+Images are edited as `Assistant.edit` does: the best of n with the model as its own judge
+(`unified.apps.best_of_n`). Two controls: the image left as it was, and the true result after a pass through
+the tokenizer (the most that can be reached with it).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def editing(run: Run) -> Result:
     """`count` edits of all kinds in pictures of up to three objects, and half as many in fuller ones."""
     task = SceneEdit(SceneConfig(seed=DATA_SEED, size=run.assistant.side, most=3))
     samples = [task.sample(index, run.split) for index in range(run.count)]
-    replies = run.redrawn(samples, EDITING)
+    replies = run.best_of_n_answers(samples, EDITING)
     scores = [task.score(sample, reply) for sample, reply in zip(samples, replies, strict=True)]
     befores = [sample.messages[0]["content"][0]["image"] for sample in samples]
     untouched = [task.score(sample, _shown(image)) for sample, image in zip(samples, befores, strict=True)]
@@ -66,7 +66,7 @@ def fuller_pictures(run: Run) -> dict[str, Any]:
     """The rates in pictures of four to six objects."""
     task = SceneEdit(SceneConfig(seed=DATA_SEED, size=run.assistant.side, least=4))
     samples = [task.sample(index, run.split) for index in range(max(1, run.count // 2))]
-    replies = run.redrawn(samples, EDITING)
+    replies = run.best_of_n_answers(samples, EDITING)
     return _rates([task.score(sample, reply) for sample, reply in zip(samples, replies, strict=True)])
 
 

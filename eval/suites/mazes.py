@@ -24,29 +24,29 @@ GROUPS: dict[str, tuple[tuple[int, int], ...]] = {
     "5x5": ((5, 5),),
 }
 UNSEEN = "6x6 (unseen size)"
-MANNERS = {"with sketches": SOLVING, "words alone": replace(SOLVING, draws_after="")}
+MODES = {"with sketches": SOLVING, "words alone": replace(SOLVING, image_after="")}
 COLUMNS = ("success", "progress", "goal_reached", "visual_success", "visual_success_corrected")
 GOALS = {"3x3 to 4x4": 0.93, "5x5": 0.85}
 
 
 def mazes(run: Run) -> Result:
-    """A quarter of `count` mazes in each group, each solved in both manners."""
+    """A quarter of `count` mazes in each group, each solved in both modes."""
     share = max(1, run.count // (len(GROUPS) + 1))
     numbers: dict[str, Any] = {}
     rows, examples = [], []
     for group, (task, split) in _tasks(run).items():
         samples = [task.sample(index, split) for index in range(share)]
-        for manner, settings in MANNERS.items():
+        for mode, settings in MODES.items():
             replies = run.answers(samples, settings)
             scores = [task.score(sample, reply) for sample, reply in zip(samples, replies, strict=True)]
             found = _rates(scores)
             sizes = [sample.meta["size"] for sample in samples]
             by_size = {size: vars(rates) for size, rates in rates_by_size(scores, sizes).items()}
-            numbers.setdefault(manner, {})[group] = {**found, "by_size": by_size}
-            rows.append([group, manner, *found.values()])
-            if manner == "with sketches":
+            numbers.setdefault(mode, {})[group] = {**found, "by_size": by_size}
+            rows.append([group, mode, *found.values()])
+            if mode == "with sketches":
                 examples += [_example(*pair) for pair in zip(samples[:2], replies, strict=False)]
-    header = ["size", "manner", *(name.replace("_", " ") for name in COLUMNS), "layout kept"]
+    header = ["size", "mode", *(name.replace("_", " ") for name in COLUMNS), "layout kept"]
     sketched = numbers["with sketches"]
     return Result(
         numbers=numbers,

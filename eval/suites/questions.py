@@ -23,11 +23,11 @@ from unified.tasks.scenes.scene_tasks import SceneConfig, SceneQuestion
 from unified.tasks.scenes.turns import text_of
 from unified.tasks.scenes.words import a, normal
 
-from unified.apps.answering import Content, Manner
+from unified.apps.answering import Content, GenerationSettings
 from unified.apps.assistant import ASKING
 from unified.apps.looking import LOOKING, after_look, concluded, for_list
 
-SHORT = Manner(may_draw=False, most_tokens=24)
+SHORT = GenerationSettings(allow_images=False, max_tokens=24)
 POPE = ("present", "random", "adversarial")
 
 

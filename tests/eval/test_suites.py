@@ -35,13 +35,13 @@ def run(assistant):
 class Knows(Run):
     """Answers from the samples themselves: what a perfect model would say."""
 
-    def answers(self, samples, manner, prompts=None):
+    def answers(self, samples, settings, prompts=None):
         if prompts is not None and not samples:
             return [[{"type": "text", "text": "no"}] for _ in prompts]
         return [sample.messages[-1]["content"] for sample in samples]
 
-    def redrawn(self, samples, manner):
-        return self.answers(samples, manner)
+    def best_of_n_answers(self, samples, settings):
+        return self.answers(samples, settings)
 
 
 @pytest.fixture
@@ -52,10 +52,9 @@ def knowing(assistant):
 @pytest.fixture
 def short(monkeypatch):
     """Random models do not stop talking: in mazes they are stopped early."""
-    settings = {
-        name: replace(manner, most_tokens=12) for name, manner in mazes.__globals__["MANNERS"].items()
-    }
-    monkeypatch.setitem(mazes.__globals__, "MANNERS", settings)
+    modes = mazes.__globals__["MODES"]
+    short = {name: replace(settings, max_tokens=12) for name, settings in modes.items()}
+    monkeypatch.setitem(mazes.__globals__, "MODES", short)
 
 
 @pytest.mark.parametrize("name", SUITES)

@@ -109,3 +109,15 @@ def test_every_stage_of_a_preset_fits_one_and_two_processes():
             for stage in recipe.stages:
                 for processes in (1, 2):
                     assert stage.rows % (processes * micro_rows(stage, processes)) == 0
+
+
+def test_a_recipe_chooses_the_extras_of_its_model():
+    recipe = override(RECIPES["nano_smoke"](), ["model.transition=4", "model.references=false"])
+    grid = {"frequencies": 3}
+    recipe = override(recipe, [f"model.extras={json.dumps({'grid': grid})}"])
+    found = {}
+    for merge in (0, 2):
+        vocabulary = Vocabulary(merge=merge)
+        found[merge] = first_model(recipe.model, vocabulary, 0).config.extras
+    assert found[0] == {"copy_gate": {}, "transition": {"channels": 4}, "grid": grid}
+    assert found[2] == {**found[0], "own_state": {}}

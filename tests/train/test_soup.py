@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from unified.train.narrow import narrowed
+from unified.train.prune import pruned
 from unified.train.soup import main, mean
 
 from unified.apps.demo import random_model
@@ -29,7 +29,7 @@ def test_every_weight_is_the_mean(tmp_path):
 
 def test_what_has_no_mean_is_refused_in_one_line(tmp_path, capsys):
     model, processor = random_model()
-    other = narrowed(model, 64)
+    other = pruned(model, 64)
     with pytest.raises(ValueError, match="one shape"):
         mean([model, other])
     save_model(tmp_path / "one", model, processor)

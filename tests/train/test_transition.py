@@ -86,7 +86,7 @@ def test_clips_hold_the_codes_that_the_model_sees():
 def test_it_goes_on_from_its_own_frames_as_a_rollout_does():
     model, processor = random_model()
     model = with_transition(model, 16)
-    torch.nn.init.normal_(model.slots.transition.exit.weight)
+    torch.nn.init.normal_(model.extras["transition"].exit.weight)
     clip = watch(WorldConfig(size=32, frames=4, seed=3), 0, "train")
     clips = clips_of(iter([clip]), processor)
     rollout, used = Rollout(model, processor, [[clip.frames[0]]]), []
@@ -95,7 +95,7 @@ def test_it_goes_on_from_its_own_frames_as_a_rollout_does():
             clip.actions, imagined(model, clips.codes[:, 0], clips.actions, clips.shape), strict=True
         ):
             rollout.step([action])
-            used.append(rollout.session.rows[0].latest.vectors)
+            used.append(rollout.session.rows[0].reference.vectors)
             torch.testing.assert_close(
                 torch.nn.functional.normalize(used[-1], dim=-1),
                 torch.nn.functional.normalize(image[0], dim=-1),
@@ -106,7 +106,7 @@ def test_it_goes_on_from_its_own_frames_as_a_rollout_does():
 def test_what_lies_ahead_is_gone_through_and_not_learned_from():
     model, processor = random_model()
     model = with_transition(model, 16)
-    torch.nn.init.normal_(model.slots.transition.exit.weight)
+    torch.nn.init.normal_(model.extras["transition"].exit.weight)
     clips = clips_of(iter([watch(WorldConfig(size=32, frames=6, seed=3), 0, "train")]), processor)
     every = torch.arange(1)
     whole, later = (losses(model, clips, every, ahead=ahead) for ahead in (0, 3))
@@ -139,15 +139,15 @@ def test_classes_weigh_more_the_rarer_they_are_and_one_in_the_mean():
 def test_a_transition_gets_more_channels_or_fewer():
     model, _ = random_model()
     model = with_transition(model, 16)
-    torch.nn.init.normal_(model.slots.transition.exit.weight)
+    torch.nn.init.normal_(model.extras["transition"].exit.weight)
     grown = with_transition(model, 24)
-    assert grown.config.transition == 24
+    assert grown.config.extras["transition"] == {"channels": 24}
     assert torch.equal(grown.head.embedding.weight, model.head.embedding.weight)
     images, said = torch.randn(1, 4, 4, model.config.hidden_size), torch.randn(1, model.config.hidden_size)
     sizes = torch.tensor([[4, 4]])
     shrunk = with_transition(grown, 16)
-    assert shrunk.config.transition == 16
-    made = [(m.slots.transition(images, sizes, said) - images).flatten() for m in (model, grown, shrunk)]
+    assert shrunk.config.extras["transition"] == {"channels": 16}
+    made = [(m.extras["transition"](images, sizes, said) - images).flatten() for m in (model, grown, shrunk)]
     for other in made[1:]:
         assert torch.nn.functional.cosine_similarity(made[0], other, dim=0) > 0.9
 
@@ -176,7 +176,7 @@ def test_first_steps_can_be_kept_as_another_model_makes_them():
     model, processor = random_model()
     model = with_transition(model, 16)
     other = copy.deepcopy(model)
-    torch.nn.init.normal_(other.slots.transition.exit.weight)
+    torch.nn.init.normal_(other.extras["transition"].exit.weight)
     clips = clips_of(turns(processor, 20, 0), processor)
 
     def apart():
@@ -194,7 +194,7 @@ def test_first_steps_are_kept_as_all_channels_made_them(tmp_path):
     torch.manual_seed(0)
     model, processor = random_model()
     model = with_transition(model, 16)
-    torch.nn.init.normal_(model.slots.transition.exit.weight)
+    torch.nn.init.normal_(model.extras["transition"].exit.weight)
     save_model(tmp_path / "before", model, processor)
     where = ["--model", str(tmp_path / "before"), "--out", str(tmp_path / "after"), "--hidden", "8"]
     how = ["--clips", "8", "--steps", "60", "--rate", "1e-2", "--keep", "1000", "--workers", "1"]
@@ -242,11 +242,11 @@ def test_the_command_gives_a_model_one_and_changes_nothing_else(tmp_path, capsys
     assert main([*where, *options]) == 0
     assert "nats a code on held-out frames" in capsys.readouterr().out
     found, _ = load_model(tmp_path / "after")
-    assert found.config.transition == 8
-    assert found.slots.transition.exit.weight.any()
+    assert found.config.extras["transition"] == {"channels": 8}
+    assert found.extras["transition"].exit.weight.any()
     state = found.state_dict()
     assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
-    assert set(state) - set(model.state_dict()) == {n for n in state if n.startswith("slots.transition.")}
+    assert set(state) - set(model.state_dict()) == {n for n in state if n.startswith("extras.transition.")}
 
 
 @pytest.mark.parametrize(
@@ -294,14 +294,14 @@ def test_without_a_number_of_channels_it_keeps_its_own(tmp_path):
     save_model(tmp_path / "before", with_transition(model, 8), processor)
     where = ["--model", str(tmp_path / "before"), "--out", str(tmp_path / "after")]
     assert main([*where, "--clips", "2", "--steps", "1"]) == 0
-    assert load_model(tmp_path / "after")[0].config.transition == 8
+    assert load_model(tmp_path / "after")[0].config.extras["transition"] == {"channels": 8}
 
 
 def test_what_cannot_be_given_one_is_refused_in_one_line(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     model, processor = random_model()
     save_model(tmp_path / "blind", UnifiedModel(UnifiedConfig(vocabulary=model.config.vocabulary)), processor)
-    for name, out, said in (("blind", "out", "references"), ("blind", "file", "is a file")):
+    for name, out, said in (("blind", "out", "add reference or copy_gate"), ("blind", "file", "is a file")):
         with pytest.raises(SystemExit) as stopped:
             main(
                 [

@@ -5,24 +5,30 @@ import torch
 from unified.tokenizers.text import byte_tokenizer
 
 from unified.model import UnifiedConfig, UnifiedModel
-from unified.orders import ORDERS
+from unified.orders import ORDERS, plan_for
 from unified.stream.messages import Stream
+
+LOUD = {  # weights that begin as zero, or as part of the identity
+    "reference.projection": 0.3,
+    "copy_gate.gate": 0.3,
+    "transition.exit": 0.3,
+    "own_state.out": 0.1,
+}
 
 
 def tiny_model(vocabulary=None, **config) -> UnifiedModel:
+    """With as many read-outs as the orders need that `vocabulary` names."""
     torch.manual_seed(0)
+    named = (vocabulary or {}).get("orders", ())
+    heads = config.get("read_outs") or max((plan_for(name, ((2, 2),)).heads for name in named), default=1)
     vocabulary = {"orders": list(ORDERS), **(vocabulary or {})}
-    options = {"references": True, "copies": True, "transition": 8, "grid": True, "initializer_range": 0.2}
-    config = {**options, **config}
+    extras = {"reference": {}, "copy_gate": {}, "transition": {"channels": 8}, "grid": {}}
+    extras |= {"own_state": {}} if vocabulary.get("merge") else {}
+    config = {"extras": extras, "read_outs": heads, "initializer_range": 0.2, **config}
     model = UnifiedModel(UnifiedConfig(vocabulary=vocabulary, **config)).eval()
-    if model.slots.reference is not None:  # part of the identity at the start of training
-        torch.nn.init.normal_(model.slots.reference.weight, std=0.3)
-    if model.slots.copying is not None:  # zero at the start of training
-        torch.nn.init.normal_(model.slots.copying.weight, std=0.3)
-    if model.slots.transition is not None:
-        torch.nn.init.normal_(model.slots.transition.exit.weight, std=0.3)
-    if model.slots.own is not None:  # zero too
-        torch.nn.init.normal_(model.slots.own.out.weight, std=0.1)
+    for name, std in LOUD.items():
+        if name.split(".")[0] in model.extras:
+            torch.nn.init.normal_(model.extras.get_submodule(name).weight, std=std)
     return model
 
 

@@ -216,6 +216,8 @@ def test_bad_configurations_are_refused():
         UnifiedConfig(head="round")
     with pytest.raises(ValueError, match="model_type"):
         UnifiedConfig(backbone={"hidden_size": 8})
+    with pytest.raises(ValueError, match="GPT2Model has no `layers`"):
+        UnifiedModel(UnifiedConfig(backbone={"model_type": "gpt2", "n_embd": 32, "n_layer": 1, "n_head": 2}))
     with pytest.raises(ValueError, match="power of two"):
         UnifiedModel(UnifiedConfig(head="bitwise", vocabulary={"visual": 100}))
 

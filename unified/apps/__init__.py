@@ -1,2 +1,6 @@
-"""Applications: the assistant and its verbs, chat, rollouts, the command line, the demo. May import
-everything."""
+"""Applications. May import everything; `envs`, `tasks`, `train` and `eval` inside functions only.
+
+`assistant`: the verbs; `answering`, `looking`, `best_of_n`: how a turn is generated; `conversation`,
+`terminal`: chat; `rollout`: world model and player; `pictures`: image files; `cli`, `commands`, `demo`: the
+command line.
+"""

@@ -1,8 +1,8 @@
-"""One assistant turn: words and images in alternation, for any number of conversations at once.
+"""Generation of one assistant turn of interleaved text and images, for a batch of conversations.
 
-The loop behind every verb: `Session.text` until a row ends its turn or asks to draw, `Session.image` for the
-rows that draw, and again. A row that has ended while others go on keeps being run with its batch; what it
-says then is not part of its turn.
+The loop behind every verb: `Session.text` until a row ends its turn or starts an image, `Session.image` for
+the rows that started one, and again. A row whose turn has ended keeps running with its batch; ids generated
+after its end are not part of its turn.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from unified.decoding.drawing import Choice, Drawing, Generator
 from unified.decoding.guidance import Guidance, check_contrast
-from unified.decoding.minimum_risk import alike_codes
+from unified.decoding.minimum_risk import minimum_risk_decoding
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
 from unified.orders.shapes import Shapes
@@ -23,119 +23,134 @@ from unified.stream.messages import Message
 from unified.stream.processor import Processor
 
 Content = list[dict[str, Any]]
-LIKELIEST = Sampler(temperature=0)
+GREEDY = Sampler(temperature=0)
 NUCLEUS = Sampler(temperature=0.3, top_p=0.7)
-SEED_STRIDE = 1_000_003  # between the seeds of two runs, so that their rows share none
+SEED_STRIDE = 1_000_003  # difference between the seeds of two runs, so that no two rows share one
 
 
 @dataclass(frozen=True, kw_only=True)
-class Manner:
-    """How to answer. `only_draws`: the answer is one image and no word. `may_draw`: the model decides when to
-    draw. `draws_after`: words after which an image is drawn whether the model asks for it or not (the rule
-    of Latent Sketchpad). `must_draw`: no answer ends before an image was drawn. `alike`: the width within
-    which codes count together (`minimum_risk`) where the likeliest are drawn, 0 for each alone; without
-    effect on heads of several symbols. `contrast`: how far words are set off against what would be said
-    without the pictures (`guidance.contrasted`). Limits are per turn and row."""
+class GenerationSettings:
+    """Generation settings of one assistant turn. All limits are per turn and row.
 
-    words: Sampler = LIKELIEST
-    contrast: float = 0.0
-    pixels: Sampler = NUCLEUS
+    `max_tokens`, `max_images`: at least 1 and 0. `allow_images`: the model may start an image whenever it
+    chooses to. `image_only`: the turn is one image without text. `require_image`: the turn cannot end before
+    an image was written. `image_after`: text after which an image is written whether the model asks for one
+    or not (Latent Sketchpad, arXiv 2510.24514). `visual_contrast`: weight of visual contrastive decoding of
+    text (`guidance.contrasted`), 0 is off. `guidance`: classifier-free guidance of images, None is off.
+    `minimum_risk_width`: kernel width of minimum-risk decoding of image codes (`decoding.minimum_risk`),
+    0 is off; only with a greedy `image_sampler`, and without effect on heads of several symbols.
+    ValueError for a limit or a weight out of range."""
+
+    text_sampler: Sampler = GREEDY
+    visual_contrast: float = 0.0
+    image_sampler: Sampler = NUCLEUS
     guidance: Guidance | None = None
-    alike: float = 0.0
-    most_tokens: int = 256
-    most_images: int = 4
-    may_draw: bool = True
-    only_draws: bool = False
-    must_draw: bool = False
-    draws_after: str = ""
+    minimum_risk_width: float = 0.0
+    max_tokens: int = 256
+    max_images: int = 4
+    allow_images: bool = True
+    image_only: bool = False
+    require_image: bool = False
+    image_after: str = ""
 
     def __post_init__(self) -> None:
-        if self.most_tokens < 1 or self.most_images < 0:
+        if self.max_tokens < 1 or self.max_images < 0:
             raise ValueError(
-                f"an answer takes at least 1 token and 0 images, got {self.most_tokens}, {self.most_images}"
+                f"an answer takes at least 1 token and 0 images, got {self.max_tokens}, {self.max_images}"
             )
-        check_contrast(self.contrast)
+        check_contrast(self.visual_contrast)
 
 
 @dataclass(frozen=True)
-class Said:
-    """One id per row, None for a row that is silent."""
+class TextIds:
+    """One new id of text per row, None for a row whose turn has ended or that generates an image."""
 
     ids: list[int | None]
 
 
 @dataclass(frozen=True)
-class Step:
-    """One step of the images being drawn in `rows`."""
+class ImageStep:
+    """One decoding step of the images being generated in `rows`."""
 
     choice: Choice
     rows: list[bool]
 
 
 @dataclass(frozen=True)
-class Drew:
-    """Images finished in `rows`."""
+class ImageDone:
+    """The images of `rows` are finished."""
 
     drawing: Drawing
     rows: list[bool]
 
 
 class Turn:
-    """What every row says in one assistant turn; run `events` to the end, then ask for `content`."""
+    """One assistant turn in every row of a session: run `events` to the end, then call `content`. `shapes`:
+    the maps of generated images."""
 
-    def __init__(self, session: Session, processor: Processor, shapes: Shapes, manner: Manner) -> None:
-        self.session, self.processor, self.shapes, self.manner = session, processor, shapes, manner
+    def __init__(
+        self, session: Session, processor: Processor, shapes: Shapes, settings: GenerationSettings
+    ) -> None:
+        self.session, self.processor, self.shapes, self.settings = session, processor, shapes, settings
         self.starts = [len(row.stream) for row in session.rows]
-        self.stops = [0] * len(session.rows)  # 0: still speaking
+        self.stops = [0] * len(session.rows)  # length of the stream at the end of the turn; 0: not ended
         self.images = [0] * len(session.rows)
-        self.letters: list[list[int]] = [[] for _ in session.rows]  # since the last image
-        self.left = [manner.most_tokens] * len(session.rows)
-        self.alike = alike_codes(session.model, processor, manner.pixels, manner.alike)
+        self.text_ids: list[list[int]] = [[] for _ in session.rows]  # ids of text since the last image
+        self.left = [settings.max_tokens] * len(session.rows)
+        self.minimum_risk = minimum_risk_decoding(
+            session.model, processor, settings.image_sampler, settings.minimum_risk_width
+        )
 
-    def events(self) -> Iterator[Said | Step | Drew]:
-        if self.manner.only_draws:
-            yield from self._draw([True] * len(self.stops))
+    def events(self) -> Iterator[TextIds | ImageStep | ImageDone]:
+        """Generate the turn, yielding ids and steps as they come."""
+        if self.settings.image_only:
+            yield from self._image([True] * len(self.stops))
         else:
             while not all(self.stops):
-                yield from self._speak()
+                yield from self._text()
                 if any(wants := self._wants()):
-                    yield from self._draw(wants)
+                    yield from self._image(wants)
                 if 0 in self.left:
                     self._close([not left for left in self.left])
         self._close([True] * len(self.stops))
 
     def content(self, number: int) -> Content:
-        """The items of row `number`'s turn, pixels and actions included."""
+        """The items of row `number`'s turn (text, images with pixels, actions)."""
         words = self.session.vocabulary
         ids = self.session.rows[number].stream[self.starts[number] : self.stops[number] or None]
         return self.processor.decode([words.begin, words.assistant, *ids])[0]["content"]
 
     def _missing(self) -> list[bool]:
-        """Rows that must have drawn something and have not."""
-        return [self.manner.must_draw and not count for count in self.images]
+        """Rows whose turn needs an image and has none."""
+        return [self.settings.require_image and not count for count in self.images]
 
     def _wants(self) -> list[bool]:
-        """Rows that draw next: they asked to, or have no words left and must."""
+        """Rows that generate an image next: they started one, or have no tokens left and need one."""
         waiting = zip(self.stops, self.session.stopped(), self.left, self._missing(), strict=True)
         return [not stop and (why == "write" or (not left and owes)) for stop, why, left, owes in waiting]
 
-    def _speak(self) -> Iterator[Said]:
-        draw = [self.manner.may_draw and count < self.manner.most_images for count in self.images]
+    def _text(self) -> Iterator[TextIds]:
+        draw = [self.settings.allow_images and count < self.settings.max_images for count in self.images]
         end = [not missing for missing in self._missing()]
         most = max(left for left, stop in zip(self.left, self.stops, strict=True) if not stop)
         tokens = self.session.text(
-            sampler=self.manner.words, max_tokens=most, draw=draw, end=end, contrast=self.manner.contrast
+            sampler=self.settings.text_sampler,
+            max_tokens=most,
+            draw=draw,
+            end=end,
+            contrast=self.settings.visual_contrast,
         )
-        for said in tokens:
-            heard = [None if self.stops[row] else token for row, token in enumerate(said)]
-            for row, token in enumerate(heard):
-                self._hear(row, token)
-            if any(token is not None for token in heard):
-                yield Said(heard)
+        for ids in tokens:
+            new = [None if self.stops[row] else token for row, token in enumerate(ids)]
+            for row, token in enumerate(new):
+                self._count(row, token)
+            if any(token is not None for token in new):
+                yield TextIds(new)
             if all(stop or why for stop, why in zip(self.stops, self.session.stopped(), strict=True)):
                 return
 
-    def _hear(self, row: int, token: int | None) -> None:
+    def _count(self, row: int, token: int | None) -> None:
+        """Update limits and stops of a row after a new id."""
         if token is None:
             return
         self.left[row] -= 1
@@ -144,37 +159,37 @@ class Turn:
         if token == self.session.vocabulary.end:
             self.stops[row] = len(self.session.rows[row].stream)
         elif self.session.vocabulary.is_text(token):
-            self.letters[row].append(token)
-            if self._called(row):
+            self.text_ids[row].append(token)
+            if self._calls_image(row):
                 self.session.rows[row].stopped = "write"
 
-    def _called(self, row: int) -> bool:
-        """Whether the row has just said the words that an image follows."""
-        after = self.manner.draws_after
-        if not after or self.images[row] >= self.manner.most_images:
+    def _calls_image(self, row: int) -> bool:
+        """Whether the row's text ends with `image_after` and it may have another image."""
+        after = self.settings.image_after
+        if not after or self.images[row] >= self.settings.max_images:
             return False
-        said: str = self.processor.stream.text.decode(self.letters[row][-len(after.encode()) :])
-        return said.endswith(after)
+        text: str = self.processor.stream.text.decode(self.text_ids[row][-len(after.encode()) :])
+        return text.endswith(after)
 
-    def _draw(self, rows: list[bool]) -> Iterator[Step | Drew]:
-        manner = self.manner
+    def _image(self, rows: list[bool]) -> Iterator[ImageStep | ImageDone]:
+        settings = self.settings
         steps = self.session.image(
             self.shapes,
             order=self.processor.order,
-            sampler=manner.pixels,
-            guidance=manner.guidance,
-            alike=self.alike,
+            sampler=settings.image_sampler,
+            guidance=settings.guidance,
+            minimum_risk=self.minimum_risk,
             rows=rows,
         )
         for choice in steps:
-            yield Step(choice, rows)
+            yield ImageStep(choice, rows)
         for row, drawn in enumerate(rows):
             self.images[row] += drawn
-            self.letters[row] = [] if drawn else self.letters[row]
-        yield Drew(self.session.drawing, rows)
+            self.text_ids[row] = [] if drawn else self.text_ids[row]
+        yield ImageDone(self.session.drawing, rows)
 
     def _close(self, rows: list[bool]) -> None:
-        """End the turns of these rows that did not end themselves."""
+        """Append `end` to those of these rows whose turn has not ended."""
         end = self.session.vocabulary.end
         open_rows = [close and not stop for close, stop in zip(rows, self.stops, strict=True)]
         self.session.feed([[end] if found else [] for found in open_rows])
@@ -183,12 +198,12 @@ class Turn:
 
 
 def text_of(content: Content) -> str:
-    """The words of an answer, stripped."""
+    """The text of an answer, stripped."""
     return "".join(item["text"] for item in content if item["type"] == "text").strip()
 
 
 def images_of(content: Content) -> list[np.ndarray]:
-    """The pictures of an answer in order, each uint8 [H, W, 3]."""
+    """The images of an answer in order, each uint8 [H, W, 3]."""
     return [item["image"] for item in content if item["type"] == "image"]
 
 
@@ -197,21 +212,21 @@ def answers(
     processor: Processor,
     prompts: Sequence[Sequence[Message]],
     shapes: Shapes,
-    manner: Manner,
+    settings: GenerationSettings,
     *,
     seed: int = 0,
     batch: int = 16,
     numbers: Sequence[int] | None = None,
 ) -> Iterator[Content]:
-    """The answer to each conversation, `batch` at a time. Each depends on (seed, its number) alone, not on
-    the batch; `numbers` are 0, 1, 2, ... if not given."""
+    """The answer to each conversation, generated `batch` at a time. Each depends on `seed` and its number
+    alone, not on the batch; `numbers`: 0, 1, 2, ... if not given. `shapes`: the maps of generated images."""
     numbers = range(len(prompts)) if numbers is None else numbers
     for start in range(0, len(prompts), batch):
         part = prompts[start : start + batch]
         seeds = [seed * SEED_STRIDE + number for number in numbers[start : start + batch]]
         session = Session(model, rows=len(part), seed=seeds)
         session.feed([processor.encode(messages, prompt=True) for messages in part])
-        turn = Turn(session, processor, shapes, manner)
+        turn = Turn(session, processor, shapes, settings)
         for _ in turn.events():
             pass
         yield from (turn.content(number) for number in range(len(part)))

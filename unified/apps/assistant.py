@@ -1,11 +1,11 @@
-"""The model with verbs: ask, draw, edit, solve, imagine, act, chat.
+"""The assistant: a model with the verbs ask, draw, edit, solve, imagine, act and chat.
 
 >>> import unified
 >>> assistant = unified.load()                                              # doctest: +SKIP
 >>> assistant.ask("What colour is the circle?", image="scene.png")          # doctest: +SKIP
 'red'
 
-Without trained weights at hand, a tiny model with random weights shows the same calls; what it says is noise:
+Without trained weights, a tiny model with random weights shows the same calls; its answers are noise:
 
 >>> from unified.apps.demo import random_model
 >>> assistant = Assistant(*random_model(), side=32)
@@ -14,7 +14,7 @@ Without trained weights at hand, a tiny model with random weights shows the same
 >>> picture = assistant.draw("Draw a red circle.")
 >>> assistant.edit(picture, "Make it blue.").shape
 (32, 32, 3)
->>> isinstance(assistant.ask("What is this?", image=picture, most_tokens=8), str)
+>>> isinstance(assistant.ask("What is this?", image=picture, max_tokens=8), str)
 True
 >>> assistant.imagine(picture, [{"forward": 1}, {"camera": [0, 5]}]).shape
 (2, 32, 32, 3)
@@ -25,6 +25,7 @@ True
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,11 +34,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from unified.apps.answering import LIKELIEST, NUCLEUS, Content, Manner, Turn, images_of, text_of
+from unified.apps.answering import GREEDY, NUCLEUS, Content, GenerationSettings, Turn, images_of, text_of
+from unified.apps.best_of_n import TRIES, best_of_n
 from unified.apps.conversation import LONGEST, Conversation
 from unified.apps.looking import LOOKING, after_look, concluded, for_list, only_list
 from unified.apps.pictures import fit, open_picture
-from unified.apps.redrawing import TRIES, drawn_again
 from unified.apps.rollout import WINDOW, Player, Rollout
 from unified.decoding.guidance import Constant
 from unified.decoding.session import Session
@@ -55,24 +56,28 @@ MAZE_PROMPT = (  # the words of the task `maze`, which the model was trained on
     '"turn left" and "turn right" (rotate in place).\n'
 )
 
-ASKING = Manner(may_draw=False, most_tokens=256)
-CHATTING = Manner(pixels=LIKELIEST, alike=0.4, guidance=Constant(1.5), most_tokens=512, most_images=8)
-DRAWING = replace(CHATTING, must_draw=True, most_tokens=128)
-EDITING = replace(DRAWING, most_tokens=256)
-SOLVING = Manner(may_draw=False, draws_after="</actions>", most_tokens=1024, most_images=12,
-                 pixels=LIKELIEST)  # fmt: skip
+ASKING = GenerationSettings(allow_images=False, max_tokens=256)
+CHATTING = GenerationSettings(
+    image_sampler=GREEDY, minimum_risk_width=0.4, guidance=Constant(1.5), max_tokens=512, max_images=8
+)
+DRAWING = replace(CHATTING, require_image=True, max_tokens=128)
+EDITING = replace(DRAWING, max_tokens=256)
+SOLVING = GenerationSettings(allow_images=False, image_after="</actions>", max_tokens=1024, max_images=12,
+                 image_sampler=GREEDY)  # fmt: skip
 
 Source = Picture | str | Path
 
 
-def another(manner: Manner, attempt: int) -> Manner:
-    """How a picture is drawn at this attempt: the likeliest pixels would be the same every time."""
-    return manner if attempt == 0 else replace(manner, pixels=NUCLEUS)
+def another(settings: GenerationSettings, attempt: int) -> GenerationSettings:
+    """The settings of attempt 0, 1, ... of best-of-n: from the second one on images are sampled, since greedy
+    decoding would give the same image each time."""
+    return settings if attempt == 0 else replace(settings, image_sampler=NUCLEUS)
 
 
 @dataclass(frozen=True)
 class Solution:
-    """How a maze was solved: the actions in order, the sketches [n][H, W, 3] drawn on the way, all words."""
+    """A solved maze: `actions` in order, `sketches` drawn on the way, each uint8 [H, W, 3], and all
+    `text`."""
 
     actions: list[str]
     sketches: list[np.ndarray]
@@ -80,9 +85,10 @@ class Solution:
 
 
 class Assistant:
-    """A model and its processor behind verbs, each a short loop over a `Session`. Pictures are anything that
-    `tokenizers.images` takes, or the path of a file; they are brought to `side` pixels. Pictures that come
-    back are uint8 [H, W, 3]. The same call with the same seed gives the same answer."""
+    """A model and its processor; each verb is a short loop over a `Session`. Images are given as anything
+    that `tokenizers.images` takes, or as the path of a file, and resized to `side` pixels; they are returned
+    as uint8 [H, W, 3]. The same call with the same seed gives the same answer. ValueError for a model without
+    a visual tokenizer, or a side that is no multiple of its stride."""
 
     def __init__(
         self,
@@ -104,16 +110,23 @@ class Assistant:
     # Verbs --------------------------------------------------------------------------------------------------
 
     def ask(
-        self, question: str, image: Source | None = None, *, look: bool = True, most_tokens: int = 256
+        self,
+        question: str,
+        image: Source | None = None,
+        *,
+        look: bool = True,
+        max_tokens: int = 256,
+        most_tokens: int | None = None,
     ) -> str:
-        """The answer to a question, about a picture if one is given. With `look` the model first says, to
-        itself, what stands in each part of that picture and what of it matters: a second longer, more often
-        right."""
-        manner, request = replace(ASKING, most_tokens=most_tokens), self._request(question, image)
+        """The answer to a question, about an image if one is given. With `look` the model first writes a list
+        of what each part of the image shows and a chain of thought, neither of which is returned: about a
+        second longer, more often right. `most_tokens`: former name of `max_tokens`, deprecated."""
+        max_tokens = _max_tokens(max_tokens, most_tokens)
+        settings, request = replace(ASKING, max_tokens=max_tokens), self._request(question, image)
         if look and image is not None:
             request = after_look(request, self._answer(for_list(request), LOOKING, image))
-            return text_of(concluded(self._answer(request, manner, image)))
-        return text_of(self._answer(request, manner, image))
+            return text_of(concluded(self._answer(request, settings, image)))
+        return text_of(self._answer(request, settings, image))
 
     def draw(
         self,
@@ -124,26 +137,26 @@ class Assistant:
         temperature: float = 0.0,
         tries: int = TRIES,
     ) -> np.ndarray:
-        """A picture of what the prompt says: the likeliest, or with a temperature another for every seed.
-        `size` (height, width) defaults to a square of `side`. What several steps made is looked at, and drawn
-        again where it is not what was said: `tries` times."""
+        """An image of what the prompt says: by greedy decoding, or with a temperature sampled by the seed.
+        `size` (height, width) in pixels defaults to a square of `side`. `tries`: an image of several objects
+        is the best of at most so many, with the model as its own judge (`best_of_n`)."""
         shapes = self.shapes(size or (self.side, self.side))
-        pixels = replace(NUCLEUS, temperature=temperature) if temperature else LIKELIEST
-        manner = replace(DRAWING, guidance=Constant(guidance), pixels=pixels)
-        return self._drawn(self._request(prompt), manner, None, shapes, tries)
+        pixels = replace(NUCLEUS, temperature=temperature) if temperature else GREEDY
+        settings = replace(DRAWING, guidance=Constant(guidance), image_sampler=pixels)
+        return self._drawn(self._request(prompt), settings, None, shapes, tries)
 
     def edit(
         self, image: Source, instruction: str, *, guidance: float = 1.5, tries: int = TRIES
     ) -> np.ndarray:
-        """The picture after the instruction was carried out, of the size that the model read it in; `tries`
-        as in `draw`."""
-        manner = replace(EDITING, guidance=Constant(guidance))
-        return self._drawn(self._request(instruction, image), manner, image, None, tries)
+        """The image after the instruction was carried out, of the size that the model read it in; `tries` as
+        in `draw`."""
+        settings = replace(EDITING, guidance=Constant(guidance))
+        return self._drawn(self._request(instruction, image), settings, image, None, tries)
 
     def solve(self, maze: Source, *, sketches: bool = True) -> Solution:
-        """The way through a maze as drawn by the task `maze`; without `sketches` in words alone."""
-        manner = SOLVING if sketches else replace(SOLVING, draws_after="")
-        content = self._answer(self._request(MAZE_PROMPT, maze), manner, maze)
+        """The actions through a maze as drawn by the task `maze`; with `sketches` False by text alone."""
+        settings = SOLVING if sketches else replace(SOLVING, image_after="")
+        content = self._answer(self._request(MAZE_PROMPT, maze), settings, maze)
         text = text_of(content)
         parts = re.findall(r"<actions>(.*?)</actions>", text, re.DOTALL)
         actions = [action.strip() for part in parts for action in part.split(",")]
@@ -152,8 +165,8 @@ class Assistant:
     def imagine(
         self, frames: Source | Sequence[Source], actions: Sequence[Mapping[str, Any]], *, window: int = WINDOW
     ) -> np.ndarray:
-        """The frames that actions lead to, uint8 [n, H, W, 3]. Of n + m - 1 actions for m known frames the
-        first m - 1 lead from one known frame to the next; a single frame needs none of those."""
+        """The n predicted frames after actions, uint8 [n, H, W, 3]. Of n + m - 1 actions for m known frames
+        the first m - 1 are those between the known frames. `window`: frames that stay in the cache."""
         many = isinstance(frames, (list, tuple)) or (isinstance(frames, np.ndarray) and frames.ndim == 4)
         known = [self.picture(frame) for frame in (frames if many else [frames])]  # type: ignore[arg-type,union-attr]
         taken, coming = list(actions[: len(known) - 1]), list(actions[len(known) - 1 :])
@@ -164,31 +177,35 @@ class Assistant:
         return np.stack(found) if found else np.zeros((0, height * stride, width * stride, 3), np.uint8)
 
     def act(self, frame: Source, task: str = "Explore.") -> dict[str, Any]:
-        """One action for what the frame shows; `player` goes on from frame to frame."""
+        """One action for a frame: 23 buttons (0 or 1) and `camera` in degrees. For an episode use
+        `player`."""
         return self.player(task).act(self.picture(frame))
 
     def player(self, task: str = "Explore.") -> Player:
+        """A player that chooses an action for each frame of an episode."""
         return Player(self.model, self.processor, task, seed=self.seed)
 
-    def chat(self, *, most_tokens: int = 512) -> Conversation:
-        """A conversation with streaming answers of at most so many ids of text."""
+    def chat(self, *, max_tokens: int = 512, most_tokens: int | None = None) -> Conversation:
+        """A conversation with streaming answers of at most `max_tokens` ids of text. `most_tokens`: its
+        former name, deprecated."""
         return Conversation(
             self.model,
             self.processor,
             seed=self.seed,
             shapes=self.shapes((self.side, self.side)),
-            manner=replace(CHATTING, most_tokens=most_tokens),
+            settings=replace(CHATTING, max_tokens=_max_tokens(max_tokens, most_tokens)),
         )
 
     # Parts --------------------------------------------------------------------------------------------------
 
     def picture(self, source: Source) -> np.ndarray:
-        """A picture as the model reads it: uint8 [H, W, 3]."""
+        """An image at the size in which the model reads it: uint8 [H, W, 3]."""
         image = open_picture(source).image if isinstance(source, (str, Path)) else source
         return fit(image, self.side, self.visual.stride)
 
     def shapes(self, size: tuple[int, int]) -> Shapes:
-        """The maps in which a picture of (height, width) pixels is drawn."""
+        """The maps of a generated image of (height, width) pixels. ValueError for a size the tokenizer cannot
+        have."""
         stride, most = self.visual.stride, self.processor.vocabulary.max_side
         if min(size) < 1 or size[0] % stride or size[1] % stride or max(size) > most * stride:
             raise ValueError(
@@ -203,20 +220,25 @@ class Assistant:
         return [{"role": "user", "content": content}]
 
     def _drawn(
-        self, request: list[Message], manner: Manner, image: Source | None, shapes: Shapes | None, tries: int
+        self,
+        request: list[Message],
+        settings: GenerationSettings,
+        image: Source | None,
+        shapes: Shapes | None,
+        tries: int,
     ) -> np.ndarray:
         def draw(_: Sequence[int], attempt: int) -> list[Content]:
-            return [self._answer(request, another(manner, attempt), image, shapes, self.seed + attempt)]
+            return [self._answer(request, another(settings, attempt), image, shapes, self.seed + attempt)]
 
         def look(pictures: Sequence[np.ndarray]) -> list[Content]:
             return [self._answer(only_list(picture), LOOKING, picture) for picture in pictures]
 
-        return images_of(drawn_again(1, draw, look, tries)[0])[-1]
+        return images_of(best_of_n(1, draw, look, tries)[0])[-1]
 
     def _answer(
         self,
         messages: list[Message],
-        manner: Manner,
+        settings: GenerationSettings,
         image: Source | None,
         shapes: Shapes | None = None,
         seed: int | None = None,
@@ -226,7 +248,7 @@ class Assistant:
             shapes = self.shapes(given.shape[:2] if given is not None else (self.side, self.side))
         session = Session(self.model, seed=self.seed if seed is None else seed)
         session.feed(_short_enough(self.processor.encode(messages, prompt=True)))
-        turn = Turn(session, self.processor, shapes, manner)
+        turn = Turn(session, self.processor, shapes, settings)
         for _ in turn.events():
             pass
         return turn.content(0)
@@ -239,15 +261,23 @@ def load(
     dtype: str | torch.dtype | None = None,
     seed: int = 0,
 ) -> Assistant:
-    """The model of a folder or of a hub name, or the one that ships with the package. `device` None takes a
-    GPU if there is one; `dtype` None is bfloat16 there and on processors that multiply it natively, float32
-    on others. ValueError, in one line, if there is no such model or a file is missing or spoilt."""
+    """The model of a folder or of a hub name, or the one that ships with the package. `device` None: a GPU if
+    there is one; `dtype` None: bfloat16 there and on CPUs that multiply it natively, float32 on others.
+    ValueError, in one line, if there is no such model or a file is missing or damaged."""
     from unified.pretrained import find, load_model
 
     place = _device(device)
     folder = find(model)
     loaded, processor = load_model(folder, device=place, dtype=_dtype(dtype, place))
     return Assistant(loaded.fuse(), processor, seed=seed, folder=folder)
+
+
+def _max_tokens(max_tokens: int, most_tokens: int | None) -> int:
+    """`max_tokens`, or what its former name was given."""
+    if most_tokens is None:
+        return max_tokens
+    warnings.warn("most_tokens is now called max_tokens", DeprecationWarning, stacklevel=3)
+    return most_tokens
 
 
 def _short_enough(ids: list[int]) -> list[int]:
@@ -277,6 +307,6 @@ def _dtype(name: str | torch.dtype | None, device: torch.device) -> torch.dtype:
 
 
 def _fast_bf16() -> bool:
-    """Whether this processor has instructions for products of bfloat16 (AVX-512 BF16, AMX)."""
+    """Whether this CPU has instructions for products of bfloat16 (AVX-512 BF16, AMX)."""
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # PyTorch has no public names for these
     return any(getattr(torch.cpu, name, lambda: False)() for name in names)

@@ -35,7 +35,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
-    """All commands and their options."""
+    """The argument parser of all commands."""
     root = Parser(
         prog="unified", description="One model that reads, draws and edits images and predicts worlds."
     )
@@ -75,23 +75,23 @@ def _add_verbs(commands: argparse._SubParsersAction) -> None:
     ask = _command(commands, "ask", "answer a question, about a picture if one is given")
     ask.add_argument("question")
     ask.add_argument("--image", type=Path, metavar="FILE")
-    look = "first list, unheard, what stands where (default; --no-look is faster)"
+    look = "first list what each part shows, not printed (default; --no-look is faster)"
     ask.add_argument("--look", action=argparse.BooleanOptionalAction, default=True, help=look)
     draw = _command(commands, "draw", "draw what a prompt says")
     draw.add_argument("prompt")
     draw.add_argument("--size", type=_size, metavar="HxW", help="in pixels (default 64x64)")
-    warmth = "0 (default): the likeliest picture; above, another for every seed"
+    warmth = "0 (default): greedy decoding; above 0: sampled by --seed"
     draw.add_argument("--temperature", type=float, default=0.0, metavar="T", help=warmth)
     edit = _command(commands, "edit", "change a picture as an instruction says")
     edit.add_argument("image", type=Path)
     edit.add_argument("instruction")
     for command in (draw, edit):
         command.add_argument("--out", type=Path, default=Path("picture.png"), help="default picture.png")
-        closely = "how closely to follow (1: off, default 1.5)"
+        closely = "scale of classifier-free guidance (1: off, default 1.5)"
         command.add_argument("--guidance", type=float, default=1.5, metavar="G", help=closely)
-        tries = "drawn again, at most so often in all, where it looks unlike what was said (default 3)"
+        tries = "best of at most N images of several objects, judged by the model (default 3)"
         command.add_argument("--tries", type=_positive, default=3, metavar="N", help=tries)
-    solve = _command(commands, "solve", "solve a maze, sketching on the way")
+    solve = _command(commands, "solve", "solve a maze with sketches")
     solve.add_argument("image", type=Path)
     solve.add_argument("--text-only", action="store_true", help="reason without sketches")
     solve.add_argument("--out", type=Path, metavar="FILE", help="where to write the sketches")
@@ -101,7 +101,8 @@ def _add_verbs(commands: argparse._SubParsersAction) -> None:
         "actions", type=Path, help="a .jsonl of actions, or lines such as: forward camera 0 5 x4"
     )
     imagine.add_argument("--out", type=Path, default=Path("walk.gif"), help=".gif or .png, default walk.gif")
-    imagine.add_argument("--window", type=_positive, default=8, help="steps remembered (default 8)")
+    window = "frames that stay in the cache (default 8)"
+    imagine.add_argument("--window", type=_positive, default=8, help=window)
     act = _command(commands, "act", "choose an action for what a frame shows")
     act.add_argument("image", type=Path)
     act.add_argument("--task", default="Explore.", help="what to do, in words")

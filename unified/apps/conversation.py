@@ -1,8 +1,8 @@
-"""A conversation that streams: words as they come, every finished scale of a drawing, finished pictures.
+"""A multi-turn conversation with streamed answers: text as it comes, every decoding step of an image, images.
 
-What was said is a list of ids; the session with its keys and values can be rebuilt from it at any time. So an
-answer that is broken off (Ctrl-C, an error) is closed where it stands and the conversation goes on, and a
-conversation longer than `LONGEST` forgets its oldest turns.
+Its state is a list of ids, from which the session with its KV cache can be rebuilt at any time. So an answer
+that is interrupted (Ctrl-C, an error) is closed where it is and the conversation continues, and a
+conversation longer than `LONGEST` ids drops its oldest turns.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from unified.apps.answering import Drew, Manner, Said, Step, Turn
+from unified.apps.answering import GenerationSettings, ImageDone, ImageStep, TextIds, Turn
 from unified.decoding.drawing import Generator
 from unified.decoding.session import Session
 from unified.orders.shapes import Shapes
@@ -21,21 +21,21 @@ from unified.stream.messages import Message
 from unified.stream.processor import Processor
 from unified.tokenizers.images import Picture
 
-LONGEST = 16384  # ids of a conversation that the model still reads
-UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # what half a character decodes to
+LONGEST = 16384  # ids of a conversation, at most
+UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # what an incomplete UTF-8 character decodes to
 
 
 @dataclass(frozen=True)
 class Text:
-    """The next piece of the answer's words."""
+    """The next piece of the answer's text."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Scale:
-    """A finished step of a picture: number `step` of `steps`, and the picture so far where the order shows
-    one."""
+    """A finished decoding step of an image: number `step` (from 1) of `steps`, and the decoding of its map,
+    uint8 [H, W, 3], where the order writes one map a step."""
 
     step: int
     steps: int
@@ -44,7 +44,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Painted:
-    """A finished picture, uint8 [H, W, 3]."""
+    """A finished image, uint8 [H, W, 3]."""
 
     image: np.ndarray
 
@@ -53,8 +53,8 @@ Event = Text | Scale | Painted
 
 
 class Conversation:
-    """Turns with one model. `shapes`: the maps of pictures that are drawn before any is given; afterwards
-    pictures have the size of the latest one."""
+    """A conversation with one model. `shapes`: the maps of generated images until an image is given, whose
+    size they have from then on. `longest`: ids of the conversation, at most."""
 
     def __init__(
         self,
@@ -62,24 +62,24 @@ class Conversation:
         processor: Processor,
         *,
         shapes: Shapes,
-        manner: Manner,
+        settings: GenerationSettings,
         seed: int = 0,
         longest: int = LONGEST,
     ) -> None:
-        self.model, self.processor, self.manner, self.seed = model, processor, manner, seed
+        self.model, self.processor, self.settings, self.seed = model, processor, settings, seed
         self.shapes, self.longest = shapes, longest
         self.ids: list[int] = [model.vocabulary.begin]
-        self.turns: list[int] = []  # where each turn starts in `ids`
-        self.forgotten = 0  # turns
+        self.turns: list[int] = []  # index in `ids` at which each turn starts
+        self.forgotten = 0  # number of dropped turns
         self._session: Session | None = None
 
     def say(self, text: str, images: Sequence[Picture] = (), **changes: Any) -> Iterator[Event]:
-        """Say something, with pictures, and stream the answer. `changes` are fields of `Manner` for this
-        turn (`only_draws=True` asks for a picture and nothing else). ValueError, with nothing changed, for a
-        message that is empty, malformed, or longer than the model reads."""
+        """Append a user turn of text and images, and stream the answer. `changes`: fields of
+        `GenerationSettings` for this turn (`image_only=True`: an image and no text). ValueError, with nothing
+        changed, for a message that is empty, malformed, or longer than half of `longest`."""
         if not text.strip() and not len(images):
             raise ValueError("nothing was said: write something or give a picture")
-        manner = replace(self.manner, **changes)
+        settings = replace(self.settings, **changes)
         content = [{"type": "image", "image": image} for image in images]
         content += [{"type": "text", "text": text}] if text.strip() else []
         said = self.processor.turn({"role": "user", "content": content})
@@ -89,22 +89,22 @@ class Conversation:
             )
         if len(images):
             self.shapes = self._shapes_of(images[-1])
-        return self._answered(said, manner)
+        return self._answered(said, settings)
 
     def messages(self) -> list[Message]:
-        """All that is remembered, with pixels."""
+        """All turns that were not dropped, images with pixels."""
         return self.processor.decode(self.ids)
 
     # One turn -----------------------------------------------------------------------------------------------
 
-    def _answered(self, said: list[int], manner: Manner) -> Iterator[Event]:
+    def _answered(self, said: list[int], settings: GenerationSettings) -> Iterator[Event]:
         self._make_room(len(said))
         session = self._resumed()
         words = session.vocabulary
         self.turns.append(len(self.ids))
         try:
             session.feed([*said, words.assistant])
-            turn = Turn(session, self.processor, self.shapes, manner)
+            turn = Turn(session, self.processor, self.shapes, settings)
             yield from self._events(turn)
         except BaseException:
             self._break_off(session, said)
@@ -114,23 +114,23 @@ class Conversation:
     def _events(self, turn: Turn) -> Iterator[Event]:
         speech = _Speech(self.processor)
         for event in turn.events():
-            if isinstance(event, Said):
+            if isinstance(event, TextIds):
                 piece = speech.hear(event.ids[0])
                 if piece:
                     yield Text(piece)
                 continue
             if rest := speech.flush():
                 yield Text(rest)
-            if isinstance(event, Step):
+            if isinstance(event, ImageStep):
                 yield Scale(event.choice.step + 1, len(event.choice.plan.steps), self._so_far(event))
-            elif isinstance(event, Drew):
+            elif isinstance(event, ImageDone):
                 plan, codes = event.drawing.plan, event.drawing.read()[0].tolist()
                 yield Painted(self.processor.picture({"codes": codes, "shapes": plan.read_shapes}))
         if rest := speech.flush():
             yield Text(rest)
 
-    def _so_far(self, event: Step) -> np.ndarray | None:
-        """The picture of the map just finished, where maps can be looked at one by one."""
+    def _so_far(self, event: ImageStep) -> np.ndarray | None:
+        """The decoding of the map that a step finished; None for orders without such maps."""
         choice = event.choice
         shape = choice.plan.step_shape(choice.step)
         if self.processor.order != "next_scale" or len(choice.slots) != shape[0] * shape[1]:
@@ -138,7 +138,7 @@ class Conversation:
         return self.processor.picture({"codes": choice.codes[0].tolist(), "shapes": [shape]})
 
     def _break_off(self, session: Session, said: list[int]) -> None:
-        """Close the turn where it stands. The session may be half way through a step: it is left behind."""
+        """Close an interrupted turn. Its session, which may be inside a step, is discarded."""
         words = self.model.vocabulary
         ids, prompt = session.streams[0], [*self.ids, *said, words.assistant]
         heard = ids if ids[: len(prompt)] == prompt else prompt
@@ -155,7 +155,7 @@ class Conversation:
         return self._session
 
     def _make_room(self, coming: int) -> None:
-        """Forget the oldest turns until there is room for what comes and its answer."""
+        """Drop the oldest turns until `coming` ids and their answer fit."""
         if len(self.ids) + coming <= self.longest * 3 // 4:
             return
         keep = self.longest // 4
@@ -172,7 +172,7 @@ class Conversation:
 
 
 class _Speech:
-    """Ids of text to pieces of it; a character whose bytes are not all there waits for the rest."""
+    """Incremental decoding of ids to text; bytes of an incomplete character are held until the rest comes."""
 
     def __init__(self, processor: Processor) -> None:
         self.processor = processor

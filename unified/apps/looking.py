@@ -1,8 +1,9 @@
-"""Look first: what stands in each part of a picture is said before a question about it is answered.
+"""Questions about an image answered after a list of its parts: describe first, then a chain of thought.
 
-To count, to compare or to find is then to read words that are all there: entry by entry is said again, with
-whether it is what the question is about, and the answer is made from that, a chain of thought (arXiv
-2201.11903). The list is learned by the tasks `scene_parts` and `scene_study`, the thought by the latter.
+The model first lists the objects in each of nine parts of the image. The answer is then a chain of thought
+(Wei et al., arXiv 2201.11903) that repeats each entry and whether it matters for the question, so counting,
+comparing and finding use text alone. Lists are learned from the tasks `scene_parts` and `scene_study`, chains
+of thought from the latter.
 """
 
 from __future__ import annotations
@@ -10,36 +11,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from unified.apps.answering import Content, Manner, text_of
+from unified.apps.answering import Content, GenerationSettings, text_of
 from unified.stream.messages import Message
 
 LOOK_PROMPT = "What is in each part of the picture?"  # one of the requests of those tasks
-LOOKING = Manner(may_draw=False, most_tokens=256, contrast=1.0)
+LOOKING = GenerationSettings(allow_images=False, max_tokens=256, visual_contrast=1.0)
 THINK_PROMPT = "Think first."  # what `scene_study` adds to a question about a picture with a list
 
 
 def only_list(picture: Any) -> list[Message]:
-    """A conversation that asks for the list of a picture, and no more."""
-    return for_list([_said([{"type": "image", "image": picture}])])
+    """A conversation that asks for the list of an image."""
+    return for_list([_user([{"type": "image", "image": picture}])])
 
 
 def for_list(messages: Sequence[Message]) -> list[Message]:
-    """The conversation with a request for a list in place of the last message's words."""
+    """The conversation with a request for a list in place of the last message's text."""
     pictures = [item for item in messages[-1]["content"] if item["type"] == "image"]
-    return [*messages[:-1], _said([*pictures, {"type": "text", "text": LOOK_PROMPT}])]
+    return [*messages[:-1], _user([*pictures, {"type": "text", "text": LOOK_PROMPT}])]
 
 
 def after_look(messages: Sequence[Message], listed: Content) -> list[Message]:
-    """The conversation in which `listed` was said before the last message's words, to be thought over."""
+    """The conversation with the list `listed` before the last message's text, which now asks for a chain of
+    thought."""
     words = [item for item in messages[-1]["content"] if item["type"] != "image"]
     asked = [*words[:-1], {**words[-1], "text": f"{words[-1]['text']} {THINK_PROMPT}"}]
-    return [*for_list(messages), {"role": "assistant", "content": listed}, _said(asked)]
+    return [*for_list(messages), {"role": "assistant", "content": listed}, _user(asked)]
 
 
 def concluded(answer: Content) -> Content:
-    """What a thoughtful answer comes to: the words after the last "So "."""
+    """The conclusion of a chain of thought: the text after the last "So "."""
     return [{"type": "text", "text": text_of(answer).rsplit("So ", 1)[-1]}]
 
 
-def _said(content: Content) -> Message:
+def _user(content: Content) -> Message:
     return {"role": "user", "content": content}

@@ -1,4 +1,4 @@
-"""Pictures from files, and pictures brought to the size that a model reads."""
+"""Images from files, and resizing to the size that a model reads."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ MOST_PIXELS = 100_000_000
 
 @dataclass(frozen=True)
 class Opened:
-    """A picture uint8 [H, W, 3], and what a person should know about it ("" if nothing)."""
+    """An image uint8 [H, W, 3], and a note for the user ("" if there is none)."""
 
     image: np.ndarray
     note: str = ""
 
 
 def open_picture(path: str | Path) -> Opened:
-    """Any picture file that Pillow reads; of an animation the first frame. ValueError, in one line, for
-    what is missing, no picture, truncated or larger than 100 million pixels."""
+    """Read any image file that Pillow can; of an animation the first frame. ValueError, in one line, for a
+    file that is missing, no image, truncated or larger than 100 million pixels."""
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
@@ -46,8 +46,9 @@ def open_picture(path: str | Path) -> Opened:
 
 
 def fit(picture: Picture, side: int, stride: int) -> np.ndarray:
-    """The picture with its longer side at `side` pixels and both multiples of `stride`: uint8 [H, W, 3]. The
-    aspect is kept as far as that allows; a picture that has this size stays as it is."""
+    """Resize (bicubic) so that the longer side is `side` pixels and both are multiples of `stride`, the
+    aspect ratio nearly kept: uint8 [H, W, 3]. An image of this size is returned unchanged. ValueError for a
+    batch of more than one."""
     images = to_images(picture)
     if len(images) != 1:
         raise ValueError(f"one image at a time, got a batch of {len(images)}")

@@ -1,9 +1,10 @@
-"""Worlds step by step: frames imagined from actions, and actions chosen from frames.
+"""World model rollouts: frames predicted from actions, and actions predicted from frames.
 
     frames:  user [frame 0, action 0] -> assistant [frame 1], user [action 1] -> assistant [frame 2], ...
     play:    user [task, frame 0] -> assistant [action 0], user [frame 1] -> assistant [action 1], ...
 
-Only the latest `window` steps are remembered, so the cost of a step does not grow with the episode.
+The cache holds the latest `window` frames with their actions, so the cost of a frame does not grow with the
+length of the episode. A frame and its action are one environment step.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ import torch
 from torch import Tensor
 
 from unified.cache.policy import Window
-from unified.decoding.drawing import Contrast, Generator
+from unified.decoding.drawing import Generator
 from unified.decoding.guidance import check_contrast
-from unified.decoding.minimum_risk import alike_codes
+from unified.decoding.minimum_risk import minimum_risk_decoding
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
+from unified.extras.references import ActionContrast
 from unified.layout.patch_merging import positions_of
 from unified.orders import Plan
 from unified.orders.shapes import Shapes, as_shapes
@@ -29,23 +31,27 @@ from unified.stream.vocabulary import Vocabulary
 from unified.tokenizers.action import complete
 from unified.tokenizers.images import Picture, to_uint8
 
-WINDOW = 4  # steps remembered: the default model is trained on clips of five frames
-ALIKE = 1.5  # width (`minimum_risk`) for what is gone on from: errors of sixteen steps add up more slowly
-CONTRAST = 0.2  # with the opposite keys; more obeys them better and errs more after many steps
-BORDERS = 6  # positions of a step beside its image and action: roles, ends, and the two of its READ segment
+WINDOW = 4  # frames that stay in the cache: the default model is trained on clips of five frames
+MINIMUM_RISK_WIDTH = 1.5  # of minimum-risk decoding: errors add up more slowly over sixteen frames
+CONTRAST = 0.2  # weight; a larger one follows the actions better and has a larger error after many frames
+BORDERS = 6  # positions of a frame beside its image and action: roles, ends, and the two of its READ segment
 Action = Mapping[str, Any]
 
 
 class Rollout:
-    """Frames imagined in one or more rows at once. `history[b]` are the known frames of row b (equally many
-    in every row, all of one size) and `taken[b]` the actions between them, one fewer. Without a `sampler` the
-    likeliest codes are chosen, those within `ALIKE` counted together, and a step goes on from what the
-    model's transition made of the one before (`transition.onward`); with one, from the codes drawn.
-    With `mean` the mean over all codes of a place is shown: the picture with the least squared error to be
-    expected, blurred where much may come; without it the codes. None: where nothing is drawn at random and
-    there is a mean. With `contrast` (None: `CONTRAST`, where nothing is drawn at random) what is gone on from
-    is set off against what the opposite keys would show, by so many times the difference: where it is not
-    certain how far things move, the likeliest is often that they do not."""
+    """Autoregressive prediction of frames from actions, for one or more rows at once.
+
+    `history[b]`: the known frames of row b, equally many in every row and all of one size. `taken[b]`: the
+    actions between them, one fewer. `window`: frames that stay in the cache. `sampler`: None is greedy, with
+    minimum-risk decoding of the codes, and carries embeddings: each frame is made from what the model's
+    transition gave for the one before (`Session.image(carry=)`), otherwise from the codes drawn.
+    `mean`: `step` returns the decoding of the mean codebook vector under the predicted distribution, which
+    has the least expected squared error and is blurred where much is possible, instead of the decoding of
+    the chosen codes; None: where decoding is greedy and the model has one codebook and one map to read.
+    `contrast`: weight of contrastive guidance of the carried embeddings by the opposite actions, 0 is off,
+    None is `CONTRAST` where decoding is greedy, otherwise 0. Without it, the likeliest frame after an
+    uncertain movement is often one without movement. ValueError for unequal histories or options that
+    exclude each other."""
 
     def __init__(
         self,
@@ -72,18 +78,17 @@ class Rollout:
             contrast = 0.0 if self.sampler.temperature else CONTRAST
         check_contrast(contrast)
         if contrast and self.sampler.temperature:
-            raise ValueError("a contrast needs the likeliest codes: temperature 0")
+            raise ValueError("a contrast needs greedy decoding: a sampler of temperature 0, or none")
         words, read = model.vocabulary, processor.image_item(history[0][0])
         has_mean = model.head.symbols == 1 and len(read["shapes"]) == 1
         self.mean = has_mean and self.sampler.temperature == 0 if mean is None else mean
         self.contrast = contrast
-        self.alike = alike_codes(model, processor, self.sampler, ALIKE)
+        self.minimum_risk = minimum_risk_decoding(model, processor, self.sampler, MINIMUM_RISK_WIDTH)
         if self.mean and not has_mean:
             raise ValueError(
                 "the mean over codes needs a softmax over one codebook and a single map that is read"
             )
-        step = _step(read, words)
-        policy = Window(window * step, keep=1)
+        policy = Window(window * _frame_positions(read, words), keep=1)
         self.session = Session(model, rows=len(history), seed=seed, policy=policy)
         self.started = False
         self.first = [processor.image_item(frames[0]) for frames in history]
@@ -93,8 +98,8 @@ class Rollout:
 
     @torch.no_grad()
     def step(self, actions: Sequence[Action]) -> np.ndarray:
-        """The frames after one action per row: uint8 [B, H, W, 3]. ValueError for a malformed action, with
-        nothing changed."""
+        """The next frames after one action per row: uint8 [B, H, W, 3]. ValueError for a malformed action,
+        with nothing changed."""
         self._ask(actions)
         contrast = self._contrast()
         visual: Any = self.processor.visual
@@ -105,9 +110,9 @@ class Rollout:
             self.shapes,
             order=self.processor.order,
             sampler=self.sampler,
-            alike=self.alike,
+            minimum_risk=self.minimum_risk,
             contrast=contrast,
-            onward=self.sampler.temperature == 0,
+            carry=self.sampler.temperature == 0,
         )
         for choice in images:
             if self.mean:
@@ -119,15 +124,16 @@ class Rollout:
         maps = drawing.read().to(codebook.device).split([height * width for height, width in shapes], dim=1)
         return to_uint8(visual.decode_maps(list(maps), shapes))
 
-    def _contrast(self) -> Contrast | None:
-        """With the opposite of the keys just pressed."""
+    def _contrast(self) -> ActionContrast | None:
+        """With the opposites of the latest actions; None if it is off."""
         if not self.contrast:
             return None
         slots = self.session.vocabulary.action_slots
-        pressed = torch.tensor([row.acted for row in self.session.rows]).unflatten(1, (-1, slots))
-        return Contrast(self.processor.opposite(pressed).flatten(1).tolist(), self.contrast)
+        pressed = torch.tensor([row.actions for row in self.session.rows]).unflatten(1, (-1, slots))
+        return ActionContrast(self.processor.opposite(pressed).flatten(1).tolist(), self.contrast)
 
     def _ask(self, actions: Sequence[Action]) -> None:
+        """Append the turn that asks for the next frame after one action per row; its prefill is deferred."""
         if len(actions) != len(self.session.rows):
             raise ValueError(f"{len(self.session.rows)} rows need as many actions, got {len(actions)}")
         words = self.session.vocabulary
@@ -144,7 +150,8 @@ class Rollout:
 
 
 class Player:
-    """Chooses actions for what it sees. `task` says in words what to do."""
+    """Predicts an action for each frame of an episode. `task`: text that says what to do; `window`: frames
+    that stay in the cache; `sampler`: None is greedy. ValueError for a model without an action tokenizer."""
 
     def __init__(
         self,
@@ -163,11 +170,11 @@ class Player:
         self.session: Session | None = None
 
     def act(self, frame: Picture) -> dict[str, Any]:
-        """The action for the next frame: 23 buttons and `camera` in degrees."""
+        """The action after the next frame of the episode: 23 buttons (0 or 1) and `camera` in degrees."""
         image = self.processor.image_item(frame)
         words = self.model.vocabulary
         if self.session is None:
-            policy = Window(self.window * _step(image, words), keep=1)
+            policy = Window(self.window * _frame_positions(image, words), keep=1)
             self.session = Session(self.model, seed=self.seed, policy=policy)
             content = [{"type": "text", "text": self.task}, image]
             self.session.feed(self.processor.encode([{"role": "user", "content": content}], prompt=True))
@@ -184,7 +191,8 @@ class Player:
 
 
 def _map(vectors: Sequence[Tensor], plan: Plan) -> Tensor:
-    """The vectors of every step [B, n, C] as the map that is read [B, C, h, w]."""
+    """Vectors in the order of the plan's decoding steps, each [B, n, C] -> the map that is read [B, C, h,
+    w]."""
     slots = torch.cat([step.decide for step in plan.steps]).argsort().to(vectors[0].device)
     read = torch.cat(list(vectors), dim=1)[:, slots[plan.read.to(slots.device)]]
     return read.transpose(1, 2).unflatten(2, plan.read_shapes[0])
@@ -194,8 +202,8 @@ def _drawn(processor: Processor, frame: Picture) -> dict[str, Any]:
     return processor.image_item(frame, drawn=True, frame=True)
 
 
-def _step(image: Mapping[str, Any], words: Vocabulary) -> int:
-    """Positions of a step: an image that is read, an action, and what borders them."""
+def _frame_positions(image: Mapping[str, Any], words: Vocabulary) -> int:
+    """Positions of one environment step: an image that is read, an action, and the ids that delimit them."""
     shapes = as_shapes(image["shapes"])
     return positions_of(shapes, words.merge) + 2 * len(shapes) + words.action_slots + BORDERS
 

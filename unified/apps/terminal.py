@@ -1,7 +1,7 @@
-"""Pictures in a terminal: the protocols of kitty and iTerm2, sixel, or half blocks in 24-bit colour.
+"""Images in a terminal: the protocols of kitty and iTerm2, sixel, or half blocks in 24-bit colour.
 
-`protocol` reads the environment alone: nothing is asked of the terminal, so nothing can hang. Where it says
-"" pictures are only saved.
+`protocol` reads environment variables only and sends the terminal no query, which could hang. Where it
+returns "" images are only saved.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ CHUNK = 4096  # bytes of one kitty escape sequence
 
 
 def protocol(environment: Mapping[str, str], stream: TextIO) -> str:
-    """How pictures can be shown on this stream: one of `PROTOCOLS`, or "" for not at all.
-    `UNIFIED_IMAGES` overrides what is found ("none" turns pictures off)."""
+    """The protocol for images on this stream: one of `PROTOCOLS`, or "" for none. The variable
+    `UNIFIED_IMAGES` overrides what is detected ("none" turns images off)."""
     wished = environment.get("UNIFIED_IMAGES", "")
     if wished in PROTOCOLS or wished == "none":
         return wished if wished != "none" else ""
@@ -40,7 +40,7 @@ def protocol(environment: Mapping[str, str], stream: TextIO) -> str:
 
 
 def render(image: np.ndarray, how: str, width: int = 64) -> str:
-    """The characters that show a picture uint8 [H, W, 3]; `width` in columns for half blocks."""
+    """The characters that show an image uint8 [H, W, 3]; `width` in columns for half blocks."""
     if how == "blocks":
         return blocks(image, width)
     shown = _enlarged(image)
@@ -48,7 +48,7 @@ def render(image: np.ndarray, how: str, width: int = 64) -> str:
 
 
 def blocks(image: np.ndarray, width: int = 64) -> str:
-    """Two rows of pixels per line: the upper half block in the colour of one on the ground of the other."""
+    """Two rows of pixels per line: the upper half block, one row as foreground and one as background."""
     height, columns = image.shape[:2]
     columns = min(width, columns)
     rows = max(2, round(height * columns / image.shape[1] / 2) * 2)
@@ -64,6 +64,7 @@ def blocks(image: np.ndarray, width: int = 64) -> str:
 
 
 def kitty(image: np.ndarray) -> str:
+    """An image uint8 [H, W, 3] in the kitty graphics protocol, as PNG in chunks."""
     data = base64.standard_b64encode(_png(image)).decode()
     chunks = [data[start : start + CHUNK] for start in range(0, len(data), CHUNK)]
     out = []
@@ -74,12 +75,14 @@ def kitty(image: np.ndarray) -> str:
 
 
 def iterm(image: np.ndarray) -> str:
+    """An image uint8 [H, W, 3] in the inline images protocol of iTerm2, as PNG."""
     data = _png(image)
     return f"\x1b]1337;File=inline=1;size={len(data)}:{base64.standard_b64encode(data).decode()}\a"
 
 
 def sixel(image: np.ndarray) -> str:
-    """At most 64 colours; bands of six rows, each colour of a band as one run-length-coded line."""
+    """An image uint8 [H, W, 3] as sixels of at most 64 colours: bands of six rows, each colour of a band as
+    one run-length-coded line."""
     indexed = Image.fromarray(image).quantize(64)
     table = np.asarray(indexed.getpalette(), dtype=np.int64).reshape(-1, 3) * 100 // 255
     pixels = np.asarray(indexed)

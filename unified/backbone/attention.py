@@ -3,7 +3,8 @@
 A back-end is called with query [R, H, n, D], key and value [R, G, m, D] (G divides H), what is `Seen`, and
 the scale of the scores, and returns [R, n, H, D]. `BACKENDS` names them for a configuration: "sdpa" serves
 sessions and batches; "by_sample" (processors) and "by_block" (FlexAttention, GPUs) serve whole packed
-batches, and fall back to SDPA in sessions; "flash" is flash-attention in sessions (extra `gpu`)."""
+batches, and fall back to SDPA in sessions; "by_length" is flash-attention in sessions (extra `gpu`), where
+each row sees its first keys: `transformers` takes a name that holds "flash" for a kernel of its own."""
 
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from unified.layout.attention import EVERYTHING, Index, Seen, attends, block_mask
 
+HALF = (torch.bfloat16, torch.float16)  # what flash-attention computes in
 FEW = 32  # queries from which plain bfloat16 products are faster on a processor than SDPA
 
 
@@ -127,15 +129,20 @@ def pieces(index: Index, dtype: torch.dtype) -> tuple[list[int], list[Tensor]]:
 def flash() -> Attend:
     """flash-attention with a KV cache, where each row sees its first keys: text token by token, and the
     steps of an image. Half precision, on a GPU; what needs another mask goes through SDPA. ValueError if
-    the package is not installed."""
+    the package is not installed, and, when first used, for keys of another type."""
     try:
         from flash_attn import flash_attn_with_kvcache
     except ImportError:
         raise ValueError(
-            'attention "flash" needs the package flash-attn: pip install "unified[gpu]", or use "sdpa"'
+            'attention "by_length" needs the package flash-attn: pip install "unified[gpu]" or use "sdpa"'
         ) from None
 
     def attend(query: Tensor, key: Tensor, value: Tensor, seen: Seen, scale: float) -> Tensor:
+        if value.dtype not in HALF:
+            raise ValueError(
+                f'attention "by_length" takes bfloat16 or float16, got {value.dtype}: cast the model or use '
+                '"sdpa"'
+            )
         if seen.mask is not None and seen.lengths is None:
             return sdpa(query, key, value, seen, scale)
         q, k, v = (x.transpose(1, 2) for x in (query.to(value.dtype), key, value))  # [R, n, heads, D]
@@ -150,12 +157,12 @@ def flash() -> Attend:
     return attend
 
 
-BACKENDS = ("sdpa", "by_sample", "by_block", "flash")
+BACKENDS = ("sdpa", "by_sample", "by_block", "by_length")
 
 
 def of_session(name: str) -> Attend:
     """The back-end of cached passes for a configuration's name."""
-    return flash() if name == "flash" else sdpa
+    return flash() if name == "by_length" else sdpa
 
 
 def of_batch(name: str, index: Index, dtype: torch.dtype) -> tuple[Attend, Seen]:

@@ -1,8 +1,10 @@
 """The loop over the layers is ours, the layers are the library's.
 
 Attention of `transformers` is looked up by name; the name "unified" leads to the `Pass` that every layer is
-handed, so that caches, masks, memories and back-ends are its business and no layer is written anew. Tried
-with qwen3_vl_text, qwen2_5_vl_text, qwen2, qwen3, llama and gemma3_text."""
+handed, so that caches, masks, memories and back-ends are its business and no layer is written anew. On causal
+text qwen3_vl_text, qwen2_5_vl_text, qwen2, qwen3, llama and gemma3_text give the same bits as when the
+library runs them (tried with transformers 5.0 and 5.23). Layers of a sliding window see what the attention
+rule says, however far away it is."""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers import AttentionInterface
 
 from unified.backbone.layer_pass import Pass
 
@@ -26,7 +28,7 @@ class Layers(Protocol):
     def __len__(self) -> int: ...
 
     def begin(self, hidden: Tensor, run: Pass) -> Any:
-        """What all layers of a pass share, such as rotary angles."""
+        """What these layers share in a pass, such as rotary angles."""
         ...
 
     def layer(self, number: int, hidden: Tensor, shared: Any, run: Pass) -> Tensor:
@@ -40,10 +42,11 @@ class Layers(Protocol):
 
 def run_layers(groups: Sequence[Layers], hidden: Tensor, run: Pass) -> list[Tensor]:
     """Embeddings [R, n, D] through all layers that the pass runs -> hidden states [R, n, D] after the last
-    norm of each group: the backbone, and layers behind it that read its states before that norm."""
-    depth, found, shared = sum(map(len, groups)), [], None
+    norm of each group: the backbone, and layers behind it that read its states before that norm. A depth
+    policy is asked for the backbone's alone."""
+    depth, found = len(groups[0]), []
     for layers in groups:
-        shared = layers.begin(hidden, run) if shared is None else shared
+        shared = layers.begin(hidden, run)
         for number in range(layers.after, layers.after + len(layers)):
             if not run.skips(number, depth):
                 hidden = one_layer(layers, number, hidden, shared, run)
@@ -64,15 +67,24 @@ def one_layer(layers: Layers, number: int, hidden: Tensor, shared: Any, run: Pas
     return hidden
 
 
+def is_spatial(config: Any) -> bool:
+    """Whether the rotary embedding of a decoder of this configuration has axes for time, row and column."""
+    return "mrope_section" in (getattr(config, "rope_parameters", None) or {})
+
+
 class LibraryLayers:
     """The layers of a text decoder of `transformers`. Its parameters stay where they are."""
 
     after = 0
 
     def __init__(self, decoder: Any) -> None:
+        if not hasattr(decoder, "layers") or not hasattr(decoder, "rotary_emb"):
+            raise ValueError(
+                f"{type(decoder).__name__} has no `layers` with rotary positions: use one like qwen3"
+            )
         self.decoder, self.layers = decoder, decoder.layers
-        self.types = getattr(decoder.config, "layer_types", None)
-        self.spatial = "mrope_section" in (getattr(decoder.config, "rope_parameters", None) or {})
+        self.types: list[str] | None = getattr(decoder.config, "layer_types", None)
+        self.spatial = is_spatial(decoder.config)
         self.by_type = "layer_type" in inspect.signature(decoder.rotary_emb.forward).parameters
 
     def __len__(self) -> int:
@@ -82,15 +94,16 @@ class LibraryLayers:
         """Rotary angles, by type of layer where they differ."""
         positions = run.positions if self.spatial else run.positions[0].long()
         rotary = self.decoder.rotary_emb
-        if not self.by_type:
-            return dict.fromkeys(self.types or [None], rotary(hidden, positions))
-        return {kind: rotary(hidden, positions, kind) for kind in dict.fromkeys(self.types)}
+        kinds = list(dict.fromkeys(self.types or [""]))
+        if self.by_type:
+            return {kind: rotary(hidden, positions, kind) for kind in kinds}
+        return dict.fromkeys(kinds, rotary(hidden, positions))
 
     def layer(self, number: int, hidden: Tensor, shared: Any, run: Pass) -> Tensor:
         return self._through(self.layers[number], number, hidden, shared, run)
 
     def _through(self, layer: nn.Module, number: int, hidden: Tensor, shared: Any, run: Pass) -> Tensor:
-        kind = self.types[number] if self.types else None
+        kind = self.types[number] if self.types else ""
         out = layer(
             hidden,
             position_embeddings=shared[kind],
@@ -128,6 +141,6 @@ def attend_in_pass(
     return out.contiguous(), None
 
 
-ALL_ATTENTION_FUNCTIONS.register("unified", attend_in_pass)
-for _name in ("by_sample", "by_block", "flash"):  # names that a model's configuration may give
-    ALL_ATTENTION_FUNCTIONS.register(_name, attend_in_pass)
+AttentionInterface.register("unified", attend_in_pass)
+for _name in ("by_sample", "by_block", "by_length"):  # names that a model's configuration may give
+    AttentionInterface.register(_name, attend_in_pass)

@@ -17,29 +17,48 @@ from unified.orders import Plan
 
 
 class Depth(Protocol):
-    """Which layers a step of an image runs (arXiv 2511.16546 and others). Text, actions and images that are
-    read run all."""
+    """Which layers of the backbone a step of an image runs (arXiv 2511.16546 and others). Text, actions and
+    images that are read run all; so do the blocks behind the backbone that further heads read."""
 
     def runs(self, layer: int, layers: int, plan: Plan, step: int) -> bool:
-        """Whether this one of so many layers runs at a step of a plan."""
+        """Whether this one of the backbone's `layers` runs at a step of a plan, on the slots that the step
+        runs."""
         ...
+
+
+@dataclass(frozen=True)
+class Memory:
+    """`keys` and `values` [R, G, k, D] that the queries of a layer see besides those of the stream; `mask`
+    [R, k] bool: which of them the queries of a row see (None: all)."""
+
+    keys: Tensor
+    values: Tensor
+    mask: Tensor | None = None
 
 
 class LayerPart(Protocol):
     """What is plugged in around layers: adapters, cross-attention to features of an encoder, keys of a source
-    image. Members do as much as they need; the others return what they were given."""
+    image. Members (`backbone.parts`) do as much as they need; by default everything stays as it is.
+    `adds_keys`: whether `memory` may give any, which takes an attention with dense masks in training."""
+
+    adds_keys: bool = False
 
     def enter(self, layer: int, hidden: Tensor, run: Pass) -> Tensor:
         """Hidden states [R, n, D] before a layer."""
-        ...
+        return hidden
 
     def leave(self, layer: int, hidden: Tensor, run: Pass) -> Tensor:
         """Hidden states [R, n, D] after a layer."""
-        ...
+        return hidden
 
-    def memory(self, layer: int, run: Pass) -> tuple[Tensor, Tensor] | None:
-        """Keys and values [R, G, k, D] that every query of this layer sees besides those of the stream."""
-        ...
+    def memory(self, layer: int, run: Pass) -> Memory | None:
+        """Keys and values that take part in the softmax of a layer's attention."""
+        return None
+
+    def attended(self, layer: int, query: Tensor, found: Tensor, run: Pass) -> Tensor:
+        """What a layer's attention found [R, n, H, D] for its queries [R, H, n, D], before the output
+        projection."""
+        return found
 
 
 @dataclass
@@ -49,7 +68,8 @@ class Pass:
     back-end. `plan` and `step`: if a step of an image is run (several steps at once: step -1). `condition`:
     what a model is steered by besides its stream. `skipped`: layers that do not run, whatever is run. `runs`:
     by layer, at which positions [R, n] bool it runs; the others pass by it. `queries`: if a dict, the queries
-    of every layer [R, H, n, D] are put into it."""
+    of every layer [R, H, n, D] are put into it, scaled so that q . k / sqrt(D) are the scores whose softmax
+    is the attention, whatever scale a layer uses."""
 
     index: Index
     positions: Tensor
@@ -65,38 +85,53 @@ class Pass:
     runs: dict[int, Tensor] = field(default_factory=dict)
     queries: dict[int, Tensor] | None = None
 
+    @property
+    def rows(self) -> slice:
+        """Which rows are run: all of a batch, or some of a session, whose null rows come after the others."""
+        return slice(None) if self.append is None else self.append.rows
+
     def skips(self, layer: int, layers: int) -> bool:
-        """Whether nothing of this pass runs a layer."""
+        """Whether nothing of this pass runs a layer, the backbone having `layers`."""
         if layer in self.skipped:
             return True
-        if self.depth is None or self.plan is None:
+        if self.depth is None or self.plan is None or layer >= layers:
             return False
         return not self.depth.runs(layer, layers, self.plan, self.step)
 
     def attention(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """query [R, H, n, D], key and value [R, G, n, D] of a layer -> [R, n, H, D]."""
-        seen = self.seen
         if self.append is not None:
             key, value, seen = self.append.update(layer, key, value)
-        elif layer in self.runs:
-            seen = _without(seen, self.runs[layer])
+        else:
+            seen = self.seen_in(layer)
         if self.queries is not None:
-            self.queries[layer] = query
+            self.queries[layer] = query * (scale * query.shape[-1] ** 0.5)
         for part in self.parts:
-            more = part.memory(layer, self)
-            if more is not None:
-                key, value, seen = _with_memory(key, value, seen, *more)
-        return self.attend(query, key, value, seen, scale)
+            memory = part.memory(layer, self)
+            if memory is not None:
+                key, value, seen = _with_memory(key, value, seen, memory)
+        found = self.attend(query, key, value, seen, scale)
+        for part in self.parts:
+            found = part.attended(layer, query, found, self)
+        return found
+
+    def seen_in(self, layer: int) -> Seen:
+        """What is seen in a layer of a pass without a cache."""
+        return _without(self.seen, self.runs[layer]) if layer in self.runs else self.seen
 
 
-def _with_memory(
-    key: Tensor, value: Tensor, seen: Seen, keys: Tensor, values: Tensor
-) -> tuple[Tensor, Tensor, Seen]:
-    """Keys and values with those of a memory before them, which all queries see."""
-    mask = seen.mask
-    if mask is not None:
-        mask = torch.cat([mask.new_ones(*mask.shape[:3], keys.shape[2]), mask], dim=3)
-    return torch.cat([keys, key], dim=2), torch.cat([values, value], dim=2), Seen(mask)
+def _with_memory(key: Tensor, value: Tensor, seen: Seen, memory: Memory) -> tuple[Tensor, Tensor, Seen]:
+    """Keys and values with those of a memory before them."""
+    count, mask, lengths = memory.keys.shape[2], seen.mask, seen.lengths
+    if mask is not None or memory.mask is not None:
+        shape = (len(key), 1, 1 if mask is None else mask.shape[2])
+        ours = torch.ones(1, dtype=torch.bool, device=key.device) if mask is None else mask
+        theirs = ours.new_ones(1) if memory.mask is None else memory.mask[:, None, None]
+        mask = torch.cat([theirs.expand(*shape, count), ours.expand(*shape, key.shape[2])], dim=3)
+    lengths = lengths + count if lengths is not None and memory.mask is None else None
+    pairs = (memory.keys, key), (memory.values, value)
+    keys, values = (torch.cat([theirs.to(mine.dtype), mine], dim=2) for theirs, mine in pairs)
+    return keys, values, Seen(mask, lengths)
 
 
 def _without(seen: Seen, runs: Tensor) -> Seen:
@@ -107,17 +142,27 @@ def _without(seen: Seen, runs: Tensor) -> Seen:
     return Seen(seen.mask & runs[:, None, None, :] | ~runs[:, None, :, None])
 
 
+def layers_run(depth: Depth, plan: Plan, layers: int) -> Tensor:
+    """[layers, steps] bool: whether each of the backbone's layers runs at each step of a plan."""
+    steps = range(len(plan.steps))
+    return torch.tensor(
+        [[depth.runs(layer, layers, plan, step) for step in steps] for layer in range(layers)]
+    )
+
+
+def slots_run(depth: Depth, plan: Plan, layers: int) -> Tensor:
+    """[layers, T] bool: the slots of an image that run each of the backbone's layers in one pass over all: as
+    at the step that runs them, which is `lag` later than the one that decides them."""
+    steps = (plan.labels + plan.feed.lag).clamp(max=len(plan.steps) - 1)
+    return layers_run(depth, plan, layers)[:, steps]
+
+
 def runs_of(depth: Depth, layout: Layout, layers: int) -> dict[int, Tensor]:
-    """For a whole batch: by layer, the positions [B, T] bool that run it. Layers that all run are left
-    out."""
-    found = {}
-    for layer in range(layers):
-        runs = torch.ones_like(layout.predicted)
-        for group in layout.writes:
-            steps = torch.tensor(
-                [depth.runs(layer, layers, group.plan, step) for step in range(len(group.plan.steps))]
-            )
-            runs[group.rows[:, None], group.slots()] = steps[group.plan.labels].to(runs.device)
-        if not bool(runs.all()):
-            found[layer] = runs
-    return found
+    """For a whole batch: by layer of the backbone, the positions [B, T] bool that run it. Layers that all run
+    are left out."""
+    runs = layout.predicted.new_ones(layers, *layout.predicted.shape)
+    for group in layout.writes:
+        inside = slots_run(depth, group.plan, layers).to(runs.device)
+        runs[:, group.rows[:, None], group.slots()] = inside[:, None]
+    partly = ~runs.flatten(1).all(dim=1)
+    return {layer: runs[layer] for layer in partly.nonzero()[:, 0].tolist()}

@@ -4,6 +4,7 @@ one for each direction (NAR, arXiv 2503.10696; the form is Medusa's, arXiv 2401.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -18,15 +19,21 @@ class ReadOut(nn.Module):
 
     def __init__(self, decoder: Any, after: int, blocks: int, head: nn.Module) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(copy.deepcopy(decoder.layers[-1]) for _ in range(blocks))
-        for number, block in enumerate(self.blocks):
+        copies: list[Any] = [copy.deepcopy(decoder.layers[-1]) for _ in range(blocks)]
+        for number, block in enumerate(copies):
             block.self_attn.layer_idx = after + number
+        self.blocks = nn.ModuleList(copies)
         self.norm = copy.deepcopy(decoder.norm)
         self.head = head
 
     def layers(self, decoder: Any, after: int) -> ReadOutLayers:
         """Its layers for the loop."""
         return ReadOutLayers(decoder, self.blocks, after, self.norm)
+
+
+def make_read_outs(decoder: Any, after: int, heads: Sequence[nn.Module]) -> nn.ModuleList:
+    """Of heads beside the first, each behind one block of its own, which come after `after` layers."""
+    return nn.ModuleList(ReadOut(decoder, after + number, 1, head) for number, head in enumerate(heads))
 
 
 class ReadOutLayers(LibraryLayers):

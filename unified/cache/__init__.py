@@ -1,1 +1,1 @@
-"""Keys and values of what was read, and the policies that say what stays. Imports `layout`."""
+"""The KV cache, its index, and the policies that decide which entries stay. Imports `layout`."""

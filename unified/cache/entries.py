@@ -1,6 +1,6 @@
-"""What the slots of a cache hold: for every row its own number of entries, each with its four integers of
-the attention rule. Kept on the host, where passes are planned; layers that hold the same entries share one
-object."""
+"""The index of a KV cache: for every row its own number of entries, each with the four integers of the
+attention rule (sample, segment, kind, label). In NumPy on the host, where passes are planned; layers with the
+same entries share one object."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ FIELDS = 4  # sample, segment, kind, label
 
 
 class Entries:
-    """`table` [4, R, capacity] int64 and `lengths` [R]: row r holds `table[:, r, :lengths[r]]`."""
+    """`table` [4, R, capacity] int64 and `lengths` [R] int64: the entries of row r are
+    `table[:, r, :lengths[r]]`."""
 
     def __init__(self, rows: int, capacity: int = 256) -> None:
         self.table = np.zeros((FIELDS, rows, max(capacity, 1)), dtype=np.int64)
@@ -30,8 +31,8 @@ class Entries:
         return other
 
     def index(self, rows: slice = slice(None), lengths: np.ndarray | None = None) -> Index:
-        """[r, K] of some rows, K the most entries of one; beyond a row's own there is padding. `lengths` [r]
-        stand in for the committed ones."""
+        """The index [r, K] of some rows, K the largest of their lengths, padded. `lengths` [r]: in place of
+        the committed ones."""
         lengths = self.lengths[rows] if lengths is None else lengths
         most = int(lengths.max(initial=0))
         view = self.table[:, rows, :most]
@@ -41,7 +42,8 @@ class Entries:
         return Index(*(torch.from_numpy(field) for field in view))
 
     def write(self, index: Index, counts: np.ndarray, rows: slice) -> None:
-        """Put the first `counts` [r] of `index` [r, n] behind each row's entries, not yet counted as held."""
+        """Write the first `counts` [r] of `index` [r, n] after each row's entries, without committing
+        them."""
         fields = np.stack([field.numpy() for field in index.fields()])
         starts, (count, most) = self.lengths[rows], fields.shape[1:]
         self._reserve(int((starts + counts).max(initial=0)))
@@ -56,9 +58,9 @@ class Entries:
         self.table[:, numbers[row], starts[row] + place] = fields[:, row, place]
 
     def keep(self, stays: np.ndarray) -> np.ndarray:
-        """Keep the entries marked in `stays` [R, K] bool or, by head, [R, K, G]; the places they were taken
-        from [R, k] or [R, k, G], ascending, those beyond a row's own being without meaning. All heads of a
-        row keep equally many, and what later passes may not see stands at the same places in all."""
+        """Keep the entries marked in `stays`, [R, K] or, by head, [R, K, G] bool. Returns their former
+        numbers [R, k] or [R, k, G] in ascending order, undefined beyond a row's new length. ValueError unless
+        all heads of a row keep equally many entries, with those of WRITE segments at the same new numbers."""
         lengths = self.lengths
         inside = np.arange(stays.shape[1]) < lengths[:, None]
         stays = stays & (inside if stays.ndim == 2 else inside[..., None])
@@ -72,21 +74,23 @@ class Entries:
         if source.ndim == 3:
             by_head = np.take_along_axis(hidden[..., None], source, axis=1)
             if (by_head != by_head[..., :1]).any():
-                raise ValueError("a cache policy must treat the written images of a row alike in every head")
+                raise ValueError("a cache policy must keep the same WRITE entries in every head of a row")
         taken = source if source.ndim == 2 else source[..., 0]
         self.table = np.take_along_axis(self.table, taken[None], axis=2)
         return source
 
     def truncate(self, lengths: np.ndarray) -> None:
+        """Drop every entry of a row from `lengths` [R] on."""
         self.lengths = np.minimum(self.lengths, lengths)
 
     def take(self, rows: np.ndarray) -> Entries:
-        """A copy of some rows, any number of times."""
+        """A copy of the rows of these numbers, repeats allowed."""
         other = Entries(0)
         other.table, other.lengths = self.table[:, rows].copy(), self.lengths[rows].copy()
         return other
 
     def add_rows(self, count: int) -> None:
+        """Append empty rows."""
         empty = np.zeros((FIELDS, count, self.table.shape[2]), dtype=np.int64)
         self.table = np.concatenate([self.table, empty], axis=1)
         self.lengths = np.concatenate([self.lengths, np.zeros(count, dtype=np.int64)])

@@ -15,7 +15,16 @@ from pathlib import Path
 from unified.checkpoints.check import Check
 from unified.checkpoints.folder import read_config
 
-CASES = ("var_tokenizer", "flexvar_tokenizer", "var_verify", "flexvar_verify", "mineworld_actions")
+CASES = (
+    "var_tokenizer",
+    "flexvar_tokenizer",
+    "var_verify",
+    "flexvar_verify",
+    "mineworld_actions",
+    "infinity_verify",
+    "scalekv_verify",
+    "nar_verify",
+)
 
 
 def verify(folder: Path) -> Iterator[Check]:

@@ -109,7 +109,7 @@ class Attention(nn.Module):
             q = F.normalize(q, dim=-1) * self.scale_mul_1H11.clamp(max=LARGEST_LOG_SCALE).exp()
             k = F.normalize(k, dim=-1)
         if self.training and self.drops.attention:
-            rate, mask = self.drops.attention, run.seen.mask
+            rate, mask = self.drops.attention, run.seen_in(layer).mask
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.scale, dropout_p=rate)
             out = out.transpose(1, 2)
         else:

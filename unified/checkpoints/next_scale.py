@@ -8,21 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from unified.backbone.attention import Attend, sdpa
 from unified.backbone.decoder import run_layers
-from unified.backbone.layer_pass import Pass
+from unified.backbone.layer_pass import Depth, Pass, slots_run
 from unified.cache.kv_cache import KVCache
 from unified.checkpoints.adaln import Block, CodeHead, Condition, HeadNorm, TransformerConfig, modulated
 from unified.checkpoints.linear import Linear
 from unified.heads.distribution import Categorical
 from unified.layout.attention import Index, Seen, attends
 from unified.layout.layout import Layout
-from unified.orders import Plan
+from unified.orders import Plan, plan_for
 from unified.orders.shapes import Shapes, area
 from unified.stream.segments import Kind
 from unified.stream.vocabulary import Vocabulary
@@ -70,20 +70,29 @@ class NextScaleTransformer(nn.Module):
 
     # Likelihood ---------------------------------------------------------------------------------------------
 
-    def forward(self, labels: Tensor, vectors: Tensor, shapes: Shapes | None = None) -> Tensor:
+    def forward(
+        self, labels: Tensor, vectors: Tensor, shapes: Shapes | None = None, depth: Depth | None = None
+    ) -> Tensor:
         """Teacher forcing: logits [B, L, V] of every code given the codes of earlier maps.
 
         labels [B]; vectors [B, L - first, C] is what the tokenizer feeds to the second map on
-        (`transformer_inputs`); shapes: the maps, by default those of the config."""
+        (`transformer_inputs`); shapes: the maps, by default those of the config; depth: which layers each map
+        runs."""
         shapes = self.config.shapes if shapes is None else shapes
         self._check_vectors(labels, vectors, shapes)
         condition = self.condition(labels)
         inputs = torch.cat([self.first_inputs(condition), self.later_inputs(vectors)], dim=1)
         index = block_causal(shapes)
         seen = Seen(attends(index, index)[:, None].to(inputs.device))
-        run = Pass(index, inputs.new_zeros(3, 1, 1), seen=seen, condition=condition)
+        runs = {} if depth is None else self._runs(depth, shapes, inputs.device)
+        run = Pass(index, inputs.new_zeros(3, 1, 1), seen=seen, condition=condition, runs=runs)
         hidden = self.hidden(inputs + self.positions(shapes), run)[0]
         return self.head.logits(hidden).squeeze(-2)
+
+    def _runs(self, depth: Depth, shapes: Shapes, device: torch.device) -> dict[int, Tensor]:
+        """By layer, the slots [1, L] bool that run it; layers that all run are left out."""
+        runs = slots_run(depth, plan_for(self.order, shapes), self.layer_count)
+        return {layer: run[None].to(device) for layer, run in enumerate(runs) if not bool(run.all())}
 
     def condition(self, labels: Tensor) -> Condition:
         """Everything the classes decide. labels [B] in 0..classes, the last being unconditional; else
@@ -119,6 +128,11 @@ class NextScaleTransformer(nn.Module):
 
     after = 0
 
+    @property
+    def layer_count(self) -> int:
+        """Layers that a depth policy is asked for."""
+        return self.config.depth
+
     def hidden(self, embeds: Tensor, run: Pass) -> list[Tensor]:
         """embeds [R, n, D] under a pass whose `condition` has R rows -> what the head reads [R, n, D], alone
         in a list. Positions are part of the embeddings already."""
@@ -149,7 +163,7 @@ class NextScaleTransformer(nn.Module):
     def device(self) -> torch.device:
         return self.pos_start.device
 
-    def steer(self, ids: Tensor) -> Condition | None:
+    def steer(self, ids: Tensor, values: Mapping[str, Tensor] | None = None) -> Condition | None:
         """Only labels matter: the last one of every row decides its condition."""
         is_label = ids < self.vocabulary.text
         given = is_label.any(dim=1)
@@ -168,7 +182,7 @@ class NextScaleTransformer(nn.Module):
 
     def new_cache(self, rows: int = 1, capacity: int | None = None, *, static: bool = False) -> KVCache:
         capacity = area(self.config.shapes) if capacity is None else capacity
-        return KVCache(self.config.depth, rows, capacity, static=static)
+        return KVCache(self.config.depth, rows, capacity, static=static, device=self.device)
 
     def write(self, plan: Plan, rows: int, condition: Any = None) -> MapWriter:
         """The state of one image being written in `rows` rows."""
@@ -209,10 +223,29 @@ class NextScaleTransformer(nn.Module):
             raise ValueError(f"the maps {shapes} need input vectors {want}, got {tuple(vectors.shape)}")
 
 
+class WritesMaps(Protocol):
+    """What a `MapWriter` needs of a model. A condition's `start` is [R, 1, D]."""
+
+    order: str
+
+    @property
+    def head(self) -> Any: ...
+
+    def positions(self, shapes: Shapes) -> Tensor: ...  # [1, L, D], added to every input
+
+    def first_inputs(self, condition: Any) -> Tensor: ...  # [R, first, D]
+
+    def later_inputs(self, vectors: Tensor) -> Tensor: ...  # [B, n, C] -> [B, n, D]
+
+    def vectors(self, codes: Tensor) -> Tensor: ...  # [B, n] -> [B, n, C]
+
+    def feed(self, shapes: Shapes) -> MapFeed: ...
+
+
 class MapWriter:
     """The images being written. The first rows are conditional; the others are fed the same codes."""
 
-    def __init__(self, model: NextScaleTransformer, plan: Plan, condition: Condition) -> None:
+    def __init__(self, model: WritesMaps, plan: Plan, condition: Any) -> None:
         if len(plan.steps) != len(plan.shapes):
             raise ValueError(f"this model writes one map per step: use the order {model.order}")
         self.model, self.plan, self.condition = model, plan, condition
@@ -221,9 +254,9 @@ class MapWriter:
         self._feed, self._carry = model.feed(plan.shapes), Carry()
         self._values: Tensor | None = None  # vectors of the codes so far [B, T, C]
         self._written = 0  # maps
-        self.onward: dict[int, Tensor] = {}
+        self.carried: dict[int, Tensor] = {}
 
-    def refer(self, images: Any, actions: Any, contrast: Any = None) -> None:
+    def set_reference(self, images: Any, actions: Any, contrast: Any = None) -> None:
         """A class is all that these models are told."""
 
     def predict(

@@ -1,1 +1,2 @@
-"""Inference: the session, sampling, guidance, editing. Imports everything of the core but `apps`."""
+"""Inference: the session, sampling, guidance, minimum-risk decoding, editing. Imports the core and
+`tokenizers`."""

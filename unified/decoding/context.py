@@ -1,5 +1,4 @@
-"""What the rows of a session have read so far: their cache, where each stands, and what a pass over more of
-them needs."""
+"""The context of a session's rows: their KV cache, their layout cursors, and passes that append to them."""
 
 from __future__ import annotations
 
@@ -30,13 +29,14 @@ class Reads(Protocol):
     @property
     def device(self) -> torch.device: ...
 
-    def steer(self, ids: Tensor) -> Any:
-        """What ids [B, n] say that steers the model besides its keys; None for nothing."""
+    def steer(self, ids: Tensor, values: Mapping[str, Tensor] | None = None) -> Any:
+        """The condition that ids [B, n], with `values` at placeholders, give the model besides keys and
+        values (class-conditional models); None for none."""
         ...
 
     def read(self, ids: Tensor, layout: Layout, values: Mapping[str, Tensor] | None = None) -> Tensor | None:
-        """Embeddings [B, P, D] of the positions of ids [B, n], with `values` at placeholders; None if nothing
-        of them is run."""
+        """Embeddings [B, P, D] of the positions of ids [B, n], with `values` at placeholders; None if the ids
+        have no position."""
         ...
 
     def hidden(self, embeds: Tensor, run: Pass) -> list[Tensor]:
@@ -46,8 +46,8 @@ class Reads(Protocol):
 
 @dataclass(frozen=True)
 class Chunk:
-    """Positions to be run: `embeds` [R, n, D], `index` [R, n] on the host, `positions` [3, R, n]. Row r has
-    `counts[r]` of them, then padding."""
+    """Positions for one pass: `embeds` [R, n, D], `index` [R, n] on the host, `positions` [3, R, n] (time,
+    row, column). Row r has `counts[r]` of them, then padding."""
 
     embeds: Tensor
     index: Index
@@ -56,12 +56,12 @@ class Chunk:
 
     @staticmethod
     def of(embeds: Tensor, index: Index, positions: Tensor) -> Chunk:
-        """Of rows that are padded at their ends alone."""
+        """A chunk whose rows have padding at their ends only; `counts` are read off the index."""
         counts = (index.sample != PADDING).sum(dim=1).numpy()
         return Chunk(embeds, index, positions.to(embeds.device), counts)
 
     def then(self, after: Chunk) -> Chunk:
-        """Each row's positions and then those of `after`, the padding between them taken out."""
+        """Concatenation: each row's positions, then those of `after`, without padding between them."""
         embeds = torch.cat([self.embeds, after.embeds.to(self.embeds.dtype)], dim=1)
         positions = torch.cat([self.positions, after.positions], dim=2)
         index, length = self.index.cat(after.index), self.embeds.shape[1]
@@ -81,46 +81,51 @@ class Chunk:
         return Chunk(embeds, index, positions, counts)
 
     def states(self, hidden: Tensor, before: np.ndarray, count: int) -> Tensor:
-        """[R, count, D] of hidden states [R, n, D]: those that follow each row's first `before` [R];
-        without meaning in rows that have fewer."""
+        """[R, count, D] of hidden states [R, n, D]: those after each row's first `before` [R] positions;
+        undefined in rows that have fewer."""
         if before.min() == before.max():
             return hidden[:, before[0] : before[0] + count]
         places = torch.from_numpy(before[:, None] + np.arange(count)).clamp(0, hidden.shape[1] - 1)
         return hidden.gather(1, places.to(hidden.device)[..., None].expand(-1, -1, hidden.shape[-1]))
 
     def queries(self, asked: Tensor, before: np.ndarray, count: int) -> Tensor:
-        """[R, H, count, D] of queries [R, H, n, D]: those that follow each row's first `before` [R]."""
+        """[R, H, count, D] of queries [R, H, n, D]: those after each row's first `before` [R] positions."""
         by_place = asked.transpose(1, 2).flatten(2)
         return self.states(by_place, before, count).unflatten(2, (asked.shape[1], -1)).transpose(1, 2)
 
 
 class Context:
-    """`size` rows that are read together, and, once opened, their null branch as as many rows more.
-    `cursors`: where each row stands. `conditions`: of each branch, what a model is steered by besides its
-    keys (class-conditional models: all that depends on the class)."""
+    """`size` rows that run together and, once opened, their null branch as `size` more rows. `cursors`: the
+    layout cursor of each row. `conditions`: for each branch, what the model is conditioned on besides keys
+    and values (class-conditional models: all that depends on the class). `last`: for each branch and head,
+    the states [size, D] after what its rows have read."""
 
     def __init__(self, cache: KVCache, size: int) -> None:
         self.cache, self.size = cache, size
         self.cursors = [Cursor()] * size
         self.conditions: list[Any] = [None]
+        self.last: list[list[Tensor]] = [[]]
 
     @property
     def branches(self) -> int:
         return len(self.conditions)
 
     def rows(self, first: int = 0, count: int = 1) -> slice:
-        """The rows of so many branches."""
+        """The rows of `count` branches from branch `first` on."""
         return slice(first * self.size, (first + count) * self.size)
 
     def open_null(self) -> None:
-        """Add the null branch, which has read nothing, if it is not there."""
+        """Add the null branch with empty rows, if it is not there."""
         if self.branches == 1:
-            self.cache.add_rows(self.size)
+            missing = 2 * self.size - self.cache.rows
+            if missing > 0:
+                self.cache.add_rows(missing)
             self.cursors = [*self.cursors, *[Cursor()] * self.size]
             self.conditions.append(None)
+            self.last.append([])
 
     def condition(self, rows: slice, members: slice = slice(None)) -> Any:
-        """What the model is steered by in the branches of some rows, for all conversations or some."""
+        """The condition of some rows, stacked over their branches, for all conversations or some."""
         chosen = self.conditions[rows.start // self.size : rows.stop // self.size]
         if members != slice(None):
             chosen = [first_rows(one, members.start, members.stop) for one in chosen]
@@ -128,9 +133,25 @@ class Context:
             return chosen[0]
         return chosen[0].stack(chosen[1])
 
+    def note(self, chunk: Chunk, hidden: Sequence[Tensor], counts: np.ndarray, branch: int = 0) -> None:
+        """Remember the states, of each head's `hidden` [size, n, D], after the first `counts` [size]
+        positions of a chunk that a branch has read. Rows that have read none keep theirs."""
+        new = [chunk.states(states, counts - 1, 1)[:, 0] for states in hidden]
+        if self.last[branch]:
+            fresh = torch.from_numpy(counts > 0).to(new[0].device)[:, None]
+            new = [torch.where(fresh, *pair) for pair in zip(new, self.last[branch], strict=True)]
+        self.last[branch] = new
+
+    def latest(self, rows: slice) -> list[Tensor] | None:
+        """For each head, the states [r, D] after what some rows have read; None if they have read nothing."""
+        chosen = self.last[rows.start // self.size : rows.stop // self.size]
+        if not all(chosen):
+            return None
+        return [torch.cat(branches) for branches in zip(*chosen, strict=True)]
+
     @property
     def index(self) -> Index:
-        """[R, K]: what the first layer holds."""
+        """[R, K]: the entries of the first layer."""
         return self.cache.entries[0].index()
 
     def chunk(
@@ -140,8 +161,8 @@ class Context:
         rows: slice,
         values: Mapping[str, Tensor] | None = None,
     ) -> tuple[Chunk | None, list[Cursor]]:
-        """What one list of ids for each of some rows is to the model, and where the rows stand after it. None
-        for a model that is only steered by them."""
+        """One list of ids for each of some rows -> the positions to run, and the cursors after them. None for
+        ids that only set the condition."""
         words, cursors = model.vocabulary, self.cursors[rows]
         width = max(map(len, lists))
         padded = torch.tensor([[*ids, *[words.pad] * (width - len(ids))] for ids in lists])
@@ -150,16 +171,17 @@ class Context:
         else:
             layout = Layout.of(padded, words, cursors)
         ids = padded.to(model.device)
-        condition = model.steer(ids)
+        condition = model.steer(ids, values)
         if condition is not None:
             self.conditions[rows.start // self.size] = condition
         embeds = model.read(ids, layout.to(model.device), values)
-        chunk = None if embeds is None else Chunk.of(embeds, *layout.folded())
+        chunk = None if embeds is None else Chunk.of(embeds, *layout.merged())
         return chunk, list(layout.cursors)
 
     def run(self, model: Reads, chunk: Chunk, rows: slice, **told: Any) -> list[Tensor]:
-        """Run a chunk after all that some rows have read, and remember it: for each head, hidden states [r,
-        n, D]. `told` are further fields of the `Pass`. A pass that fails leaves nothing behind."""
+        """Run a chunk after the entries of some rows and commit its keys and values: for each head, hidden
+        states [r, n, D]. `told`: further fields of the `Pass`. A pass that raises leaves the cache as it
+        was."""
         append = self.cache.append(chunk.index, chunk.counts, rows)
         run = Pass(
             chunk.index,
@@ -174,8 +196,8 @@ class Context:
         return hidden
 
     def forget(self, policy: CachePolicy, coming: Chunk | None = None, rows: slice = slice(None)) -> None:
-        """Ask the policy what stays of all that was read, and of what is `coming` for some rows, which itself
-        stays."""
+        """Drop the entries that the cache policy does not keep. `coming`: positions that some rows run next,
+        shown to the policy and kept."""
         for entries in self.cache.distinct():
             lengths = entries.lengths.copy()
             if coming is not None:
@@ -189,5 +211,5 @@ class Context:
 
 
 def _is_text(token: int, words: Vocabulary) -> bool:
-    """Whether an id is a segment of text by itself."""
+    """Whether an id by itself is a segment of text or of a turn's frame."""
     return words.is_text(token) or token in (words.part, words.end, words.system, words.user, words.assistant)

@@ -1,10 +1,10 @@
-"""What a session and a model say to each other while an image is drawn."""
+"""The interface between a session and a model while an image is written."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -12,43 +12,26 @@ from unified.cache.kv_cache import KVCache
 from unified.decoding.context import Reads
 from unified.decoding.noise import Noise
 from unified.decoding.sampling import Sampler
+from unified.extras.references import ActionContrast, Image
 from unified.heads.distribution import Distribution
 from unified.orders import Plan
-from unified.orders.shapes import Shape
-
-
-class Image(NamedTuple):
-    """What a conversation last showed: size and codes of its last map, counted from 0, and embeddings [R, D]
-    that are gone on from in place of the codes' own."""
-
-    shape: Shape
-    codes: Sequence[int]
-    vectors: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Contrast:
-    """Actions [B][n] in place of those said since the latest image: what is gone on from is brought away from
-    what these would show, by `weight` times the difference."""
-
-    actions: Sequence[Sequence[int]]
-    weight: float
 
 
 class WriterState(Protocol):
     """One image being written in a batch of rows (conditional rows first, null rows after them)."""
 
     @property
-    def onward(self) -> Mapping[int, Tensor]:
-        """By conversation: what may be gone on from in place of the codes (`transition.onward`)."""
+    def carried(self) -> Mapping[int, Tensor]:
+        """By conversation, embeddings [R, D] that may stand in for those of this image's codes where the next
+        image refers to it."""
 
-    def refer(
+    def set_reference(
         self,
         images: Sequence[Image | None],
         actions: Sequence[Sequence[int]],
-        contrast: Contrast | None = None,
+        contrast: ActionContrast | None = None,
     ) -> None:
-        """What each conversation last showed, and the action ids said since."""
+        """The latest image of each conversation, and the action ids since."""
 
     def inputs(self, step: int) -> Tensor: ...  # [R, n, D] inputs of the step's positions
 
@@ -70,6 +53,10 @@ class Generator(Reads, Protocol):
 
     head: Any
 
+    @property
+    def layer_count(self) -> int:
+        """Layers of the backbone: those that a depth policy is asked for."""
+
     def new_cache(self, rows: int = 1, capacity: int = ..., *, static: bool = False) -> KVCache: ...
 
     def null_stream(self, ids: Sequence[int]) -> list[int]: ...
@@ -82,7 +69,7 @@ class Generator(Reads, Protocol):
 @dataclass
 class Choice:
     """One step of an image, before it is committed. A hook may replace `codes` [B, n], or give `vectors` [B,
-    n, C] to be fed on in place of the codes' own. `predicted`: guided and unfiltered, of the slots [n]."""
+    n, C] to be fed in place of those of the codes. `predicted`: guided and unfiltered, of the slots [n]."""
 
     plan: Plan
     step: int

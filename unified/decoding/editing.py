@@ -1,8 +1,8 @@
-"""Zero-shot editing: write an image while chosen places keep the codes of a given one.
+"""Zero-shot editing: generate an image while masked slots keep the codes of a given one.
 
 In-painting, out-painting and class-conditional editing are the same hook with different masks and prompts
-(VAR, arXiv 2404.02905, section 5). It works in any order, since it only overwrites what a step has just
-drawn.
+(VAR, arXiv 2404.02905, section 5). It works with any order, since it only overwrites the codes that a step
+has just sampled.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def keep_slots(plan: Plan, mask: Tensor) -> Tensor:
 
 
 def keep(plan: Plan, codes: Tensor, mask: Tensor) -> Hook:
-    """A hook that keeps the codes [T] or [B, T] of an image (in slot order, from 0) where `mask` [h, w] is
-    1."""
+    """A hook that keeps the codes [T] or [B, T] of an image (in slot order, from 0) where `mask` [h, w] is 1,
+    with log-probability 0. ValueError for codes of another length than the plan."""
     reference = codes if codes.ndim == 2 else codes[None]
     if reference.shape[1] != plan.length:
         raise ValueError(f"the plan has {plan.length} slots, the image to keep {reference.shape[1]} codes")
@@ -41,8 +41,8 @@ def keep(plan: Plan, codes: Tensor, mask: Tensor) -> Hook:
     def hook(choice: Choice) -> Choice:
         slots = choice.slots
         drawn = choice.codes
-        held = kept[slots].to(drawn.device)
-        codes = torch.where(held, reference[:, slots].to(drawn.device), drawn)
-        return replace(choice, codes=codes, log_probs=choice.log_probs.masked_fill(held, 0.0))
+        fixed = kept[slots].to(drawn.device)
+        codes = torch.where(fixed, reference[:, slots].to(drawn.device), drawn)
+        return replace(choice, codes=codes, log_probs=choice.log_probs.masked_fill(fixed, 0.0))
 
     return hook

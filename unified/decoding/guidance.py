@@ -1,7 +1,7 @@
 """Classifier-free guidance: logits (1 + t) * conditional - t * null, with t a function of the step.
 
-Both branches run in one pass. Where t is 0 at every step no null branch is computed at all. Words about a
-picture can be guided too (`contrasted`), by what would be said without it.
+Both branches run in one pass. Where t is 0 at every step no null branch is computed at all. Text has visual
+contrastive decoding (`contrasted`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 from unified.heads.distribution import Distribution, first_rows
 from unified.orders import Plan
 
-PLAUSIBLE = 0.1  # times the likeliest word's probability: what a word needs to be contrasted at all
+PLAUSIBLE = 0.1  # share of the largest probability below which contrastive decoding excludes a token
 
 
 class Guidance(Protocol):
@@ -23,9 +23,14 @@ class Guidance(Protocol):
         """t at this step; 0 is off."""
         ...
 
+    def uses_null(self, plan: Plan, step: int) -> bool:
+        """Whether the null branch has to run at this step: by default where t is not 0. Guidance that acts
+        on hidden states needs it though logits are left as they are."""
+        return self.weight(plan, step) != 0
+
 
 @dataclass(frozen=True)
-class Constant:
+class Constant(Guidance):
     """t = scale - 1 at every step: null + scale * (conditional - null). Scale 1 is off (as LlamaGen)."""
 
     scale: float
@@ -35,7 +40,7 @@ class Constant:
 
 
 @dataclass(frozen=True)
-class Ramp:
+class Ramp(Guidance):
     """t = scale * step / last step, from 0 at the first (VAR). A plan of one step gets t = 0."""
 
     scale: float
@@ -45,7 +50,7 @@ class Ramp:
 
 
 @dataclass(frozen=True)
-class CappedRamp:
+class CappedRamp(Guidance):
     """FlexVAR: t = scale * step / min(last step, 9), and t = scale for maps with a side above `max_side`."""
 
     scale: float
@@ -57,25 +62,40 @@ class CappedRamp:
         return self.scale * step / max(min(len(plan.steps) - 1, 9), 1)
 
 
+@dataclass(frozen=True)
+class PerStep(Guidance):
+    """t = scales[step] - 1: one scale for each step, 1 being off (Infinity, arXiv 2412.04431)."""
+
+    scales: tuple[float, ...]
+
+    def weight(self, plan: Plan, step: int) -> float:
+        if len(self.scales) != len(plan.steps):
+            raise ValueError(
+                f"a plan of {len(plan.steps)} steps needs as many scales, got {len(self.scales)}"
+            )
+        return self.scales[step] - 1
+
+
 def needs_null(guidance: Guidance | None, plan: Plan) -> bool:
-    return guidance is not None and any(guidance.weight(plan, step) != 0 for step in range(len(plan.steps)))
+    """Whether any step of a plan uses the null branch."""
+    return guidance is not None and any(guidance.uses_null(plan, step) for step in range(len(plan.steps)))
 
 
 def guide(predicted: Distribution, weight: float, rows: int) -> Distribution:
-    """What is predicted of 2 * `rows` rows, conditional ones first -> of `rows`."""
+    """Guided distribution of `rows` rows from that of 2 * `rows` rows, conditional ones first."""
     return first_rows(predicted, 0, rows).guided(first_rows(predicted, rows, 2 * rows), weight)
 
 
 def check_contrast(contrast: float) -> None:
-    """ValueError for what is no finite number of at least 0."""
+    """ValueError unless a contrast weight is a finite number of at least 0."""
     if not 0 <= contrast < float("inf"):
         raise ValueError(f"contrast must be a number of at least 0, got {contrast}")
 
 
 def contrasted(logits: Tensor, blind: Tensor, weight: float) -> Tensor:
-    """Visual contrastive decoding (arXiv 2311.16922): (1 + weight) * logits - weight * blind, those of words
-    [B, V] with and without the pictures; -inf for implausible words. What is merely usual among words (no
-    picture ever showed a black circle, so "black" is followed by something else) is taken out."""
+    """Visual contrastive decoding (arXiv 2311.16922): (1 + weight) * logits - weight * blind, the logits [B,
+    V] of text with and without the images; -inf for tokens below `PLAUSIBLE` times the largest probability.
+    This reduces the prior of the language model, such as for attributes rarely seen together in training."""
     likely = logits.log_softmax(dim=-1)
     found = likely + weight * (likely - blind.log_softmax(dim=-1))
     floor = likely.amax(dim=-1, keepdim=True) + math.log(PLAUSIBLE)

@@ -1,4 +1,4 @@
-"""One image written in a session: how it is opened, run, and finished or undone, for all strategies."""
+"""Generation of one image in a session: how it is opened, run, and finished or undone, for all strategies."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unified.backbone.layer_pass import layers_run
 from unified.cache.policy import Held
 from unified.decoding.context import Chunk
-from unified.decoding.drawing import Choice, Contrast, Drawing, Hook, WriterState
+from unified.decoding.drawing import Choice, Drawing, Hook, WriterState
 from unified.decoding.guidance import Guidance, guide, needs_null
-from unified.decoding.minimum_risk import Alike
+from unified.decoding.minimum_risk import MinimumRisk
 from unified.decoding.sampling import Sampler
 from unified.decoding.stats import Stats
+from unified.extras.references import ActionContrast
 from unified.heads.distribution import Distribution
 from unified.layout.layout import Cursor, Layout
-from unified.layout.patch_merging import folded_steps
+from unified.layout.patch_merging import merged_steps
 from unified.orders import Plan
 
 if TYPE_CHECKING:
@@ -29,17 +31,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRequest:
-    """What is to be written: the plan, the ids of its header, the rows that write, and how codes are chosen
-    (see `Session.image`)."""
+    """An image to be generated: `plan`, `header` (the ids that open its WRITE segment), `active` (the rows
+    that write), and how codes are chosen (see `Session.image`)."""
 
     plan: Plan
     header: list[int]
     active: list[bool]
     sampler: Sampler
     guidance: Guidance | None = None
-    alike: Alike | None = None
-    contrast: Contrast | None = None
-    onward: bool = False
+    minimum_risk: MinimumRisk | None = None
+    contrast: ActionContrast | None = None
+    carry: bool = False
     hook: Hook | None = None
 
 
@@ -57,8 +59,8 @@ class Ran:
 
 @torch.no_grad()
 def write_image(session: Session, request: ImageRequest) -> Iterator[Choice]:
-    """Yields every step as it is committed. An image that is broken off leaves the session as if it had never
-    been begun."""
+    """Run the steps of an image, yielding each as it is committed. If the iterator is closed or a step
+    raises, the session is left as it was before the image."""
     run = ImageRun(session, request)
     session.stats = Stats.of(len(session.rows))
     done = False
@@ -72,34 +74,37 @@ def write_image(session: Session, request: ImageRequest) -> Iterator[Choice]:
 
 
 class ImageRun:
-    """The state of one image while it is written: in the rows of the session and, with guidance, in those
-    of the null branch under them."""
+    """The state of one image while it is generated, in the rows of the session and, with guidance, those of
+    the null branch after them."""
 
     def __init__(self, session: Session, request: ImageRequest) -> None:
         self.session, self.request, self.context = session, request, session.context
         guided = needs_null(request.guidance, request.plan)
-        self.first: Chunk | None = None  # what runs before the first step, in the same pass
-        self.after: list[Cursor] = []  # where the rows stand after what was pending
+        self.first: Chunk | None = None  # deferred prefill and header: run in the pass of the first step
+        self.after: list[Cursor] = []  # cursors of the rows after the deferred prefill
         if guided:
             session.read_pending()
             session.read_null()
         self.rows = self.context.rows(0, 2 if guided else 1)
         self.count = self.rows.stop
-        self.said = np.zeros(self.count, dtype=np.int64)  # positions that were pending
+        self.said = np.zeros(self.count, dtype=np.int64)  # positions of the deferred prefill
         if not guided:
             self._defer_pending()
-        self.start = self.context.cache.lengths.copy()  # entries that are not the image's own
-        self.start[self.rows] += self.said
+        self.start = self.context.cache.lengths_by_layer  # [L, R]: entries that are not the image's own
+        self.start[:, self.rows] += self.said
         self.layout = self._open()
-        self.onward: dict[int, Tensor] = {}  # by conversation
-        self.folded = folded_steps(request.plan, session.vocabulary.merge)
+        self.carried: dict[int, Tensor] = {}  # by conversation, see `WriterState`
+        self.steps = merged_steps(request.plan, session.vocabulary.merge)
         shape, device = (len(session.rows), request.plan.length), session.model.device
         codes = torch.zeros(shape, dtype=torch.long, device=device)
         self.drawing = Drawing(request.plan, codes, torch.zeros(shape, device=device))
         self.begun = False
+        self.runs: Tensor | None = None  # [layers, steps] bool, with a depth policy
+        if session.depth is not None:
+            self.runs = layers_run(session.depth, request.plan, session.model.layer_count)
 
     def _defer_pending(self) -> None:
-        """What was said and not read runs with the first step."""
+        """Put the deferred prefill into the pass of the first step."""
         session = self.session
         lists = [session.readable(row.pending) for row in session.rows]
         self.after = self.context.cursors[self.rows]
@@ -112,7 +117,8 @@ class ImageRun:
             self.context.forget(session.policy, self.first, self.rows)
 
     def _open(self) -> Layout:
-        """The layout of the WRITE segment, codes to come; its header runs with the first step."""
+        """The layout of the WRITE segment without its codes; the header goes into the pass of the first
+        step."""
         words, model, header = self.session.vocabulary, self.session.model, self.request.header
         segment = [*header, *[words.visual_start] * self.request.plan.length, words.close]
         flags = self.request.active * (self.count // len(self.request.active))
@@ -131,9 +137,9 @@ class ImageRun:
         rows, branches = session.rows[members], self.count // len(session.rows)
         condition = self.context.condition(self.rows, members)
         writer = session.model.write(self.request.plan, branches * len(rows), condition)
-        contrast = contrast and Contrast(contrast.actions[members], contrast.weight)
-        writer.refer([row.latest for row in rows], [row.acted for row in rows], contrast)
-        self.onward |= {(members.start or 0) + n: vectors for n, vectors in writer.onward.items()}
+        contrast = contrast and ActionContrast(contrast.actions[members], contrast.weight)
+        writer.set_reference([row.reference for row in rows], [row.actions for row in rows], contrast)
+        self.carried |= {(members.start or 0) + n: vectors for n, vectors in writer.carried.items()}
         return writer
 
     @cached_property
@@ -143,30 +149,37 @@ class ImageRun:
 
     def step(self, step: int) -> Choice:
         """Run, choose and commit one step."""
-        request, session = self.request, self.session
+        request = self.request
         choice = self._choose(step, *self._run(step))
         choice = request.hook(choice) if request.hook else choice
         self.writer.commit(step, choice.codes, choice.vectors)
         slots = request.plan.steps[step].decide
         self.drawing.codes[:, slots], self.drawing.log_probs[:, slots] = choice.codes, choice.log_probs
-        if session.depth is not None:
-            self._free_layers(step)
+        if self.runs is not None:
+            self._free_layers(self.runs, step)
         return choice
 
     def _run(self, step: int) -> tuple[list[Tensor], list[Tensor] | None]:
-        """For each head, hidden states [R, n, D] of the step's positions, and at the first step those [R, D]
-        of the position before."""
+        """One pass: for each head, hidden states [R, n, D] of the step's positions, and at the first step
+        those [R, D] of the position before them, else None: of the header's last id or, for a model that runs
+        no header, of what was read last."""
         session, chunk = self.session, self._chunk(step)
-        width = chunk.index.sample.shape[1]
+        width, apart = chunk.index.sample.shape[1], None
+        if self.first is not None and self.runs is not None and not self.runs[:, step].all():
+            apart = self._read_first(self.first)
+            if not width:  # the step only decides
+                return [state[:, None][:, :0] for state in apart], apart
+        elif self.first is None and not width:
+            return self._run_nothing(chunk)
         queries: dict[int, Tensor] | None = {} if session.policy.by_step and width else None
         ran = self.run(chunk, step=step, depth=session.depth, queries=queries)
         if queries is not None:
             self._ask_policy(step, {n: ran.chunk.queries(q, ran.before, width) for n, q in queries.items()})
-        return ran.states, ran.last
+        return ran.states, ran.last or apart
 
     def run(self, chunk: Chunk, **told: Any) -> Ran:
-        """Run positions of the image, at first with what comes before them, in one pass; `told` are further
-        fields of the `Pass`."""
+        """One pass over positions of the image and, if it is the first, what comes before them; `told`:
+        further fields of the `Pass`."""
         session, before = self.session, np.zeros(self.count, dtype=np.int64)
         width = chunk.index.sample.shape[1]
         if self.first is not None:
@@ -174,21 +187,41 @@ class ImageRun:
         told = {"plan": self.request.plan, "parts": session.parts, **told}
         states = self.context.run(session.model, chunk, self.rows, **told)
         session.stats.passes += 1
-        first = not self.begun
-        if first:
-            self._note(chunk, states[0])
-        last = [chunk.states(x, before - 1, 1)[:, 0] for x in states] if first and before.any() else None
+        last = None
+        if not self.begun:
+            self._note(chunk, states)
+            last = self.context.latest(self.rows)
+            if before.any():
+                last = [chunk.states(x, before - 1, 1)[:, 0] for x in states]
         return Ran(chunk, [chunk.states(x, before, width) for x in states], last, before)
 
+    def _read_first(self, chunk: Chunk) -> list[Tensor]:
+        """What comes before the first step, in a pass of its own: it runs layers that the step skips. For
+        each head, the states [R, D] of its last position."""
+        session, self.first = self.session, None
+        states = self.context.run(session.model, chunk, self.rows, parts=session.parts)
+        self._note(chunk, states)
+        return [chunk.states(x, chunk.counts - 1, 1)[:, 0] for x in states]
+
+    def _run_nothing(self, chunk: Chunk) -> tuple[list[Tensor], list[Tensor] | None]:
+        """As `_run`, of a step without positions: its slots are read out where something was run before."""
+        latest = self.context.latest(self.rows)
+        if latest is None:
+            raise ValueError("nothing has been read yet: feed a prompt first")
+        last = None if self.begun else latest
+        if not self.begun:
+            self._note(chunk, [])
+        return [states[:, None][:, :0] for states in latest], last
+
     def _chunk(self, step: int) -> Chunk:
-        part = self.layout.part(len(self.request.header) + self.folded[step].slots)
+        part = self.layout.part(len(self.request.header) + self.steps[step].slots)
         return Chunk.of(self.writer.inputs(step), part.index, part.positions)
 
-    def _note(self, chunk: Chunk, hidden: Tensor) -> None:
-        """What was pending has been read."""
+    def _note(self, chunk: Chunk, hidden: list[Tensor]) -> None:
+        """After the first pass: the deferred prefill is done."""
         self.begun, session = True, self.session
         if self.said.any():
-            session.note(chunk.states(hidden, self.said - 1, 1)[:, 0], self.said > 0)
+            self.context.note(chunk, hidden, self.said)
         if self.after:
             self.context.cursors[self.rows] = self.after
             for row in session.rows:
@@ -217,7 +250,7 @@ class ImageRun:
 
     def chosen_from(self, predicted: Distribution) -> Distribution:
         """What the sampler is given."""
-        return self.request.alike(predicted) if self.request.alike else predicted  # type: ignore[arg-type]
+        return self.request.minimum_risk(predicted) if self.request.minimum_risk else predicted
 
     def places(self, step: int, members: slice = slice(None)) -> Tensor:
         """[B, n]: where in the streams the slots of a step stand, which index the noise."""
@@ -225,41 +258,39 @@ class ImageRun:
         return torch.tensor([[len(row.stream)] for row in self.session.rows[members]]) + offset
 
     def _ask_policy(self, step: int, queries: dict[int, Tensor]) -> None:
-        """Layer by layer, which of the image's own entries stay."""
+        """Let the cache policy decide, layer by layer, which entries of this image stay. `queries`: by layer
+        [R, H, n, D]."""
         cache, policy = self.context.cache, self.session.policy
-        start = self.start[self.rows]
         for layer, asked in queries.items():
-            entries, store = cache.entries[layer], cache.stores[layer]
+            entries, store, start = cache.entries[layer], cache.stores[layer], self.start[layer]
             lengths = entries.lengths[self.rows]
             assert store.both is not None
             keys = store.both[0, self.rows, : int(lengths.max())]
             held = Held(
-                entries.index(self.rows), lengths, layer, len(cache.stores), self.request.plan, step, start,
-                keys, asked,
+                entries.index(self.rows), lengths, layer, len(cache.stores), self.request.plan, step,
+                start[self.rows], keys, asked,
             )  # fmt: skip
             stays = policy.stays(held)
             if stays is not None:
-                cache.keep([layer], self._with_others(stays, entries.lengths))
+                cache.keep([layer], self._with_others(stays, entries.lengths, start))
 
-    def _with_others(self, stays: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    def _with_others(self, stays: np.ndarray, lengths: np.ndarray, start: np.ndarray) -> np.ndarray:
         """[R, K] of all rows of the cache: rows that do not write, and what is not the image's own, stay."""
         every = np.ones((len(lengths), int(lengths.max()), *stays.shape[2:]), dtype=bool)
         every[self.rows, : stays.shape[1]] = stays
-        every[np.arange(every.shape[1]) < self.start[:, None]] = True
+        every[np.arange(every.shape[1]) < start[:, None]] = True
         return every
 
-    def _free_layers(self, step: int) -> None:
-        """Layers that no later step runs let go of the image."""
-        depth, plan, cache = self.session.depth, self.request.plan, self.context.cache
-        assert depth is not None
-        layers = range(len(cache.stores))
-        later = range(step + 1, len(plan.steps))
-        done = [n for n in layers if later and not any(depth.runs(n, len(layers), plan, s) for s in later)]
-        if done:
-            cache.truncate(self.start, done)
+    def _free_layers(self, runs: Tensor, step: int) -> None:
+        """Layers that no later step runs let go of the image and of its memory, once."""
+        if step + 1 < runs.shape[1]:
+            fresh = runs[:, step] if step else torch.ones_like(runs[:, 0])
+            done = (fresh & ~runs[:, step + 1 :].any(dim=1)).nonzero()[:, 0].tolist()
+            self.context.cache.truncate(self.start, done)
+            self.context.cache.release(done)
 
     def undo(self) -> None:
-        """As if the image had never been begun; what was pending and has been read stays read."""
+        """Drop the image's entries; a deferred prefill that has run stays."""
         if self.begun:
             self.context.cache.truncate(self.start)
             self.context.cache.share()
@@ -270,4 +301,4 @@ class ImageRun:
             self.context.cache.truncate(self.start)
             self.context.cache.share()
         self.context.cursors[self.rows] = list(self.layout.cursors)
-        session.record(self.request, self.drawing, self.onward if self.request.onward else {})
+        session.record(self.request, self.drawing, self.carried if self.request.carry else {})

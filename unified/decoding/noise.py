@@ -1,4 +1,4 @@
-"""Counter-based random numbers: functions of the row's seed, the position, the purpose and a counter.
+"""Counter-based random numbers: functions of the row's seed, the stream index, the purpose and a counter.
 
 No state is advanced, so a row gets the same numbers alone or in a batch, in whatever order and number of
 steps it is decoded. The function is a chain of finalisers of SplitMix64 (Steele et al., OOPSLA 2014), in
@@ -24,8 +24,8 @@ Array = TypeVar("Array", Tensor, np.ndarray)
 
 
 class Noise(Protocol):
-    """Where randomness comes from. `places` [B, n] are positions in the stream, on any device; `purpose`
-    names a stream of numbers that is independent of the others."""
+    """A source of random numbers. `places` [B, n]: indices in the stream of ids, on any device; `purpose`:
+    names an independent sequence of numbers."""
 
     def uniform(
         self, places: Tensor, count: int, purpose: str = ..., device: torch.device | None = None
@@ -45,9 +45,10 @@ class Noise(Protocol):
 
 
 class PositionNoise:
-    """Numbers for every (seed of the row, position, purpose, counter): the same sample whatever the batch or
-    the number of steps. Row b of the batch uses `seeds[b]`; a single seed serves all rows. Purposes are any
-    names. Numbers are float64, on devices without it float32 (which may differ in the last bit)."""
+    """Numbers as a function of (seed of the row, index in the stream, purpose, counter): the same sample
+    whatever the batch or the number of steps. Row b of the batch uses `seeds[b]`; a single seed serves all
+    rows. Purposes are any names. Numbers are float64, on devices without it float32 (which may differ in the
+    last bit)."""
 
     def __init__(self, seeds: Sequence[int]) -> None:
         integers = torch.tensor(list(seeds), dtype=torch.int64, device="cpu")
@@ -57,7 +58,7 @@ class PositionNoise:
     def uniform(
         self, places: Tensor, count: int, purpose: str = SAMPLE, device: torch.device | None = None
     ) -> Tensor:
-        """`device`: None for that of the places."""
+        """[B, n, count] uniform in [0, 1). `device`: None for that of the places."""
         device = device or places.device
         if len(self._rows) not in (1, len(places)):
             raise ValueError(f"{len(places)} rows need as many seeds, or one for all, got {len(self._rows)}")
@@ -72,13 +73,13 @@ class PositionNoise:
     def normal(
         self, places: Tensor, count: int, purpose: str = NORMAL, device: torch.device | None = None
     ) -> Tensor:
-        """By the inverse of the distribution function."""
+        """[B, n, count] standard normal, by the inverse of the distribution function."""
         uniform = self.uniform(places, count, purpose, device)
         smallest = torch.finfo(uniform.dtype).eps / 4  # in place of 0, which would give minus infinity
         return torch.erfinv(2 * uniform.clamp(min=smallest) - 1) * 2**0.5
 
     def draw(self, probs: Tensor, places: Tensor, purpose: str = SAMPLE) -> Tensor:
-        """By the inverse of the cumulative probabilities."""
+        """Categorical samples by inverse transform sampling."""
         ladder = probs.cumsum(dim=-1)
         uniform = self.uniform(places, probs.shape[-2], purpose, probs.device).to(probs)[..., None]
         drawn = torch.searchsorted(ladder, (uniform * ladder[..., -1:]).contiguous(), right=True)
@@ -93,8 +94,8 @@ class PositionNoise:
 
 
 class GeneratorNoise:
-    """Numbers of one generator in the order of the calls, as the published samplers draw: depends on the
-    batch. Purposes share them."""
+    """Numbers of one `torch.Generator` in the order of the calls, as published samplers draw them: samples
+    depend on the batch. All purposes share one sequence."""
 
     def __init__(self, generator: torch.Generator) -> None:
         self.generator = generator
@@ -112,13 +113,14 @@ class GeneratorNoise:
         return torch.randn(*places.shape, count, generator=self.generator, device=own).to(device or own)
 
     def draw(self, probs: Tensor, places: Tensor, purpose: str = SAMPLE) -> Tensor:
-        """One `torch.multinomial`."""
+        """Categorical samples by one `torch.multinomial`."""
         flat = probs.reshape(-1, probs.shape[-1])
         return torch.multinomial(flat, 1, replacement=True, generator=self.generator).view(probs.shape[:-1])
 
 
 def hashed(keys: Array, places: Array, counters: Array) -> Array:
-    """keys [B, 1, 1], places [B, n], counters [count], all int64 of torch or of NumPy -> [B, n, count]."""
+    """keys [B, 1, 1], places [B, n], counters [count], all int64 of torch or of NumPy -> hash [B, n,
+    count]."""
     return _mix(_mix(keys + places[..., None]) + counters * _signed(_COUNTER))
 
 
@@ -136,7 +138,7 @@ def _mix(x: Array) -> Array:
 
 
 def _shifted(x: Array, bits: int) -> Array:
-    """To the right as if unsigned."""
+    """Logical right shift of int64."""
     return (x >> bits) & (1 << (64 - bits)) - 1
 
 
@@ -145,7 +147,7 @@ def _signed(unsigned: int) -> int:
 
 
 def _named(purpose: str) -> int:
-    """A 64-bit integer that is the same in every process."""
+    """A 64-bit hash of a name that is the same in every process."""
     return int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:8], "little", signed=True)
 
 

@@ -15,13 +15,14 @@ from torch import Tensor
 from unified.decoding.noise import Noise
 from unified.heads.distribution import Drawn
 
-TIES = 64  # values beside the `top_k` largest that are looked at: most often all that tie with the last
+TIES = 64  # values beside the `top_k` largest that are sorted: usually enough for all that tie with the last
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler:
-    """`temperature` 0 takes the likeliest. `top_k` 0 and `top_p` 0 or 1 leave everything in. For continuous
-    values the temperature scales the noise, and filters are refused."""
+    """Temperature, top-k and top-p sampling. `temperature` 0 is greedy; `top_k` 0 and `top_p` 0 or 1 are off.
+    For continuous values the temperature scales the noise, and filters are refused. ValueError for values out
+    of range."""
 
     temperature: float = 1.0
     top_k: int = 0
@@ -35,7 +36,7 @@ class Sampler:
             )
 
     def filter(self, logits: Tensor) -> Tensor:
-        """Logits [..., V] at this temperature with everything dropped set to -inf."""
+        """Logits [..., V] divided by the temperature, -inf for all that top-k and top-p exclude."""
         if self.temperature not in (0, 1):
             logits = logits / self.temperature
         count, top_k = logits.shape[-1], self.top_k
@@ -52,7 +53,8 @@ class Sampler:
         return logits.masked_fill(logits < floor, float("-inf"))
 
     def draw(self, logits: Tensor, noise: Noise, places: Tensor) -> Drawn:
-        """Draw one symbol per row of logits [B, n, S, V]; `places` [B, n] index the noise."""
+        """One symbol for each row of logits [B, n, S, V]: symbols [B, n, S] and log-probabilities [B, n]
+        under the filtered distribution. `places` [B, n]: indices of the noise."""
         if self.temperature == 0:
             symbols = logits.argmax(dim=-1)
             return Drawn(symbols, torch.zeros(symbols.shape[:2], device=logits.device))
@@ -63,7 +65,7 @@ class Sampler:
 
 
 def _largest(logits: Tensor, top_k: int) -> Tensor:
-    """Values alone, ascending: the `top_k` largest, all that tie with them, and perhaps more (0: all)."""
+    """Values in ascending order: the `top_k` largest (0: all), all that tie with them, perhaps more."""
     count, most = logits.shape[-1], top_k + TIES
     if not top_k or most >= count or logits.device.type != "cpu" or logits.dtype != torch.float32:
         return _sorted(logits)
@@ -75,7 +77,7 @@ def _largest(logits: Tensor, top_k: int) -> Tensor:
 
 
 def _sorted(logits: Tensor) -> Tensor:
-    """Values alone, ascending. NumPy sorts float32 on a processor some twenty times as fast as PyTorch."""
+    """Values in ascending order. NumPy sorts float32 on a CPU some twenty times as fast as PyTorch."""
     if logits.device.type == "cpu" and logits.dtype == torch.float32:
         return torch.from_numpy(np.sort(logits.detach().numpy(), axis=-1))
     return logits.sort(dim=-1).values

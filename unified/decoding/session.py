@@ -1,8 +1,8 @@
-"""A session: what has been said so far, and its continuation. The only inference path.
+"""A session: prefill and generation for a batch of conversations. The only inference path.
 
-A session holds one or more rows (conversations) that are read, and continued, together: text token by token,
-an image step by step of its plan. Chat, drawing, editing, frame prediction and acting are short loops over
-these calls.
+A session holds one or more rows (conversations) with their KV cache. Text and actions are generated id by id,
+images decoding step by decoding step of their plan, in all rows together. Chat, drawing, editing, frame
+prediction and acting are short loops over these calls.
 """
 
 from __future__ import annotations
@@ -11,21 +11,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from unified.backbone.layer_pass import Depth, LayerPart
+from unified.cache.kv_cache import KVCache
 from unified.cache.policy import CachePolicy, DropWrite
 from unified.decoding.context import Chunk, Context
-from unified.decoding.drawing import Choice, Contrast, Drawing, Generator, Hook, Image
+from unified.decoding.drawing import Choice, Drawing, Generator, Hook
 from unified.decoding.guidance import Guidance, check_contrast
 from unified.decoding.image import ImageRequest, write_image
-from unified.decoding.minimum_risk import Alike
+from unified.decoding.minimum_risk import MinimumRisk
 from unified.decoding.noise import Noise, PositionNoise
 from unified.decoding.sampling import Sampler
 from unified.decoding.strategies import OnePass, Stats, Strategy
 from unified.decoding.text import TextRun
+from unified.extras.references import ActionContrast, Image
 from unified.layout.layout import Layout
 from unified.orders import plan_for
 from unified.orders.shapes import as_shapes
@@ -35,25 +36,26 @@ from unified.stream.segments import Kind, Segment, segments
 
 @dataclass
 class Row:
-    """One conversation: `stream`, its ids so far; `pending`, those not yet read; `null_read`, how many ids
-    of its null stream were read; `values`, by name, what stands at its placeholders; `latest`, the image
-    last shown; `acted`, the action ids since then; `stopped`, why its text ended: "end", "write",
-    "length"."""
+    """One conversation. `stream`: its ids so far. `pending`: those whose prefill is deferred. `null_read`:
+    number of ids of its null stream that were read. `values`: by name, the continuous values of its
+    placeholders [n, C]. `reference`: the latest image of the stream, None if there is none or it has no
+    codes. `actions`: the action ids since then. `stopped`: why its text ended, "end", "write" or "length"."""
 
     stream: list[int] = field(default_factory=list)
     pending: list[int] = field(default_factory=list)
     null_read: int = 0
     values: dict[str, Tensor] = field(default_factory=dict)
-    latest: Image | None = None
-    acted: list[int] = field(default_factory=list)
+    reference: Image | None = None
+    actions: list[int] = field(default_factory=list)
     stopped: str = ""
 
 
 class Session:
-    """`rows` conversations with one model. Row b samples with the noise of `seed` + b (or `seed[b]`), indexed
-    by position: a row says the same alone or in a batch. `noise` replaces it; `policy` says which keys and
-    values stay, `depth` which layers the steps of an image run, `parts` what is plugged in around layers,
-    `strategy` how tokens and steps become passes. `stats`: of the latest text or image, its passes."""
+    """`rows` conversations with one model. Row b samples with noise of the seed `seed` + b (or `seed[b]`) and
+    the id's index in the stream, so a row gives the same ids alone or in a batch. `noise`: another source of
+    random numbers; `policy`: which keys and values stay in the cache; `depth`: which layers the steps of an
+    image run; `parts`: modules around the layers; `strategy`: how tokens and steps become passes (`stats`:
+    those of the latest text or image). ValueError for another number of seeds than rows."""
 
     def __init__(
         self,
@@ -80,8 +82,25 @@ class Session:
         self.stats = Stats.of(rows)
         self.context = Context(model.new_cache(rows), rows)
         self.rows = [Row() for _ in range(rows)]
-        self.last: Tensor | None = None  # [B, D] hidden state after each row's last id
         self.drawing: Drawing
+
+    def keep_in(self, cache: KVCache) -> Session:
+        """Keep keys and values in this cache, which must be empty and have at least a row for each of the
+        session's (guidance: two), for example `model.new_cache(2 * rows, 4096, static=True)`. ValueError for
+        another."""
+        if cache.rows < len(self.rows) or cache.length or any(row.stream for row in self.rows):
+            raise ValueError(
+                f"a new session of {len(self.rows)} rows needs an empty cache of as many, got one of "
+                f"{cache.rows} with {cache.length} entries"
+            )
+        self.context = Context(cache, len(self.rows))
+        return self
+
+    @property
+    def last(self) -> Tensor | None:
+        """[B, D]: the first head's states after what each row has read."""
+        states = self.context.last[0]
+        return states[0] if states else None
 
     @property
     def streams(self) -> list[list[int]]:
@@ -97,9 +116,9 @@ class Session:
         values: Mapping[str, Tensor] | None = None,
         defer: bool = False,
     ) -> None:
-        """Append ids to every row (one list per row; a single list goes to all). `values`: by name, what
-        stands at their placeholders, [N, C], row by row. Malformed ids raise ValueError and leave the
-        session as it was. With `defer` they are read together with what comes next (deferred prefill)."""
+        """Append ids to every row (one list per row; a single list goes to all) and prefill them. `values`:
+        by name, the continuous values of their placeholders [N, C], row by row. `defer`: deferred prefill,
+        together with whatever runs next. ValueError for malformed ids, the session unchanged."""
         lists = self._per_row(ids)
         found = [segments(new, self.vocabulary) for new in lists]
         given = split_values(values or {}, lists, self.vocabulary)
@@ -114,16 +133,16 @@ class Session:
             self.read_pending()
 
     def _remember(self, row: Row, ids: list[int], parts: list[Segment]) -> None:
-        """The last image that is read, and the actions since."""
+        """Update the row's reference image and the action ids since it."""
         for part in parts:
             if part.kind == Kind.READ and part.placeholder:
-                row.latest, row.acted = None, []
+                row.reference, row.actions = None, []
             elif part.kind == Kind.READ:
                 (height, width), stop = part.shapes[-1], part.stop - 1
                 codes = [token - self.vocabulary.visual_start for token in ids[stop - height * width : stop]]
-                row.latest, row.acted = Image((height, width), codes), []
+                row.reference, row.actions = Image((height, width), codes), []
             elif part.kind == Kind.ACTION:
-                row.acted += ids[part.start : part.stop]
+                row.actions += ids[part.start : part.stop]
 
     def _per_row(self, ids: Any) -> list[list[int]]:
         flat = not len(ids) or not hasattr(ids[0], "__len__")
@@ -134,14 +153,14 @@ class Session:
 
     @torch.no_grad()
     def read_pending(self) -> None:
-        """Read all that was said and not yet read."""
+        """Prefill the ids that were deferred."""
         rows = self.context.rows()
         lists = [self.readable(row.pending) for row in self.rows]
         if any(lists):
             chunk, cursors = self.context.chunk(self.model, lists, rows, self.pending_values())
             if chunk is not None:
-                hidden = self.context.run(self.model, chunk, rows, parts=self.parts)[0]
-                self.note(chunk.states(hidden, chunk.counts - 1, 1)[:, 0], chunk.counts > 0)
+                hidden = self.context.run(self.model, chunk, rows, parts=self.parts)
+                self.context.note(chunk, hidden, chunk.counts)
             self.context.cursors[rows] = cursors
         for row in self.rows:
             row.pending = []
@@ -149,7 +168,7 @@ class Session:
             self.context.forget(self.policy)
 
     def read_null(self) -> None:
-        """Read, in the null branch, what was said since it was last needed."""
+        """Prefill the null branch with the ids since it was last used."""
         self.context.open_null()
         rows = self.context.rows(1)
         streams = [self.model.null_stream(self.readable(row.stream)) for row in self.rows]
@@ -157,27 +176,25 @@ class Session:
         if any(lists):
             chunk, cursors = self.context.chunk(self.model, lists, rows, self._values_of(lists))
             if chunk is not None:
-                self.context.run(self.model, chunk, rows, parts=self.parts)
+                hidden = self.context.run(self.model, chunk, rows, parts=self.parts)
+                self.context.note(chunk, hidden, chunk.counts, 1)
             self.context.cursors[rows] = cursors
             for row, ids in zip(self.rows, streams, strict=True):
                 row.null_read = len(ids)
             self.context.forget(self.policy)
 
     def pending_values(self) -> dict[str, Tensor]:
-        """By name, what stands at the placeholders that were not yet read."""
+        """By name, the values [N, C] of the placeholders whose prefill is deferred."""
         return self._values_of([row.pending for row in self.rows])
 
     def _values_of(self, lists: list[list[int]]) -> dict[str, Tensor]:
-        """By name, what stands at the placeholders of the rows' latest ids."""
+        """By name, the values [N, C] of the placeholders in these lists, which are the latest ids of the
+        rows."""
         return latest_values([row.values for row in self.rows], lists, self.vocabulary)
 
-    def note(self, last: Tensor, fresh: np.ndarray) -> None:
-        """The states [B, D] after what was read in the rows marked in `fresh` [B]."""
-        chosen = torch.from_numpy(fresh).to(last.device)[:, None]
-        self.last = last if self.last is None else torch.where(chosen, last, self.last)
-
     def readable(self, ids: list[int], images: bool = True) -> list[int]:
-        """Ids without WRITE segments, which nothing later sees, or without any images."""
+        """The ids without WRITE segments, which nothing later attends to; with `images` False without READ
+        segments too."""
         if self.vocabulary.write not in ids and images:
             return ids
         left_out = (Kind.WRITE,) if images else (Kind.WRITE, Kind.READ)
@@ -196,13 +213,13 @@ class Session:
         end: bool | Sequence[bool] = True,
         contrast: float = 0.0,
     ) -> Iterator[list[int | None]]:
-        """Continue every row with text until it ends its turn, asks to draw or has said `max_tokens` ids.
+        """Generate text in every row until it ends its turn, starts an image or has `max_tokens` new ids.
         Yields one id per row as they come, None for rows that have stopped or say nothing at that moment (a
         strategy may find more ids of one row than of another); `stopped` then says why. Ids are counted as in
         the vocabulary; `end` is yielded too, `write` is not (call `image`). `draw` and `end`: whether rows,
-        all or each, may do so. `contrast`: how far words are set off against what would be said without the
-        images (`contrasted`; 0 is off). ValueError before anything was read, for another number of flags
-        than rows, or for a contrast that is no number of at least 0."""
+        all or each, may start an image or end their turn. `contrast`: weight of visual contrastive decoding
+        against the same stream without images (`contrasted`; 0 is off). ValueError before anything was read,
+        for another number of flags than rows, or for a weight that is no finite number of at least 0."""
         check_contrast(contrast)
         self.read_pending()
         if self.last is None:
@@ -216,7 +233,8 @@ class Session:
             row.stopped = row.stopped or "length"
 
     def _sayable(self, draw: bool | Sequence[bool], end: bool | Sequence[bool]) -> Tensor:
-        """[B, rows of the text head] bool: text, `part` and, where allowed, `write` and `end`."""
+        """[B, rows of the text head] bool: ids that may come next: text, `part` and, where the flags say so,
+        `write` and `end`."""
         words = self.vocabulary
         allowed = torch.zeros(len(self.rows), words.table_size, dtype=torch.bool, device=self.model.device)
         allowed[:, : words.text] = True
@@ -229,8 +247,6 @@ class Session:
         return allowed
 
     def say(self, row: Row, token: int) -> int | None:
-        """Add a token to what a row said; None if nothing comes of it, since the row has stopped or asks to
-        draw."""
         if row.stopped:
             return None
         if token == self.vocabulary.write:
@@ -246,8 +262,9 @@ class Session:
     def action(
         self, *, sampler: Sampler | None = None, choices: Callable[[int], Sequence[int]] | None = None
     ) -> Tensor:
-        """Continue every row with one action: ids counted from 0 [B, slots]. `choices(slot)` lists the ids a
-        slot may take (an action tokenizer has it); without it any action id."""
+        """Generate one action in every row: ids counted from 0 [B, slots]. `choices(slot)`: the ids that a
+        slot may take (an action tokenizer has it); without it any action id. ValueError before anything was
+        read."""
         sampler, words = sampler or Sampler(), self.vocabulary
         self.read_pending()
         if self.last is None:
@@ -266,13 +283,14 @@ class Session:
             embeds = self.model.read((words.action_start + taken[-1])[:, None], part.to(device))
             if embeds is not None:
                 chunk = Chunk.of(embeds, part.index, part.positions)
-                self.last = self.context.run(self.model, chunk, rows, parts=self.parts)[0][:, -1]
+                hidden = self.context.run(self.model, chunk, rows, parts=self.parts)
+                self.context.note(chunk, hidden, chunk.counts)
         self.context.cursors[rows] = list(layout.cursors)
         actions = torch.stack(taken, dim=1)
         for row, numbers in zip(self.rows, actions.tolist(), strict=True):
-            said = [words.action_start + number for number in numbers]
-            row.stream += said
-            row.acted += said
+            new = [words.action_start + number for number in numbers]
+            row.stream += new
+            row.actions += new
         self.context.forget(self.policy)
         return actions
 
@@ -286,61 +304,64 @@ class Session:
         data: Sequence[int] = (),
         sampler: Sampler | None = None,
         guidance: Guidance | None = None,
-        alike: Alike | None = None,
-        contrast: Contrast | None = None,
-        onward: bool = False,
+        minimum_risk: MinimumRisk | None = None,
+        contrast: ActionContrast | None = None,
+        carry: bool = False,
         hook: Hook | None = None,
         rows: Sequence[bool] | None = None,
     ) -> Iterator[Choice]:
-        """Write an image of these map sizes in the rows marked in `rows` (all). Yields every step as it is
-        committed; `drawing` holds the result. `data`: what else the order is given (per sample; numbers
-        from 1 to `max_side`). The image is then read, so the conversation goes on. `guidance` compares with
-        the same conversation without words, in one batched pass; with `alike` the sampler is given what
-        codes gain together; with `onward` the next image after an action goes on from what the model's
-        transition made of this one, set off against other actions by a `contrast`, and not from the codes
-        chosen; `hook` may overwrite each step."""
+        """Write an image of these map sizes in the rows marked in `rows` (default: all). Yields every step as
+        it is committed; `drawing` holds the result. `data`: numbers from 1 to `max_side` that the order takes
+        with each sample. The image is then appended as a READ segment whose
+        prefill is deferred. `guidance`: classifier-free guidance; the null branch is the conversation without
+        text, run in the same batched pass. `minimum_risk`: the sampler is given log expected gains in place
+        of logits. `carry`: the next image after an action is made from the embeddings that the model's
+        transition gave for this one, not from the embeddings of its codes; `contrast` moves them away from
+        what other actions would give, and needs `carry`. `hook`: may overwrite the codes of each step.
+        ValueError for an unknown order, or flags and actions of another number of rows."""
         plan = plan_for(order, as_shapes(shapes), tuple(data))
         active = [True] * len(self.rows) if rows is None else [bool(flag) for flag in rows]
         if len(active) != len(self.rows) or not any(active):
             raise ValueError(f"rows must mark at least one of {len(self.rows)} rows")
         if contrast is not None and len(contrast.actions) != len(self.rows):
             raise ValueError(f"{len(self.rows)} rows need as many actions, got {len(contrast.actions)}")
-        if contrast is not None and not onward:
-            raise ValueError("a contrast is of what is gone on from: it needs onward")
+        if contrast is not None and not carry:
+            raise ValueError("a contrast changes the carried embeddings: it needs carry=True")
         request = ImageRequest(
             plan=plan,
             header=self.vocabulary.open_write(order, plan.shapes, plan.data),
             active=active,
             sampler=sampler or Sampler(),
             guidance=guidance,
-            alike=alike,
+            minimum_risk=minimum_risk,
             contrast=contrast,
-            onward=onward,
+            carry=carry,
             hook=hook,
         )
         return write_image(self, request)
 
     def record(self, request: ImageRequest, drawing: Drawing, vectors: dict[int, Tensor]) -> None:
-        """Add a finished image to the streams; it is read together with what comes next. `vectors`: by row,
-        what the next frame is made from in its codes' place."""
+        """Append a finished image to the streams; the prefill of its READ segment is deferred. `vectors`: by
+        row, carried embeddings [R, D] that the next frame is made from in place of its codes'."""
         self.drawing = drawing
         words, reads = self.vocabulary, drawing.read().tolist()
         for number, row in enumerate(self.rows):
             if request.active[number]:
-                codes = words.visual_ids(drawing.codes[number].tolist())
+                written = words.visual_ids(drawing.codes[number].tolist())
                 read = words.read_segment(reads[number], drawing.plan.read_shapes)
-                row.stream += [*request.header, *codes, words.close, *read]
+                row.stream += [*request.header, *written, words.close, *read]
                 row.pending += read
                 (height, width), last = drawing.plan.read_shapes[-1], reads[number]
-                row.latest = Image((height, width), last[len(last) - height * width :], vectors.get(number))
-                row.acted = []
+                codes = last[len(last) - height * width :]
+                row.reference = Image((height, width), codes, vectors.get(number))
+                row.actions = []
 
     def draw(self, shapes: Sequence[int | Sequence[int]], **options: Any) -> Drawing:
-        """`image` without streaming."""
+        """`image` without streaming: the finished image."""
         for _ in self.image(shapes, **options):
             pass
         return self.drawing
 
     def stopped(self) -> list[str]:
-        """Why each row's text ended: "end", "write" or "length"."""
+        """Why each row's text ended: "end", "write" or "length"; "" where it has not."""
         return [row.stopped for row in self.rows]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class TextRun:
     """At most `max_tokens` ids in every row, chosen by `sampler` among those `allowed` [B, V] bool. With a
     `contrast` words are set off against those of `blind`, a context that has read the streams without their
-    images; `blind_last` [B, D]: the states after what it read."""
+    images."""
 
     def __init__(
         self, session: Session, sampler: Sampler, max_tokens: int, allowed: Tensor, contrast: float
@@ -28,9 +28,7 @@ class TextRun:
         self.allowed, self.contrast = allowed, contrast
         rows = len(session.rows)
         self.blind = Context(session.model.new_cache(rows), rows)
-        self.blind_last: Tensor | None = None
-        if contrast:
-            self.read_blind([session.readable(row.stream, images=False) for row in session.rows])
+        self.read_blind([session.readable(row.stream, images=False) for row in session.rows])
 
     def read_blind(self, lists: Sequence[Sequence[int]]) -> None:
         """Read ids [B][n] without the images, if words are contrasted."""
@@ -40,17 +38,18 @@ class TextRun:
         chunk, self.blind.cursors = self.blind.chunk(model, lists, rows)
         if chunk is None:
             raise ValueError("this model reads no text")
-        hidden = self.blind.run(model, chunk, rows)[0]
-        self.blind_last = chunk.states(hidden, chunk.counts - 1, 1)[:, 0]
+        self.blind.note(chunk, self.blind.run(model, chunk, rows), chunk.counts)
 
-    def logits(self, states: Tensor, blind: Tensor | None = None) -> Tensor:
-        """[B, n, V] of what follows hidden states [B, n, D], and those [B, n, D] without the images; -inf for
-        what is not allowed."""
-        model = self.session.model
-        logits = model.text_logits(states).masked_fill(~self.allowed[:, None], float("-inf"))
-        if blind is not None:
-            logits = contrasted(logits, model.text_logits(blind), self.contrast)
-        return logits
+    @property
+    def contexts(self) -> list[Context]:
+        """Those that ids are predicted from: the session's and, with a contrast, the one without images."""
+        return [self.session.context, self.blind] if self.contrast else [self.session.context]
+
+    def logits(self, *states: Tensor) -> Tensor:
+        """[B, n, V] of what follows hidden states [B, n, D] of each context; -inf for what is not allowed."""
+        seen, *blind = [self.session.model.text_logits(found) for found in states]
+        seen = seen.masked_fill(~self.allowed[:, None], float("-inf"))
+        return contrasted(seen, blind[0], self.contrast) if blind else seen
 
     def places(self, count: int = 1) -> Tensor:
         """[B, count]: where in the streams the next ids will stand, which index the noise."""

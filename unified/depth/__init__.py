@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 from unified.backbone.layer_pass import Depth
 from unified.depth.all_layers import AllLayers
+from unified.depth.variant import VARiant
 
-DEPTHS: dict[str, Callable[..., Depth]] = {"all": AllLayers}
+DEPTHS: dict[str, Callable[..., Depth]] = {"all": AllLayers, "variant": VARiant}
 
 __all__ = ["DEPTHS", "AllLayers", "Depth"]

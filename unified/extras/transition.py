@@ -1,31 +1,52 @@
-"""What an image turns into under an action: convolutions over the embeddings of its codes."""
+"""What the reference image turns into under the actions since: convolutions over its codes' embeddings."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from unified.orders.shapes import Shape
+from unified.extras.extra import Extra
+from unified.extras.references import References
 
 BLOCKS = 6  # each looks one code further: a turn moves what is seen by several
 
 
-class Transition(nn.Module):
-    """Embeddings of the latest image's codes to what they should be after the actions said since. A frame
-    that follows from a frame is a local function of it, the same everywhere, which convolutions of `hidden`
-    channels learn from far fewer frames than attention does. It starts as the identity."""
+@dataclass(frozen=True, kw_only=True)
+class TransitionConfig:
+    """`channels` of the convolutions."""
 
-    def __init__(self, width: int, hidden: int) -> None:
+    channels: int = 32
+
+    def __post_init__(self) -> None:
+        if type(self.channels) is not int or self.channels < 1:
+            raise ValueError(f"channels must be a whole number of at least 1, got {self.channels!r}")
+
+
+class Transition(nn.Module, Extra):
+    """Replaces the reference image by what it should be after the actions since. A frame that follows from a
+    frame is a local function of it, the same everywhere, which convolutions learn from far fewer frames than
+    attention does. It starts as the identity; images after which nothing was done stay as they are."""
+
+    reads_reference = False  # it changes the reference image for those that do
+    needs = ("reference", "copy_gate")
+
+    def __init__(self, config: TransitionConfig, width: int) -> None:
         super().__init__()
-        self.entry = nn.Linear(width, hidden)
-        self.place = nn.Linear(5, hidden, bias=False)
-        self.action = nn.Linear(width, hidden)
-        self.blocks = nn.ModuleList(Block(hidden) for _ in range(BLOCKS))
-        self.exit = nn.Linear(hidden, width, bias=False)
+        channels = config.channels
+        self.entry = nn.Linear(width, channels)
+        self.place = nn.Linear(5, channels, bias=False)
+        self.action = nn.Linear(width, channels)
+        self.blocks = nn.ModuleList(Block(channels) for _ in range(BLOCKS))
+        self.exit = nn.Linear(channels, width, bias=False)
 
-    def start(self, std: float) -> None:
+    @property
+    def channels(self) -> int:
+        return self.entry.out_features
+
+    def initialise(self, std: float) -> None:
         """First weights: kernels that keep the size of what they read, and the identity in all."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -34,8 +55,9 @@ class Transition(nn.Module):
 
     @torch.no_grad()
     def grow(self, other: Transition) -> None:
-        """Begins as what another with fewer channels does. The others start low, and unheard."""
-        count, hidden = len(other.entry.bias), len(self.entry.bias)
+        """Take over the weights of one with fewer channels, in place. The new channels start low, and
+        nothing reads them but the norms: beside those it does what the other does."""
+        count, hidden = other.channels, self.channels
         loud = (count / hidden) ** 0.5  # of values among silent ones a norm makes so much less
         for (name, own), given in zip(self.named_parameters(), other.parameters(), strict=True):
             if name.startswith("exit"):
@@ -53,41 +75,68 @@ class Transition(nn.Module):
 
     @torch.no_grad()
     def shrink(self, other: Transition) -> None:
-        """Begins as another with more channels, less those that say least: the product of what each is
-        written with and read with. What is left is to be trained on."""
-        count = len(self.entry.bias)
+        """Structured pruning: take over the strongest channels of one with more, in place. A channel is as
+        strong as the product of the norms of what writes and of what reads it. It is to be trained on."""
+        count = self.channels
         state = other.state_dict()
         convs = [weight for name, weight in state.items() if name.endswith("conv.weight")]
         steers = [weight for name, weight in state.items() if name.endswith("steer.weight")]
         written = torch.cat([other.entry.weight, other.place.weight, *(c.flatten(1) for c in convs)], dim=1)
         read = torch.cat([other.exit.weight, *(c.transpose(0, 1).flatten(1).T for c in convs)])
         kept = _strongest(written.norm(dim=1) * read.norm(dim=0), count)
-        said = _strongest(other.action.weight.norm(dim=1) * torch.cat(steers).norm(dim=0), count)
+        steering = _strongest(other.action.weight.norm(dim=1) * torch.cat(steers).norm(dim=0), count)
         for (name, own), given in zip(self.named_parameters(), other.parameters(), strict=True):
             if name.startswith("exit"):
                 found = given[:, kept]
             elif name.startswith("action"):
-                found = given[said]
+                found = given[steering]
             elif "steer" in name:
                 found = given.unflatten(0, (2, -1))[:, kept].flatten(0, 1)
-                found = found[:, said] if found.dim() > 1 else found
+                found = found[:, steering] if found.dim() > 1 else found
             else:
                 found = given[kept][:, kept] if "conv.weight" in name else given[kept]
             own.copy_(found)
 
-    def forward(self, images: Tensor, sizes: Tensor, said: Tensor) -> Tensor:
-        """images [N, H, W, D], filled up below and on the right where sizes [N, 2] are smaller; said [N, D]:
-        the sum of the actions' embeddings -> [N, H, W, D]."""
+    def forward(self, images: Tensor, sizes: Tensor, actions: Tensor) -> Tensor:
+        """images [N, H, W, D], padded below and on the right where sizes [N, 2] are smaller; actions [N, D]:
+        the sum of the action ids' embeddings -> [N, H, W, D]."""
         inside, places = _places(images, sizes)
-        steered = nn.functional.silu(self.action(_normed(said)))
+        steered = nn.functional.silu(self.action(_normed(actions)))
         x = self.entry(_normed(images)) + self.place(places.to(images.dtype))
         for block in self.blocks:
             x = block(x, inside, steered)
-        return images + self.exit(_normed(x))
+        changed: Tensor = self.exit(_normed(x))
+        return images + changed
+
+    def references(self, given: Sequence[References]) -> Sequence[References]:
+        """Images of all sizes in one call; in training also if nothing was done after any."""
+        if not self.training and not any(one.acted.any() for one in given):
+            return given
+        height, width = (max(one.shape[axis] for one in given) for axis in (0, 1))
+        padded = torch.cat([_padded(one, height, width) for one in given])
+        counts = [int(one.acted.sum()) for one in given]
+        shapes = torch.tensor([one.shape for one in given]).repeat_interleave(torch.tensor(counts), dim=0)
+        actions = torch.cat([one.actions[one.acted] for one in given])
+        changed = self(padded, shapes.to(padded.device), actions).split(counts)
+        return [_with(one, images) for one, images in zip(given, changed, strict=True)]
+
+
+def _padded(given: References, height: int, width: int) -> Tensor:
+    """[n, height, width, D]: the images after which something was done."""
+    h, w = given.shape
+    images = given.images[given.acted].unflatten(1, given.shape)
+    return nn.functional.pad(images, (0, 0, 0, width - w, 0, height - h))
+
+
+def _with(given: References, changed: Tensor) -> References:
+    """With the images after which something was done as `changed` [n, H, W, D], padded, says."""
+    h, w = given.shape
+    images = changed[:, :h, :w].flatten(1, 2).to(given.images.dtype)
+    return replace(given, images=given.images.index_put((given.acted,), images))
 
 
 class Block(nn.Module):
-    """A 3 x 3 convolution beside what it changes; the action scales and shifts what it reads."""
+    """A residual 3 x 3 convolution; the actions scale and shift what it reads (FiLM, arXiv 1709.07871)."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
@@ -99,14 +148,6 @@ class Block(nn.Module):
         scale, shift = self.steer(steered)[:, None, None].chunk(2, dim=-1)
         read = nn.functional.silu(_normed(x) * (1 + scale) + shift) * inside
         return x + self.conv(read.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-
-
-def onward(images: Tensor, before: Tensor) -> Tensor:
-    """What a next step goes on from in place of codes: images [N, R, D] that a transition has made of others
-    [N, R, D], every place as long as those were in the mean. Movements of less than a code, and what is not
-    certain, are kept so from step to step; a transition learns to go on from them (`train.transition`)."""
-    length = before.float().pow(2).mean(dim=(-2, -1), keepdim=True).sqrt()
-    return (_normed(images.float()) * length).to(images.dtype)
 
 
 def _strongest(strength: Tensor, count: int) -> Tensor:
@@ -126,32 +167,3 @@ def _places(images: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
     y, x = (2 * rows + 1) / height - 1, (2 * columns + 1) / width - 1
     inside = (rows < height) & (columns < width)
     return inside[..., None], torch.stack([y, x, y * y, x * x, x * y], dim=-1)
-
-
-def moved(
-    transition: Transition,
-    images: Sequence[Tensor],
-    shapes: Sequence[Shape],
-    said: Sequence[Tensor],
-    acted: Sequence[Tensor],
-) -> list[Tensor]:
-    """Images [N_i, h_i * w_i, D] of some sizes after the actions said [N_i, D]; where nothing was done (acted
-    [N_i] bool) they stay as they are. One call for all: sharded parameters count calls."""
-    if not transition.training and not any(chosen.any() for chosen in acted):
-        return list(images)
-    width = said[0].shape[-1]
-    height, breadth = (max(shape[axis] for shape in shapes) for axis in (0, 1))
-    padded = [
-        nn.functional.pad(
-            image[chosen].unflatten(1, shape), (0, 0, 0, breadth - shape[1], 0, height - shape[0])
-        )
-        for image, shape, chosen in zip(images, shapes, acted, strict=True)
-    ]
-    sizes = torch.cat([torch.tensor(s).expand(len(p), 2) for s, p in zip(shapes, padded, strict=True)])
-    spoken = torch.cat([vectors[chosen] for vectors, chosen in zip(said, acted, strict=True)])
-    parts = transition(torch.cat(padded), sizes.to(spoken.device), spoken).split([len(p) for p in padded])
-    found = []
-    for image, (h, w), chosen, part in zip(images, shapes, acted, parts, strict=True):
-        changed = part[:, :h, :w].reshape(-1, h * w, width)
-        found.append(image.index_put((chosen,), changed.to(image.dtype)))
-    return found

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from unified.layout.attention import PADDING, Index
-from unified.layout.patch_merging import Blocks, Folding, blocks_of
+from unified.layout.patch_merging import Blocks, MergedLayout, blocks_of
 from unified.orders import Plan, plan_for
 from unified.orders.plan import spread
 from unified.orders.shapes import Shape
@@ -29,19 +29,19 @@ IGNORED = -100  # the label of a position that is not a target, as in `transform
 @dataclass(frozen=True)
 class WriteGroup:
     """WRITE segments that share a plan: segment n fills slots `starts[n]`, `starts[n]` + 1, ... of row
-    `rows[n]`. `before[n]`: where the last map of the latest image of its sample begins, if that has the size
-    of the plan's last map, otherwise -1. `acted[n]`: the positions of the action ids said since that image,
-    filled up with -1."""
+    `rows[n]`. `reference[n]`: where the last map of its reference image begins, which is the latest image of
+    its sample, if that has the size of the plan's last map; otherwise -1. `actions[n]`: the places of the
+    action ids since that image, padded with -1."""
 
     plan: Plan
     rows: Tensor
     starts: Tensor
-    before: Tensor
-    acted: Tensor
+    reference: Tensor
+    actions: Tensor
 
     def to(self, device: torch.device | str) -> WriteGroup:
         return WriteGroup(
-            self.plan, *(x.to(device) for x in (self.rows, self.starts, self.before, self.acted))
+            self.plan, *(x.to(device) for x in (self.rows, self.starts, self.reference, self.actions))
         )
 
     def slots(self) -> Tensor:
@@ -64,7 +64,7 @@ class Layout:
     """`positions` [3, B, T] float: time, row, column. `source` [B, T]: the position whose hidden state
     predicts a token (the one before; for WRITE codes their own). `predicted` [B, T] bool: tokens that may be
     targets at all. `answers` [B, T] bool: the predicted tokens of assistant turns. `step` [B, T]: the step of
-    a WRITE code in its plan, -1 elsewhere. `cursors`: where each row stands after its last id. `folding`: the
+    a WRITE code in its plan, -1 elsewhere. `cursors`: where each row stands after its last id. `merging`: the
     positions of the backbone, if not one for each id."""
 
     index: Index
@@ -75,7 +75,7 @@ class Layout:
     step: Tensor
     writes: tuple[WriteGroup, ...]
     cursors: tuple[Cursor, ...] = field(default=())
-    folding: Folding | None = None
+    merging: MergedLayout | None = None
 
     @staticmethod
     def of(
@@ -120,18 +120,22 @@ class Layout:
         writes = tuple(g.to(device) for g in self.writes)
         names = ("positions", "source", "predicted", "answers", "step")
         tensors = {name: getattr(self, name).to(device) for name in names}
-        folding = self.folding.to(device) if self.folding else None
-        return replace(self, index=self.index.to(device), writes=writes, folding=folding, **tensors)
+        merging = self.merging.to(device) if self.merging else None
+        return replace(self, index=self.index.to(device), writes=writes, merging=merging, **tensors)
 
     def labels(self, ids: Tensor) -> Tensor:
         """The target rule: ids of the assistant's text, actions and WRITE codes, IGNORED elsewhere."""
         return ids.masked_fill(~self.answers, IGNORED)
 
-    def folded(self) -> tuple[Index, Tensor]:
+    def merged(self) -> tuple[Index, Tensor]:
         """Index [B, P] and positions [3, B, P] of what the backbone runs over."""
-        if self.folding is None:
+        if self.merging is None:
             return self.index, self.positions
-        return self.folding.index(self.index), self.folding.positions(self.positions)
+        return self.merging.index(self.index), self.merging.positions(self.positions)
+
+    def at_positions(self, values: Tensor) -> Tensor:
+        """Values of ids [B, T] -> of the backbone's positions [B, P]."""
+        return values if self.merging is None else values.gather(1, self.merging.kept)
 
     def part(self, places: slice | Tensor) -> Layout:
         """The layout of some of the ids, to be run on their own, a position each, after what came before."""
@@ -144,7 +148,7 @@ class Layout:
             answers=self.answers[:, places],
             step=self.step[:, places],
             writes=(),
-            folding=None,
+            merging=None,
         )
 
 
@@ -164,7 +168,7 @@ class _Row:
         self.first = np.arange(length)
         self.blocks = [np.zeros((0, 4), dtype=np.int64)]
         self.latest: tuple[int, Shape] | None = None  # where the latest image's last map begins, and its size
-        self.acted: list[int] = []  # where the action ids since then are
+        self.actions: list[int] = []  # where the action ids since then are
         for segment in segments(ids, vocabulary):
             self._add(segment)
         self.answers = self.predicted & self._assistant()
@@ -172,7 +176,7 @@ class _Row:
     def _add(self, segment: Segment) -> None:
         if self.ids[segment.start] == self.vocabulary.begin:
             self.cursor = Cursor(sample=self.cursor.sample + 1, segment=self.cursor.segment)
-            self.latest, self.acted = None, []
+            self.latest, self.actions = None, []
         span = slice(segment.start, segment.stop)
         self.sample[span] = self.cursor.sample
         self.segment[span] = self.cursor.segment
@@ -185,7 +189,7 @@ class _Row:
             self._line(segment.start, segment.stop)
             self.predicted[span] = self.ids[span] != self.vocabulary.begin
         if segment.kind == Kind.ACTION:
-            self.acted += range(segment.start, segment.stop)
+            self.actions += range(segment.start, segment.stop)
         self.cursor = replace(self.cursor, segment=self.cursor.segment + 1)
 
     def _line(self, start: int, stop: int) -> None:
@@ -221,7 +225,7 @@ class _Row:
         if segment.is_image:
             height, width = segment.shapes[-1]
             first = segment.stop - 1 - height * width
-            self.latest, self.acted = None if segment.placeholder else (first, (height, width)), []
+            self.latest, self.actions = None if segment.placeholder else (first, (height, width)), []
 
     def _write(self, segment: Segment) -> None:
         """Written once: what follows stands where it would stand had there been no WRITE segment."""
@@ -237,8 +241,8 @@ class _Row:
         self.predicted[segment.start] = True  # `write` itself is the choice to draw
         self.predicted[span] = not segment.placeholder  # continuous values are no ids
         fits = self.latest is not None and self.latest[1] == plan.shapes[-1]
-        before = self.latest[0] if fits and self.latest else -1
-        self.writes.append((segment, plan, before, list(self.acted) if fits else []))
+        reference = self.latest[0] if fits and self.latest else -1
+        self.writes.append((segment, plan, reference, list(self.actions) if fits else []))
 
     def _plan(self, segment: Segment) -> Plan:
         try:
@@ -261,10 +265,10 @@ def _stack(rows: list[_Row]) -> Layout:
         return torch.from_numpy(np.stack([getattr(row, name) for row in rows]))
 
     index = Index(*(stacked(name) for name in ("sample", "segment", "kind", "label")))
-    folding = None
+    merging = None
     if rows[0].vocabulary.merge:
         first = np.stack([row.first for row in rows])
-        folding = Folding.of(first, [np.concatenate(row.blocks) for row in rows])
+        merging = MergedLayout.of(first, [np.concatenate(row.blocks) for row in rows])
     return Layout(
         index=index,
         positions=stacked("position").transpose(0, 1).contiguous(),
@@ -274,24 +278,24 @@ def _stack(rows: list[_Row]) -> Layout:
         step=stacked("step"),
         writes=_groups(rows),
         cursors=tuple(row.cursor for row in rows),
-        folding=folding,
+        merging=merging,
     )
 
 
 def _groups(rows: list[_Row]) -> tuple[WriteGroup, ...]:
     plans: dict[int, Plan] = {}
     places: dict[int, list[tuple[int, int, int]]] = {}
-    acted: dict[int, list[Tensor]] = {}
+    actions: dict[int, list[Tensor]] = {}
     for number, row in enumerate(rows):
-        for segment, plan, before, said in row.writes:
+        for segment, plan, reference, since in row.writes:
             plans[id(plan)] = plan
-            places.setdefault(id(plan), []).append((number, segment.codes, before))
-            acted.setdefault(id(plan), []).append(torch.tensor(said, dtype=torch.long))
+            places.setdefault(id(plan), []).append((number, segment.codes, reference))
+            actions.setdefault(id(plan), []).append(torch.tensor(since, dtype=torch.long))
     groups = []
     for key, plan in plans.items():
-        numbers, starts, images = torch.tensor(places[key]).unbind(dim=1)
-        actions = pad_sequence(acted[key], batch_first=True, padding_value=-1)
-        groups.append(WriteGroup(plan, numbers, starts, images, actions))
+        numbers, starts, references = torch.tensor(places[key]).unbind(dim=1)
+        padded = pad_sequence(actions[key], batch_first=True, padding_value=-1)
+        groups.append(WriteGroup(plan, numbers, starts, references, padded))
     return tuple(groups)
 
 

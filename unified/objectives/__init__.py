@@ -1,6 +1,6 @@
 """Objectives: from the scores of a policy, and perhaps of a reference, to a loss. To add one, write a class
 with the methods of `Objective` and give it a line in `OBJECTIVES` (docs/add_a_part.md); a recipe's stage
-chooses it by name. Imports `layout`."""
+chooses it by name. Imports `layout` and `depth`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,8 +9,9 @@ from unified.objectives.cross_entropy import CrossEntropy, CrossEntropyConfig
 from unified.objectives.dpo import DPO, DPOConfig
 from unified.objectives.objective import Objective, ObjectiveOutput, Progress
 from unified.objectives.scores import Scores
+from unified.objectives.variant import Supernet
 
-OBJECTIVES: dict[str, type] = {"cross_entropy": CrossEntropy, "dpo": DPO}
+OBJECTIVES: dict[str, type] = {"cross_entropy": CrossEntropy, "dpo": DPO, "variant": Supernet}
 
 
 def build_objective(name: str, options: Mapping[str, Any] | None = None) -> Objective:

@@ -1,6 +1,6 @@
 """Orders: in which steps the codes of an image are written. To add one, write a function from map sizes to a
 `Plan` and give it a line in `ORDERS` (docs/add_a_part.md); the tests for leaks, caches and packing run on it
-by themselves."""
+by themselves. Imports `tokenizers`."""
 
 from dataclasses import replace
 from functools import lru_cache
@@ -8,6 +8,7 @@ from functools import lru_cache
 from unified.orders.diagonal import diagonal
 from unified.orders.feeds import Feed, GatherFeed, SelfFeed
 from unified.orders.naming import check_parameters, parsed
+from unified.orders.nar import nar
 from unified.orders.next_scale import next_scale
 from unified.orders.plan import Order, Plan, Step
 from unified.orders.raster import raster
@@ -20,6 +21,7 @@ ORDERS: dict[str, Order] = {
     "residual": residual,
     "raster": raster,
     "diagonal": diagonal,
+    "nar": nar,
 }
 
 

@@ -9,7 +9,7 @@ it is read out, and which slots others will read later.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -48,7 +48,9 @@ class Plan:
     (`Feed`). `read` [R]: the slots whose codes form the READ part, with `read_shapes` its maps. `read_outs`:
     where each slot is predicted from, by default at itself. Slots follow the maps `shapes`, row by row.
     `order`: its name with its parameters, if it is registered, and `data` what else it was made from; such
-    plans are sent to other processes by these, and each process makes its own once."""
+    plans are sent to other processes by these, and each process makes its own once. Derived: the `count` of
+    steps; `heads`, how many the read-outs need; `own`, whether every slot is read out at itself by head 0;
+    all `slots` [T]; `sizes` [T, 2], height and width of the map each slot belongs to; the `maps`."""
 
     shapes: Shapes
     labels: Tensor
@@ -58,6 +60,12 @@ class Plan:
     read_outs: ReadOuts = OWN
     order: str = ""
     data: tuple[int, ...] = ()
+    count: int = field(init=False)
+    heads: int = field(init=False)
+    own: bool = field(init=False)
+    slots: Tensor = field(init=False)
+    sizes: Tensor = field(init=False)
+    maps: Maps = field(init=False)
 
     def __post_init__(self) -> None:
         slots = area(self.shapes)
@@ -74,6 +82,17 @@ class Plan:
             raise ValueError("the steps of a plan must be 0, 1, 2, ... without a gap")
         self.feed.check(self.labels)
         self.read_outs.check(self.labels, self.feed.lag)
+        counts = torch.tensor([height * width for height, width in self.shapes])
+        derived = {
+            "count": len(steps),
+            "heads": int(self.read_outs.head.max()) + 1,
+            "own": self.read_outs.own,
+            "slots": torch.arange(slots),
+            "sizes": torch.tensor(self.shapes).repeat_interleave(counts, dim=0),
+            "maps": Maps(self.shapes),
+        }
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         from unified.orders import plan_for
@@ -85,21 +104,6 @@ class Plan:
     @property
     def length(self) -> int:
         return len(self.labels)
-
-    @property
-    def heads(self) -> int:
-        """How many heads the read-outs need."""
-        return int(self.read_outs.head.max()) + 1
-
-    @cached_property
-    def own(self) -> bool:
-        """Whether every slot is read out at itself, by head 0."""
-        return self.read_outs.own
-
-    @cached_property
-    def slots(self) -> Tensor:
-        """[T]: all of them."""
-        return torch.arange(self.length)
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
@@ -116,12 +120,6 @@ class Plan:
         return tuple(self.read_outs.groups(step.decide) for step in self.steps)
 
     @cached_property
-    def sizes(self) -> Tensor:
-        """[T, 2]: height and width of the map each slot belongs to."""
-        counts = torch.tensor([height * width for height, width in self.shapes])
-        return torch.tensor(self.shapes).repeat_interleave(counts, dim=0)
-
-    @cached_property
     def coordinates(self) -> Tensor:
         """[T, 2] float: row and column on the last map's grid."""
         return spread(self.shapes)
@@ -134,10 +132,6 @@ class Plan:
             part = averaged(image, self.shapes[-1], self.shapes[number])
             parts.append(part if cells is None else part[..., cells.to(part.device), :])
         return parts[1] if len(parts) == 2 else torch.cat(parts, dim=-2)
-
-    @cached_property
-    def maps(self) -> Maps:
-        return Maps(self.shapes)
 
     @property
     def map_slices(self) -> tuple[slice, ...]:

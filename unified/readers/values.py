@@ -79,6 +79,10 @@ def split_values(
     """By row, the vectors of values [N, C] for the placeholders in its ids. ValueError for another number of
     placeholders than vectors."""
     found: list[dict[str, Tensor]] = [{} for _ in lists]
+    given = {vocabulary.placeholder(name) for name in values}
+    for token in set(vocabulary.placeholders) - given:
+        if any(token in ids for ids in lists):
+            raise ValueError(f"the ids have placeholders {vocabulary.name(token)}, but there are no values")
     for name, vectors in values.items():
         token = vocabulary.placeholder(name)
         counts = [list(ids).count(token) for ids in lists]

@@ -209,7 +209,7 @@ class Processor:
 
 def frames(messages: Sequence[Message]) -> list[list[bool]]:
     """For each item of each message whether an action was said since the last image before it: such an image,
-    drawn, is a frame. The rule that the layout goes by, too (`WriteGroup.acted`)."""
+    drawn, is a frame. The rule that the layout goes by, too (`WriteGroup.actions`)."""
     found, acted = [], False
     for message in messages:
         content = message.get("content") if isinstance(message, dict) else None

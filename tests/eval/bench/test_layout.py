@@ -20,6 +20,11 @@ def test_what_is_timed_goes_on_where_the_prompt_ended():
     assert torch.equal(found.positions, expected.positions[:, :, -1:])
 
 
+def test_64_rows_are_quick():
+    """Under 2 ms (several times that here, for machines with other work)."""
+    assert layout.measure([64], repeats=5)["64"] < 8
+
+
 def test_milliseconds_are_those_of_one_call():
     assert 2 <= layout.milliseconds(lambda: time.sleep(0.002), repeats=2, calls=3) < 200
 

@@ -9,7 +9,7 @@ from PIL import Image
 from unified.train.transition import with_transition
 
 import unified.apps.assistant
-from unified.apps.answering import Manner, answers
+from unified.apps.answering import GenerationSettings, answers
 from unified.apps.assistant import Assistant, load
 from unified.apps.conversation import Conversation, Painted, Scale, Text
 from unified.apps.demo import random_model
@@ -56,7 +56,16 @@ def test_the_same_seed_says_and_draws_the_same(parts, assistant):
     assert not np.array_equal(warm[0], warm[2])
     with pytest.raises(ValueError, match="temperature"):
         assistant.draw("Draw a circle.", temperature=-1.0)
-    assert assistant.ask("Who?", most_tokens=6) == assistant.ask("Who?", most_tokens=6)
+    assert assistant.ask("Who?", max_tokens=6) == assistant.ask("Who?", max_tokens=6)
+
+
+def test_the_former_name_of_max_tokens_still_works_and_warns(assistant):
+    with pytest.warns(DeprecationWarning, match="max_tokens"):
+        answer = assistant.ask("Who?", most_tokens=2)
+    assert answer == assistant.ask("Who?", max_tokens=2) != assistant.ask("Who?", max_tokens=20)
+    with pytest.warns(DeprecationWarning, match="max_tokens"):
+        assert assistant.chat(most_tokens=7).settings.max_tokens == 7
+    assert assistant.chat(max_tokens=7).settings.max_tokens == 7
 
 
 def test_the_prompt_the_picture_and_guidance_matter(assistant):
@@ -80,7 +89,7 @@ def test_pictures_come_from_files_arrays_and_pillow(assistant, tmp_path):
     image = picture()
     Image.fromarray(image).save(tmp_path / "a.png")
     said = [
-        assistant.ask("What?", image=source, most_tokens=5)
+        assistant.ask("What?", image=source, max_tokens=5)
         for source in (image, Image.fromarray(image), tmp_path / "a.png", str(tmp_path / "a.png"))
     ]
     assert len(set(said)) == 1
@@ -109,12 +118,12 @@ def test_solving_draws_after_the_words_that_call_for_it(parts, assistant):
     """A random model does not say `</actions>`, so any letter it says is made the call."""
     model, processor = parts
     prompt = [{"role": "user", "content": [{"type": "text", "text": "Go."}]}]
-    letters = Manner(may_draw=False, most_tokens=8)
+    letters = GenerationSettings(allow_images=False, max_tokens=8)
     said = next(answers(model, processor, [prompt], assistant.shapes((32, 32)), letters))
     words = processor.stream.text.encode(said[0]["text"])
     calling = next(c for c in said[0]["text"] if c.isascii())
-    manner = Manner(may_draw=False, most_tokens=8, draws_after=calling, most_images=2)
-    content = next(answers(model, processor, [prompt], assistant.shapes((32, 32)), manner))
+    settings = GenerationSettings(allow_images=False, max_tokens=8, image_after=calling, max_images=2)
+    content = next(answers(model, processor, [prompt], assistant.shapes((32, 32)), settings))
     kinds = [item["type"] for item in content]
     assert "image" in kinds
     assert content[kinds.index("image") - 1]["text"].endswith(calling)
@@ -128,14 +137,14 @@ def test_a_batch_answers_as_each_would_alone(parts, assistant):
     model, processor = parts
     prompts = [[{"role": "user", "content": text}] for text in ("A?", "A longer question?", "B?")]
     shapes = assistant.shapes((16, 16))
-    for manner in (
-        Manner(most_tokens=12, most_images=1, guidance=Constant(2.0)),
-        Manner(only_draws=True, guidance=Constant(2.0)),
-        Manner(must_draw=True, most_tokens=6, most_images=2, guidance=Constant(2.0)),
-        Manner(most_tokens=10, may_draw=False),
+    for settings in (
+        GenerationSettings(max_tokens=12, max_images=1, guidance=Constant(2.0)),
+        GenerationSettings(image_only=True, guidance=Constant(2.0)),
+        GenerationSettings(require_image=True, max_tokens=6, max_images=2, guidance=Constant(2.0)),
+        GenerationSettings(max_tokens=10, allow_images=False),
     ):
-        together = list(answers(model, processor, prompts, shapes, manner, batch=3))
-        apart = list(answers(model, processor, prompts, shapes, manner, batch=1))
+        together = list(answers(model, processor, prompts, shapes, settings, batch=3))
+        apart = list(answers(model, processor, prompts, shapes, settings, batch=1))
         for row, alone in zip(together, apart, strict=True):
             assert [item["type"] for item in row] == [item["type"] for item in alone]
             for item, other in zip(row, alone, strict=True):
@@ -157,7 +166,7 @@ def test_an_answer_that_must_draw_does_so_before_it_ends(parts, assistant, monke
     prompts = [[{"role": "user", "content": text}] for text in ("A?", "B?")]
     shapes = assistant.shapes((16, 16))
     for tokens in (1, 5):
-        free, bound = (Manner(must_draw=must, most_tokens=tokens) for must in (False, True))
+        free, bound = (GenerationSettings(require_image=must, max_tokens=tokens) for must in (False, True))
         assert list(answers(model, processor, prompts, shapes, free)) == [[], []]
         for content in answers(model, processor, prompts, shapes, bound):
             assert [item["type"] for item in content] == ["text", "image"]
@@ -217,13 +226,13 @@ def test_a_rollout_remembers_only_its_window(parts):
 def test_frames_gone_on_from_are_set_off_against_the_opposite_keys():
     model, processor = random_model()
     model = with_transition(model, 8)
-    for part in (model.slots.copying, model.slots.transition.exit):
+    for part in (model.extras["copy_gate"].gate, model.extras["transition"].exit):
         torch.nn.init.normal_(part.weight)
 
     def imagined(action, contrast):
         rollout = Rollout(model, processor, [[picture()]], contrast=contrast)
         frames = [rollout.step([action]), rollout.step([action])]
-        return frames, rollout.session.rows[0].latest.vectors
+        return frames, rollout.session.rows[0].reference.vectors
 
     for action in ({"back": 1}, {"left": 1, "camera": [0, 5]}):
         (first, _), vectors = imagined(action, 0.0)
@@ -238,7 +247,7 @@ def test_frames_gone_on_from_are_set_off_against_the_opposite_keys():
         with pytest.raises(ValueError, match="contrast"):
             imagined({}, wrong)
         with pytest.raises(ValueError, match="contrast"):
-            Manner(contrast=wrong)
+            GenerationSettings(visual_contrast=wrong)
 
 
 def test_a_player_chooses_actions_an_environment_takes(parts):
@@ -346,7 +355,7 @@ def test_loading_says_what_is_wrong(parts, tmp_path, options, message):
 
 def test_without_shipped_weights_loading_is_one_clear_sentence():
     if (SHIPPED / "config.json").is_file():
-        assert load().ask("Hello!", most_tokens=4) is not None
+        assert load().ask("Hello!", max_tokens=4) is not None
     else:
         with pytest.raises(ValueError, match="no trained weights are shipped"):
             load()
@@ -357,15 +366,15 @@ def test_without_shipped_weights_loading_is_one_clear_sentence():
 
 @pytest.fixture
 def talk(parts, assistant):
-    manner = Manner(most_tokens=12, most_images=1)
-    return Conversation(*parts, shapes=assistant.shapes((16, 16)), manner=manner)
+    settings = GenerationSettings(max_tokens=12, max_images=1)
+    return Conversation(*parts, shapes=assistant.shapes((16, 16)), settings=settings)
 
 
 def test_events_add_up_to_what_is_remembered(talk, parts):
     text, images, scales = "", [], []
-    for event in talk.say("Hello.", only_draws=False, may_draw=False):
+    for event in talk.say("Hello.", image_only=False, allow_images=False):
         text += event.text
-    for event in talk.say("Draw.", only_draws=True):
+    for event in talk.say("Draw.", image_only=True):
         if isinstance(event, Scale):
             scales.append(event)
         elif isinstance(event, Painted):
@@ -392,22 +401,22 @@ def test_pieces_of_text_are_whole_characters(talk, parts):
 @pytest.mark.parametrize("steps", [0, 1, 3])
 @pytest.mark.parametrize("draws", [False, True])
 def test_an_answer_broken_off_leaves_a_conversation_that_goes_on(talk, steps, draws):
-    for _ in talk.say("First.", may_draw=False):
+    for _ in talk.say("First.", allow_images=False):
         pass
     before = len(talk.messages())
-    events = talk.say("Second.", only_draws=draws, may_draw=False)
+    events = talk.say("Second.", image_only=draws, allow_images=False)
     for _, _event in zip(range(steps), events, strict=False):
         pass
     events.close()
     if steps:
         assert [m["role"] for m in talk.messages()][before:] == ["user", "assistant"]
-    for _ in talk.say("Third.", may_draw=False):
+    for _ in talk.say("Third.", allow_images=False):
         pass
     assert talk.messages()[-2]["content"][0]["text"] == "Third."
 
 
 def test_ctrl_c_inside_the_model_loses_nothing(talk, parts, monkeypatch):
-    for _ in talk.say("First.", may_draw=False):
+    for _ in talk.say("First.", allow_images=False):
         pass
     model = parts[0]
     hidden, calls = model.hidden, []
@@ -421,17 +430,19 @@ def test_ctrl_c_inside_the_model_loses_nothing(talk, parts, monkeypatch):
 
     monkeypatch.setattr(model, "hidden", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        for _ in talk.say("Second.", may_draw=False):
+        for _ in talk.say("Second.", allow_images=False):
             pass
     monkeypatch.undo()
     assert [m["content"][0]["text"] for m in talk.messages()[::2]] == ["First.", "Second."]
-    answer = "".join(event.text for event in talk.say("Third.", may_draw=False) if isinstance(event, Text))
+    answer = "".join(
+        event.text for event in talk.say("Third.", allow_images=False) if isinstance(event, Text)
+    )
     assert answer
 
 
 @pytest.mark.parametrize(("text", "message"), [("", "nothing was said"), ("word " * 10_000, "shorten it")])
 def test_a_refused_message_changes_nothing(talk, text, message):
-    for _ in talk.say("First.", may_draw=False):
+    for _ in talk.say("First.", allow_images=False):
         pass
     ids = list(talk.ids)
     with pytest.raises(ValueError, match=message):
@@ -440,8 +451,8 @@ def test_a_refused_message_changes_nothing(talk, text, message):
 
 
 def test_a_long_conversation_forgets_its_oldest_turns(parts, assistant):
-    manner = Manner(most_tokens=8, may_draw=False)
-    talk = Conversation(*parts, shapes=assistant.shapes((16, 16)), manner=manner, longest=200)
+    settings = GenerationSettings(max_tokens=8, allow_images=False)
+    talk = Conversation(*parts, shapes=assistant.shapes((16, 16)), settings=settings, longest=200)
     for number in range(12):
         for _ in talk.say(f"Message number {number}."):
             pass

@@ -12,7 +12,7 @@ from unified.apps.looking import THINK_PROMPT
 @pytest.fixture
 def chat(tmp_path):
     assistant = Assistant(*random_model(), side=32)
-    made = Chat(assistant, folder=tmp_path, write=lambda text: None, most_tokens=3)
+    made = Chat(assistant, folder=tmp_path, write=lambda text: None, max_tokens=3)
     made._keep(np.zeros((32, 32, 3), dtype=np.uint8))
     return made
 

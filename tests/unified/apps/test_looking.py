@@ -59,11 +59,11 @@ def test_the_picture_is_shown_once_and_the_question_comes_last():
 def test_asking_looks_first_unless_told_not_to(assistant):
     said = {}
     for look in (True, False):
-        said[look] = assistant.ask("How many?", picture(), look=look, most_tokens=12)
+        said[look] = assistant.ask("How many?", picture(), look=look, max_tokens=12)
     model, processor = assistant.model, assistant.processor
-    shapes, manner = assistant.shapes((SIDE, SIDE)), replace(ASKING, most_tokens=12)
+    shapes, settings = assistant.shapes((SIDE, SIDE)), replace(ASKING, max_tokens=12)
     (listed,) = answers(model, processor, [for_list(asked())], shapes, LOOKING)
-    (answer,) = answers(model, processor, [after_look(asked(), listed)], shapes, manner)
+    (answer,) = answers(model, processor, [after_look(asked(), listed)], shapes, settings)
     assert said[True] == text_of(answer)
     assert said[True] != said[False]
     assert assistant.ask("How many?", look=True) == assistant.ask("How many?", look=False)

@@ -1,11 +1,17 @@
 """Ways to attend in a session give what scaled dot-product attention gives, under masks no larger than
 needed."""
 
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from unified.backbone.attention import attend_all, of_session, sdpa
+from unified.decoding.guidance import Constant
+from unified.decoding.session import Session
 from unified.layout.attention import Index, Seen, attends, visible
 
 
@@ -42,25 +48,94 @@ def test_gradients_pass():
     assert query.grad is not None
 
 
-def test_flash_attention_that_is_not_installed_is_refused_in_one_line():
-    pytest.importorskip("torch")
-    try:
-        import flash_attn  # noqa: F401
-    except ImportError:
-        with pytest.raises(ValueError, match=r'attention "flash" needs the package flash-attn: pip install'):
-            of_session("flash")
-    else:
-        pytest.skip("flash-attn is installed here")
+# flash-attention --------------------------------------------------------------------------------------------
+
+
+def test_flash_attention_that_is_not_installed_is_refused_in_one_line(monkeypatch, make_model):
+    monkeypatch.setitem(sys.modules, "flash_attn", None)  # as if it were not
+    with pytest.raises(
+        ValueError, match=r'attention "by_length" needs the package flash-attn: pip install'
+    ) as e:
+        make_model(attn_implementation="by_length")
+    assert "\n" not in str(e.value)
+
+
+@pytest.fixture
+def reference(monkeypatch):
+    """In place of the package: what its documentation says `flash_attn_with_kvcache` computes, row by row."""
+    calls = []
+
+    def with_kvcache(q, k_cache, v_cache, *, cache_seqlens, softmax_scale, causal):
+        calls.append(cache_seqlens)
+        assert (causal, cache_seqlens.dtype, q.dtype) == (False, torch.int32, torch.bfloat16)
+        assert k_cache.stride(3) == 1
+        found = []
+        for row, length in enumerate(cache_seqlens.tolist()):
+            one = (x[row : row + 1, :length].transpose(1, 2) for x in (k_cache, v_cache))
+            query = q[row : row + 1].transpose(1, 2)
+            out = scaled_dot_product_attention(query, *one, scale=softmax_scale, enable_gqa=True)
+            found.append(out.transpose(1, 2))
+        return torch.cat(found)
+
+    monkeypatch.setitem(sys.modules, "flash_attn", SimpleNamespace(flash_attn_with_kvcache=with_kvcache))
+    return calls
+
+
+def test_flash_attention_takes_half_precision_alone(reference):
+    query, key, value = tensors(1, 2, 2, 1, 5, torch.float32)
+    with pytest.raises(
+        ValueError, match=r'attention "by_length" takes bfloat16 or float16, got torch.float32'
+    ):
+        of_session("by_length")(query, key, value, Seen(), 0.25)
+
+
+def same_codes(choice):
+    """So that rounding sends no image another way."""
+    return replace(choice, codes=torch.zeros_like(choice.codes))
+
+
+@pytest.mark.parametrize("static", [False, True], ids=["growing", "static"])
+@torch.no_grad()
+def test_sessions_hand_flash_attention_their_lengths(reference, make_model, stream, static):
+    """Text token by token and the steps of a guided image go through it; prompts, which need the rule, do
+    not."""
+    found = []
+    for kind in ("sdpa", "by_length"):
+        model = make_model(attn_implementation=kind).to(torch.bfloat16)
+        session, steps = Session(model, rows=2, seed=1), []
+        if static:
+            session.keep_in(model.new_cache(4, 100, static=True))
+        asked = [[{"role": "user", "content": text}] for text in ("a", "a longer one")]
+        session.feed([stream.encode(messages, prompt=True) for messages in asked])
+        assert not reference, "a prompt goes through SDPA"
+        session.draw(
+            [1, 2, 3], guidance=Constant(2.0), hook=lambda x, steps=steps: steps.append(x) or same_codes(x)
+        )
+        assert len(reference) == (4 if kind == "by_length" else 0), (
+            "two layers at the second and the third step"
+        )
+        list(session.text(max_tokens=2, draw=False, end=False))
+        found.append(torch.cat([step.logits for step in steps], dim=1))
+    assert len(reference) >= 6
+    torch.testing.assert_close(*found, atol=0.3, rtol=0.05)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="flash-attention needs a GPU")
-def test_flash_attention_is_sdpa():
-    pytest.importorskip("flash_attn")
+@pytest.mark.parametrize("static", [False, True], ids=["growing", "static"])
+@torch.no_grad()
+def test_flash_attention_is_sdpa(static):
+    """On the layout of the caches, with rows of unequal lengths."""
+    pytest.importorskip("flash_attn", reason="flash-attn is not installed")
     query, key, value = (x.cuda() for x in tensors(3, 6, 2, 4, 50, torch.bfloat16))
+    if static:  # [R, K, G, D] in memory
+        key, value = (x.transpose(1, 2).contiguous().transpose(1, 2) for x in (key, value))
     lengths = torch.tensor([50, 20, 7], dtype=torch.int32, device="cuda")
     seen = Seen((torch.arange(50, device="cuda") < lengths[:, None])[:, None, None], lengths)
-    found = of_session("flash")(query, key, value, seen, 0.25)
+    found = of_session("by_length")(query, key, value, seen, 0.25)
     torch.testing.assert_close(found, sdpa(query, key, value, seen, 0.25), atol=2e-2, rtol=2e-2)
+
+
+# Masks ------------------------------------------------------------------------------------------------------
 
 
 def index(sample, label, kind=0, segment=0):

@@ -69,11 +69,41 @@ def test_static_and_grown_caches_hold_the_same():
         cache = KVCache(LAYERS, ROWS, 16 if static else 1, static=static)
         add(cache, [3, 5, 2], 0)
         found.append(add(cache, [1, 0, 4], 1)[0])
-    for grown, fixed in zip(*found, strict=True):
-        if torch.is_tensor(grown):
-            assert torch.equal(grown, fixed)
-        else:
-            assert torch.equal(grown.mask, fixed.mask)
+    (keys, values, seen), (fixed_keys, fixed_values, fixed_seen) = found
+    most = keys.shape[2]
+    for grown, fixed in ((keys, fixed_keys), (values, fixed_values)):
+        assert fixed.shape[2] == 16
+        for row, length in enumerate((4, 5, 6)):
+            assert torch.equal(grown[row, :, :length], fixed[row, :, :length])
+    assert torch.equal(seen.mask, fixed_seen.mask[..., :most])
+    assert not fixed_seen.mask[..., most:].any(), "the rest of a static cache is hidden"
+
+
+def test_a_static_cache_tells_its_lengths_on_the_device_in_place():
+    cache = KVCache(LAYERS, ROWS, 16, static=True)
+    told = cache.device_lengths
+    add(cache, [3, 5, 2], 0)
+    assert (told.dtype, told.tolist()) == (torch.int32, [[3, 5, 2]] * 2)
+    add(cache, [1, 0, 1], 1, layers=[1])
+    assert told.tolist() == [[3, 5, 2], [4, 5, 3]]
+    cache.truncate(np.array([3, 4, 2]), [1])
+    cache.keep([0], np.arange(5)[None] < np.array([[1], [2], [0]]))
+    assert told.tolist() == [[1, 2, 0], [3, 4, 2]]
+    assert cache.device_lengths is told
+    with pytest.raises(ValueError, match="a static cache of 3 rows cannot have 5: allocate more rows"):
+        cache.add_rows(2)
+
+
+def test_what_is_known_to_come_makes_a_cache_grow_once():
+    cache = KVCache(LAYERS, ROWS, 2)
+    _, key = add(cache, [2, 1, 2], 0)
+    cache.reserve(50)
+    memory = cache.stores[0].both
+    assert memory.shape[2] >= 50
+    assert torch.equal(memory[0, 0, :2], key[0].transpose(0, 1))
+    assert not memory[:, :, 2:].any(), "what is masked must be a number"
+    add(cache, [40, 40, 40], 1)
+    assert cache.stores[0].both is memory
 
 
 def test_what_is_not_committed_is_not_held():
@@ -132,3 +162,43 @@ def test_rows_are_added_and_taken():
     assert torch.equal(copy.stores[0].both[:, 2, :3], cache.stores[0].both[:, 2, :3])
     add(copy, [1, 1, 1], 2)
     assert cache.lengths.tolist() == [2, 1, 3, 1, 2]
+
+
+def test_layers_that_let_go_of_different_entries_share_again_whatever_the_rows_lengths():
+    cache = KVCache(LAYERS, ROWS, 2)
+    add(cache, [2, 1, 4], 0)
+    add(cache, [3, 3, 3], 1)
+    stays = np.ones((ROWS, 7), dtype=bool)
+    stays[range(ROWS), [2, 1, 4]] = False
+    cache.keep([1], stays)
+    cache.truncate(np.array([2, 1, 4]))
+    cache.share()
+    assert cache.entries[0] is cache.entries[1]
+
+
+def test_layers_forget_from_lengths_of_their_own():
+    cache = KVCache(LAYERS, ROWS, 2)
+    add(cache, [2, 1, 2], 0)
+    add(cache, [2, 2, 2], 1, layers=[1])
+    starts = cache.lengths_by_layer
+    assert starts.tolist() == [[2, 1, 2], [4, 3, 4]]
+    add(cache, [1, 1, 1], 2)
+    cache.truncate(starts)
+    assert (cache.lengths_by_layer == starts).all()
+    cache.truncate(starts - 1, [1])
+    assert cache.lengths_by_layer.tolist() == [[2, 1, 2], [3, 2, 3]]
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_memory_that_holds_nothing_is_given_back(static):
+    cache = KVCache(LAYERS, ROWS, 16, static=static)
+    _, key = add(cache, [3, 1, 2], 0)
+    cache.release([1])
+    assert [store.both.shape[2] for store in cache.stores] == [16, 16 if static else 3]
+    assert torch.equal(cache.stores[1].both[0, 0, :3], key[0].transpose(0, 1) + 1)
+    add(cache, [1, 1, 1], 1)
+    assert cache.lengths.tolist() == [4, 2, 3]
+    assert torch.equal(cache.stores[1].both[0, 0, :3], key[0].transpose(0, 1) + 1)
+    before = cache.stores[1].both
+    cache.release([1])
+    assert cache.stores[1].both is before, "less than half is free, or the cache is static"

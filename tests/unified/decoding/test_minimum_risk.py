@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from unified.apps.answering import LIKELIEST, NUCLEUS, Manner, answers
+from unified.apps.answering import GREEDY, NUCLEUS, GenerationSettings, answers
 from unified.apps.demo import random_model
-from unified.decoding.minimum_risk import CANDIDATES, Alike
+from unified.decoding.minimum_risk import CANDIDATES, MinimumRisk
 from unified.heads.distribution import Categorical
 
 
@@ -14,7 +14,7 @@ def test_many_codes_that_look_alike_win_over_the_likeliest_one():
     near = torch.tensor([[1.0, 0.0], [1.02, 0.0], [1.0, 0.02], [0.98, 0.0]])
     codebook = torch.cat([near, torch.tensor([[-1.0, 0.0]])])
     logits = torch.tensor([0.17, 0.17, 0.18, 0.17, 0.31]).log()[None, None, None]
-    gained = Alike(codebook, 0.2)(Categorical(logits)).logits
+    gained = MinimumRisk(codebook, 0.2)(Categorical(logits)).logits
     assert logits.argmax() == 4
     assert gained.argmax() in (0, 1, 2)
     assert gained.exp().squeeze() == pytest.approx([0.69, 0.69, 0.69, 0.69, 0.31], abs=0.02)
@@ -27,13 +27,13 @@ def test_the_gain_is_the_one_of_the_formula():
     spread = ((codebook - codebook.mean(0)) ** 2).sum(1).mean()
     kernel = torch.exp(-((codebook[:, None] - codebook) ** 2).sum(-1) / (2 * 0.4**2 * spread))
     expected = (logits.softmax(-1) @ kernel).log()
-    assert torch.allclose(Alike(codebook, 0.4)(Categorical(logits)).logits, expected)
+    assert torch.allclose(MinimumRisk(codebook, 0.4)(Categorical(logits)).logits, expected)
 
 
 def test_codes_far_apart_stay_as_they_were_and_the_unlikely_are_left_out():
     codebook = torch.eye(200)
     logits = torch.randn(1, 4, 1, 200, generator=torch.Generator().manual_seed(1))
-    gained = Alike(codebook, 1e-3)(Categorical(logits)).logits
+    gained = MinimumRisk(codebook, 1e-3)(Categorical(logits)).logits
     kept = gained.isfinite()
     assert (kept.sum(-1) == CANDIDATES).all()
     assert torch.allclose(gained[kept], logits.log_softmax(-1)[kept], atol=1e-5)
@@ -42,14 +42,14 @@ def test_codes_far_apart_stay_as_they_were_and_the_unlikely_are_left_out():
 @pytest.mark.parametrize("width", [0.0, -1.0, float("nan")])
 def test_a_width_must_be_positive(width):
     with pytest.raises(ValueError, match="positive"):
-        Alike(torch.eye(3), width)
+        MinimumRisk(torch.eye(3), width)
 
 
-def drawn(model, processor, alike, pixels=LIKELIEST, batch=3):
+def drawn(model, processor, alike, sampler=GREEDY, batch=3):
     """Pictures [3, H, W, 3] of three prompts."""
     prompts = [[{"role": "user", "content": f"{n} red circles"}] for n in range(3)]
-    manner = Manner(only_draws=True, pixels=pixels, alike=alike)
-    found = answers(model, processor, prompts, ((1, 1), (2, 2), (4, 4)), manner, batch=batch)
+    settings = GenerationSettings(image_only=True, image_sampler=sampler, minimum_risk_width=alike)
+    found = answers(model, processor, prompts, ((1, 1), (2, 2), (4, 4)), settings, batch=batch)
     return np.stack([content[0]["image"] for content in found])
 
 

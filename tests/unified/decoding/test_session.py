@@ -85,6 +85,28 @@ def test_feeding_in_pieces_is_feeding_at_once(model, stream):
     torch.testing.assert_close(whole.last, pieces.last, atol=1e-5, rtol=0)
 
 
+def test_a_context_remembers_the_states_of_every_head_and_branch(make_model, stream):
+    """After the last ids of rows of different lengths, in both branches: as one pass over each gives them."""
+    model = make_model(read_outs=2)
+    session = Session(model, rows=3)
+    assert session.last is None
+    assert session.context.latest(session.context.rows()) is None
+    session.feed(prompts(stream))
+    for ids in (stream.text.encode("now"), stream.text.encode("then")):
+        session.feed([ids, [], ids[:1]])
+    session.read_null()
+    found = session.context.latest(session.context.rows(0, 2))
+    assert torch.equal(found[0][:3], session.last)
+    streams = session.streams
+    for number, ids in enumerate([*streams, *map(model.null_stream, streams)]):
+        rows = torch.tensor([ids])
+        layout = Layout.of(rows, model.vocabulary)
+        with torch.no_grad():
+            whole = model.decode(model.embed(rows, layout), layout)
+        for head in range(2):
+            torch.testing.assert_close(found[head][number], whole[head][0, -1], atol=1e-4, rtol=0)
+
+
 def test_guidance_without_effect_computes_no_null_branch(model, stream):
     """Scale 1 is off: the same codes, and the model sees one row at a time."""
     seen = []

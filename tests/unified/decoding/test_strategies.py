@@ -9,13 +9,14 @@ import pytest
 import torch
 from unified.tokenizers.text import byte_tokenizer
 
-from unified.cache.policy import POLICIES, DropWrite, Full, Window
+from unified.cache.policy import DropWrite, Full, Window
 from unified.decoding.guidance import Constant
 from unified.decoding.noise import PositionNoise
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
 from unified.decoding.strategies import STRATEGIES, OnePass, PromptLookup, Shallow, Speculative
 from unified.decoding.strategies.rejection import DRAFT, draw, verify
+from unified.depth import AllLayers
 from unified.orders import ORDERS
 from unified.stream.messages import Stream
 
@@ -47,6 +48,12 @@ class Tilted(Shallow):
 
 
 DRAFTS = {"shallow": Shallow(), "same": Shallow(skipped=()), "wrong": Wrong(), "lookup": PromptLookup()}
+
+
+@pytest.fixture(scope="session")
+def model(make_model):
+    """With the heads that every order needs."""
+    return make_model({"orders": list(ORDERS)})
 
 
 def begun(model, stream, strategy, rows=3, **options):
@@ -118,7 +125,7 @@ def test_greedy_text_is_that_of_the_default(model, stream, draft, contrast):
     torch.testing.assert_close(sessions[0].last, sessions[1].last, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("policy", [Full(), DropWrite(), Window(24, keep=2)], ids=POLICIES.keys())
+@pytest.mark.parametrize("policy", [Full(), DropWrite(), Window(24, keep=2)], ids=["full", "drop", "window"])
 def test_cache_policies_see_what_they_see_by_default(model, stream, policy):
     """A window lets go of something after every token: rounds end there."""
     sessions = [
@@ -190,9 +197,10 @@ def test_rows_are_accepted_and_rolled_back_by_themselves(model, stream):
             return torch.where(torch.arange(len(drafted))[:, None] == 1, right, wrong)
 
         def image(self, session, chunk, rows, plan, step):
-            right = Shallow(skipped=()).image(session, chunk, rows, plan, step)[0].clone()
-            wrong = super().image(session, chunk, rows, plan, step)[0]
-            return [torch.where(torch.arange(len(right))[:, None, None] == 1, right, wrong)]
+            right = Shallow(skipped=()).image(session, chunk, rows, plan, step)
+            wrong = super().image(session, chunk, rows, plan, step)
+            first = torch.arange(len(right[0]))[:, None, None] == 1
+            return [torch.where(first, *pair) for pair in zip(right, wrong, strict=True)]
 
     session = begun(model, stream, Speculative(draft=RightInRow1(), length=3))
     written(session, "raster", sampler=GREEDY)
@@ -458,6 +466,21 @@ def test_a_hook_sees_every_step_once(model, stream):
     written(session, "raster", hook=hook)
     assert seen == list(range(12))
     assert not session.drawing.codes.any()
+
+
+class ByStep(DropWrite):
+    """A cache policy that is asked by step, and keeps everything."""
+
+    by_step = True
+
+
+@pytest.mark.parametrize("options", [{"depth": AllLayers()}, {"policy": ByStep()}], ids=["depth", "policy"])
+def test_what_must_see_every_step_by_itself_gets_one_pass_a_step(model, stream, options):
+    sessions = [begun(model, stream, one, **options) for one in (None, Speculative(draft=Shallow()))]
+    for session in sessions:
+        written(session, "raster")
+    assert sessions[0].streams == sessions[1].streams
+    assert (sessions[1].stats.passes, sessions[1].stats.draft_passes) == (12, 0)
 
 
 def test_prompt_lookup_guesses_what_followed_before():

@@ -29,7 +29,7 @@ def test_the_latest_image_of_the_same_size_is_meant(model):
     groups = Layout.of([row], words).writes
     found = {}
     for group in groups:
-        for start, before in zip(group.starts.tolist(), group.before.tolist(), strict=True):
+        for start, before in zip(group.starts.tolist(), group.reference.tolist(), strict=True):
             found[start] = None if before < 0 else row[before] - words.visual_start
     assert [found[start] for start in sorted(found)] == [5, None, 40, 5, None, 40]
 
@@ -40,7 +40,7 @@ def test_a_drawing_depends_on_the_image_before_and_a_session_agrees(make_model):
     words = model.vocabulary
     ids = torch.tensor([stream(words, (2, 5), (2, 20))])
     with_image = model(ids).log_probs
-    model.slots.reference.weight.zero_()
+    model.extras["reference"].projection.weight.zero_()
     assert not torch.allclose(model(ids).log_probs, with_image)
 
     model = make_model()

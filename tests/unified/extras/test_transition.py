@@ -3,18 +3,28 @@
 import pytest
 import torch
 
-from unified.decoding.drawing import Contrast
 from unified.decoding.session import Session
-from unified.extras.transition import Transition, moved
+from unified.extras.references import ActionContrast, References
+from unified.extras.transition import Transition, TransitionConfig
 from unified.layout.layout import Layout, pack
 
 WIDTH = 12
 
 
+def fresh(channels):
+    made = Transition(TransitionConfig(channels=channels), WIDTH).eval()
+    made.initialise(0.02)
+    return made
+
+
+def changed(made, *given):
+    """Images of one size or more after actions: (images, shape, actions, acted)."""
+    return [one.images for one in made.references([References(*one) for one in given])]
+
+
 def transition():
     torch.manual_seed(0)
-    made = Transition(WIDTH, 8).eval()
-    made.start(0.02)
+    made = fresh(8)
     torch.nn.init.normal_(made.exit.weight, std=0.3)
     return made
 
@@ -49,11 +59,11 @@ ACTIONS = [tuple(range(start, start + 11)) for start in (0, 20, 40)]
 def test_it_starts_as_the_identity_and_leaves_images_alone_after_which_nothing_was_done():
     made = transition()
     images, said = torch.randn(2, 9, WIDTH), torch.randn(2, WIDTH)
-    (found,) = moved(made, [images], [(3, 3)], [said], [torch.tensor([True, False])])
+    (found,) = changed(made, (images, (3, 3), said, torch.tensor([True, False])))
     assert not torch.allclose(found[0], images[0], atol=0.1)
     assert torch.equal(found[1], images[1])
-    made.start(0.02)
-    (found,) = moved(made, [images], [(3, 3)], [said], [torch.tensor([True, True])])
+    made.initialise(0.02)
+    (found,) = changed(made, (images, (3, 3), said, torch.tensor([True, True])))
     assert torch.equal(found, images)
 
 
@@ -63,10 +73,9 @@ def test_images_of_several_sizes_are_changed_as_each_alone_would_be():
     shapes = [(3, 3), (2, 5), (4, 1)]
     images = [torch.randn(2, h * w, WIDTH) for h, w in shapes]
     said, acted = [torch.randn(2, WIDTH) for _ in shapes], [torch.tensor([True, True])] * 3
-    together = moved(made, images, shapes, said, acted)
-    for number, found in enumerate(together):
-        alone = moved(made, *([x[number]] for x in (images, shapes, said, acted)))
-        torch.testing.assert_close(found, alone[0])
+    given = list(zip(images, shapes, said, acted, strict=True))
+    for one, found in zip(given, changed(made, *given), strict=True):
+        torch.testing.assert_close(found, changed(made, one)[0])
 
 
 @torch.no_grad()
@@ -76,8 +85,7 @@ def test_it_grows_and_does_what_it_did_before():
         torch.nn.init.normal_(block.steer.bias, std=0.3)
     images, said = torch.randn(2, 3, 3, WIDTH), torch.randn(2, WIDTH)
     sizes = torch.tensor([[3, 3], [2, 3]])
-    grown = Transition(WIDTH, 20).eval()
-    grown.start(0.02)
+    grown = fresh(20)
     grown.grow(before)
     assert not torch.allclose(grown(images, sizes, said), before(images, sizes, said), atol=1e-4)
     for name, weight in grown.named_parameters():
@@ -88,10 +96,9 @@ def test_it_grows_and_does_what_it_did_before():
 
 
 def test_it_loses_the_channels_that_say_least():
-    before, grown = transition(), Transition(WIDTH, 20).eval()
-    grown.start(0.02)
+    before, grown = transition(), fresh(20)
     grown.grow(before)  # nobody reads the new channels
-    shrunk = Transition(WIDTH, 8).eval()
+    shrunk = fresh(8)
     shrunk.shrink(grown)
     for (name, weight), wanted in zip(shrunk.named_parameters(), before.parameters(), strict=True):
         if name.startswith("exit"):
@@ -112,7 +119,7 @@ def test_the_actions_since_the_latest_image_are_meant(model):
     words = model.vocabulary
     row = sample(words, ACTIONS[0], (), ACTIONS[1] + ACTIONS[2])
     (group,) = Layout.of([row + sample(words, ())], words).writes
-    found = [[row[place] - words.action_start for place in places if place >= 0] for places in group.acted]
+    found = [[row[place] - words.action_start for place in places if place >= 0] for places in group.actions]
     assert found == [list(ACTIONS[0]), [], [*ACTIONS[1], *ACTIONS[2]], []]
 
 
@@ -143,7 +150,7 @@ def test_a_drawing_depends_on_the_action_through_it_and_a_session_agrees(make_mo
         session.feed([words.end, words.user, *acting(words, *action), words.end, words.assistant])
     ids = torch.tensor(session.streams[0])[None]
     before = model(ids[:, : -len(ACTIONS[0]) - 4]).log_probs
-    model.slots.transition.exit.weight.zero_()
+    model.extras["transition"].exit.weight.zero_()
     assert not torch.allclose(model(ids[:, : before.shape[1]]).log_probs, before, atol=1e-3)
 
 
@@ -152,23 +159,25 @@ def test_what_is_gone_on_from_is_set_off_against_another_action_and_what_is_draw
     words = model.vocabulary
     one, other = (acting(words, *action) for action in ACTIONS[:2])
 
-    def two_frames(contrast, onward=True):
+    def two_frames(contrast, carry=True):
         session = Session(model)
         session.feed([words.begin, words.user, *image(words, 3, 5), *one, words.end, words.assistant])
-        drawings = [session.draw([(3, 3)], contrast=contrast, onward=onward)]
+        drawings = [session.draw([(3, 3)], contrast=contrast, carry=carry)]
         session.feed([words.end, words.user, *one, words.end, words.assistant])
         return [*drawings, session.draw([(3, 3)])]
 
-    plain, same, apart = (two_frames(c) for c in (None, Contrast([one], 9.0), Contrast([other], 9.0)))
+    plain, same, apart = (
+        two_frames(c) for c in (None, ActionContrast([one], 9.0), ActionContrast([other], 9.0))
+    )
     for first, _ in (same, apart):
         assert torch.equal(first.codes, plain[0].codes)
         assert torch.equal(first.log_probs, plain[0].log_probs)
     torch.testing.assert_close(same[1].log_probs, plain[1].log_probs, atol=1e-4, rtol=1e-4)
     assert not torch.allclose(apart[1].log_probs, plain[1].log_probs, atol=1e-3)
     with pytest.raises(ValueError, match="as many actions, got 2"):
-        two_frames(Contrast([one, other], 9.0))
-    with pytest.raises(ValueError, match="needs onward"):
-        two_frames(Contrast([other], 9.0), onward=False)
+        two_frames(ActionContrast([one, other], 9.0))
+    with pytest.raises(ValueError, match="carry=True"):
+        two_frames(ActionContrast([other], 9.0), carry=False)
 
 
 @torch.no_grad()
@@ -180,7 +189,7 @@ def test_an_action_that_the_model_chose_counts_too(model):
     session.feed([words.end, words.assistant])
     drawing = session.draw([1, 3])
     (group,) = Layout.of(session.streams, words).writes
-    assert (group.acted >= 0).sum() == words.action_slots
+    assert (group.actions >= 0).sum() == words.action_slots
     whole = model(torch.tensor(session.streams)).log_probs
     torch.testing.assert_close(whole[0, group.slots()[0]], drawing.log_probs[0], atol=1e-3, rtol=0)
 
@@ -189,7 +198,7 @@ def test_it_learns_with_the_rest(make_model):
     model = make_model().train()
     ids = torch.tensor([sample(model.vocabulary, ACTIONS[0])])
     model(ids, labels=Layout.of(ids, model.vocabulary).labels(ids)).loss.backward()
-    weights = dict(model.slots.transition.named_parameters())
+    weights = dict(model.extras["transition"].named_parameters())
     assert all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in weights.values())
     model.zero_grad()
     ids = torch.tensor([sample(model.vocabulary, ())])  # its part is taken all the same, with nothing to do
@@ -198,5 +207,5 @@ def test_it_learns_with_the_rest(make_model):
 
 
 def test_without_references_there_is_nothing_to_change(make_model):
-    with pytest.raises(Exception, match="transition"):
-        make_model(references=False, copies=False)
+    with pytest.raises(ValueError, match="transition is of no use alone: add reference or copy_gate"):
+        make_model(extras={"transition": {}})

@@ -25,7 +25,7 @@ def permuted(shapes, *, data):
 DATA = (3, 1, 6, 2, 5, 4)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def registered():
     ORDERS["permuted"] = permuted
     yield
@@ -33,8 +33,8 @@ def registered():
 
 
 @pytest.fixture(scope="module")
-def model(make_model):
-    return make_model(vocabulary={"orders": ["permuted"]})
+def model(make_model, registered):
+    return make_model(vocabulary={"orders": ["permuted"]}, read_outs=1)
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ SCHEDULES = {
 }
 
 
-@pytest.fixture(scope="session", params=[0, 2], ids=["plain", "folded"])
+@pytest.fixture(scope="session", params=[0, 2], ids=["plain", "merged"])
 def model(request, make_model):
     """Every property holds where 2 x 2 codes share a position too."""
     return make_model(vocabulary={"merge": request.param, "orders": NAMES})

@@ -29,12 +29,19 @@ def neighbours(height=2, width=3, read_outs=None):
     )
 
 
-@pytest.mark.parametrize("order", ORDERS)
-def test_registered_orders_run_what_they_decide(order):
+@pytest.mark.parametrize("order", ["next_scale", "residual", "raster", "diagonal"])
+def test_orders_fed_by_earlier_codes_run_what_they_decide(order):
     plan = plan_for(order, ((3, 4),))
     assert plan.own
     assert plan.heads == 1
     assert all(torch.equal(step.run, step.decide) for step in plan.steps)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_registered_orders_run_what_they_decided_a_lag_before(order):
+    plan = plan_for(order, ((3, 4),))
+    decided = [[]] * plan.feed.lag + [step.decide.tolist() for step in plan.steps]
+    assert [step.run.tolist() for step in plan.steps] == decided[: len(plan.steps)]
 
 
 def test_a_self_fed_plan_runs_what_the_step_before_decided():

@@ -88,7 +88,7 @@ def test_no_placeholder_is_a_target_and_later_images_do_not_go_on_from_latents()
 
     for items, known in (((before, line, drawn), True), ((before, image, drawn), False)):
         made, ids = layout(*items)
-        assert bool(made.writes[0].before[0] >= 0) == known
+        assert bool(made.writes[0].reference[0] >= 0) == known
         assert not made.predicted[(ids == SHARED) | (ids == DEPTH)].any()
         assert (made.index.kind[(ids == SHARED) | (ids == DEPTH)] == Kind.READ).all()
         assert int((made.step >= 0).sum()) == 4

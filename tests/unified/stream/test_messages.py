@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from unified.tokenizers.text import byte_tokenizer, train_text_tokenizer
 
 from unified.layout.layout import Layout
-from unified.orders import ORDERS
+from unified.orders import ORDERS, plan_for
 from unified.orders.shapes import area
 from unified.stream.messages import Stream
 from unified.stream.segments import segments
@@ -26,11 +26,19 @@ actions = st.builds(
 sides = st.integers(1, 4)
 
 
+def legal(order, shapes):
+    try:
+        plan_for(order, tuple(map(tuple, shapes)))
+    except ValueError:
+        return False
+    return True
+
+
 @st.composite
 def images(draw):
     order = draw(st.sampled_from([None, *ORDERS]))
-    count = 1 if order == "diagonal" else draw(st.integers(1, 3))
-    shapes = draw(st.lists(st.tuples(sides, sides).map(list), min_size=count, max_size=count))
+    shapes = draw(st.lists(st.tuples(sides, sides).map(list), min_size=1, max_size=3))
+    shapes = shapes if order is None or legal(order, shapes) else shapes[:1]
     total = area(shapes)
     codes = draw(st.lists(st.integers(0, 15), min_size=total, max_size=total))
     image = {"type": "image", "codes": codes, "shapes": shapes}

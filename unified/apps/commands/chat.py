@@ -28,7 +28,7 @@ from unified.apps.terminal import protocol, render
 HELP = """\
 Type to talk. Commands:
   /image FILE ...      show pictures with your next message
-  /look                have it say what stands where: later questions are thought over from that
+  /look                list what each part of the picture shows; later questions are answered from the list
   /draw PROMPT         have a picture drawn
   /edit INSTRUCTION    have the latest picture changed
   /solve [FILE]        have a maze solved with sketches (FILE or the latest picture)
@@ -39,7 +39,8 @@ Type to talk. Commands:
 
 
 class Chat:
-    """State of one interactive conversation. `read` gives the next line (EOFError ends), `write` prints."""
+    """State of one interactive conversation. `read` gives the next line (EOFError ends), `write` prints,
+    `images` is a protocol of `terminal` ("": images are saved to `folder`)."""
 
     def __init__(
         self,
@@ -49,15 +50,15 @@ class Chat:
         read: Callable[[str], str] = input,
         write: Callable[[str], Any] | None = None,
         images: str = "",
-        most_tokens: int = 512,
+        max_tokens: int = 512,
     ) -> None:
         self.model, self.folder, self.read, self.images = model, folder, read, images
         self.write = write or (lambda text: print(text, end="", flush=True))
-        self.most_tokens = most_tokens
-        self.talk = model.chat(most_tokens=most_tokens)
+        self.max_tokens = max_tokens
+        self.talk = model.chat(max_tokens=max_tokens)
         self.waiting: list[np.ndarray] = []  # pictures to go with the next message
         self.latest: np.ndarray | None = None
-        self.listed = False  # whether it has said what stands where in the latest picture
+        self.listed = False  # whether the model has listed the parts of the latest image
         self.world: Rollout | None = None
         self.saved = 0
         self.lines: list[str] = []
@@ -180,7 +181,7 @@ class Chat:
         self._print(f"(saved {path})\n")
 
     def _new(self, _: str) -> None:
-        self.talk = self.model.chat(most_tokens=self.most_tokens)
+        self.talk = self.model.chat(max_tokens=self.max_tokens)
         self.waiting, self.latest, self.world, self.listed = [], None, None, False
         self._print("(a new conversation)\n")
 
@@ -236,9 +237,10 @@ class Chat:
 
 
 def chat(options: argparse.Namespace) -> int:
+    """`unified chat`."""
     images = protocol(os.environ, sys.stdout)
     model = assistant(options)
-    talk = Chat(model, folder=options.out, images=images, most_tokens=options.tokens)
+    talk = Chat(model, folder=options.out, images=images, max_tokens=options.tokens)
     print(f"{model.folder}: type to talk, /help for commands, Ctrl-D to leave.")
     for path in options.image or []:
         talk.handle(f"/image {path}")

@@ -92,6 +92,6 @@ def save_animation(frames: Sequence[np.ndarray], path: Path, *, times: int = 4, 
 
 
 def plain(action: dict[str, Any]) -> dict[str, Any]:
-    """An action as plain data, what rests left out."""
+    """An action as plain data, without the buttons that are not pressed."""
     pressed = {name: int(value) for name, value in action.items() if name != "camera" and value}
     return {**pressed, "camera": [round(float(angle), 3) for angle in action["camera"]]}

@@ -1,4 +1,4 @@
-"""`unified info`: what a model is made of."""
+"""`unified info`: sizes, vocabulary, orders and versions of a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Actions written down: JSON lines, or words such as `forward jump x10 camera 0 5`."""
+"""Scripts of actions: JSON lines, or words such as `forward jump x10 camera 0 5`."""
 
 from __future__ import annotations
 

@@ -124,4 +124,4 @@ def token_chunk(context: Context, model: Reads, lists: Sequence[Sequence[int]]) 
     embeds = model.read(ids.to(model.device), layout.to(model.device))
     if embeds is None:
         raise ValueError("this model reads no text")
-    return Chunk.of(embeds, *layout.folded()), list(layout.cursors)
+    return Chunk.of(embeds, *layout.merged()), list(layout.cursors)

@@ -20,7 +20,7 @@ class Lane:
         self.run, self.row, self.step = run, row, 0
         self.writer = run.open_writer(slice(row, row + 1))
         self.rows = list(range(row, run.count, len(run.session.rows)))  # of its branches
-        self.steps = len(run.request.plan.steps)
+        self.steps = len(run.steps)
         self.begin()
 
     def begin(self) -> None:
@@ -47,7 +47,7 @@ class Lane:
 
     def slots(self, steps: int) -> Tensor:
         """[n]: positions of the image that the first so many steps of the round run."""
-        return torch.cat([self.run.folded[self.step + n].slots for n in range(steps)])
+        return torch.cat([self.run.steps[self.step + n].slots for n in range(steps)])
 
     def states(self, hidden: Sequence[Tensor], number: int) -> list[Tensor]:
         """Of hidden states [R, n, D] of the round's positions, those of its step of this number."""

@@ -19,9 +19,7 @@ class OnePass:
     def text(self, run: TextRun) -> Iterator[list[int | None]]:
         session = run.session
         for _ in range(run.max_tokens):
-            assert session.last is not None
-            blind = None if run.blind_last is None else run.blind_last[:, None]
-            logits = run.logits(session.last[:, None], blind)
+            logits = run.logits(*(context.last[0][0][:, None] for context in run.contexts))
             drawn = run.sampler.draw(logits[:, :, None], session.noise, run.places()).symbols.flatten()
             said = [session.say(row, token) for row, token in zip(session.rows, drawn.tolist(), strict=True)]
             if any(token is not None for token in said):

@@ -12,12 +12,11 @@ class Mark:
     as long as no cache policy lets go of anything."""
 
     def __init__(self, context: Context) -> None:
-        cache = context.cache
         self.context, self.cursors = context, list(context.cursors)
-        self.held = [(cache.layers_of(entries), entries.lengths.copy()) for entries in cache.distinct()]
+        self.lengths = context.cache.lengths_by_layer  # [L, R]
 
     def restore(self, kept: np.ndarray | int = 0) -> None:
         """Forget all entries since, but the first `kept` [R] of each row. The rows stand where they stood."""
-        for layers, lengths in self.held:
-            self.context.cache.truncate(lengths + kept, layers)
+        self.context.cache.truncate(self.lengths + kept)
+        self.context.cache.share()
         self.context.cursors = list(self.cursors)

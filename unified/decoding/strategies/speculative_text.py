@@ -19,20 +19,20 @@ from unified.layout.layout import Layout
 
 
 class Branch:
-    """The conversations of a context, reading text that may be taken back. `last` [B, D]: the states after
-    what they keep."""
+    """The conversations of a context, reading text that may be taken back."""
 
-    def __init__(self, context: Context, model: Reads, last: Tensor, parts: Sequence[LayerPart] = ()) -> None:
-        self.context, self.model, self.last, self.parts = context, model, last, parts
+    def __init__(self, context: Context, model: Reads, parts: Sequence[LayerPart] = ()) -> None:
+        self.context, self.model, self.parts = context, model, parts
 
     def read(self, lists: Sequence[Sequence[int]]) -> Tensor:
         """[B, 1 + n, D]: the states before ids [B][n], and after each of them."""
-        self.mark, self.states = Mark(self.context), self.last[:, None]
+        self.mark, self.states = Mark(self.context), [last[:, None] for last in self.context.last[0]]
         if any(lists):
             chunk, _ = token_chunk(self.context, self.model, lists)
-            hidden = self.context.run(self.model, chunk, self.context.rows(), parts=self.parts)[0]
-            self.states = torch.cat([self.states, hidden.to(self.states.dtype)], dim=1)
-        return self.states
+            hidden = self.context.run(self.model, chunk, self.context.rows(), parts=self.parts)
+            pairs = zip(self.states, hidden, strict=True)
+            self.states = [torch.cat([before, after.to(before.dtype)], dim=1) for before, after in pairs]
+        return self.states[0]
 
     def keep(self, counts: np.ndarray) -> None:
         """Keep the first `counts` [B] ids of what was read in each row."""
@@ -41,7 +41,8 @@ class Branch:
         kept[rows] = counts
         self.mark.restore(kept)
         self.context.cursors[rows] = Layout.tokens(self.mark.cursors[rows], counts.tolist()).cursors
-        self.last = self.states[torch.arange(len(counts)), torch.from_numpy(counts)]
+        chosen = torch.arange(len(counts)), torch.from_numpy(counts)
+        self.context.last[0] = [states[chosen] for states in self.states]
 
 
 class TextRounds:
@@ -49,11 +50,10 @@ class TextRounds:
 
     def __init__(self, run: TextRun, draft: Draft, length: int) -> None:
         self.run, self.session, self.draft, self.length = run, run.session, draft, length
-        session = run.session
-        assert session.last is not None
-        self.branches = [Branch(session.context, session.model, session.last, session.parts)]
-        if run.blind_last is not None:
-            self.branches.append(Branch(run.blind, session.model, run.blind_last))
+        session, parts = run.session, [run.session.parts, ()]
+        self.branches = [
+            Branch(context, session.model, given) for context, given in zip(run.contexts, parts, strict=False)
+        ]
         self.left = np.full(len(session.rows), run.max_tokens)
 
     @property
@@ -199,7 +199,6 @@ class TextRounds:
         same = np.array([_common(ids, new) for ids, new in zip(said, read, strict=True)])
         for branch in self.branches:
             branch.keep(offset + same)
-        session.last = self.branches[0].last
         self.left -= [len(ids) for ids in said]
         for row, ids, count, left in zip(session.rows, said, same, self.left, strict=True):
             row.pending = ids[count:]

@@ -1,11 +1,11 @@
-"""Fewer neurons in the networks of a decoder's layers."""
+"""Structured pruning of the MLPs of a decoder."""
 
 import pytest
 import torch
-from unified.train.narrow import main, narrowed
+from unified.train import narrow
+from unified.train.prune import main, pruned
 
 from unified.apps.demo import random_model
-from unified.model import UnifiedConfig, UnifiedModel
 from unified.pretrained import load_model, save_model
 
 
@@ -15,17 +15,17 @@ def asked(model):
 
 
 @torch.no_grad()
-def test_neurons_that_say_nothing_go_first_and_are_not_missed():
+def test_neurons_of_zero_weight_are_pruned_first_and_change_nothing():
     model, _ = random_model()
     before = model.backbone.config.intermediate_size
     silent = slice(3, 3 + before // 4)
     for layer in model.backbone.layers:
         layer.mlp.down_proj.weight[:, silent] = 0
-    smaller = narrowed(model, before - before // 4)
+    smaller = pruned(model, before - before // 4)
     assert smaller.config.backbone["intermediate_size"] == before - before // 4
     assert sum(p.numel() for p in smaller.parameters()) < sum(p.numel() for p in model.parameters())
     torch.testing.assert_close(smaller(asked(model)).log_probs, model(asked(model)).log_probs)
-    fewer = narrowed(model, before // 2)
+    fewer = pruned(model, before // 2)
     assert not torch.allclose(fewer(asked(model)).log_probs, model(asked(model)).log_probs, atol=1e-3)
 
 
@@ -38,13 +38,18 @@ def test_it_goes_through_a_folder(tmp_path):
     assert found.backbone.layers[0].mlp.gate_proj.weight.shape[0] == 64
 
 
-def test_what_cannot_be_narrowed_is_refused(tmp_path, capsys):
+def test_the_former_name_is_the_same_command():
+    assert narrow.main is main
+
+
+def test_what_cannot_be_pruned_is_refused(tmp_path, capsys):
     model, processor = random_model()
     with pytest.raises(ValueError, match="smaller number"):
-        narrowed(model, 100_000)
-    other = {"model_type": "gpt2", "n_embd": 32, "n_layer": 1, "n_head": 2}
-    with pytest.raises(ValueError, match="no gated networks"):
-        narrowed(UnifiedModel(UnifiedConfig(backbone=other)), 8)
+        pruned(model, 100_000)
+    ungated, _ = random_model()
+    del ungated.backbone.layers[0].mlp.gate_proj
+    with pytest.raises(ValueError, match="no gated MLPs"):
+        pruned(ungated, 8)
     save_model(tmp_path / "before", model, processor)
     with pytest.raises(SystemExit):
         main(["--model", str(tmp_path / "before"), "--out", str(tmp_path / "after"), "--mlp", "100000"])

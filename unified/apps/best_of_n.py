@@ -1,8 +1,8 @@
-"""Look again: a picture that shows something else than was said is drawn once more.
+"""Best-of-n image generation with the model as its own judge.
 
-What a finished picture should show follows from the words of its steps; what it does show is listed part by
-part, as before a question (`looking`). The first picture in which both agree is kept, or the one in
-which most parts do: the best of n, with the model as its own judge.
+What an image should show follows from the text of its drawing steps; what it does show is a list of its nine
+parts that the model writes (`looking`). The score is the share of parts in which both agree; sampling stops
+at the first image of score 1, otherwise the image of largest score is returned.
 """
 
 from __future__ import annotations
@@ -25,43 +25,44 @@ _LIST = re.compile(r"Seen: [^.]*\.")
 _LISTED = re.compile(rf"[:;] ({_PLACE}) ([^.;]*?)(?=[.;])")
 _PUT = re.compile(rf": ([^.:;]*?) in the ({_PLACE})\b(?: becomes ([^.]*?)\.)?")
 
-Shown = dict[str, list[str]]
+Contents = dict[str, list[str]]
 
 
-def said(words: str) -> Shown:
-    """What stands in each part after all the steps in `words`: a list ("Seen: ...") to begin with or nothing,
-    then things that are put somewhere and things that become others. Parts with nothing are left out."""
-    shown = listed(words)
-    for thing, place, later in _PUT.findall(words):
-        things = shown.setdefault(place, [])
-        if later and thing in things:
-            things.remove(thing)
+def described(words: str) -> Contents:
+    """The objects in each part after all the drawing steps in `words`: those of a list ("Seen: ...") if there
+    is one, then objects that are added and objects that are replaced. Parts without objects are left out."""
+    contents = listed(words)
+    for one, place, later in _PUT.findall(words):
+        objects = contents.setdefault(place, [])
+        if later and one in objects:
+            objects.remove(one)
         if later != NOTHING:
-            things.append(later or thing)
-    return {place: things for place, things in shown.items() if things}
+            objects.append(later or one)
+    return {place: objects for place, objects in contents.items() if objects}
 
 
-def listed(words: str) -> Shown:
-    """What a list ("Seen: ...") names, part by part."""
+def listed(words: str) -> Contents:
+    """The objects that a list ("Seen: ...") names in each part. Parts without objects are left out."""
     found = _LIST.search(words)
     parts = _LISTED.findall(found[0]) if found else []
-    return {place: things.split(" and ") for place, things in parts if things != NOTHING}
+    return {place: objects.split(" and ") for place, objects in parts if objects != NOTHING}
 
 
-def agreement(wanted: Shown, seen: Shown) -> float:
-    """Share of the nine parts that show what they should."""
+def agreement(wanted: Contents, seen: Contents) -> float:
+    """Share of the nine parts whose objects are the same, in 0..1."""
     same = [sorted(wanted.get(place, [])) == sorted(seen.get(place, [])) for place in PLACES]
     return sum(same) / len(PLACES)
 
 
-def drawn_again(
+def best_of_n(
     number: int,
     draw: Callable[[Sequence[int], int], Sequence[Content]],
     look: Callable[[Sequence[np.ndarray]], Sequence[Content]],
     tries: int = TRIES,
 ) -> list[Content]:
-    """The best of up to `tries` answers to each of `number` requests. `draw(requests, attempt)` answers some
-    of them, `look(pictures)` lists what is in pictures. One thing alone is drawn without a look."""
+    """The best of up to `tries` answers to each of `number` requests. `draw(requests, attempt)`: answers to
+    the requests of these numbers; `look(pictures)`: a list of the parts of each image. Images of a single
+    object are not scored: the first one is returned. ValueError for fewer than one try."""
     if tries < 1:
         raise ValueError(f"tries must be at least 1, got {tries}")
     best: dict[int, tuple[float, Content]] = {}
@@ -72,7 +73,7 @@ def drawn_again(
         lists = look([images_of(answers[i])[-1] for i in doubtful]) if doubtful else []
         scores = [1.0] * len(answers)
         for i, found in zip(doubtful, lists, strict=True):
-            scores[i] = agreement(said(text_of(answers[i])), listed(text_of(found)))
+            scores[i] = agreement(described(text_of(answers[i])), listed(text_of(found)))
         for request, score, answer in zip(waiting, scores, answers, strict=True):
             if request not in best or score > best[request][0]:
                 best[request] = score, answer
@@ -83,7 +84,7 @@ def drawn_again(
 
 
 def _doubtful(answer: Content) -> bool:
-    """Whether there is a picture, of more than one thing or made from another one."""
+    """Whether an answer is to be scored: it has an image, of more than one object or edited."""
     words = text_of(answer)
-    several = sum(map(len, said(words).values())) > 1 or " becomes " in words
+    several = sum(map(len, described(words).values())) > 1 or " becomes " in words
     return several and bool(images_of(answer))

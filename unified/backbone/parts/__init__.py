@@ -1,0 +1,36 @@
+"""Parts that are plugged in around layers (`LayerPart`). Imports `backbone` and what lies below it.
+
+`Session(parts=)` and `UnifiedModel.forward(parts=)` take them. They are modules of their own: a recipe trains
+and saves them beside the model. To add one, write a class with the methods of `LayerPart` that it needs and
+give it a line in `PARTS`. At its start a part leaves the model's outputs bit for bit as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from unified.backbone.layer_pass import LayerPart, Memory
+from unified.backbone.parts.adapter import Adapter, AdapterConfig
+from unified.backbone.parts.cross_attention import CrossAttention, CrossAttentionConfig
+from unified.backbone.parts.prefix import Prefix, PrefixConfig
+from unified.backbone.parts.source_keys import SourceKeys
+
+PARTS: dict[str, Callable[..., nn.Module]] = {
+    "adapter": lambda **options: Adapter(AdapterConfig(**options)),
+    "cross_attention": lambda **options: CrossAttention(CrossAttentionConfig(**options)),
+    "prefix": lambda **options: Prefix(PrefixConfig(**options)),
+}
+
+__all__ = [
+    "PARTS",
+    "Adapter",
+    "AdapterConfig",
+    "CrossAttention",
+    "CrossAttentionConfig",
+    "LayerPart",
+    "Memory",
+    "Prefix",
+    "PrefixConfig",
+    "SourceKeys",
+]

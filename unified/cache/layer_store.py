@@ -1,0 +1,94 @@
+"""The buffer of one layer's keys and values, and where in it a pass writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unified.layout.attention import Seen
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a pass puts its positions in layers that share entries, and what they see there: as `slots` (rows
+    [r, 1], entries [r, n]), or from entry `start` on in every row. `room`: entries needed. The first `keys`
+    entries are attended to, as `seen` says."""
+
+    start: int
+    room: int
+    keys: int
+    seen: Seen
+    slots: tuple[Tensor, Tensor] | None = None
+
+
+class LayerStore:
+    """Keys and values of one layer, each [R, capacity, G, D] (the layout of `flash_attn_with_kvcache`). In
+    memory heads come first where the buffer grows, which suits processors; a static one is contiguous."""
+
+    def __init__(self, rows: int, capacity: int, static: bool) -> None:
+        self.rows, self.capacity, self.static = rows, capacity, static
+        self.both: Tensor | None = None  # [2, R, capacity, G, D]
+
+    def _buffer(self, like: Tensor, used: int = 0) -> Tensor:
+        """A buffer for keys like [r, G, n, D], zeros from entry `used` on: what lies in memory may be no
+        number, and a masked key must be one."""
+        groups, width = like.shape[1], like.shape[3]
+        if self.static:
+            made = like.new_empty(2, self.rows, self.capacity, groups, width)
+        else:
+            made = like.new_empty(2, self.rows, groups, self.capacity, width).transpose(2, 3)
+        made[:, :, used:].zero_()
+        return made
+
+    def reserve(self, like: Tensor, length: int) -> Tensor:
+        """The buffer, with room for `length` entries in every row."""
+        if self.both is None:
+            self.capacity = max(self.capacity, length)
+            self.both = self._buffer(like)
+        elif length > self.capacity:
+            self.resize(max(length, self.capacity + self.capacity // 2))
+        return self.both
+
+    def resize(self, capacity: int) -> None:
+        old, used = self.both, min(capacity, self.capacity)
+        self.capacity = capacity
+        if old is not None:
+            self.both = self._buffer(old[0].transpose(1, 2), used)
+            self.both[:, :, :used] = old[:, :, :used]
+
+    def write(self, key: Tensor, value: Tensor, rows: slice, places: Places) -> None:
+        """Put key and value [r, G, n, D] where they belong in some rows."""
+        both = self.both
+        assert both is not None
+        key, value = (x.transpose(1, 2).to(both.dtype) for x in (key, value))
+        if places.slots is None:
+            span = slice(places.start, places.start + key.shape[1])
+            both[0, rows, span], both[1, rows, span] = key, value
+        else:
+            both[0].index_put_(places.slots, key)
+            both[1].index_put_(places.slots, value)
+
+    def move(self, source: np.ndarray) -> None:
+        """Entry j of each row becomes what entry `source` [R, k] (or, by head, [R, k, G]) was."""
+        if self.both is None or not source.shape[1]:
+            return
+        taken = torch.from_numpy(source).to(self.both.device)
+        taken = taken if taken.ndim == 3 else taken[..., None]
+        taken = taken[None, ..., None].expand(2, -1, -1, self.both.shape[3], self.both.shape[4])
+        self.both[:, :, : source.shape[1]] = self.both.gather(2, taken)
+
+    def take(self, rows: np.ndarray) -> LayerStore:
+        other = LayerStore(len(rows), self.capacity, self.static)
+        if self.both is not None:
+            other.both = other._buffer(self.both[0].transpose(1, 2), self.capacity)
+            other.both.copy_(self.both[:, torch.from_numpy(rows).to(self.both.device)])
+        return other
+
+    def add_rows(self, count: int) -> None:
+        old, self.rows = self.both, self.rows + count
+        if old is not None:
+            self.both = self._buffer(old[0].transpose(1, 2))
+            self.both[:, : old.shape[1]] = old
