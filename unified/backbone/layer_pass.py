@@ -65,10 +65,11 @@ class LayerPart(Protocol):
 class Pass:
     """`index` [R, n] and `positions` [3, R, n] of what is run. `append`: where its keys and values go, and
     what is seen of those before; without it the positions see one another as `seen` says. `attend`: the
-    back-end. `plan` and `step`: if a step of an image is run. `condition`: what a model is steered by
-    besides its stream. `runs`: by layer, whether it runs, or at which positions [R, n] bool; the others
-    pass by it. `queries`: if a dict, the queries of every layer [R, H, n, D] are put into it, scaled so
-    that q . k / sqrt(D) are the scores whose softmax is the attention, whatever scale a layer uses."""
+    back-end. `plan` and `step`: if a step of an image is run (several steps at once: step -1). `condition`:
+    what a model is steered by besides its stream. `skipped`: layers that do not run, whatever is run. `runs`:
+    by layer, at which positions [R, n] bool it runs; the others pass by it. `queries`: if a dict, the queries
+    of every layer [R, H, n, D] are put into it, scaled so that q . k / sqrt(D) are the scores whose softmax
+    is the attention, whatever scale a layer uses."""
 
     index: Index
     positions: Tensor
@@ -80,6 +81,7 @@ class Pass:
     condition: Any = None
     parts: Sequence[LayerPart] = ()
     depth: Depth | None = None
+    skipped: frozenset[int] = frozenset()
     runs: dict[int, Tensor] = field(default_factory=dict)
     queries: dict[int, Tensor] | None = None
 
@@ -90,6 +92,8 @@ class Pass:
 
     def skips(self, layer: int, layers: int) -> bool:
         """Whether nothing of this pass runs a layer, the backbone having `layers`."""
+        if layer in self.skipped:
+            return True
         if self.depth is None or self.plan is None or layer >= layers:
             return False
         return not self.depth.runs(layer, layers, self.plan, self.step)

@@ -6,6 +6,7 @@ Source: ThisisBillhe/NAR (MIT), NAR-images/autoregressive/models/generate.py.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -17,7 +18,7 @@ from unified.backbone.layer_pass import Pass
 from unified.cache.kv_cache import KVCache
 from unified.checkpoints.nar import NARTransformer
 from unified.decoding.guidance import Guidance
-from unified.decoding.noise import GeneratorNoise
+from unified.decoding.noise import SAMPLE, GeneratorNoise
 from unified.decoding.sampling import Sampler
 from unified.heads.distribution import Distribution, joined
 from unified.layout.layout import Layout
@@ -164,6 +165,12 @@ class NARWriter:
         values = self.model.tok_embeddings(codes) if vectors is None else vectors
         self._values[:, self.plan.steps[step].decide] = values.repeat(len(self._values) // len(values), 1, 1)
 
+    def fork(self) -> NARWriter:
+        """A copy that goes on by itself: what is committed to it is not committed here."""
+        other = copy(self)
+        other._values, other._states = self._values.clone(), [states.clone() for states in self._states]
+        return other
+
 
 # The published sampler ------------------------------------------------------------------------------------
 
@@ -184,8 +191,9 @@ class UntilCount(Guidance):
 class SlotNoise(GeneratorNoise):
     """One `torch.multinomial` for each slot of a step in turn, all rows together."""
 
-    def draw(self, probs: Tensor, places: Tensor) -> Tensor:
-        return torch.cat([super(SlotNoise, self).draw(part, places) for part in probs.split(1, dim=1)], dim=1)
+    def draw(self, probs: Tensor, places: Tensor, purpose: str = SAMPLE) -> Tensor:
+        slots = [super(SlotNoise, self).draw(part, places, purpose) for part in probs.split(1, dim=1)]
+        return torch.cat(slots, dim=1)
 
 
 def sampler_of(*, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> Sampler:

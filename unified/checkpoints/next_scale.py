@@ -7,6 +7,7 @@ Source: FoundationVision/VAR (MIT), models/var.py. Tests: tests/unified/checkpoi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any, Protocol
 
 import torch
@@ -283,6 +284,13 @@ class MapWriter:
             )
         self._values[:, self.plan.map_slices[step]] = vectors
         self._written = step + 1
+
+    def fork(self) -> MapWriter:
+        """A copy that goes on by itself: what is committed to it is not committed here."""
+        other = copy(self)
+        other._values = None if self._values is None else self._values.clone()
+        other._carry = dict(self._carry)
+        return other
 
 
 def finished(model: NextScaleTransformer, vectors: Sequence[Tensor], shapes: Shapes) -> Tensor:

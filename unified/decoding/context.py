@@ -14,6 +14,7 @@ from unified.backbone.attention import Attend
 from unified.backbone.layer_pass import Pass
 from unified.cache.kv_cache import KVCache
 from unified.cache.policy import CachePolicy, Held
+from unified.heads.distribution import first_rows
 from unified.layout.attention import PADDING, Index
 from unified.layout.layout import Cursor, Layout
 from unified.stream.vocabulary import Vocabulary
@@ -123,9 +124,11 @@ class Context:
             self.conditions.append(None)
             self.last.append([])
 
-    def condition(self, rows: slice) -> Any:
-        """The condition of some rows, stacked over their branches."""
+    def condition(self, rows: slice, members: slice = slice(None)) -> Any:
+        """The condition of some rows, stacked over their branches, for all conversations or some."""
         chosen = self.conditions[rows.start // self.size : rows.stop // self.size]
+        if members != slice(None):
+            chosen = [first_rows(one, members.start, members.stop) for one in chosen]
         if len(chosen) == 1 or chosen[0] is None:
             return chosen[0]
         return chosen[0].stack(chosen[1])

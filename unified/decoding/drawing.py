@@ -43,6 +43,10 @@ class WriterState(Protocol):
 
     def commit(self, step: int, codes: Tensor, vectors: Tensor | None = None) -> None: ...
 
+    def fork(self) -> WriterState:
+        """A copy that goes on by itself: what is committed to it is not committed here."""
+        ...
+
 
 class Generator(Reads, Protocol):
     """What a session needs of a model: our own, or a published one."""

@@ -1,10 +1,11 @@
-"""Generation of one image in a session: one pass of the backbone for each decoding step of its plan."""
+"""Generation of one image in a session: how it is opened, run, and finished or undone, for all strategies."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,7 +18,9 @@ from unified.decoding.drawing import Choice, Drawing, Hook, WriterState
 from unified.decoding.guidance import Guidance, guide, needs_null
 from unified.decoding.minimum_risk import MinimumRisk
 from unified.decoding.sampling import Sampler
+from unified.decoding.stats import Stats
 from unified.extras.references import ActionContrast
+from unified.heads.distribution import Distribution
 from unified.layout.layout import Cursor, Layout
 from unified.layout.patch_merging import merged_steps
 from unified.orders import Plan
@@ -42,15 +45,27 @@ class ImageRequest:
     hook: Hook | None = None
 
 
+@dataclass(frozen=True)
+class Ran:
+    """A pass over positions of an image: for each head their `states` [R, n, D] and, at the first pass, those
+    [R, D] of the position before (`last`). `chunk`: all that was run, each row's first `before` [R] positions
+    not being the image's."""
+
+    chunk: Chunk
+    states: list[Tensor]
+    last: list[Tensor] | None
+    before: np.ndarray
+
+
 @torch.no_grad()
 def write_image(session: Session, request: ImageRequest) -> Iterator[Choice]:
     """Run the steps of an image, yielding each as it is committed. If the iterator is closed or a step
     raises, the session is left as it was before the image."""
     run = ImageRun(session, request)
+    session.stats = Stats.of(len(session.rows))
     done = False
     try:
-        for step in range(len(request.plan.steps)):
-            yield run.step(step)
+        yield from session.strategy.image(run)
         done = True
     finally:
         if not done:
@@ -80,11 +95,7 @@ class ImageRun:
         if not session.policy.by_step:  # such a policy keeps less
             self.context.cache.reserve(int(self.start.max()) + len(request.header) + request.plan.length)
         self.layout = self._open()
-        rows, condition = self.count, self.context.condition(self.rows)
-        self.writer: WriterState = session.model.write(request.plan, rows, condition)
-        self.writer.set_reference(
-            [row.reference for row in session.rows], [row.actions for row in session.rows], request.contrast
-        )
+        self.carried: dict[int, Tensor] = {}  # by conversation, see `WriterState`
         self.steps = merged_steps(request.plan, session.vocabulary.merge)
         shape, device = (len(session.rows), request.plan.length), session.model.device
         codes = torch.zeros(shape, dtype=torch.long, device=device)
@@ -122,6 +133,22 @@ class ImageRun:
             self.first = chunk if self.first is None else self.first.then(chunk)
         return layout
 
+    def open_writer(self, members: slice = slice(None)) -> WriterState:
+        """What writes the image in these conversations, and in the null rows under them."""
+        session, contrast = self.session, self.request.contrast
+        rows, branches = session.rows[members], self.count // len(session.rows)
+        condition = self.context.condition(self.rows, members)
+        writer = session.model.write(self.request.plan, branches * len(rows), condition)
+        contrast = contrast and ActionContrast(contrast.actions[members], contrast.weight)
+        writer.set_reference([row.reference for row in rows], [row.actions for row in rows], contrast)
+        self.carried |= {(members.start or 0) + n: vectors for n, vectors in writer.carried.items()}
+        return writer
+
+    @cached_property
+    def writer(self) -> WriterState:
+        """What writes the image in all rows, in step."""
+        return self.open_writer()
+
     def step(self, step: int) -> Choice:
         """Run, choose and commit one step."""
         request = self.request
@@ -138,28 +165,37 @@ class ImageRun:
         """One pass: for each head, hidden states [R, n, D] of the step's positions, and at the first step
         those [R, D] of the position before them, else None: of the header's last id or, for a model that runs
         no header, of what was read last."""
-        session, chunk, before = self.session, self._chunk(step), np.zeros(self.count, dtype=np.int64)
+        session, chunk = self.session, self._chunk(step)
         width, apart = chunk.index.sample.shape[1], None
         if self.first is not None and self.runs is not None and not self.runs[:, step].all():
             apart = self._read_first(self.first)
             if not width:  # the step only decides
                 return [state[:, None][:, :0] for state in apart], apart
-        elif self.first is not None:
-            before, chunk, self.first = self.first.counts, self.first.then(chunk), None
-        elif not width:
+        elif self.first is None and not width:
             return self._run_nothing(chunk)
         queries: dict[int, Tensor] | None = {} if session.policy.by_step and width else None
-        told = {"plan": self.request.plan, "step": step, "depth": session.depth, "parts": session.parts}
-        states = self.context.run(session.model, chunk, self.rows, queries=queries, **told)
-        first = not self.begun
-        if first:
-            self._note(chunk, states)
+        ran = self.run(chunk, step=step, depth=session.depth, queries=queries)
         if queries is not None:
-            self._ask_policy(step, {n: chunk.queries(q, before, width) for n, q in queries.items()})
-        last = self.context.latest(self.rows) if first else apart
-        if first and before.any():
-            last = [chunk.states(x, before - 1, 1)[:, 0] for x in states]
-        return [chunk.states(x, before, width) for x in states], last
+            self._ask_policy(step, {n: ran.chunk.queries(q, ran.before, width) for n, q in queries.items()})
+        return ran.states, ran.last or apart
+
+    def run(self, chunk: Chunk, **told: Any) -> Ran:
+        """One pass over positions of the image and, if it is the first, what comes before them; `told`:
+        further fields of the `Pass`."""
+        session, before = self.session, np.zeros(self.count, dtype=np.int64)
+        width = chunk.index.sample.shape[1]
+        if self.first is not None:
+            before, chunk, self.first = self.first.counts, self.first.then(chunk), None
+        told = {"plan": self.request.plan, "parts": session.parts, **told}
+        states = self.context.run(session.model, chunk, self.rows, **told)
+        session.stats.passes += 1
+        last = None
+        if not self.begun:
+            self._note(chunk, states)
+            last = self.context.latest(self.rows)
+            if before.any():
+                last = [chunk.states(x, before - 1, 1)[:, 0] for x in states]
+        return Ran(chunk, [chunk.states(x, before, width) for x in states], last, before)
 
     def _read_first(self, chunk: Chunk) -> list[Tensor]:
         """What comes before the first step, in a pass of its own: it runs layers that the step skips. For
@@ -195,16 +231,33 @@ class ImageRun:
 
     def _choose(self, step: int, states: list[Tensor], before: list[Tensor] | None) -> Choice:
         session, request, rows = self.session, self.request, len(self.session.rows)
-        guided = request.guidance is not None and self.count > rows
-        weight = request.guidance.weight(request.plan, step) if guided else 0.0  # type: ignore[union-attr]
-        predicted = self.writer.predict(step, states, self.count if weight else rows, before)
-        predicted = guide(predicted, weight, rows) if weight else predicted
-        offset = len(request.header) + request.plan.steps[step].decide
-        places = torch.tensor([[len(row.stream)] for row in session.rows]) + offset
-        chosen_from = request.minimum_risk(predicted) if request.minimum_risk else predicted
-        drawn = chosen_from.sample(session.noise, places, request.sampler)
+        predicted = self.predicted(self.writer, step, states, rows, before)
+        drawn = self.chosen_from(predicted).sample(session.noise, self.places(step), request.sampler)
         codes = session.model.head.to_codes(drawn.values)
         return Choice(request.plan, step, codes, drawn.log_probs, predicted, request.sampler, session.noise)
+
+    def predicted(
+        self,
+        writer: WriterState,
+        step: int,
+        states: Sequence[Tensor],
+        rows: int,
+        before: Sequence[Tensor] | None = None,
+    ) -> Distribution:
+        """What is predicted of the slots of a step in the `rows` conversations of a writer, guided."""
+        guidance = self.request.guidance if self.count > len(self.session.rows) else None
+        weight = guidance.weight(self.request.plan, step) if guidance is not None else 0.0
+        found = writer.predict(step, states, 2 * rows if weight else rows, before)
+        return guide(found, weight, rows) if weight else found
+
+    def chosen_from(self, predicted: Distribution) -> Distribution:
+        """What the sampler is given."""
+        return self.request.minimum_risk(predicted) if self.request.minimum_risk else predicted
+
+    def places(self, step: int, members: slice = slice(None)) -> Tensor:
+        """[B, n]: where in the streams the slots of a step stand, which index the noise."""
+        offset = len(self.request.header) + self.request.plan.steps[step].decide
+        return torch.tensor([[len(row.stream)] for row in self.session.rows[members]]) + offset
 
     def _ask_policy(self, step: int, queries: dict[int, Tensor]) -> None:
         """Let the cache policy decide, layer by layer, which entries of this image stay. `queries`: by layer
@@ -250,4 +303,4 @@ class ImageRun:
             self.context.cache.truncate(self.start)
             self.context.cache.share()
         self.context.cursors[self.rows] = list(self.layout.cursors)
-        session.record(self.request, self.drawing, dict(self.writer.carried) if self.request.carry else {})
+        session.record(self.request, self.drawing, self.carried if self.request.carry else {})

@@ -39,7 +39,9 @@ class Noise(Protocol):
         """[B, n, count] from the standard normal distribution."""
         ...
 
-    def draw(self, probs: Tensor, places: Tensor) -> Tensor: ...  # [B, n, S, V], sums 1 -> [B, n, S] int64
+    def draw(self, probs: Tensor, places: Tensor, purpose: str = ...) -> Tensor:
+        """[B, n, S, V], sums 1 -> [B, n, S] int64."""
+        ...
 
 
 class PositionNoise:
@@ -76,10 +78,10 @@ class PositionNoise:
         smallest = torch.finfo(uniform.dtype).eps / 4  # in place of 0, which would give minus infinity
         return torch.erfinv(2 * uniform.clamp(min=smallest) - 1) * 2**0.5
 
-    def draw(self, probs: Tensor, places: Tensor) -> Tensor:
+    def draw(self, probs: Tensor, places: Tensor, purpose: str = SAMPLE) -> Tensor:
         """Categorical samples by inverse transform sampling."""
         ladder = probs.cumsum(dim=-1)
-        uniform = self.uniform(places, probs.shape[-2], device=probs.device).to(probs)[..., None]
+        uniform = self.uniform(places, probs.shape[-2], purpose, probs.device).to(probs)[..., None]
         drawn = torch.searchsorted(ladder, (uniform * ladder[..., -1:]).contiguous(), right=True)
         return drawn.squeeze(-1).clamp(max=probs.shape[-1] - 1)
 
@@ -110,7 +112,7 @@ class GeneratorNoise:
         own = self.generator.device
         return torch.randn(*places.shape, count, generator=self.generator, device=own).to(device or own)
 
-    def draw(self, probs: Tensor, places: Tensor) -> Tensor:
+    def draw(self, probs: Tensor, places: Tensor, purpose: str = SAMPLE) -> Tensor:
         """Categorical samples by one `torch.multinomial`."""
         flat = probs.reshape(-1, probs.shape[-1])
         return torch.multinomial(flat, 1, replacement=True, generator=self.generator).view(probs.shape[:-1])

@@ -19,11 +19,13 @@ from unified.cache.kv_cache import KVCache
 from unified.cache.policy import CachePolicy, DropWrite
 from unified.decoding.context import Chunk, Context
 from unified.decoding.drawing import Choice, Drawing, Generator, Hook
-from unified.decoding.guidance import Guidance, check_contrast, contrasted
+from unified.decoding.guidance import Guidance, check_contrast
 from unified.decoding.image import ImageRequest, write_image
 from unified.decoding.minimum_risk import MinimumRisk
 from unified.decoding.noise import Noise, PositionNoise
 from unified.decoding.sampling import Sampler
+from unified.decoding.strategies import OnePass, Stats, Strategy
+from unified.decoding.text import TextRun
 from unified.extras.references import ActionContrast, Image
 from unified.layout.layout import Layout
 from unified.orders import plan_for
@@ -52,7 +54,8 @@ class Session:
     """`rows` conversations with one model. Row b samples with noise of the seed `seed` + b (or `seed[b]`) and
     the id's index in the stream, so a row gives the same ids alone or in a batch. `noise`: another source of
     random numbers; `policy`: which keys and values stay in the cache; `depth`: which layers the steps of an
-    image run; `parts`: modules around the layers. ValueError for another number of seeds than rows."""
+    image run; `parts`: modules around the layers; `strategy`: how tokens and steps become passes (`stats`:
+    those of the latest text or image). ValueError for another number of seeds than rows."""
 
     def __init__(
         self,
@@ -64,6 +67,7 @@ class Session:
         policy: CachePolicy | None = None,
         depth: Depth | None = None,
         parts: Sequence[LayerPart] = (),
+        strategy: Strategy | None = None,
     ) -> None:
         if rows < 1:
             raise ValueError(f"a session needs at least one row, got {rows}")
@@ -74,6 +78,8 @@ class Session:
         self.noise: Noise = noise or PositionNoise(seeds)
         self.policy: CachePolicy = policy or DropWrite()
         self.depth, self.parts = depth, parts
+        self.strategy: Strategy = strategy or OnePass()
+        self.stats = Stats.of(rows)
         self.context = Context(model.new_cache(rows), rows)
         self.rows = [Row() for _ in range(rows)]
         self.drawing: Drawing
@@ -208,13 +214,12 @@ class Session:
         contrast: float = 0.0,
     ) -> Iterator[list[int | None]]:
         """Generate text in every row until it ends its turn, starts an image or has `max_tokens` new ids.
-        Yields one id per row as they come, None for rows that have stopped; `stopped` then says why. Ids are
-        counted as in the vocabulary; `end` is yielded too, `write` is not (call `image`). `draw` and `end`:
-        whether rows, all or each, may start an image or end their turn. `contrast`: weight of visual
-        contrastive decoding against the same stream without images (`contrasted`; 0 is off). ValueError
-        before anything was read, for another number of flags than rows, or for a weight that is no finite
-        number of at least 0."""
-        sampler = sampler or Sampler()
+        Yields one id per row as they come, None for rows that have stopped or say nothing at that moment (a
+        strategy may find more ids of one row than of another); `stopped` then says why. Ids are counted as in
+        the vocabulary; `end` is yielded too, `write` is not (call `image`). `draw` and `end`: whether rows,
+        all or each, may start an image or end their turn. `contrast`: weight of visual contrastive decoding
+        against the same stream without images (`contrasted`; 0 is off). ValueError before anything was read,
+        for another number of flags than rows, or for a weight that is no finite number of at least 0."""
         check_contrast(contrast)
         self.read_pending()
         if self.last is None:
@@ -222,31 +227,10 @@ class Session:
         allowed = self._sayable(draw, end)
         for row in self.rows:
             row.stopped = ""
-        below = Context(self.model.new_cache(len(self.rows)), len(self.rows))
-        unseen = [self.readable(row.stream, images=False) if contrast else [] for row in self.rows]
-        for _ in range(max_tokens):
-            places = torch.tensor([[len(row.stream)] for row in self.rows])
-            logits = self.model.text_logits(self.last).masked_fill(~allowed, float("-inf"))
-            if contrast:
-                logits = contrasted(logits, self.model.text_logits(self._last(below, unseen)), contrast)
-            drawn = sampler.draw(logits[:, None, None, :], self.noise, places).symbols.flatten()
-            said = [self._say(row, token) for row, token in zip(self.rows, drawn.tolist(), strict=True)]
-            if any(token is not None for token in said):
-                yield said
-            if all(row.stopped for row in self.rows):
-                return
-            self.read_pending()
-            unseen = [[] if token is None else [token] for token in said]
+        self.stats = Stats.of(len(self.rows))
+        yield from self.strategy.text(TextRun(self, sampler or Sampler(), max_tokens, allowed, contrast))
         for row in self.rows:
             row.stopped = row.stopped or "length"
-
-    def _last(self, context: Context, lists: list[list[int]]) -> Tensor:
-        """[B, D]: hidden states of the last position after lists of ids are read in another context."""
-        chunk, context.cursors = context.chunk(self.model, lists, context.rows())
-        if chunk is None:
-            raise ValueError("this model reads no text")
-        hidden = context.run(self.model, chunk, context.rows())[0]
-        return chunk.states(hidden, chunk.counts - 1, 1)[:, 0]
 
     def _sayable(self, draw: bool | Sequence[bool], end: bool | Sequence[bool]) -> Tensor:
         """[B, rows of the text head] bool: ids that may come next: text, `part` and, where the flags say so,
@@ -262,7 +246,7 @@ class Session:
             allowed[:, token] = torch.as_tensor(flags, device=allowed.device)
         return allowed
 
-    def _say(self, row: Row, token: int) -> int | None:
+    def say(self, row: Row, token: int) -> int | None:
         if row.stopped:
             return None
         if token == self.vocabulary.write:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any
 
 import torch
@@ -131,3 +132,10 @@ class Writer:
         copies = len(self.values) // len(codes)
         slots = self.plan.steps[step].to(self.values.device).decide
         self.values[:, slots] = values.repeat(copies, 1, 1).to(self.values.dtype)
+
+    def fork(self) -> Writer:
+        """A copy that goes on by itself: what is committed to it is not committed here."""
+        other = copy(self)
+        other.values, other.feed_state = self.values.clone(), dict(self.feed_state)
+        other.read = [states.clone() for states in self.read]
+        return other

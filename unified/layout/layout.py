@@ -91,18 +91,19 @@ class Layout:
         return _stack(rows).to(device)
 
     @staticmethod
-    def tokens(cursors: Sequence[Cursor], active: Sequence[bool]) -> Layout:
-        """Layout [B, 1] of one more id of text in each active row, padding in the others, without a walk over
-        the ids."""
-        rows = [
-            (c.sample if a else PADDING, c.segment, c.label) for c, a in zip(cursors, active, strict=True)
-        ]
-        sample, segment, label = torch.tensor(rows).T.contiguous()[..., None]
-        zero, no = torch.zeros_like(label), torch.zeros(len(rows), 1, dtype=torch.bool)
-        places = torch.tensor([c.position for c in cursors])[None, :, None].expand(3, -1, -1)
+    def tokens(cursors: Sequence[Cursor], counts: Sequence[int]) -> Layout:
+        """Layout [B, n] of `counts[b]` more ids of text in row b, each a segment as if it came alone, and
+        padding up to the largest count (at least 1), without a walk over the ids."""
+        ahead = torch.arange(max(1, *counts))
+        rows = torch.tensor([(c.sample, c.segment, c.label) for c in cursors])
+        sample, segment, label = rows.T.contiguous()[..., None]
+        sample = torch.where(ahead < torch.tensor(counts)[:, None], sample, PADDING)
+        segment, label = segment + ahead, label + ahead
+        zero, no = torch.zeros_like(label), torch.zeros(label.shape, dtype=torch.bool)
+        places = (torch.tensor([c.position for c in cursors])[:, None] + ahead).expand(3, -1, -1)
         after = [
-            Cursor(c.label + 1, c.position + 1, c.segment + 1, c.sample) if a else c
-            for c, a in zip(cursors, active, strict=True)
+            Cursor(c.label + n, c.position + n, c.segment + n, c.sample)
+            for c, n in zip(cursors, counts, strict=True)
         ]
         return Layout(
             index=Index(sample, segment, zero, label),

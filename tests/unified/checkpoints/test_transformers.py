@@ -32,6 +32,7 @@ from unified.decoding.guidance import Constant, Ramp
 from unified.decoding.noise import PositionNoise
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
+from unified.decoding.strategies import OnePass, Shallow, Speculative
 from unified.orders.shapes import Shapes, area
 
 GOLDEN = Path(__file__).parents[4] / "shared" / "golden"
@@ -300,6 +301,21 @@ def test_a_session_draws_again(kind: str) -> None:
     images = model.image(first.maps(), SHAPES) if kind == "flexvar" else model.image(first.maps())
     assert images.shape == (2, 3, 6, 6)
     assert kind == "flexvar" or (images.min() >= 0 and images.max() <= 1)
+
+
+@pytest.mark.parametrize("skipped", [(), (1,)], ids=["same", "shallow"])
+def test_maps_that_are_drafted_and_verified_are_those_of_one_pass_a_step(
+    kind: str, skipped: tuple[int, ...]
+) -> None:
+    model = tiny(kind)
+    drawn = []
+    for strategy in (OnePass(), Speculative(draft=Shallow(skipped=skipped), length=2)):
+        session = Session(model, rows=2, strategy=strategy)
+        session.feed([model.prompt(4), model.prompt(9)])
+        drawn.append(session.draw(SHAPES, order=model.order, sampler=GREEDY, guidance=Ramp(1.0)).codes)
+    assert session.stats.drafted.sum() > 0
+    assert torch.equal(*drawn)
+    assert skipped or (session.stats.acceptance == 1).all()
 
 
 def test_flexvar_takes_any_maps() -> None:

@@ -1,0 +1,56 @@
+"""Text said in a session: what the next ids are drawn from, for all strategies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from unified.decoding.context import Context
+from unified.decoding.guidance import contrasted
+from unified.decoding.sampling import Sampler
+
+if TYPE_CHECKING:
+    from unified.decoding.session import Session
+
+
+class TextRun:
+    """At most `max_tokens` ids in every row, chosen by `sampler` among those `allowed` [B, V] bool. With a
+    `contrast` words are set off against those of `blind`, a context that has read the streams without their
+    images."""
+
+    def __init__(
+        self, session: Session, sampler: Sampler, max_tokens: int, allowed: Tensor, contrast: float
+    ) -> None:
+        self.session, self.sampler, self.max_tokens = session, sampler, max_tokens
+        self.allowed, self.contrast = allowed, contrast
+        rows = len(session.rows)
+        self.blind = Context(session.model.new_cache(rows), rows)
+        self.read_blind([session.readable(row.stream, images=False) for row in session.rows])
+
+    def read_blind(self, lists: Sequence[Sequence[int]]) -> None:
+        """Read ids [B][n] without the images, if words are contrasted."""
+        if not self.contrast:
+            return
+        model, rows = self.session.model, self.blind.rows()
+        chunk, self.blind.cursors = self.blind.chunk(model, lists, rows)
+        if chunk is None:
+            raise ValueError("this model reads no text")
+        self.blind.note(chunk, self.blind.run(model, chunk, rows), chunk.counts)
+
+    @property
+    def contexts(self) -> list[Context]:
+        """Those that ids are predicted from: the session's and, with a contrast, the one without images."""
+        return [self.session.context, self.blind] if self.contrast else [self.session.context]
+
+    def logits(self, *states: Tensor) -> Tensor:
+        """[B, n, V] of what follows hidden states [B, n, D] of each context; -inf for what is not allowed."""
+        seen, *blind = [self.session.model.text_logits(found) for found in states]
+        seen = seen.masked_fill(~self.allowed[:, None], float("-inf"))
+        return contrasted(seen, blind[0], self.contrast) if blind else seen
+
+    def places(self, count: int = 1) -> Tensor:
+        """[B, count]: where in the streams the next ids will stand, which index the noise."""
+        return torch.tensor([[len(row.stream)] for row in self.session.rows]) + torch.arange(count)
