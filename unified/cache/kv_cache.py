@@ -63,6 +63,9 @@ class KVCache:
 
     def distinct(self) -> list[Entries]:
         """The entries of all layers, each object once."""
+        first = self.entries[0]
+        if all(entries is first for entries in self.entries):
+            return [first]
         return list({id(entries): entries for entries in self.entries}.values())
 
     def layers_of(self, entries: Entries) -> list[int]:
@@ -201,14 +204,13 @@ class Append:
                 f"a static cache of {capacity} entries cannot hold {room}: allocate more capacity"
             )
         seen, keys = self._seen(entries, starts + self.counts, device)
-        numbers = np.arange(self.cache.rows)[self.rows]
-        rows = torch.from_numpy(numbers).to(device)[:, None]
+        if self.cache.device_lengths is None and starts.min() == starts.max():
+            return Places(int(starts[0]), room, keys, seen)
+        rows = torch.arange(self.cache.rows, device=device)[self.rows, None]
         if self.cache.device_lengths is not None:
             first = self.cache.device_lengths[layer, self.rows, None].long()
             slots = rows, first + torch.arange(self.width, device=device)
             return Places(0, room, keys, seen, slots)
-        if starts.min() == starts.max():
-            return Places(int(starts[0]), room, keys, seen)
         entry = torch.from_numpy(starts[:, None] + np.arange(self.width)).to(device)
         return Places(0, room, keys, seen, (rows, entry))
 
@@ -229,9 +231,12 @@ class Append:
     def commit(self) -> None:
         """Count the new entries, in the layers that ran."""
         for entries in self.cache.distinct():
-            layers = [layer for layer in self.cache.layers_of(entries) if layer in self.ran]
+            layers = self.cache.layers_of(entries)
+            if not self.ran.issuperset(layers):
+                layers = [layer for layer in layers if layer in self.ran]
+                entries = self.cache._own(layers) if layers else entries
             if layers:
-                self.cache._own(layers).lengths[self.rows] += self.counts
+                entries.lengths[self.rows] += self.counts
         self.cache._tell_lengths()
 
 

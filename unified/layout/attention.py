@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,7 +35,7 @@ class Index:
     def fields(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return self.sample, self.segment, self.kind, self.label
 
-    def map(self, function: Callable[[Tensor], Tensor]) -> Index:
+    def map(self, function: Callable[[Any], Any]) -> Index:
         return Index(*(function(field) for field in self.fields()))
 
     def cat(self, after: Index) -> Index:
@@ -66,19 +67,21 @@ def visible(query: Index, key: Index) -> Tensor | None:
     """The mask for queries [B, n] that come after (and are part of) the keys [B, K]; both may be padded.
     [B, 1, 1, K] where all real queries of a row belong to one step, [B, 1, n, K] otherwise, None where
     every query sees every key. Queries that are padding see everything: what comes of them is not used."""
-    one = query if query.sample.shape[1] == 1 else _one_step(query)
-    asked = query if one is None else one
-    seen = attends(asked, key) | (asked.sample == PADDING)[..., None]
-    return None if bool(seen.all()) else seen[:, None]
+    asked, held = (index.map(Tensor.numpy) for index in (query, key))  # small: quicker than tensors
+    if query.sample.shape[1] > 1 and _one_step(asked):
+        asked = asked.map(lambda field: field[:, :1])
+    seen: Any = attends(asked, held)
+    if seen.all():
+        return None
+    seen |= (asked.sample == PADDING)[..., None]
+    return None if seen.all() else torch.from_numpy(seen)[:, None]
 
 
-def _one_step(query: Index) -> Index | None:
-    """The first position of every row, if all real positions of a row share sample, segment and label."""
+def _one_step(query: Index) -> bool:
+    """Whether all real positions of a row share sample, segment and label, the first being real."""
     padding = query.sample == PADDING
-    for field in (query.sample, query.segment, query.label):
-        if not bool(((field == field[:, :1]) | padding).all()):
-            return None
-    return query.map(lambda field: field[:, :1])
+    fields = (query.sample, query.segment, query.label)
+    return all(bool(((field == field[:, :1]) | padding).all()) for field in fields)
 
 
 @dataclass(frozen=True)

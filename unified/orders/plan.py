@@ -152,6 +152,7 @@ def by_map(shapes: Shapes) -> Tensor:
     return torch.arange(len(shapes)).repeat_interleave(counts)
 
 
+@lru_cache(maxsize=1024)
 def spread(shapes: Shapes) -> Tensor:
     """[T, 2] float: where each cell of each map lies on the last map's grid, so that the same place of the
     image has the same coordinates at every scale. Cell centres are matched: row r of h lies at (r + 1/2) H/h
