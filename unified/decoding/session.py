@@ -8,7 +8,6 @@ prediction and acting are short loops over these calls.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,37 +16,22 @@ from torch import Tensor
 from unified.backbone.layer_pass import Depth, LayerPart
 from unified.cache.kv_cache import KVCache
 from unified.cache.policy import CachePolicy, DropWrite
-from unified.decoding.context import Chunk, Context
+from unified.decoding.acting import generate_action
+from unified.decoding.context import Context
 from unified.decoding.drawing import Choice, Drawing, Generator, Hook
 from unified.decoding.guidance import Guidance, check_contrast
 from unified.decoding.image import ImageRequest, write_image
 from unified.decoding.minimum_risk import MinimumRisk
 from unified.decoding.noise import Noise, PositionNoise
+from unified.decoding.rows import Row, per_row, readable
 from unified.decoding.sampling import Sampler
 from unified.decoding.strategies import OnePass, Stats, Strategy
-from unified.decoding.text import TextRun
-from unified.extras.references import ActionContrast, Image
-from unified.layout.layout import Layout
+from unified.decoding.text import TextRun, allowed_ids
+from unified.extras.references import ActionContrast
 from unified.orders import plan_for
 from unified.orders.shapes import as_shapes
 from unified.readers.values import latest_values, split_values
-from unified.stream.segments import Kind, Segment, segments
-
-
-@dataclass
-class Row:
-    """One conversation. `stream`: its ids so far. `pending`: those whose prefill is deferred. `null_read`:
-    number of ids of its null stream that were read. `values`: by name, the continuous values of its
-    placeholders [n, C]. `reference`: the latest image of the stream, None if there is none or it has no
-    codes. `actions`: the action ids since then. `stopped`: why its text ended, "end", "write" or "length"."""
-
-    stream: list[int] = field(default_factory=list)
-    pending: list[int] = field(default_factory=list)
-    null_read: int = 0
-    values: dict[str, Tensor] = field(default_factory=dict)
-    reference: Image | None = None
-    actions: list[int] = field(default_factory=list)
-    stopped: str = ""
+from unified.stream.segments import segments
 
 
 class Session:
@@ -119,37 +103,14 @@ class Session:
         """Append ids to every row (one list per row; a single list goes to all) and prefill them. `values`:
         by name, the continuous values of their placeholders [N, C], row by row. `defer`: deferred prefill,
         together with whatever runs next. ValueError for malformed ids, the session unchanged."""
-        lists = self._per_row(ids)
+        lists = per_row(ids, len(self.rows))
         found = [segments(new, self.vocabulary) for new in lists]
         given = split_values(values or {}, lists, self.vocabulary)
-        for row, new_values in zip(self.rows, given, strict=True):
-            for name, vectors in new_values.items():
-                row.values[name] = torch.cat([*([row.values[name]] if name in row.values else []), vectors])
-        for row, new, parts in zip(self.rows, lists, found, strict=True):
-            row.stream += new
-            row.pending += new
-            self._remember(row, new, parts)
+        for row, new, parts, new_values in zip(self.rows, lists, found, given, strict=True):
+            row.append(new, parts, self.vocabulary)
+            row.append_values(new_values)
         if not defer:
             self.read_pending()
-
-    def _remember(self, row: Row, ids: list[int], parts: list[Segment]) -> None:
-        """Update the row's reference image and the action ids since it."""
-        for part in parts:
-            if part.kind == Kind.READ and part.placeholder:
-                row.reference, row.actions = None, []
-            elif part.kind == Kind.READ:
-                (height, width), stop = part.shapes[-1], part.stop - 1
-                codes = [token - self.vocabulary.visual_start for token in ids[stop - height * width : stop]]
-                row.reference, row.actions = Image((height, width), codes), []
-            elif part.kind == Kind.ACTION:
-                row.actions += ids[part.start : part.stop]
-
-    def _per_row(self, ids: Any) -> list[list[int]]:
-        flat = not len(ids) or not hasattr(ids[0], "__len__")
-        lists = [[int(token) for token in row] for row in ([ids] * len(self.rows) if flat else ids)]
-        if len(lists) != len(self.rows):
-            raise ValueError(f"{len(self.rows)} rows need {len(self.rows)} lists of ids, got {len(lists)}")
-        return lists
 
     @torch.no_grad()
     def read_pending(self) -> None:
@@ -193,13 +154,8 @@ class Session:
         return latest_values([row.values for row in self.rows], lists, self.vocabulary)
 
     def readable(self, ids: list[int], images: bool = True) -> list[int]:
-        """The ids without WRITE segments, which nothing later attends to; with `images` False without READ
-        segments too."""
-        if self.vocabulary.write not in ids and images:
-            return ids
-        left_out = (Kind.WRITE,) if images else (Kind.WRITE, Kind.READ)
-        found = segments(ids, self.vocabulary)
-        return [t for s in found if s.kind not in left_out for t in ids[s.start : s.stop]]
+        """The ids that the rows read (`rows.readable`)."""
+        return readable(ids, self.vocabulary, images)
 
     # Text ---------------------------------------------------------------------------------------------------
 
@@ -224,7 +180,7 @@ class Session:
         self.read_pending()
         if self.last is None:
             raise ValueError("nothing has been read yet: feed a prompt first")
-        allowed = self._sayable(draw, end)
+        allowed = allowed_ids(self, draw, end)
         for row in self.rows:
             row.stopped = ""
         self.stats = Stats.of(len(self.rows))
@@ -232,31 +188,9 @@ class Session:
         for row in self.rows:
             row.stopped = row.stopped or "length"
 
-    def _sayable(self, draw: bool | Sequence[bool], end: bool | Sequence[bool]) -> Tensor:
-        """[B, rows of the text head] bool: ids that may come next: text, `part` and, where the flags say so,
-        `write` and `end`."""
-        words = self.vocabulary
-        allowed = torch.zeros(len(self.rows), words.table_size, dtype=torch.bool, device=self.model.device)
-        allowed[:, : words.text] = True
-        allowed[:, list(words.named_ids)] = False
-        allowed[:, words.part] = True
-        for what, token, flags in (("draw", words.write, draw), ("end", words.end, end)):
-            if not isinstance(flags, bool) and len(flags) != len(self.rows):
-                raise ValueError(f"{what} needs one flag for each of {len(self.rows)} rows, got {len(flags)}")
-            allowed[:, token] = torch.as_tensor(flags, device=allowed.device)
-        return allowed
-
     def say(self, row: Row, token: int) -> int | None:
-        if row.stopped:
-            return None
-        if token == self.vocabulary.write:
-            row.stopped = "write"
-            return None
-        row.stream.append(token)
-        row.pending.append(token)
-        if token == self.vocabulary.end:
-            row.stopped = "end"
-        return token
+        """Append one generated id to a row (`Row.append_text`)."""
+        return row.append_text(token, self.vocabulary)
 
     @torch.no_grad()
     def action(
@@ -269,28 +203,9 @@ class Session:
         self.read_pending()
         if self.last is None:
             raise ValueError("nothing has been read yet: feed a prompt first")
-        rows, device = self.context.rows(), self.model.device
-        blank = torch.tensor([[words.action_start] * words.action_slots] * len(self.rows))
-        layout = Layout.of(blank, words, self.context.cursors[rows])
-        taken: list[Tensor] = []
-        for slot in range(words.action_slots):
-            places = torch.tensor([[len(row.stream) + slot] for row in self.rows])
-            options = torch.tensor(list(choices(slot)) if choices else range(words.action), device=device)
-            logits = self.model.text_logits(self.last)[:, words.visual_start + options]
-            drawn = sampler.draw(logits[:, None, None, :], self.noise, places).symbols.flatten()
-            taken.append(options[drawn])
-            part = layout.part(slice(slot, slot + 1))
-            embeds = self.model.read((words.action_start + taken[-1])[:, None], part.to(device))
-            if embeds is not None:
-                chunk = Chunk.of(embeds, part.index, part.positions)
-                hidden = self.context.run(self.model, chunk, rows, parts=self.parts)
-                self.context.note(chunk, hidden, chunk.counts)
-        self.context.cursors[rows] = list(layout.cursors)
-        actions = torch.stack(taken, dim=1)
+        actions = generate_action(self, sampler, choices)
         for row, numbers in zip(self.rows, actions.tolist(), strict=True):
-            new = [words.action_start + number for number in numbers]
-            row.stream += new
-            row.actions += new
+            row.append_action([words.action_start + number for number in numbers])
         self.context.forget(self.policy)
         return actions
 
@@ -344,17 +259,9 @@ class Session:
         """Append a finished image to the streams; the prefill of its READ segment is deferred. `vectors`: by
         row, carried embeddings [R, D] that the next frame is made from in place of its codes'."""
         self.drawing = drawing
-        words, reads = self.vocabulary, drawing.read().tolist()
         for number, row in enumerate(self.rows):
             if request.active[number]:
-                written = words.visual_ids(drawing.codes[number].tolist())
-                read = words.read_segment(reads[number], drawing.plan.read_shapes)
-                row.stream += [*request.header, *written, words.close, *read]
-                row.pending += read
-                (height, width), last = drawing.plan.read_shapes[-1], reads[number]
-                codes = last[len(last) - height * width :]
-                row.reference = Image((height, width), codes, vectors.get(number))
-                row.actions = []
+                row.append_image(request.header, drawing, number, vectors.get(number), self.vocabulary)
 
     def draw(self, shapes: Sequence[int | Sequence[int]], **options: Any) -> Drawing:
         """`image` without streaming: the finished image."""

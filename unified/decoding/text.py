@@ -54,3 +54,18 @@ class TextRun:
     def places(self, count: int = 1) -> Tensor:
         """[B, count]: where in the streams the next ids will stand, which index the noise."""
         return torch.tensor([[len(row.stream)] for row in self.session.rows]) + torch.arange(count)
+
+
+def allowed_ids(session: Session, draw: bool | Sequence[bool], end: bool | Sequence[bool]) -> Tensor:
+    """[B, rows of the text head] bool: ids that may come next: text, `part` and, where the flags say so,
+    `write` and `end`."""
+    words = session.vocabulary
+    allowed = torch.zeros(len(session.rows), words.table_size, dtype=torch.bool, device=session.model.device)
+    allowed[:, : words.text] = True
+    allowed[:, list(words.named_ids)] = False
+    allowed[:, words.part] = True
+    for what, token, flags in (("draw", words.write, draw), ("end", words.end, end)):
+        if not isinstance(flags, bool) and len(flags) != len(session.rows):
+            raise ValueError(f"{what} needs one flag for each of {len(session.rows)} rows, got {len(flags)}")
+        allowed[:, token] = torch.as_tensor(flags, device=allowed.device)
+    return allowed

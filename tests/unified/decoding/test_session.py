@@ -8,6 +8,7 @@ from unified.decoding.editing import keep
 from unified.decoding.guidance import Constant, Ramp, contrasted
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
+from unified.decoding.text import allowed_ids
 from unified.layout.layout import Layout
 
 PROMPTS = ("draw a cat", "x", "a much longer request than the others")
@@ -168,7 +169,7 @@ def test_words_are_contrasted_with_those_of_a_session_without_the_images(model, 
             alone.feed(ids)
             logits.append([])
             for step in said:
-                allowed = alone._sayable(False, False)
+                allowed = allowed_ids(alone, False, False)
                 logits[-1].append(model.text_logits(alone.last).masked_fill(~allowed, float("-inf")))
                 alone.feed([step[row]])
         for step, seen, unseen in zip(said, *logits, strict=True):

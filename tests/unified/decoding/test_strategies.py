@@ -16,6 +16,7 @@ from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
 from unified.decoding.strategies import STRATEGIES, OnePass, PromptLookup, Shallow, Speculative
 from unified.decoding.strategies.rejection import DRAFT, draw, verify
+from unified.decoding.text import allowed_ids
 from unified.depth import AllLayers
 from unified.orders import ORDERS
 from unified.stream.messages import Stream
@@ -311,7 +312,7 @@ def law_after(model, ids, sampler):
     """How likely each id is after others."""
     session = Session(model)
     session.feed(ids)
-    allowed = session._sayable(False, False)
+    allowed = allowed_ids(session, False, False)
     logits = model.text_logits(session.last).masked_fill(~allowed, float("-inf"))
     return {n: p for n, p in enumerate(sampler.filter(logits).softmax(dim=-1)[0].tolist()) if p}
 

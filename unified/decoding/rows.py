@@ -1,0 +1,101 @@
+"""The conversations of a session: what each holds besides keys and values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unified.decoding.drawing import Drawing
+from unified.extras.references import Image
+from unified.stream.segments import Kind, Segment, segments
+from unified.stream.vocabulary import Vocabulary
+
+
+@dataclass
+class Row:
+    """One conversation. `stream`: its ids so far. `pending`: those whose prefill is deferred. `null_read`:
+    number of ids of its null stream that were read. `values`: by name, the continuous values of its
+    placeholders [n, C]. `reference`: the latest image of the stream, None if there is none or it has no
+    codes. `actions`: the action ids since then. `stopped`: why its text ended, "end", "write" or "length"."""
+
+    stream: list[int] = field(default_factory=list)
+    pending: list[int] = field(default_factory=list)
+    null_read: int = 0
+    values: dict[str, Tensor] = field(default_factory=dict)
+    reference: Image | None = None
+    actions: list[int] = field(default_factory=list)
+    stopped: str = ""
+
+    def append(self, ids: Sequence[int], parts: Sequence[Segment], words: Vocabulary) -> None:
+        """Add ids, split into segments, whose prefill is to come."""
+        self.stream += ids
+        self.pending += ids
+        for part in parts:
+            if part.kind == Kind.READ and part.placeholder:
+                self.reference, self.actions = None, []
+            elif part.kind == Kind.READ:
+                (height, width), stop = part.shapes[-1], part.stop - 1
+                codes = [token - words.visual_start for token in ids[stop - height * width : stop]]
+                self.reference, self.actions = Image((height, width), codes), []
+            elif part.kind == Kind.ACTION:
+                self.actions += ids[part.start : part.stop]
+
+    def append_values(self, values: Mapping[str, Tensor]) -> None:
+        """Add continuous values [N, C] by name, in the order of their placeholders."""
+        for name, vectors in values.items():
+            self.values[name] = torch.cat([*([self.values[name]] if name in self.values else []), vectors])
+
+    def append_text(self, token: int, words: Vocabulary) -> int | None:
+        """Add one generated id of text: the id, or None where the row has stopped or now starts an image."""
+        if self.stopped:
+            return None
+        if token == words.write:
+            self.stopped = "write"
+            return None
+        self.stream.append(token)
+        self.pending.append(token)
+        if token == words.end:
+            self.stopped = "end"
+        return token
+
+    def append_action(self, ids: Sequence[int]) -> None:
+        """Add the ids of a generated action, which have been read."""
+        self.stream += ids
+        self.actions += ids
+
+    def append_image(
+        self, header: Sequence[int], drawing: Drawing, number: int, vectors: Tensor | None, words: Vocabulary
+    ) -> None:
+        """Add image `number` of a finished drawing, written under a header; the prefill of its READ segment
+        is to come. `vectors`: carried embeddings [R, D] that the next frame is made from in place of its
+        codes'."""
+        written, read = drawing.codes[number].tolist(), drawing.read()[number].tolist()
+        segment = words.read_segment(read, drawing.plan.read_shapes)
+        self.stream += [*header, *words.visual_ids(written), words.close, *segment]
+        self.pending += segment
+        height, width = drawing.plan.read_shapes[-1]
+        self.reference = Image((height, width), read[len(read) - height * width :], vectors)
+        self.actions = []
+
+
+def per_row(ids: Any, count: int) -> list[list[int]]:
+    """Lists of ids, one for each of `count` rows; a single list goes to all. ValueError for another
+    number."""
+    flat = not len(ids) or not hasattr(ids[0], "__len__")
+    lists = [[int(token) for token in row] for row in ([ids] * count if flat else ids)]
+    if len(lists) != count:
+        raise ValueError(f"{count} rows need {count} lists of ids, got {len(lists)}")
+    return lists
+
+
+def readable(ids: list[int], words: Vocabulary, images: bool = True) -> list[int]:
+    """The ids without WRITE segments, which nothing later attends to; with `images` False without READ
+    segments too."""
+    if words.write not in ids and images:
+        return ids
+    left_out = (Kind.WRITE,) if images else (Kind.WRITE, Kind.READ)
+    return [t for s in segments(ids, words) if s.kind not in left_out for t in ids[s.start : s.stop]]
