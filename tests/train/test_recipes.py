@@ -1,15 +1,16 @@
 """Recipes, overrides, and what the command says to bad input."""
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
 from unified.train.__main__ import main
 from unified.train.build import first_model
 from unified.train.override import override
-from unified.train.recipe import ModelRecipe, to_json
+from unified.train.recipe import ModelRecipe
 from unified.train.recipes import RECIPES
+from unified.train.stage import Stage, StageData
+from unified.train.stored import to_json
 
 from unified.stream.vocabulary import Vocabulary
 
@@ -41,11 +42,12 @@ def test_overrides_reach_every_kind_of_node():
     ]
     recipe = override(RECIPES["nano_smoke"](), settings)
     stage = recipe.stages[0]
-    assert (recipe.seed, stage.steps, stage.learning_rate, stage.trains) == (3, 7, 1.0, ("heads", "visual"))
-    assert stage.mixture["scene_draw"] == 0.5
-    assert recipe.visual.network.encoder.width == 64
-    assert recipe.visual.training.restarts is None
-    assert recipe.text == "bytes"
+    assert (recipe.seed, stage.steps, stage.optimisation.learning_rate) == (3, 7, 1.0)
+    assert stage.parameters.trains == ("heads", "visual")
+    assert stage.data.mixture["scene_draw"] == 0.5
+    assert recipe.tokenizers.visual.network.encoder.width == 64
+    assert recipe.tokenizers.visual.training.restarts is None
+    assert recipe.tokenizers.text == "bytes"
 
 
 @pytest.mark.parametrize(
@@ -90,12 +92,11 @@ def test_a_bad_command_is_one_line_and_status_2(arguments, capsys, tmp_path):
 
 
 def test_a_curriculum_moves_from_one_mixture_to_the_other():
-    stage = replace(
-        RECIPES["nano_smoke"]().stages[0],
+    data = StageData(
         mixture={"scene_draw": 2.0, "small_talk": 2.0},
         mixture_end={"scene_draw": 1.0, "scene_question": 1.0},
-        steps=11,
     )
+    stage = Stage(data=data, steps=11)
     assert stage.shares(0) == {"scene_draw": 0.5, "small_talk": 0.5, "scene_question": 0.0}
     assert stage.shares(10) == {"scene_draw": 0.5, "small_talk": 0.0, "scene_question": 0.5}
     assert sum(stage.shares(4).values()) == pytest.approx(1)
@@ -108,7 +109,7 @@ def test_every_stage_of_a_preset_fits_one_and_two_processes():
         if isinstance(recipe := make(), ModelRecipe):
             for stage in recipe.stages:
                 for processes in (1, 2):
-                    assert stage.rows % (processes * micro_rows(stage, processes)) == 0
+                    assert stage.batch.rows % (processes * micro_rows(stage, processes)) == 0
 
 
 def test_a_recipe_chooses_the_extras_of_its_model():
