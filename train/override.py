@@ -1,7 +1,8 @@
 """`--override stages.0.steps=100 seed=3`: one value of a recipe by its path.
 
-A field that was moved into a group is also reached by its old path (`train/aliases.py`). The value is JSON where it can be read as such, else a string, and must fit the annotation of its field; the
-recipe's own checks run again.
+A field that was moved into a group is also reached by its old path (`train/aliases.py`). The value is JSON
+where it can be read as such, else a string, and must fit the annotation of its field; the recipe's own checks
+run again.
 """
 
 from __future__ import annotations

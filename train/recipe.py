@@ -43,10 +43,10 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderShape:
-    """A small Qwen3-VL text decoder of this size or, with `pretrained` (a folder or hub name), the text decoder
-    of that model with its weights. `mlp`: inner width of its networks (0: 8/3 of the width). `attention`:
-    "by_block" (FlexAttention, for GPUs), "by_sample" (the fastest on processors), "auto" (one of these, and
-    SDPA for a pretrained decoder), or what transformers knows."""
+    """A small Qwen3-VL text decoder of this size or, with `pretrained` (a folder or hub name), the text
+    decoder of that model with its weights. `mlp`: inner width of its networks (0: 8/3 of the width).
+    `attention`: "by_block" (FlexAttention, for GPUs), "by_sample" (the fastest on processors), "auto" (one of
+    these, and SDPA for a pretrained decoder), or what transformers knows."""
 
     width: int = 256
     layers: int = 8
@@ -160,8 +160,8 @@ class VisualTokenizerRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelTokenizers:
-    """`text` and `visual`: a recipe, trained first, or a folder that one has written. An image becomes maps of
-    codes: `sides`: longer sides of the maps before the last; `frame_sides`, if given, those of frames;
+    """`text` and `visual`: a recipe, trained first, or a folder that one has written. An image becomes maps
+    of codes: `sides`: longer sides of the maps before the last; `frame_sides`, if given, those of frames;
     `max_side`: longest side of any. `merge`: see `Vocabulary`."""
 
     text: TextTokenizerRecipe | str
@@ -188,8 +188,8 @@ class ModelData:
 
 @dataclass(frozen=True, kw_only=True)
 class OutputConfig:
-    """What a run writes: `log_every`, `save_every`, `sheet_every` in steps (0: no sheets); so many checkpoints
-    as `keep` says stay. `export_bf16`: the finished model is saved in bfloat16."""
+    """What a run writes: `log_every`, `save_every`, `sheet_every` in steps (0: no sheets); so many
+    checkpoints as `keep` says stay. `export_bf16`: the finished model is saved in bfloat16."""
 
     log_every: int = 20
     save_every: int = 200

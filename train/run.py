@@ -187,18 +187,17 @@ def run_stage(
         take_over(model, recipe.start)
     if number:
         model.load_state_dict(load_file(_folder(recipe, machine, number - 1) / WEIGHTS))
-    select(model, stage.parameters.trains, rank=stage.parameters.adapter)
+    chosen = stage.parameters
+    select(model, chosen.trains, rank=chosen.adapter)
     if machine.compile:
         compile_layers(model)
     config: Any = model.config
-    build = partial(
-        loaded, config, adapter=stage.parameters.adapter if "lora" in stage.parameters.trains else 0
-    )
+    build = partial(loaded, config, adapter=chosen.adapter if "lora" in chosen.trains else 0)
     trainer = UnifiedTrainer(
         model,
         arguments,
         Rows(stage, sources, processor.vocabulary, recipe.seed),
-        Average(stage.parameters.average, checkpoint),
+        Average(chosen.average, checkpoint),
         bf16=stage.batch.bf16,
         objective=build_objective(stage.objective.name, stage.objective.options),
         callbacks=[JsonLines(folder / "log.jsonl")],
@@ -257,7 +256,8 @@ def check_objectives(recipe: ModelRecipe) -> None:
 
 def own_optimiser(model: Any, stage: Stage, device: Any) -> torch.optim.Optimizer | None:
     """What the stage names, or None for the trainer's own AdamW."""
-    if stage.optimisation.optimiser == "adamw":
+    chosen = stage.optimisation
+    if chosen.optimiser == "adamw":
         return None
     model.to(device)  # it steps matrices that share their memory with the weights: they must lie still
     return muon(
@@ -291,12 +291,11 @@ def _checkpoint(machine: Machine, folder: Path) -> Path | None:
 
 def micro_rows(stage: Stage, processes: int) -> int:
     """Rows that a process runs at once: the largest number that divides its part of a step."""
-    if stage.batch.rows % processes:
-        raise ValueError(
-            f"{processes} processes cannot share the {stage.batch.rows} rows of stage {stage.name!r}"
-        )
-    part = stage.batch.rows // processes
-    return next(n for n in range(min(stage.batch.micro_rows, part), 0, -1) if part % n == 0)
+    batch = stage.batch
+    if batch.rows % processes:
+        raise ValueError(f"{processes} processes cannot share the {batch.rows} rows of stage {stage.name!r}")
+    part = batch.rows // processes
+    return next(n for n in range(min(batch.micro_rows, part), 0, -1) if part % n == 0)
 
 
 def without_compilation() -> None:
@@ -309,7 +308,7 @@ def without_compilation() -> None:
 def training_arguments(recipe: ModelRecipe, machine: Machine, number: int) -> TrainingArguments:
     """Hugging Face's arguments for one stage."""
     stage, folder = recipe.stages[number], _folder(recipe, machine, number)
-    optimisation = stage.optimisation
+    batch, optimisation = stage.batch, stage.optimisation
     processes = int(os.environ.get("WORLD_SIZE", 1))
     micro = micro_rows(stage, processes)
     cpu = machine.device == "cpu"
@@ -325,7 +324,7 @@ def training_arguments(recipe: ModelRecipe, machine: Machine, number: int) -> Tr
         seed=recipe.seed,
         max_steps=stage.steps,
         per_device_train_batch_size=micro,
-        gradient_accumulation_steps=stage.batch.rows // processes // micro,
+        gradient_accumulation_steps=batch.rows // processes // micro,
         learning_rate=optimisation.learning_rate,
         weight_decay=optimisation.weight_decay,
         adam_beta2=0.95,
@@ -333,11 +332,9 @@ def training_arguments(recipe: ModelRecipe, machine: Machine, number: int) -> Tr
         lr_scheduler_type="cosine_with_min_lr",
         lr_scheduler_kwargs={"min_lr_rate": optimisation.final},
         warmup_steps=optimisation.warmup,
-        bf16=stage.batch.bf16,
-        gradient_checkpointing=stage.batch.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False}
-        if stage.batch.gradient_checkpointing
-        else None,
+        bf16=batch.bf16,
+        gradient_checkpointing=batch.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False} if batch.gradient_checkpointing else None,
         logging_steps=recipe.output.log_every,
         logging_first_step=True,
         logging_nan_inf_filter=False,  # it waits for the loss at every step

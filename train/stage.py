@@ -1,7 +1,7 @@
 """What a stage of training says: its data, batches, optimisation, parameters and loss.
 
-Every group is a frozen dataclass of at most 8 fields; `train/aliases.py` keeps the names that fields had before
-there were groups.
+Every group is a frozen dataclass of at most 8 fields; `train/aliases.py` keeps the names that fields had
+before there were groups.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ class BatchConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimisationConfig:
-    """`optimiser`: "adamw" or "muon". `learning_rate` warms up over `warmup` steps and falls along a cosine to
-    `final` of itself. `clip`: largest norm of the gradient."""
+    """`optimiser`: "adamw" or "muon". `learning_rate` warms up over `warmup` steps and falls along a cosine
+    to `final` of itself. `clip`: largest norm of the gradient."""
 
     optimiser: str = "adamw"
     learning_rate: float = 1e-3

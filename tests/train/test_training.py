@@ -102,6 +102,16 @@ def test_a_resumed_run_is_the_uninterrupted_one(smoke, begun):
     same_weights(begun, smoke)
 
 
+def test_a_run_begun_before_recipes_had_groups_is_resumed(smoke, begun):
+    stored = json.loads(Path(__file__).with_name("nano_smoke_before_groups.json").read_text())
+    stored.update(sheet_every=12, save_every=3, keep=4)
+    (begun / "recipe.json").write_text(json.dumps(stored, indent=2) + "\n")
+    shutil.rmtree(begun / STAGE / "checkpoint-12")
+    assert resume(smoke, begun) == 0
+    assert "optimisation" in json.loads((begun / "recipe.json").read_text())["stages"][0]
+    same_weights(begun, smoke)
+
+
 def test_damaged_checkpoints_are_skipped_with_a_warning(smoke, begun, capsys):
     (begun / STAGE / "checkpoint-12" / "complete.json").unlink()
     weights = begun / STAGE / "checkpoint-9" / "model.safetensors"
