@@ -78,7 +78,7 @@ def _command(options: argparse.Namespace) -> int:
         raise ValueError(f"unknown recipe {name!r}: choose one of {', '.join(RECIPES)}")
     recipe = override(RECIPES[name](), options.override)
     if verb == "show":
-        from unified.train.recipe import to_json
+        from unified.train.stored import to_json
 
         print(to_json(recipe), end="")
         return 0

@@ -32,10 +32,11 @@ def first_model(
 ) -> UnifiedModel:
     """A model at the start of training, on the CPU, to be trained on `device`. A pretrained decoder brings
     its own sizes. `codes` [codes, dim], of length 1, tell a head that takes them which codes are alike."""
-    if shape.attention == "auto":
+    decoder = shape.decoder
+    if decoder.attention == "auto":
         own = "by_block" if device == "cuda" else "by_sample"
-        shape = replace(shape, attention="sdpa" if shape.pretrained else own)
-    model = _first_model(shape, vocabulary, seed)
+        decoder = replace(decoder, attention="sdpa" if decoder.pretrained else own)
+    model = _first_model(replace(shape, decoder=decoder), vocabulary, seed)
     if codes is not None and hasattr(model.head, "start_from"):
         model.head.start_from(codes, model.config.initializer_range)
     return model
@@ -43,16 +44,17 @@ def first_model(
 
 def _first_model(shape: ModelShape, vocabulary: Vocabulary, seed: int) -> UnifiedModel:
     torch.manual_seed(seed)
+    decoder = shape.decoder
     options: dict[str, Any] = {
         "head": shape.head,
-        "attn_implementation": shape.attention,
+        "attn_implementation": decoder.attention,
         "extras": shape.chosen_extras(vocabulary.merge > 0),
     }
     with whole():
-        if shape.pretrained:
-            return from_backbone(shape.pretrained, vocabulary, **options).float()
-        sizes = {"width": shape.width, "layers": shape.layers}
-        backbone = text_decoder(**sizes, heads=shape.heads, kv_heads=shape.kv_heads, mlp=shape.mlp or None)
+        if decoder.pretrained:
+            return from_backbone(decoder.pretrained, vocabulary, **options).float()
+        sizes = {name: getattr(decoder, name) for name in ("width", "layers", "heads", "kv_heads")}
+        backbone = text_decoder(**sizes, mlp=decoder.mlp or None)
         words = vocabulary.to_dict()
         return UnifiedModel(UnifiedConfig(vocabulary=words, backbone=backbone, **options))
 

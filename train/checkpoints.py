@@ -12,7 +12,7 @@ import re
 import warnings
 from pathlib import Path
 
-from unified.train.recipe import write_text
+from unified.train.stored import write_text
 
 MARK = "complete.json"
 _NAME = re.compile(r"checkpoint-(\d+)")

@@ -13,7 +13,7 @@ from unified.tokenizers.codebook import CodebookConfig, export
 from unified.tokenizers.networks import NetworkConfig
 from unified.tokenizers.text import byte_tokenizer, load_text_tokenizer
 from unified.tokenizers.vq import VQConfig, VQTokenizer
-from unified.train.recipe import write_text
+from unified.train.stored import write_text
 
 from unified.pretrained import compact
 from unified.stream.migration import migrated

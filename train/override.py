@@ -1,7 +1,8 @@
 """`--override stages.0.steps=100 seed=3`: one value of a recipe by its path.
 
-The value is JSON where it can be read as such, else a string, and must fit the annotation of its field; the
-recipe's own checks run again.
+A field that was moved into a group is also reached by its old path (`train/aliases.py`). The value is JSON
+where it can be read as such, else a string, and must fit the annotation of its field; the recipe's own checks
+run again.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from unified.train.aliases import ALIASES
 
 
 def override(recipe: Any, settings: Sequence[str]) -> Any:
@@ -52,8 +55,13 @@ def _replaced(node: Any, path: Sequence[str], value: Any, hint: Any) -> Any:
 
 def _in_dataclass(node: Any, head: str, rest: Sequence[str], value: Any) -> Any:
     known = [item.name for item in dataclasses.fields(node)]
+    aliases = ALIASES.get(type(node).__name__, {})
+    if head in aliases:
+        head, *inner = aliases[head]
+        rest = [*inner, *rest]
     if head not in known:
-        raise ValueError(f"unknown key {head!r}: {type(node).__name__} has {', '.join(known)}")
+        names = ", ".join([*known, *aliases])
+        raise ValueError(f"unknown key {head!r}: {type(node).__name__} has {names}")
     hint = typing.get_type_hints(type(node))[head]
     return dataclasses.replace(node, **{head: _replaced(getattr(node, head), rest, value, hint)})
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 from unified.train.prepared import Prepared, target_kinds
-from unified.train.recipe import KINDS, Stage
+from unified.train.stage import KINDS, Stage
 from unified.train.throughput import Work
 
 from unified.layout.layout import IGNORED, Layout, pack
@@ -69,22 +69,22 @@ class Rows(Dataset):
         self.stage, self.vocabulary, self.seed = stage, vocabulary, seed
         self.names = list(sources)
         self.sources = list(sources.values())
-        self.fits = [np.flatnonzero(source.lengths <= stage.length) for source in self.sources]
+        self.fits = [np.flatnonzero(source.lengths <= stage.batch.length) for source in self.sources]
         for name, fitting in zip(self.names, self.fits, strict=True):
             if name in stage.shares(0) and not len(fitting):
-                raise ValueError(f"no sample of {name} fits a row of {stage.length} ids: raise length")
+                raise ValueError(f"no sample of {name} fits a row of {stage.batch.length} ids: raise length")
         self._latest: tuple[int, Block] = (-1, None)  # type: ignore[assignment]
 
     def __len__(self) -> int:
-        return self.stage.steps * self.stage.rows
+        return self.stage.steps * self.stage.batch.rows
 
     def collator(self, *, everywhere: bool) -> Collator:
-        return Collator(self.vocabulary, everywhere=everywhere, balance=self.stage.balance)
+        return Collator(self.vocabulary, everywhere=everywhere, balance=self.stage.loss_weights.balance)
 
     def __getitem__(self, number: int) -> dict[str, Any]:
         """A row: `ids`, `tasks` (number of the source, -1: padding), `null`, `coarse`, `factors` [length,
         3]."""
-        step, row = divmod(number, self.stage.rows)
+        step, row = divmod(number, self.stage.batch.rows)
         if step != self._latest[0]:
             self._latest = (step, self.block(step))
         block = self._latest[1]
@@ -107,7 +107,7 @@ class Rows(Dataset):
         coarse = self._coarse(rng, tasks)
         for n in np.flatnonzero(coarse):
             targets[n, 2] = self._coarse_codes(samples[n])
-        drop = rng.random(len(tasks)) < self.stage.condition_dropout
+        drop = rng.random(len(tasks)) < self.stage.data.condition_dropout
         write = self.vocabulary.write
         null = np.array([bool(d) and write in ids for d, ids in zip(drop, samples, strict=True)])
         samples = [self.without_words(ids) if n else ids for n, ids in zip(null, samples, strict=True)]
@@ -118,7 +118,7 @@ class Rows(Dataset):
 
     def _coarse(self, rng: np.random.Generator, tasks: np.ndarray) -> np.ndarray:
         """[n] bool: samples whose images are learned coarsely."""
-        shares = np.array([self.stage.coarse.get(name, 0.0) for name in self.names])[tasks]
+        shares = np.array([self.stage.data.coarse.get(name, 0.0) for name in self.names])[tasks]
         return rng.random(len(tasks)) < shares if shares.any() else np.zeros(len(tasks), dtype=bool)
 
     def _coarse_codes(self, ids: list[int]) -> int:
@@ -136,7 +136,7 @@ class Rows(Dataset):
         of samples."""
         shares = self.stage.shares(step)
         rates = np.array([shares.get(name, 0.0) for name in self.names]) / self._means
-        room = FULL * self.stage.rows * self.stage.length
+        room = FULL * self.stage.batch.rows * self.stage.batch.length
         tasks: list[int] = []
         numbers: list[int] = []
         samples: list[list[int]] = []
@@ -145,7 +145,7 @@ class Rows(Dataset):
             fits = self.fits[task]
             number = int(fits[int(rng.integers(len(fits)))])
             ids = self.sources[task].ids(number)
-            if rng.random() < self.stage.cut:
+            if rng.random() < self.stage.data.cut:
                 ids = self.cut(ids)
             room -= len(ids)
             if room < 0 and samples:
@@ -170,7 +170,7 @@ class Rows(Dataset):
 
     def _pack(self, samples: list[list[int]]) -> tuple[Tensor, Tensor]:
         """Rows of ids and of owners. Samples drawn last are left out until the rest fits the block."""
-        words, rows, length = self.vocabulary, self.stage.rows, self.stage.length
+        words, rows, length = self.vocabulary, self.stage.batch.rows, self.stage.batch.length
         while True:
             ids = pack(samples, length, words)
             if len(ids) <= rows:
@@ -188,12 +188,12 @@ class Rows(Dataset):
     ) -> np.ndarray:
         """[n, 3]: weight of a target, scaled so that all targets of the block add up to its rows. A sample
         without words teaches images alone: what it says could not be known."""
-        kinds = np.array([self.stage.kind_weights.get(kind, 1.0) for kind in KINDS])
-        by_task = np.array([self.stage.task_weights.get(name, 1.0) for name in self.names])
+        kinds = np.array([self.stage.loss_weights.kinds.get(kind, 1.0) for kind in KINDS])
+        by_task = np.array([self.stage.loss_weights.tasks.get(name, 1.0) for name in self.names])
         factors = by_task[tasks][:, None] * kinds
         factors[null, :2] = 0.0
         total = (factors * counts)[kept].sum()
-        return factors * (self.stage.rows / total if total > 0 else 0.0)
+        return factors * (self.stage.batch.rows / total if total > 0 else 0.0)
 
 
 def map_weights(plan: Plan, balance: float) -> Tensor:

@@ -27,19 +27,12 @@ from unified.train.checkpoints import latest_checkpoint, problem
 from unified.train.optimiser import muon
 from unified.train.pictures import task_of
 from unified.train.prepared import Prepared, Tokenizers, prepare, whole_shards
-from unified.train.recipe import (
-    ModelRecipe,
-    Recipe,
-    Stage,
-    TextTokenizerRecipe,
-    VisualTokenizerRecipe,
-    completed,
-    to_json,
-    write_text,
-)
+from unified.train.recipe import ModelRecipe, Recipe, TextTokenizerRecipe, VisualTokenizerRecipe
 from unified.train.rows import Rows
 from unified.train.select import select
 from unified.train.sheets import Sheets
+from unified.train.stage import Stage
+from unified.train.stored import completed, to_json, write_text
 from unified.train.train_tokenizers import text_tokenizer, visual_tokenizer
 from unified.train.trainer import JsonLines, UnifiedTrainer
 
@@ -123,16 +116,17 @@ def _difference(old: Any, new: Any, path: str = "") -> str:
 
 def tokenizers_of(recipe: ModelRecipe, machine: Machine) -> Tokenizers:
     """Train the tokenizers of a model where they are missing; where they lie."""
-    text, visual = recipe.text, recipe.visual
+    chosen = recipe.tokenizers
+    text, visual = chosen.text, chosen.visual
     text_tokenizer(text, machine.out / "text_tokenizer")
     visual_tokenizer(visual, machine.out / "visual_tokenizer", workers=machine.workers, device=machine.device)
     return Tokenizers(
         text=text if isinstance(text, str) else str(machine.out / "text_tokenizer"),
         visual=visual if isinstance(visual, str) else str(machine.out / "visual_tokenizer"),
-        sides=recipe.sides,
-        max_side=recipe.max_side,
-        merge=recipe.merge,
-        frame_sides=recipe.frame_sides,
+        sides=chosen.sides,
+        max_side=chosen.max_side,
+        merge=chosen.merge,
+        frame_sides=chosen.frame_sides,
         start=recipe.start,
     )
 
@@ -144,10 +138,10 @@ def prepare_all(
     tokenizers = tokenizers or tokenizers_of(recipe, machine)
     root = machine.data or machine.out / "data"
     found = {}
-    for source in recipe.sources:
+    for source in recipe.data.sources:
         part = replace(source, samples=whole_shards(source.samples, share))
         found[source.task] = prepare(
-            part, recipe.seed, recipe.split, tokenizers, root, workers=machine.workers
+            part, recipe.seed, recipe.data.split, tokenizers, root, workers=machine.workers
         )
     return found
 
@@ -168,13 +162,13 @@ def _run_model(recipe: ModelRecipe, machine: Machine) -> Path:
         tokenizers = tokenizers_of(recipe, machine)
     for number in pending:
         with arguments.main_process_first(local=False, desc="preparing data"):
-            sources = prepare_all(recipe, machine, tokenizers, recipe.stages[number].samples)
+            sources = prepare_all(recipe, machine, tokenizers, recipe.stages[number].data.samples)
         run_stage(recipe, machine, number, sources, tokenizers.processor())
     if arguments.process_index == 0 and (pending or not done.exists()):
         last = _folder(recipe, machine, len(recipe.stages) - 1)
         config: Any = UnifiedConfig.from_pretrained(last)
         model = loaded(config, load_file(last / WEIGHTS))
-        dtype = torch.bfloat16 if recipe.export_bf16 else torch.float32
+        dtype = torch.bfloat16 if recipe.output.export_bf16 else torch.float32
         save_model(done, model, tokenizers.processor(), dtype=dtype)
     return done
 
@@ -193,31 +187,32 @@ def run_stage(
         take_over(model, recipe.start)
     if number:
         model.load_state_dict(load_file(_folder(recipe, machine, number - 1) / WEIGHTS))
-    select(model, stage.trains, rank=stage.adapter)
+    chosen = stage.parameters
+    select(model, chosen.trains, rank=chosen.adapter)
     if machine.compile:
         compile_layers(model)
     config: Any = model.config
-    build = partial(loaded, config, adapter=stage.adapter if "lora" in stage.trains else 0)
+    build = partial(loaded, config, adapter=chosen.adapter if "lora" in chosen.trains else 0)
     trainer = UnifiedTrainer(
         model,
         arguments,
         Rows(stage, sources, processor.vocabulary, recipe.seed),
-        Average(stage.average, checkpoint),
-        bf16=stage.bf16,
+        Average(chosen.average, checkpoint),
+        bf16=stage.batch.bf16,
         objective=build_objective(stage.objective.name, stage.objective.options),
         callbacks=[JsonLines(folder / "log.jsonl")],
         optimizers=(own_optimiser(model, stage, arguments.device), None),
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    if recipe.sheet_every:
+    if recipe.output.sheet_every:
         samples = [
             task_of(source, recipe.seed).sample(0, "validation")
-            for source in recipe.sources
-            if source.task in {**stage.mixture, **stage.mixture_end}
+            for source in recipe.data.sources
+            if source.task in stage.data.names
         ]
         trainer.add_callback(
-            Sheets(samples, processor, trainer.weights, build, folder / "sheets", recipe.sheet_every)
+            Sheets(samples, processor, trainer.weights, build, folder / "sheets", recipe.output.sheet_every)
         )
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     weights = trainer.weights()
@@ -242,7 +237,7 @@ def compile_layers(model: Any) -> None:
 def check_optimisers(recipe: ModelRecipe, machine: Machine) -> None:
     """ValueError, before anything is made, if a stage's optimiser cannot run on this machine."""
     for stage in recipe.stages:
-        if machine.deepspeed and stage.optimiser == "muon":
+        if machine.deepspeed and stage.optimisation.optimiser == "muon":
             raise ValueError(
                 f"stage {stage.name!r} uses muon, which needs whole matrices, and DeepSpeed cuts them to "
                 "pieces: override its optimiser with adamw"
@@ -261,10 +256,13 @@ def check_objectives(recipe: ModelRecipe) -> None:
 
 def own_optimiser(model: Any, stage: Stage, device: Any) -> torch.optim.Optimizer | None:
     """What the stage names, or None for the trainer's own AdamW."""
-    if stage.optimiser == "adamw":
+    chosen = stage.optimisation
+    if chosen.optimiser == "adamw":
         return None
     model.to(device)  # it steps matrices that share their memory with the weights: they must lie still
-    return muon(model.named_parameters(), is_inner, stage.learning_rate, stage.weight_decay)
+    return muon(
+        model.named_parameters(), is_inner, stage.optimisation.learning_rate, stage.optimisation.weight_decay
+    )
 
 
 INNER = ("merging.", "extras.grid.", "extras.reference.", "extras.own_state.")
@@ -293,10 +291,11 @@ def _checkpoint(machine: Machine, folder: Path) -> Path | None:
 
 def micro_rows(stage: Stage, processes: int) -> int:
     """Rows that a process runs at once: the largest number that divides its part of a step."""
-    if stage.rows % processes:
-        raise ValueError(f"{processes} processes cannot share the {stage.rows} rows of stage {stage.name!r}")
-    part = stage.rows // processes
-    return next(n for n in range(min(stage.micro_rows, part), 0, -1) if part % n == 0)
+    batch = stage.batch
+    if batch.rows % processes:
+        raise ValueError(f"{processes} processes cannot share the {batch.rows} rows of stage {stage.name!r}")
+    part = batch.rows // processes
+    return next(n for n in range(min(batch.micro_rows, part), 0, -1) if part % n == 0)
 
 
 def without_compilation() -> None:
@@ -309,6 +308,7 @@ def without_compilation() -> None:
 def training_arguments(recipe: ModelRecipe, machine: Machine, number: int) -> TrainingArguments:
     """Hugging Face's arguments for one stage."""
     stage, folder = recipe.stages[number], _folder(recipe, machine, number)
+    batch, optimisation = stage.batch, stage.optimisation
     processes = int(os.environ.get("WORLD_SIZE", 1))
     micro = micro_rows(stage, processes)
     cpu = machine.device == "cpu"
@@ -324,22 +324,22 @@ def training_arguments(recipe: ModelRecipe, machine: Machine, number: int) -> Tr
         seed=recipe.seed,
         max_steps=stage.steps,
         per_device_train_batch_size=micro,
-        gradient_accumulation_steps=stage.rows // processes // micro,
-        learning_rate=stage.learning_rate,
-        weight_decay=stage.weight_decay,
+        gradient_accumulation_steps=batch.rows // processes // micro,
+        learning_rate=optimisation.learning_rate,
+        weight_decay=optimisation.weight_decay,
         adam_beta2=0.95,
-        max_grad_norm=stage.clip,
+        max_grad_norm=optimisation.clip,
         lr_scheduler_type="cosine_with_min_lr",
-        lr_scheduler_kwargs={"min_lr_rate": stage.final},
-        warmup_steps=stage.warmup,
-        bf16=stage.bf16,
-        gradient_checkpointing=stage.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False} if stage.gradient_checkpointing else None,
-        logging_steps=recipe.log_every,
+        lr_scheduler_kwargs={"min_lr_rate": optimisation.final},
+        warmup_steps=optimisation.warmup,
+        bf16=batch.bf16,
+        gradient_checkpointing=batch.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False} if batch.gradient_checkpointing else None,
+        logging_steps=recipe.output.log_every,
         logging_first_step=True,
         logging_nan_inf_filter=False,  # it waits for the loss at every step
-        save_steps=recipe.save_every,
-        save_total_limit=recipe.keep,
+        save_steps=recipe.output.save_every,
+        save_total_limit=recipe.output.keep,
         dataloader_num_workers=machine.loaders,
         average_tokens_across_devices=False,
         remove_unused_columns=False,

@@ -15,7 +15,8 @@ from unified.tokenizers.text import byte_tokenizer, train_text_tokenizer
 from unified.tokenizers.vq import VQTokenizer
 from unified.train.folders import TEXT, VISUAL_CONFIG, bytes_or, load_visual, save_text, save_visual
 from unified.train.pictures import as_images, batches, pictures, texts
-from unified.train.recipe import TextTokenizerRecipe, VisualTokenizerRecipe, to_json, write_text
+from unified.train.recipe import TextTokenizerRecipe, VisualTokenizerRecipe
+from unified.train.stored import to_json, write_text
 from unified.train.tokenizer import train_tokenizer
 from unified.train.tokenizer_state import Saving
 
@@ -45,12 +46,14 @@ def visual_tokenizer(
         return load_visual(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "recipe.json", to_json(recipe))
-    arrays = [_pictures(recipe, number, "train", folder, workers) for number in range(len(recipe.sources))]
-    weights = [source.weight for source in recipe.sources]
+    arrays = [
+        _pictures(recipe, number, "train", folder, workers) for number in range(len(recipe.pictures.sources))
+    ]
+    weights = [source.weight for source in recipe.pictures.sources]
     torch.manual_seed(recipe.seed)
     tokenizer = _first(recipe).to(device)
     saving = Saving(folder / "checkpoint.pt", every=recipe.save_every)
-    feed = (b.to(device) for b in batches(arrays, weights, recipe.batch, recipe.seed, saving.step()))
+    feed = (b.to(device) for b in batches(arrays, weights, recipe.pictures.batch, recipe.seed, saving.step()))
     generator = torch.Generator().manual_seed(recipe.seed)
     train_tokenizer(
         tokenizer, feed, recipe.training, generator=generator, log=folder / "log.jsonl", saving=saving
@@ -83,7 +86,7 @@ def measure(tokenizer: VQTokenizer, recipe: VisualTokenizerRecipe, folder: Path,
     grid."""
     found: Report = {}
     ids = []
-    for number, source in enumerate(recipe.sources):
+    for number, source in enumerate(recipe.pictures.sources):
         array = _pictures(recipe, number, "validation", folder, workers)
         values = []
         for start in range(0, len(array), 64):
@@ -101,7 +104,7 @@ def measure(tokenizer: VQTokenizer, recipe: VisualTokenizerRecipe, folder: Path,
 def _pictures(
     recipe: VisualTokenizerRecipe, number: int, split: str, folder: Path, workers: int
 ) -> np.ndarray:
-    source = recipe.sources[number]
-    count = source.samples if split == "train" else recipe.held_out
+    source = recipe.pictures.sources[number]
+    count = source.samples if split == "train" else recipe.pictures.held_out
     path = folder / "pictures" / f"{number}-{source.task}-{split}-{count}.npy"
-    return pictures(source, recipe.seed, split, count, recipe.size, path, workers)
+    return pictures(source, recipe.seed, split, count, recipe.pictures.size, path, workers)

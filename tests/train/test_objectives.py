@@ -11,11 +11,11 @@ from unified.tokenizers.text import byte_tokenizer
 from unified.train.average import Average
 from unified.train.override import override
 from unified.train.pairs import PairedRows
-from unified.train.recipe import completed, to_json
 from unified.train.recipes import RECIPES
 from unified.train.reference import AdaptersOff, FrozenCopy, reference_for
 from unified.train.rows import Rows
 from unified.train.select import select
+from unified.train.stored import completed, to_json
 from unified.train.trainer import UnifiedTrainer
 
 from unified.layout.layout import IGNORED

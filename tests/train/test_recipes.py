@@ -1,15 +1,19 @@
 """Recipes, overrides, and what the command says to bad input."""
 
 import json
-from dataclasses import replace
+from dataclasses import fields, is_dataclass
+from pathlib import Path
 
 import pytest
 import torch
 from unified.train.__main__ import main
+from unified.train.aliases import ALIASES
 from unified.train.build import first_model
 from unified.train.override import override
-from unified.train.recipe import ModelRecipe, to_json
+from unified.train.recipe import ModelRecipe
 from unified.train.recipes import RECIPES
+from unified.train.stage import Stage, StageData
+from unified.train.stored import completed, regrouped, to_json
 
 from unified.stream.vocabulary import Vocabulary
 
@@ -37,15 +41,89 @@ def test_overrides_reach_every_kind_of_node():
         "stages.0.mixture.scene_draw=0.5",
         "visual.network.encoder.width=64",
         "visual.training.restarts=null",
+        "tokenizers.sides=[1, 2, 4]",
+        "stages.0.batch.length=512",
         "text=bytes",
     ]
     recipe = override(RECIPES["nano_smoke"](), settings)
     stage = recipe.stages[0]
-    assert (recipe.seed, stage.steps, stage.learning_rate, stage.trains) == (3, 7, 1.0, ("heads", "visual"))
-    assert stage.mixture["scene_draw"] == 0.5
-    assert recipe.visual.network.encoder.width == 64
-    assert recipe.visual.training.restarts is None
-    assert recipe.text == "bytes"
+    assert (recipe.seed, stage.steps, stage.optimisation.learning_rate) == (3, 7, 1.0)
+    assert stage.parameters.trains == ("heads", "visual")
+    assert stage.data.mixture["scene_draw"] == 0.5
+    assert recipe.tokenizers.visual.network.encoder.width == 64
+    assert recipe.tokenizers.visual.training.restarts is None
+    assert recipe.tokenizers.text == "bytes"
+    assert recipe.tokenizers.sides == (1, 2, 4)
+    assert stage.batch.length == 512
+
+
+# Names from before fields were grouped ----------------------------------------------------------------------
+
+
+def nodes(node, path=()):
+    """Every dataclass of a recipe with its path."""
+    if isinstance(node, tuple):
+        children = enumerate(node)
+    elif is_dataclass(node):
+        yield node, path
+        children = ((item.name, getattr(node, item.name)) for item in fields(node))
+    else:
+        children = ()
+    for name, child in children:
+        yield from nodes(child, (*path, str(name)))
+
+
+@pytest.mark.parametrize("kind", ALIASES)
+def test_an_old_name_is_a_field_of_one_group_and_no_field_of_its_own(kind):
+    made = next(node for node, _ in nodes(RECIPES["nano_smoke"]()) if type(node).__name__ == kind)
+    known = {item.name for item in fields(made)}
+    assert not known & ALIASES[kind].keys()
+    for group, name in ALIASES[kind].values():
+        assert group in known
+        assert name in {item.name for item in fields(getattr(made, group))}
+    assert len(set(ALIASES[kind].values())) == len(ALIASES[kind])
+
+
+def test_every_field_of_a_group_is_reached_by_the_name_it_had():
+    recipe, count = RECIPES["nano_smoke"](), 0
+    for node, path in nodes(recipe):
+        for old, (group, name) in ALIASES.get(type(node).__name__, {}).items():
+            value = getattr(getattr(node, group), name)
+            if isinstance(value, bool | int | float | str):
+                other = json.dumps(not value if isinstance(value, bool) else value)
+                flat, nested = (".".join((*path, *last)) for last in ((old,), (group, name)))
+                assert override(recipe, [f"{flat}={other}"]) == override(recipe, [f"{nested}={other}"])
+                count += isinstance(value, bool)
+    assert count == 6
+    assert override(recipe, ["stages.0.final=0.5"]).stages[0].optimisation.final == 0.5
+    weighted = override(recipe, ['stages.0.kind_weights={"text": 2}', "stages.0.task_weights.small_talk=3"])
+    assert weighted.stages[0].loss_weights.kinds == {"text": 2.0}
+    assert weighted.stages[0].loss_weights.tasks == {"small_talk": 3.0}
+
+
+FLAT = Path(__file__).with_name("nano_smoke_before_groups.json")  # what `show nano_smoke` printed before
+
+
+def test_a_recipe_stored_before_there_were_groups_is_the_same_recipe():
+    stored, recipe = json.loads(FLAT.read_text()), RECIPES["nano_smoke"]()
+    wanted = json.loads(to_json(recipe))
+    assert stored["stages"][0]["learning_rate"] == wanted["stages"][0]["optimisation"]["learning_rate"]
+    assert completed(stored, recipe) == wanted
+    assert completed(wanted, recipe) == wanted
+    stored["stages"][0]["warmup"] += 1
+    assert completed(stored, recipe) != wanted
+
+
+def test_fields_move_into_groups_that_are_there_or_not():
+    stored = {"name": "a", "steps": 3, "final": 0.5, "kind_weights": {"text": 2.0}, "data": {"cut": 0.5}}
+    assert regrouped({**stored, "mixture": {"maze": 1}}, "Stage") == {
+        "name": "a",
+        "steps": 3,
+        "data": {"mixture": {"maze": 1}, "cut": 0.5},
+        "optimisation": {"final": 0.5},
+        "loss_weights": {"kinds": {"text": 2.0}},
+    }
+    assert regrouped(stored, "Source") == stored
 
 
 @pytest.mark.parametrize(
@@ -53,6 +131,8 @@ def test_overrides_reach_every_kind_of_node():
     [
         ("sed=3", "unknown key 'sed'"),
         ("stages.0.step=3", "unknown key 'step'"),
+        ("stages.0.batch.row=3", "unknown key 'row'"),
+        ("stages.0.batch=3", "expected a BatchConfig (set its parts)"),
         ("stages.4.steps=3", "'4' is not a number from 0 to 0"),
         ("stages.0.steps=many", "expected a whole number"),
         ("stages.0.steps=1.5", "expected a whole number"),
@@ -90,12 +170,11 @@ def test_a_bad_command_is_one_line_and_status_2(arguments, capsys, tmp_path):
 
 
 def test_a_curriculum_moves_from_one_mixture_to_the_other():
-    stage = replace(
-        RECIPES["nano_smoke"]().stages[0],
+    data = StageData(
         mixture={"scene_draw": 2.0, "small_talk": 2.0},
         mixture_end={"scene_draw": 1.0, "scene_question": 1.0},
-        steps=11,
     )
+    stage = Stage(data=data, steps=11)
     assert stage.shares(0) == {"scene_draw": 0.5, "small_talk": 0.5, "scene_question": 0.0}
     assert stage.shares(10) == {"scene_draw": 0.5, "small_talk": 0.0, "scene_question": 0.5}
     assert sum(stage.shares(4).values()) == pytest.approx(1)
@@ -108,7 +187,7 @@ def test_every_stage_of_a_preset_fits_one_and_two_processes():
         if isinstance(recipe := make(), ModelRecipe):
             for stage in recipe.stages:
                 for processes in (1, 2):
-                    assert stage.rows % (processes * micro_rows(stage, processes)) == 0
+                    assert stage.batch.rows % (processes * micro_rows(stage, processes)) == 0
 
 
 def test_a_recipe_chooses_the_extras_of_its_model():

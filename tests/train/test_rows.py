@@ -1,12 +1,14 @@
 """Packed rows: reproducible, complete, with factors that make any split of a step the same mean."""
 
 import itertools
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from unified.tasks.registry import make
+from unified.train.override import override
 from unified.train.prepared import Tokenizers, encode, prepare, whole_shards
 from unified.train.recipes import RECIPES
 from unified.train.rows import Collator, Rows
@@ -17,6 +19,11 @@ from unified.model import UnifiedModel
 RECIPE = RECIPES["nano_smoke"]()
 
 
+def changed(**changes):
+    """The recipe's stage with other fields, of any of its groups."""
+    return override(RECIPE.stages[0], [f"{name}={json.dumps(value)}" for name, value in changes.items()])
+
+
 @pytest.fixture(scope="module")
 def tokenizers(smoke):
     return Tokenizers(str(smoke / "text_tokenizer"), str(smoke / "visual_tokenizer"), (1, 2), 8)
@@ -24,7 +31,7 @@ def tokenizers(smoke):
 
 @pytest.fixture(scope="module")
 def sources(smoke, tokenizers):
-    return {s.task: prepare(s, 0, "train", tokenizers, smoke / "data") for s in RECIPE.sources}
+    return {s.task: prepare(s, 0, "train", tokenizers, smoke / "data") for s in RECIPE.data.sources}
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +39,7 @@ def make_rows(sources, tokenizers):
     words = tokenizers.processor().vocabulary
 
     def build(**changes):
-        return Rows(replace(RECIPE.stages[0], **changes), sources, words, seed=0)
+        return Rows(changed(**changes), sources, words, seed=0)
 
     return build
 
@@ -51,7 +58,7 @@ def test_prepared_ids_are_those_of_the_processor(sources, tokenizers):
 
 
 def test_a_half_made_folder_is_completed_and_grows(tokenizers, tmp_path):
-    source = replace(RECIPE.sources[2], samples=260)
+    source = replace(RECIPE.data.sources[2], samples=260)
     first = prepare(source, 0, "train", tokenizers, tmp_path)
     folder = next(tmp_path.iterdir())
     (folder / "00001.rows.npy").unlink()
@@ -91,7 +98,7 @@ def test_shares_are_of_ids(make_rows):
     rows = make_rows(steps=200, condition_dropout=0.0)
     tasks = torch.stack([rows[n]["tasks"] for n in range(600)])
     counts = np.array([int((tasks == number).sum()) for number in range(len(rows.names))])
-    expected = [rows.stage.mixture[name] for name in rows.names]
+    expected = [rows.stage.data.mixture[name] for name in rows.names]
     assert counts / counts.sum() == pytest.approx(np.array(expected), abs=0.04)
 
 
@@ -161,7 +168,7 @@ def test_coarse_images_are_learned_up_to_a_small_map(make_rows):
     mixture = {"scene_draw": 1.0}
     whole = make_rows(mixture=mixture, condition_dropout=0.0)
     rows = make_rows(mixture=mixture, condition_dropout=0.0, coarse=mixture)
-    numbers = range(whole.stage.rows)
+    numbers = range(whole.stage.batch.rows)
     batch, full = batch_of(rows, numbers), batch_of(whole, numbers)
     learned = batch["parts"][batch["weights"] > 0]
     assert set(learned[learned >= 2].tolist()) == {2 + side for side in (1, 2, 4)} & set(
@@ -173,4 +180,4 @@ def test_coarse_images_are_learned_up_to_a_small_map(make_rows):
 
 def test_coarse_names_sources_of_the_mixture():
     with pytest.raises(ValueError, match="coarse gives sources of the mixture"):
-        replace(RECIPE.stages[0], coarse={"sonnets": 0.5})
+        changed(coarse={"sonnets": 0.5})

@@ -21,7 +21,8 @@ from unified.train.average import Average
 from unified.train.build import first_model
 from unified.train.checkpoints import latest_checkpoint, mark_complete, problem
 from unified.train.folders import load_visual
-from unified.train.recipe import ModelShape
+from unified.train.override import override
+from unified.train.recipe import DecoderShape, ModelShape
 from unified.train.recipes import RECIPES
 from unified.train.select import PREFIXES, merge_adapters, select
 from unified.train.tokenizer import TokenizerTrainingConfig, train_tokenizer
@@ -98,6 +99,16 @@ def test_a_resumed_run_is_the_uninterrupted_one(smoke, begun):
         shutil.rmtree(begun / STAGE / f"checkpoint-{step}")
     assert resume(smoke, begun) == 0
     assert losses(begun) == losses(smoke)
+    same_weights(begun, smoke)
+
+
+def test_a_run_begun_before_recipes_had_groups_is_resumed(smoke, begun):
+    stored = json.loads(Path(__file__).with_name("nano_smoke_before_groups.json").read_text())
+    stored.update(sheet_every=12, save_every=3, keep=4)
+    (begun / "recipe.json").write_text(json.dumps(stored, indent=2) + "\n")
+    shutil.rmtree(begun / STAGE / "checkpoint-12")
+    assert resume(smoke, begun) == 0
+    assert "optimisation" in json.loads((begun / "recipe.json").read_text())["stages"][0]
     same_weights(begun, smoke)
 
 
@@ -193,7 +204,9 @@ def test_tokenizer_training_resumes_and_skips_a_damaged_checkpoint(tmp_path):
 
 
 def tiny():
-    return first_model(ModelShape(width=32, layers=2, heads=2, kv_heads=1), Vocabulary(), 0)
+    return first_model(
+        ModelShape(decoder=DecoderShape(width=32, layers=2, heads=2, kv_heads=1)), Vocabulary(), 0
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in PREFIXES if name != "lora"])
@@ -227,7 +240,7 @@ def test_adapters_leave_the_model_as_it_was_and_merge_into_what_they_learned():
 def test_a_stage_of_adapters_changes_the_decoder_alone(train, smoke, tmp_path, monkeypatch):
     recipe = RECIPES["nano_smoke"]()
     first = replace(recipe.stages[0], steps=3)
-    second = replace(first, name="adapt", trains=("lora",), adapter=2, learning_rate=0.01)
+    second = override(first, ["name=adapt", 'trains=["lora"]', "adapter=2", "learning_rate=0.01"])
     monkeypatch.setitem(RECIPES, "two", lambda: replace(recipe, name="two", stages=(first, second)))
     assert train(name="two") == 0
     old, new = (
@@ -295,7 +308,7 @@ def free_port():
 
 
 def test_a_visual_tokenizer_starts_from_the_networks_of_another(smoke, tmp_path):
-    start, recipe = smoke / "visual_tokenizer", RECIPES["nano_smoke"]().visual
+    start, recipe = smoke / "visual_tokenizer", RECIPES["nano_smoke"]().tokenizers.visual
     still = replace(recipe.training, steps=1, learning_rate=1e-12)
     recipe = replace(recipe, start=str(start), network=replace(recipe.network, codes=32), training=still)
     made, known = visual_tokenizer(recipe, tmp_path / "new"), load_visual(start)
@@ -306,7 +319,7 @@ def test_a_visual_tokenizer_starts_from_the_networks_of_another(smoke, tmp_path)
 
 
 def test_a_decoder_learns_on_with_the_codes_that_are_there(smoke, tmp_path):
-    start, recipe = smoke / "visual_tokenizer", RECIPES["nano_smoke"]().visual
+    start, recipe = smoke / "visual_tokenizer", RECIPES["nano_smoke"]().tokenizers.visual
     training = replace(recipe.training, steps=2, restarts=None, decoder_only=True, log_every=1)
     made = visual_tokenizer(replace(recipe, start=str(start), training=training), tmp_path / "on")
     known = load_visual(start)

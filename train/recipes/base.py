@@ -6,43 +6,41 @@ with editing).
 
 from dataclasses import replace
 
-from unified.train.recipe import ModelRecipe, ModelShape
+from unified.train.recipe import DecoderShape, DefaultExtras, ModelRecipe, ModelShape
 from unified.train.recipes.nano import EVERYTHING, nano
-from unified.train.recipes.small import DATA
+from unified.train.recipes.small import DATA, more
+from unified.train.stage import BatchConfig, OptimisationConfig
 
 
 def base() -> ModelRecipe:
     """Width 1024, 24 layers: about 300M parameters."""
     recipe = nano()
+    first = recipe.stages[0]
     first = replace(
-        recipe.stages[0],
-        samples=1.0,
+        first,
         steps=80000,
-        rows=48,
-        length=4096,
-        micro_rows=6,
-        optimiser="adamw",  # ZeRO cuts matrices to pieces
-        learning_rate=4e-4,
-        warmup=2000,
-        final=0.05,
-        gradient_checkpointing=True,
+        data=replace(first.data, samples=1.0),
+        batch=BatchConfig(rows=48, length=4096, micro_rows=6, gradient_checkpointing=True),
+        # ZeRO cuts matrices to pieces: no Muon.
+        optimisation=OptimisationConfig(optimiser="adamw", learning_rate=4e-4, warmup=2000, final=0.05),
     )
+    edits = {**EVERYTHING, "scene_edit": 0.3, "scene_conversation": 0.3}
     last = replace(
         first,
         name="polish",
-        mixture={**EVERYTHING, "scene_edit": 0.3, "scene_conversation": 0.3},
         steps=5000,
-        learning_rate=5e-5,
-        warmup=200,
+        data=replace(first.data, mixture=edits),
+        optimisation=replace(first.optimisation, learning_rate=5e-5, warmup=200),
     )
-    shape = ModelShape(width=1024, layers=24, heads=16, kv_heads=8, transition=256)
-    sources = tuple(replace(source, samples=2 * DATA * source.samples) for source in recipe.sources)
+    shape = ModelShape(
+        decoder=DecoderShape(width=1024, layers=24, heads=16, kv_heads=8),
+        default_extras=DefaultExtras(transition=256),
+    )
     return replace(
         recipe,
         name="base",
+        data=more(recipe.data, 2 * DATA),
         model=shape,
         stages=(first, last),
-        sources=sources,
-        save_every=1000,
-        sheet_every=5000,
+        output=replace(recipe.output, save_every=1000, sheet_every=5000),
     )

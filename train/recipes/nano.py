@@ -5,9 +5,26 @@ from dataclasses import replace
 from unified.tasks.scenes.drawing import CATEGORIES
 from unified.tasks.scenes.scene import TEXTURES
 from unified.tasks.worlds.clips import EVERY_KEY
-from unified.train.recipe import ModelRecipe, ModelShape, Source, Stage
+from unified.train.recipe import (
+    DecoderShape,
+    DefaultExtras,
+    ModelData,
+    ModelRecipe,
+    ModelShape,
+    ModelTokenizers,
+    OutputConfig,
+    Source,
+)
 from unified.train.recipes.text_tokenizer import text_tokenizer
 from unified.train.recipes.visual_tokenizer import SIDES, visual_tokenizer
+from unified.train.stage import (
+    BatchConfig,
+    LossWeights,
+    OptimisationConfig,
+    ParameterConfig,
+    Stage,
+    StageData,
+)
 
 # No prompt says what texture the ground has, or where in its cell an object stands: drawn, that would be most
 # of a picture's bits, and what the words do say would be lost among them.
@@ -64,31 +81,33 @@ def nano() -> ModelRecipe:
     trained first."""
     first = Stage(
         name="first",
-        mixture=EVERYTHING,
-        samples=0.35,
-        kind_weights={"text": 4.0, "action": 3.0},  # an answer is a few ids beside the hundreds of a picture
         steps=9000,
-        rows=2,
-        length=15360,  # folded some 7,000 positions, filled up to 8192: compiled layers see few lengths
-        micro_rows=2,
-        optimiser="muon",
-        learning_rate=3e-3,
-        warmup=300,
-        final=1.0,
-        cut=0.9,
-        average=0.998,
+        data=StageData(mixture=EVERYTHING, samples=0.35, cut=0.9),
+        # Folded some 7,000 positions, filled up to 8192: compiled layers see few lengths.
+        batch=BatchConfig(rows=2, length=15360, micro_rows=2),
+        optimisation=OptimisationConfig(optimiser="muon", learning_rate=3e-3, warmup=300, final=1.0),
+        parameters=ParameterConfig(average=0.998),
+        # An answer is a few ids beside the hundreds of a picture.
+        loss_weights=LossWeights(kinds={"text": 4.0, "action": 3.0}),
     )
-    second = replace(first, name="second", samples=1.0, steps=26000, warmup=50, final=0.0, average=0.999)
+    second = replace(
+        first,
+        name="second",
+        steps=26000,
+        data=replace(first.data, samples=1.0),
+        optimisation=replace(first.optimisation, warmup=50, final=0.0),
+        parameters=ParameterConfig(average=0.999),
+    )
     return ModelRecipe(
         name="nano",
-        text=text_tokenizer(),
-        visual=visual_tokenizer(),
-        sources=SOURCES,
-        sides=SIDES,
-        frame_sides=(),
-        merge=16,
-        model=ModelShape(width=384, layers=8, heads=6, kv_heads=2, mlp=960, transition=96),
+        tokenizers=ModelTokenizers(
+            text=text_tokenizer(), visual=visual_tokenizer(), sides=SIDES, frame_sides=(), merge=16
+        ),
+        data=ModelData(sources=SOURCES),
+        model=ModelShape(
+            decoder=DecoderShape(width=384, layers=8, heads=6, kv_heads=2, mlp=960),
+            default_extras=DefaultExtras(transition=96),
+        ),
         stages=(first, second),
-        log_every=100,
-        save_every=2000,
+        output=OutputConfig(log_every=100, save_every=2000),
     )

@@ -3,13 +3,19 @@
 from unified.tokenizers.networks import NetworkConfig
 from unified.tokenizers.vq import VQConfig
 from unified.train.recipe import (
+    DecoderShape,
+    DefaultExtras,
+    ModelData,
     ModelRecipe,
     ModelShape,
+    ModelTokenizers,
+    OutputConfig,
+    Pictures,
     Source,
-    Stage,
     TextTokenizerRecipe,
     VisualTokenizerRecipe,
 )
+from unified.train.stage import BatchConfig, OptimisationConfig, ParameterConfig, Stage, StageData
 from unified.train.tokenizer import TokenizerTrainingConfig
 
 SCENES = Source(task="scene_draw", samples=24, options={"size": 32, "most": 2})
@@ -24,35 +30,27 @@ def nano_smoke() -> ModelRecipe:
     )
     stage = Stage(
         name="all",
-        mixture={"scene_draw": 0.6, "scene_question": 0.2, "small_talk": 0.2},
         steps=12,
-        rows=4,
-        length=384,
-        micro_rows=2,
-        warmup=2,
-        learning_rate=0.01,
-        average=0.9,
-        bf16=False,
+        data=StageData(mixture={"scene_draw": 0.6, "scene_question": 0.2, "small_talk": 0.2}),
+        batch=BatchConfig(rows=4, length=384, micro_rows=2, bf16=False),
+        optimisation=OptimisationConfig(learning_rate=0.01, warmup=2),
+        parameters=ParameterConfig(average=0.9),
     )
+    visual = VisualTokenizerRecipe(
+        pictures=Pictures(sources=(SCENES,), size=32, batch=8, held_out=16),
+        network=VQConfig(codes=64, dim=8, encoder=network),
+        training=TokenizerTrainingConfig(steps=12, log_every=6),
+        save_every=5,
+    )
+    text = TextTokenizerRecipe(size=300, sources=(TALK, SCENES))
     return ModelRecipe(
         name="nano_smoke",
-        text=TextTokenizerRecipe(size=300, sources=(TALK, SCENES)),
-        visual=VisualTokenizerRecipe(
-            size=32,
-            batch=8,
-            held_out=16,
-            save_every=5,
-            sources=(SCENES,),
-            network=VQConfig(codes=64, dim=8, encoder=network),
-            training=TokenizerTrainingConfig(steps=12, log_every=6),
+        tokenizers=ModelTokenizers(text=text, visual=visual, sides=(1, 2), max_side=8, merge=4),
+        data=ModelData(sources=(SCENES, QUESTIONS, TALK)),
+        model=ModelShape(
+            decoder=DecoderShape(width=32, layers=2, heads=2, kv_heads=1),
+            default_extras=DefaultExtras(transition=8),
         ),
-        sources=(SCENES, QUESTIONS, TALK),
         stages=(stage,),
-        model=ModelShape(width=32, layers=2, heads=2, kv_heads=1, transition=8),
-        sides=(1, 2),
-        max_side=8,
-        merge=4,
-        log_every=1,
-        save_every=4,
-        sheet_every=12,
+        output=OutputConfig(log_every=1, save_every=4, sheet_every=12),
     )

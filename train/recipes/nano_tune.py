@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
-from unified.train.recipe import ModelRecipe
+from unified.train.recipe import ModelRecipe, OutputConfig
 from unified.train.recipes.nano import nano
+from unified.train.stage import ParameterConfig
 
 MIXTURE = {
     "scene_caption": 0.02,
@@ -27,15 +28,15 @@ MIXTURE = {
 def nano_tune() -> ModelRecipe:
     """One stage of small steps at a low rate."""
     recipe = nano()
+    first = recipe.stages[0]
     stage = replace(
-        recipe.stages[0],
+        first,
         name="tune",
-        mixture=MIXTURE,
         steps=1600,
-        length=4096,
-        learning_rate=1e-3,
-        warmup=20,
-        final=0.0,
-        average=0.99,
+        data=replace(first.data, mixture=MIXTURE),
+        batch=replace(first.batch, length=4096),
+        optimisation=replace(first.optimisation, learning_rate=1e-3, warmup=20, final=0.0),
+        parameters=ParameterConfig(average=0.99),
     )
-    return replace(recipe, name="nano_tune", stages=(stage,), log_every=10, save_every=100, sheet_every=0)
+    output = OutputConfig(log_every=10, save_every=100, sheet_every=0)
+    return replace(recipe, name="nano_tune", stages=(stage,), output=output)

@@ -9,9 +9,14 @@ from typing import Any
 
 from unified.tokenizers.networks import NetworkConfig
 from unified.tokenizers.vq import VQConfig
-from unified.train.recipe import Source, VisualTokenizerRecipe
+from unified.train.recipe import Pictures, Source, VisualTokenizerRecipe
 from unified.train.tokenizer import AnnealingConfig, RestartConfig, TokenizerTrainingConfig
 
+SOURCES = (
+    Source(task="scene_conversation", samples=16000, weight=0.4),
+    Source(task="maze", samples=8000, weight=0.35),
+    Source(task="world_frames", samples=8000, weight=0.25, options={"frames": 3}),
+)
 SIDES = (1, 2, 4, 8)  # of the maps before the last
 FOLDED: dict[str, Any] = {
     "latent": 48,
@@ -30,13 +35,8 @@ def visual_tokenizer() -> VisualTokenizerRecipe:
     encoder = NetworkConfig(width=32, blocks=0, **FOLDED)
     decoder = NetworkConfig(width=256, blocks=1, **FOLDED)
     return VisualTokenizerRecipe(
-        batch=64,
+        pictures=Pictures(batch=64, sources=SOURCES),
         save_every=2000,
-        sources=(
-            Source(task="scene_conversation", samples=16000, weight=0.4),
-            Source(task="maze", samples=8000, weight=0.35),
-            Source(task="world_frames", samples=8000, weight=0.25, options={"frames": 3}),
-        ),
         network=VQConfig(codes=4096, dim=48, encoder=encoder, decoder=decoder, normalised=False),
         training=TokenizerTrainingConfig(
             steps=6000,
