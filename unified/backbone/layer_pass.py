@@ -39,9 +39,11 @@ class Memory:
 class LayerPart(Protocol):
     """What is plugged in around layers: adapters, cross-attention to features of an encoder, keys of a source
     image. Members (`backbone.parts`) do as much as they need; by default everything stays as it is.
-    `adds_keys`: whether `memory` may give any, which takes an attention with dense masks in training."""
+    `adds_keys`: whether `memory` may give any, which takes an attention with dense masks in training.
+    `by_step`: whether it must be told the step of an image, so that no pass may run several."""
 
     adds_keys: bool = False
+    by_step: bool = False
 
     def enter(self, layer: int, hidden: Tensor, run: Pass) -> Tensor:
         """Hidden states [R, n, D] before a layer."""

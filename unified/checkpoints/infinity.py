@@ -148,6 +148,8 @@ class Infinity(nn.Module):
         plan, config = run.plan, self.config
         if plan is None:
             raise ValueError("this model runs steps of an image only: its pass needs a plan")
+        if run.append is not None and run.step < 0:
+            raise ValueError("this model runs one step of an image in a pass: use the strategy OnePass")
         slots = slice(None) if run.step < 0 else _span(plan.steps[run.step].run)
         tables = rotations(plan.shapes, config.width // config.heads, config.rope)
         cos, sin = (table[slots].to(hidden.device) for table in tables)

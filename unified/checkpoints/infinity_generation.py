@@ -85,6 +85,7 @@ class LayerGuidance(Guidance, LayerPart):
 
     scales: tuple[float, ...]
     after: int
+    by_step = True
 
     def weight(self, plan: Plan, step: int) -> float:
         """Logits are read from the conditional branch alone."""

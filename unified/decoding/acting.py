@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 
 
 def generate_action(
-    session: Session, sampler: Sampler, choices: Callable[[int], Sequence[int]] | None = None
+    session: Session,
+    sampler: Sampler,
+    last: Tensor,
+    choices: Callable[[int], Sequence[int]] | None = None,
 ) -> Tensor:
-    """Ids counted from 0 [B, slots], read as they come. `choices(slot)`: the ids that a slot may take;
-    without it any action id."""
+    """Ids counted from 0 [B, slots], read as they come after the states `last` [B, D]. `choices(slot)`: the
+    ids that a slot may take; without it any action id."""
     words, context, model = session.vocabulary, session.context, session.model
     rows, device = context.rows(), model.device
     blank = torch.tensor([[words.action_start] * words.action_slots] * len(session.rows))
@@ -29,7 +32,7 @@ def generate_action(
     for slot in range(words.action_slots):
         places = torch.tensor([[len(row.stream) + slot] for row in session.rows])
         options = torch.tensor(list(choices(slot)) if choices else range(words.action), device=device)
-        logits = model.text_logits(session.last)[:, words.visual_start + options]
+        logits = model.text_logits(last)[:, words.visual_start + options]
         drawn = sampler.draw(logits[:, None, None, :], session.noise, places).symbols.flatten()
         taken.append(options[drawn])
         part = layout.part(slice(slot, slot + 1))
@@ -38,5 +41,6 @@ def generate_action(
             chunk = Chunk.of(embeds, part.index, part.positions)
             hidden = context.run(model, chunk, rows, parts=session.parts)
             context.note(chunk, hidden, chunk.counts)
+            last = hidden[0][:, -1]
     context.cursors[rows] = list(layout.cursors)
     return torch.stack(taken, dim=1)

@@ -92,9 +92,10 @@ class ImageRun:
             self._defer_pending()
         self.start = self.context.cache.lengths_by_layer  # [L, R]: entries that are not the image's own
         self.start[:, self.rows] += self.said
-        if not session.policy.by_step:  # such a policy keeps less
-            self.context.cache.reserve(int(self.start.max()) + len(request.header) + request.plan.length)
         self.layout = self._open()
+        if not session.policy.by_step:  # such a policy keeps less
+            before = self.context.cache.lengths[self.rows] + (0 if self.first is None else self.first.counts)
+            self.context.cache.reserve(int(before.max()) + request.plan.length)
         self.carried: dict[int, Tensor] = {}  # by conversation, see `WriterState`
         self.steps = merged_steps(request.plan, session.vocabulary.merge)
         shape, device = (len(session.rows), request.plan.length), session.model.device

@@ -203,7 +203,7 @@ class Session:
         self.read_pending()
         if self.last is None:
             raise ValueError("nothing has been read yet: feed a prompt first")
-        actions = generate_action(self, sampler, choices)
+        actions = generate_action(self, sampler, self.last, choices)
         for row, numbers in zip(self.rows, actions.tolist(), strict=True):
             row.append_action([words.action_start + number for number in numbers])
         self.context.forget(self.policy)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from unified.tokenizers.text import byte_tokenizer
 
+from unified.backbone.layer_pass import LayerPart
 from unified.cache.policy import DropWrite, Full, Window
 from unified.decoding.guidance import Constant
 from unified.decoding.noise import PositionNoise
@@ -475,7 +476,21 @@ class ByStep(DropWrite):
     by_step = True
 
 
-@pytest.mark.parametrize("options", [{"depth": AllLayers()}, {"policy": ByStep()}], ids=["depth", "policy"])
+class PartByStep(LayerPart):
+    """A part that must be told every step, and fails without."""
+
+    by_step = True
+
+    def enter(self, layer, hidden, run):
+        assert run.plan is None or run.step >= 0
+        return hidden
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"depth": AllLayers()}, {"policy": ByStep()}, {"parts": [PartByStep()]}],
+    ids=["depth", "policy", "part"],
+)
 def test_what_must_see_every_step_by_itself_gets_one_pass_a_step(model, stream, options):
     sessions = [begun(model, stream, one, **options) for one in (None, Speculative(draft=Shallow()))]
     for session in sessions:

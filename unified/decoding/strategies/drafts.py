@@ -50,9 +50,9 @@ class Shallow:
     skipped: tuple[int, ...] | None = None
     depth: Depth | None = None
 
-    def layers(self, context: Context) -> frozenset[int]:
+    def layers(self, session: Session) -> frozenset[int]:
         """Those left out."""
-        every_second = range(1, len(context.cache.stores), 2)
+        every_second = range(1, session.model.layer_count, 2)
         return frozenset(every_second if self.skipped is None else self.skipped)
 
     def text(self, session: Session, drafted: Sequence[Sequence[int]]) -> Tensor:
@@ -66,7 +66,7 @@ class Shallow:
         if not any(new):
             return session.model.text_logits(session.last)
         chunk, cursors = token_chunk(context, session.model, new)
-        rows, skipped = context.rows(), self.layers(context)
+        rows, skipped = context.rows(), self.layers(session)
         hidden = context.run(session.model, chunk, rows, parts=session.parts, skipped=skipped)[0]
         context.cursors[rows] = cursors
         session.stats.draft_passes += 1
@@ -76,7 +76,7 @@ class Shallow:
 
     def image(self, session: Session, chunk: Chunk, rows: slice, plan: Plan, step: int) -> list[Tensor]:
         told = {"plan": plan, "step": step, "parts": session.parts, "depth": self.depth}
-        skipped = self.layers(session.context)
+        skipped = self.layers(session)
         session.stats.draft_passes += 1
         return session.context.run(session.model, chunk, rows, skipped=skipped, **told)
 

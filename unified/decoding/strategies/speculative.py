@@ -34,7 +34,7 @@ from unified.decoding.text import TextRun
 class Speculative:
     """`draft` guesses, `length` tokens or steps a round. An image is written by one pass a step where every
     step must be seen by itself and by all rows at once: under a hook, a depth policy of the session, or a
-    cache policy that is asked by step."""
+    cache policy or parts around layers that are asked by step."""
 
     draft: Draft = field(default_factory=Shallow)
     length: int = 4
@@ -53,7 +53,8 @@ class Speculative:
 
     def image(self, run: ImageRun) -> Iterator[Choice]:
         session = run.session
-        if run.request.hook is not None or session.depth is not None or session.policy.by_step:
+        by_step = session.policy.by_step or any(part.by_step for part in session.parts)
+        if run.request.hook is not None or session.depth is not None or by_step:
             yield from OnePass().image(run)
             return
         rounds = ImageRounds(run, self.draft, self.length)
