@@ -17,7 +17,7 @@ from unified.apps.cli import COMMANDS, main, parser
 from unified.apps.demo import random_model
 from unified.pretrained import save_model
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -247,8 +247,9 @@ def test_ctrl_c_in_an_answer_stops_the_answer_alone(model, tmp_path):
     chat.stdin.write("Hello.\n")
     chat.stdin.flush()
     seen = ""
-    while "> " not in seen:
-        seen += chat.stdout.read(1)
+    while "> " not in seen and (letter := chat.stdout.read(1)):
+        seen += letter
+    assert "> " in seen
     chat.stdout.read(3)  # the answer has begun
     chat.send_signal(signal.SIGINT)
     time.sleep(0.2)
