@@ -17,7 +17,7 @@ from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 
 from unified.backbone.attention import BACKENDS, of_session
 from unified.backbone.batch import run_batch
-from unified.backbone.decoder import LibraryLayers, run_layers
+from unified.backbone.decoder import LibraryLayers, refuse_alone, run_layers
 from unified.backbone.fused import FusedLayers, fusible
 from unified.backbone.layer_pass import Depth, LayerPart, Pass
 from unified.backbone.read_outs import ReadOut, make_read_outs
@@ -69,6 +69,7 @@ class UnifiedModel(PreTrainedModel):
         backbone = config.backbone_config()
         backbone._attn_implementation = "unified"  # see `backbone.decoder`
         self.backbone = AutoModel.from_config(backbone)
+        refuse_alone(self.backbone)
         self.library = LibraryLayers(self.backbone)
         self.extras = make_extras(config.extras or {}, width)
         self.slots = SlotEmbedding(width, words.max_side)

@@ -20,7 +20,7 @@ def model():
     from transformers import GenerationConfig
 
     torch.manual_seed(0)
-    made = UnifiedModel(UnifiedConfig(initializer_range=0.2))
+    made = UnifiedModel(UnifiedConfig(vocabulary={"orders": ["next_scale"]}, initializer_range=0.2))
     made.generation_config = GenerationConfig()  # TRL's constructor asks for one
     return made
 
@@ -76,6 +76,7 @@ def make_trainer(model, replies, tmp_path):
 def test_what_trl_computes_without_the_refusal_is_wrong(make_trainer, replies):
     """The reason for the refusal; should this fail, TRL has learned to ask the model's own forward."""
     trainer = make_trainer()
+    trainer.model.backbone._forward_pre_hooks.clear()
     trainer.model.backbone.config._attn_implementation = "sdpa"  # as a decoder of its own
     batch = trainer.data_collator([trainer.train_dataset[0]])
     assert batch["input_ids"].tolist() == replies[0]

@@ -119,6 +119,23 @@ class LibraryLayers:
         return normed
 
 
+ALONE = (
+    "the decoder is run by UnifiedModel, not by itself: use log_probs of UnifiedModel.forward, which belong "
+    "to the tokens themselves (no shift); for preference tuning see unified.objectives"
+)
+
+
+def refuse_alone(decoder: nn.Module) -> None:
+    """From now on calling the decoder by itself raises ValueError: it embeds codes as text and knows neither
+    the attention rule nor what written codes are fed, so log-probabilities made of its states would be wrong
+    (TRL's trainers call `base_model` so)."""
+    decoder.register_forward_pre_hook(_refuse)
+
+
+def _refuse(*_: object) -> None:
+    raise ValueError(ALONE)
+
+
 def attend_in_pass(
     module: Any,
     query: Tensor,
@@ -133,10 +150,7 @@ def attend_in_pass(
     and value [R, G, n, D] -> [R, n, H, D]. ValueError for a decoder that is called by itself: its hidden
     states would be those of causal text, and log-probabilities made of them wrong."""
     if run is None:
-        raise ValueError(
-            "the decoder is run by UnifiedModel, not by itself: use log_probs of UnifiedModel.forward, which "
-            "belong to the tokens themselves (no shift); for preference tuning see unified.objectives"
-        )
+        raise ValueError(ALONE)
     out = run.attention(module.layer_idx, query, key, value, scaling)
     return out.contiguous(), None
 

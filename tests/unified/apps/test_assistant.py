@@ -179,7 +179,9 @@ def test_rows_that_may_not_draw_or_end_do_not(parts, monkeypatch):
     for first, second in ((words.write, words.end), (words.end, words.write)):
         wanted = torch.zeros(words.table_size)
         wanted[first], wanted[second] = 2e4, 1e4
-        monkeypatch.setattr(model, "text_logits", lambda hidden, said=wanted: said.expand(len(hidden), -1))
+        monkeypatch.setattr(
+            model, "text_logits", lambda hidden, said=wanted: said.expand(*hidden.shape[:-1], -1)
+        )
         for _ in session.text(
             sampler=Sampler(temperature=0), max_tokens=2, draw=[True, False, False], end=[False, True, False]
         ):

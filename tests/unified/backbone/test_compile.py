@@ -12,7 +12,7 @@ from unified.layout.layout import Layout
 from unified.model import UnifiedConfig, UnifiedModel
 from unified.stream.messages import Stream
 
-BREAKS = 8  # of one teacher-forced forward, whose targets are picked by their number
+BREAKS = 9  # of one teacher-forced forward, whose targets are picked by their number
 
 
 @pytest.fixture(autouse=True)

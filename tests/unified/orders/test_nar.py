@@ -91,10 +91,10 @@ def test_logits_are_the_mean_of_two_heads(model, stream):
     ids = drawn(stream, torch.Generator().manual_seed(0))
     layout = Layout.of(ids, model.vocabulary)
     first = int(layout.writes[0].starts[0])
-    states = model.decode(model.embed(ids, layout), layout)
-    slots = model._slots(ids, layout)
+    embeds, slots = model._embed(ids, layout, None)
+    states = model.decode(embeds, layout)
     right, below = (
-        head.logits(model._owned(hidden, slots))[0, :, 0]
+        head.logits(model._slot_states(hidden, slots))[0, :, 0]
         for head, hidden in zip(model.heads, states, strict=True)
     )
     expected = torch.zeros(3, 4, 64)
