@@ -45,8 +45,8 @@ IGNORED_ARGUMENTS = frozenset(
         "return_dict",
         "output_attentions",
         "output_hidden_states",
+        "num_items_in_batch",
     }
-    | {"num_items_in_batch"}
 )
 
 

@@ -151,17 +151,21 @@ class Block(nn.Module):
         return gamma1, gamma2, 1 + scale1, 1 + scale2, shift1, shift2
 
     def forward(self, x: Tensor, modulations: tuple[Tensor, ...], run: Pass) -> Tensor:
+        rate = self.path if self.training else 0.0
         gamma1, gamma2, scale1, scale2, shift1, shift2 = modulations
         attended = self.attn(modulated(x, scale1, shift1, self.eps), run, self.layer)
-        x = torch.addcmul(x, gamma1, self._dropped(attended.to(x.dtype)))
+        x = torch.addcmul(x, gamma1, drop_path(attended.to(x.dtype), rate))
         mixed = self.ffn(modulated(x, scale2, shift2, self.eps))
-        return torch.addcmul(x, gamma2, self._dropped(mixed.to(x.dtype)))
+        return torch.addcmul(x, gamma2, drop_path(mixed.to(x.dtype), rate))
 
-    def _dropped(self, branch: Tensor) -> Tensor:
-        if not self.training or self.path == 0:
-            return branch
-        kept = torch.rand(len(branch), 1, 1, device=branch.device) >= self.path
-        return branch * kept / (1 - self.path)
+
+def drop_path(branch: Tensor, rate: float) -> Tensor:
+    """Stochastic depth (arXiv 1603.09382): a branch [R, n, D] is dropped in each row with probability
+    `rate`, and what stays is scaled so that the mean does not change."""
+    if rate == 0:
+        return branch
+    kept = torch.rand(len(branch), 1, 1, device=branch.device) >= rate
+    return branch * kept / (1 - rate)
 
 
 class CodeHead(Linear):

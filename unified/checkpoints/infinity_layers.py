@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from unified.backbone.attention import Attend, sdpa
 from unified.backbone.layer_pass import Pass
-from unified.checkpoints.adaln import LARGEST_LOG_SCALE, modulated
+from unified.checkpoints.adaln import LARGEST_LOG_SCALE, drop_path, modulated
 from unified.checkpoints.infinity_rope import rotate
 from unified.checkpoints.linear import Linear, LinearGELU
 from unified.layout.attention import Seen
@@ -195,18 +195,13 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, shared: Shared, run: Pass) -> Tensor:
         condition = shared.condition
+        rate = self.path if self.training else 0.0
         gamma1, gamma2, scale1, scale2, shift1, shift2 = condition.modulations[self.layer]
         attended = self.sa(modulated(x, scale1, shift1, EPS), shared.rotation, run, self.layer)
-        x = torch.addcmul(x, gamma1, self._dropped(attended.to(x.dtype)))
+        x = torch.addcmul(x, gamma1, drop_path(attended.to(x.dtype), rate))
         x = x + self.ca(self.ca_norm(x), condition.memory[self.layer], condition.mask)
         mixed = self.ffn(modulated(x, scale2, shift2, EPS))
-        return torch.addcmul(x, gamma2, self._dropped(mixed.to(x.dtype)))
-
-    def _dropped(self, branch: Tensor) -> Tensor:
-        if not self.training or self.path == 0:
-            return branch
-        kept = torch.rand(len(branch), 1, 1, device=branch.device) >= self.path
-        return branch * kept / (1 - self.path)
+        return torch.addcmul(x, gamma2, drop_path(mixed.to(x.dtype), rate))
 
 
 class HeadNorm(nn.Module):
