@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from unified.cache.entries import Entries
-from unified.cache.layer_store import LayerStore, Places
+from unified.cache.layer_store import Block, LayerStore, Places
 from unified.layout.attention import Index, Seen, visible
 
 ALL = slice(None)
@@ -35,7 +35,8 @@ class KVCache:
         static: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.stores = [LayerStore(rows, capacity, static) for _ in range(layers)]
+        block = Block(layers)
+        self.stores = [LayerStore(rows, capacity, static, block) for _ in range(layers)]
         self.entries = [Entries(rows, capacity)] * layers  # shared until layers differ
         self.capacity = capacity if static else None
         self.device_lengths: Tensor | None = None

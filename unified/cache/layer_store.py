@@ -24,12 +24,33 @@ class Places:
     slots: tuple[Tensor, Tensor] | None = None
 
 
+class Block:
+    """Memory for the first buffers of `layers` layers: one large block goes back to the system when it is
+    freed, where many small ones stay with the process."""
+
+    def __init__(self, layers: int) -> None:
+        self.left = layers
+        self.memory: Tensor | None = None
+
+    def take(self, like: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """The buffer of one more layer; of its own memory where it differs from the first one."""
+        if self.memory is None and self.left:
+            self.memory = like.new_empty(self.left, *shape)
+        memory, self.left = self.memory, max(self.left - 1, 0)
+        if not self.left:
+            self.memory = None  # from here on its layers alone hold it
+        if memory is None or memory.shape[1:] != shape or memory.dtype != like.dtype:
+            return like.new_empty(shape)
+        return memory[self.left] if memory.device == like.device else like.new_empty(shape)
+
+
 class LayerStore:
     """Keys and values of one layer, each [R, capacity, G, D] (the layout of `flash_attn_with_kvcache`). In
     memory heads come first where the buffer grows, which suits processors; a static one is contiguous."""
 
-    def __init__(self, rows: int, capacity: int, static: bool) -> None:
+    def __init__(self, rows: int, capacity: int, static: bool, block: Block | None = None) -> None:
         self.rows, self.capacity, self.static = rows, capacity, static
+        self.block = block or Block(0)
         self.both: Tensor | None = None  # [2, R, capacity, G, D]
 
     def _buffer(self, like: Tensor, used: int = 0) -> Tensor:
@@ -37,9 +58,10 @@ class LayerStore:
         number, and a masked key must be one."""
         groups, width = like.shape[1], like.shape[3]
         if self.static:
-            made = like.new_empty(2, self.rows, self.capacity, groups, width)
+            made = self.block.take(like, (2, self.rows, self.capacity, groups, width))
         else:
-            made = like.new_empty(2, self.rows, groups, self.capacity, width).transpose(2, 3)
+            made = self.block.take(like, (2, self.rows, groups, self.capacity, width)).transpose(2, 3)
+        self.block = Block(0)  # a buffer that takes the place of this one has memory of its own
         made[:, :, used:].zero_()
         return made
 
