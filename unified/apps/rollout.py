@@ -74,16 +74,18 @@ class Rollout:
         self.processor, self.sampler = processor, sampler or Sampler(temperature=0)
         items = [[_drawn(processor, frame) for frame in frames] for frames in history]
         self.shapes = _one_shape(items)
+        self.carries = getattr(model, "carries", True)  # published models are rolled out as they are
         if contrast is None:
-            contrast = 0.0 if self.sampler.temperature else CONTRAST
+            contrast = 0.0 if self.sampler.temperature or not self.carries else CONTRAST
         check_contrast(contrast)
         if contrast and self.sampler.temperature:
             raise ValueError("a contrast needs greedy decoding: a sampler of temperature 0, or none")
         words, read = model.vocabulary, processor.image_item(history[0][0])
         has_mean = model.head.symbols == 1 and len(read["shapes"]) == 1
-        self.mean = has_mean and self.sampler.temperature == 0 if mean is None else mean
+        self.mean = has_mean and self.carries and not self.sampler.temperature if mean is None else mean
         self.contrast = contrast
-        self.minimum_risk = minimum_risk_decoding(model, processor, self.sampler, MINIMUM_RISK_WIDTH)
+        width = MINIMUM_RISK_WIDTH if self.carries else 0.0
+        self.minimum_risk = minimum_risk_decoding(model, processor, self.sampler, width)
         if self.mean and not has_mean:
             raise ValueError(
                 "the mean over codes needs a softmax over one codebook and a single map that is read"
@@ -112,7 +114,7 @@ class Rollout:
             sampler=self.sampler,
             minimum_risk=self.minimum_risk,
             contrast=contrast,
-            carry=self.sampler.temperature == 0,
+            carry=self.carries and self.sampler.temperature == 0,
         )
         for choice in images:
             if self.mean:
