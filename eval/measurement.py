@@ -23,13 +23,15 @@ DATA_SEED = 1  # of the samples that are evaluated; the model's own seed is anot
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """`count` samples per measurement from `split`; `batch` conversations at once."""
+    """`count` samples per measurement from `split`; `batch` conversations at once. `lpips`: the files of a
+    backbone and of LPIPS's linear weights."""
 
     assistant: Assistant
     count: int = 200
     batch: int = 16
     split: str = "test"
     inverse: Path | None = None
+    lpips: tuple[Path, Path] | None = None
 
     def answers(
         self, samples: Sequence[Sample], settings: GenerationSettings, prompts: Sequence[Any] | None = None

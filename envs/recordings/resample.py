@@ -28,7 +28,8 @@ def merged(actions: list[Action]) -> Action:
 
 def resampled(steps: Iterable[Step], recorded: float, rate: float) -> Iterator[Step]:
     """Steps recorded at `recorded` per second -> steps at `rate` per second, in constant memory; each is
-    valid, or null, if all it is made of are. An action at the end that is not whole is left out. ValueError for a rate above the recorded one, or one that is not positive."""
+    valid, or null, if all it is made of are. An action at the end that is not whole is left out. ValueError
+    for a rate above the recorded one, or one that is not positive."""
     check_rate(recorded, rate)
     parts: list[Step] = []
     kept = seen = 0

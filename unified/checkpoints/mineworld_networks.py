@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -116,8 +117,7 @@ class Level(nn.Module):
 
     def __init__(self, widths: Sequence[int], groups: int, name: str, resize: nn.Module | None) -> None:
         super().__init__()
-        pairs = zip(widths, widths[1:], strict=False)
-        self.resnets = nn.ModuleList(ResidualBlock(*pair, groups) for pair in pairs)
+        self.resnets = nn.ModuleList(ResidualBlock(*pair, groups) for pair in pairwise(widths))
         self.resize = name
         if resize is not None:
             self.add_module(name, nn.ModuleList([resize]))

@@ -159,9 +159,7 @@ class Decoder:
                   for frame in range(len(actions)) for row in range(height)]  # fmt: skip
         return self._rows(starts, first, window, stand_in, actions[1:])
 
-    def play(
-        self, place: int, actions: Sequence[Sequence[int]], window: int
-    ) -> tuple[list[int], list[int]]:
+    def play(self, place: int, actions: Sequence[Sequence[int]], window: int) -> tuple[list[int], list[int]]:
         """A frame after each action from a free `place` on, as the interactive player has it: the codes, and
         the free place before and after every frame. The last code is run too."""
         found, places = [], [place]

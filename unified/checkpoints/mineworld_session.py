@@ -1,4 +1,4 @@
-"""A published MineWorld checkpoint in a `Session`: raster or diagonal decoding, chosen by the order asked for.
+"""A published MineWorld checkpoint in a `Session`: raster or diagonal decoding, by the order.
 
 Diagonal decoding (arXiv 2503.14070) with window w starts a row of codes when the row above has w: a 14 x 24
 frame takes 13 w + 24 passes in place of 336. The first code of a row is predicted at a stand-in, the newest

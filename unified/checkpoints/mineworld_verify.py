@@ -26,7 +26,9 @@ from unified.checkpoints.state_dict import read_safetensors, read_weights
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
 
-RUN = re.compile(r"(?P<kind>naive|img|vid|play)_(?:p\d+|w(?P<window>\d+)|raster)(?P<variant>_stale|_samerow)?")
+RUN = re.compile(
+    r"(?P<kind>naive|img|vid|play)_(?:p\d+|w(?P<window>\d+)|raster)(?P<variant>_stale|_samerow)?"
+)
 FILTER = re.compile(r"sampling\.top(?P<filter>[kp])(?P<value>[\d.]+)_T(?P<temperature>[\d.]+)\.probs")
 INPUTS = ("input_ids", "position_ids", "prompt_ids", "actions", "first_prompt_ids", "first_actions",
           "prefix_ids", "sel_positions")  # fmt: skip
@@ -64,7 +66,9 @@ def _checks(model: MineWorldTransformer, stored: Stored, traces: Mapping[str, An
     for name in names:
         found, calls[name] = _run(model, stored, name)
         computed |= {f"{name}.{what}": value for what, value in found.items()}
-    wanted = {name: value.long() if not value.is_floating_point() else value for name, value in stored.items()}
+    wanted = {
+        name: value.long() if not value.is_floating_point() else value for name, value in stored.items()
+    }
     yield from compare(wanted, computed, _is_input, lambda _: Tolerance(1e-4, 1e-4))
     for name, want in traces.items():
         yield _calls(f"{name}, calls", calls.get(name, []), want, model.config.codes)
@@ -89,7 +93,9 @@ def _forced(model: MineWorldTransformer, stored: Stored) -> dict[str, Tensor]:
     ids = stored["tf.input_ids"].long()
     kept: dict[str, Tensor] = {}
     decoder = model.transformer.model
-    handles = [layer.register_forward_hook(_keep(kept, f"layer{n}.out")) for n, layer in enumerate(decoder.layers)]
+    handles = [
+        layer.register_forward_hook(_keep(kept, f"layer{n}.out")) for n, layer in enumerate(decoder.layers)
+    ]
     handles.append(decoder.norm.register_forward_hook(_keep(kept, "final_norm")))
     logits = model(ids)
     for handle in handles:
