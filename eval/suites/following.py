@@ -42,15 +42,12 @@ def following(
     }
 
 
-def add_following(run: Run, result: Result) -> None:
+def inverse_model(run: Run) -> InverseModel | None:
+    """The one that was named, or that lies beside the model; None if there is none. ValueError for one that
+    reads other frames."""
     path = _inverse_file(run)
     if path is None:
-        result.notes.append(
-            "Action following was not measured: no inverse dynamics model. Train one with "
-            "`python -m unified.eval.inverse --out inverse.safetensors` and give it as --inverse."
-        )
-        result.goals.append(Goal("action following, relative macro F1", None, 0.85))
-        return
+        return None
     inverse = load(path)
     if inverse.config.size != run.assistant.side:
         raise ValueError(
@@ -58,6 +55,18 @@ def add_following(run: Run, result: Result) -> None:
         )
     if run.count < 2:
         raise ValueError("action following needs at least two clips: raise --count")
+    return inverse
+
+
+def add_following(run: Run, result: Result, inverse: InverseModel | None) -> None:
+    """What is read back, as tables, numbers and goals of a result; a note without an inverse model."""
+    if inverse is None:
+        result.notes.append(
+            "Action following was not measured: no inverse dynamics model. Train one with "
+            "`python -m unified.eval.inverse --out inverse.safetensors` and give it as --inverse."
+        )
+        result.goals.append(Goal("action following, relative macro F1", None, 0.85))
+        return
     shift = run.count // 2
     clips = list(watched(run.count, run.split, size=run.assistant.side, frames=STEPS + 1, seed=DATA_SEED))
     real = [clip.frames[1:] for clip in clips]

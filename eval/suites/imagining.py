@@ -74,16 +74,26 @@ def blurred(clips: Sequence[Clip], steps: int) -> Frames:
     return list(np.stack(found, axis=1))
 
 
-def likeness(found: dict[str, Frames], clips: Sequence[Clip]) -> Curves:
-    """PSNR of the pooled error and mean SSIM, of every way at every step."""
-    curves: Curves = {"psnr": {}, "ssim": {}}
-    for name, frames in found.items():
-        pairs = [zip(made, clip.frames[1:], strict=False) for made, clip in zip(frames, clips, strict=True)]
-        both = np.array([[(squared_error(a, b), ssim(a, b)) for a, b in pair] for pair in pairs])
-        errors, alike = both.mean(axis=0).T
-        curves["psnr"][name] = [decibel(float(error)) for error in errors]
-        curves["ssim"][name] = [float(value) for value in alike]
+def psnr_curves(found: dict[str, Frames], clips: Sequence[Clip]) -> dict[str, list[float]]:
+    """PSNR of the error pooled over clips, of every way at every step."""
+    return {
+        name: [decibel(squared_error(*_at(step, made, clips))) for step in range(1, len(made[0]) + 1)]
+        for name, made in found.items()
+    }
+
+
+def ssim_curves(found: dict[str, Frames], clips: Sequence[Clip]) -> dict[str, list[float]]:
+    """Mean SSIM over clips, of every way at every step."""
+    curves = {}
+    for name, made in found.items():
+        pairs = [zip(*_at(step, made, clips), strict=True) for step in range(1, len(made[0]) + 1)]
+        curves[name] = [float(np.mean([ssim(*pair) for pair in at])) for at in pairs]
     return curves
+
+
+def _at(step: int, made: Frames, clips: Sequence[Clip]) -> tuple[np.ndarray, np.ndarray]:
+    """Frames made for a step and true ones, [clips, H, W, 3] both."""
+    return np.stack([frames[step - 1] for frames in made]), np.stack([clip.frames[step] for clip in clips])
 
 
 def appearance(
@@ -100,12 +110,9 @@ def appearance(
         measures[lpips.name] = lambda made, true: float(lpips(made, true).mean())
     curves: Curves = {}
     for measure, value in measures.items():
-        curves[measure] = {name: [] for name in found}
-        for step in horizons:
-            true = np.stack([clip.frames[step] for clip in clips])
-            for name, frames in found.items():
-                made = np.stack([part[step - 1] for part in frames])
-                curves[measure][name].append(value(made, true))
+        curves[measure] = {}
+        for name, frames in found.items():
+            curves[measure][name] = [value(*_at(step, frames, clips)) for step in horizons]
     return curves
 
 

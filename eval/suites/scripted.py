@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from unified.eval.measurement import DATA_SEED, Result, Run, Table
 from unified.eval.metrics.images import squared_error
-from unified.eval.suites.imagining import Frames, appearance, likeness, table, ways
+from unified.eval.suites.imagining import Frames, appearance, psnr_curves, table, ways
 from unified.tasks.sample import generator
 from unified.tasks.worlds.clips import Action, Clip, WorldConfig, draw_terrain_seed
 from unified.tokenizers.action import complete
@@ -62,13 +62,13 @@ def add_scripts(run: Run, result: Result, horizons: Sequence[int]) -> None:
     count, side = min(run.count, MOST_CLIPS), run.assistant.side
     still = scripted_clips(count, run.split, side, lambda: standing_still(horizons[-1]))
     found = ways(run, still, horizons[-1])
-    curves = likeness(found, still)["psnr"]
+    curves = psnr_curves(found, still)
     sharp = appearance(found, still, horizons)["sharpness"]
     result.tables.append(table("Standing still, PSNR", curves, horizons))
     result.tables.append(table("Standing still, edge energy beside the true", sharp, horizons, every=False))
     turned = scripted_clips(count, run.split, side, away_and_back)
     found = ways(run, turned, 2 * TURNS)
-    back = likeness(found, turned)["psnr"]
+    back = psnr_curves(found, turned)
     own = {name: own_place(frames, turned) for name, frames in found.items()}
     rows = [[name, back[name][TURNS - 1], back[name][-1], own[name]] for name in found]
     degrees = f"{TURN * TURNS:g} degrees"

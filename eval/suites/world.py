@@ -15,7 +15,7 @@ from unified.eval.measurement import DATA_SEED, Example, Goal, Result, Run, Tabl
 from unified.eval.metrics import lpips
 from unified.eval.metrics.images import decibel, squared_error
 from unified.eval.metrics.rates import mean
-from unified.eval.suites.following import add_following
+from unified.eval.suites.following import add_following, inverse_model
 from unified.eval.suites.imagining import (
     COPIED,
     IMAGINED,
@@ -23,7 +23,8 @@ from unified.eval.suites.imagining import (
     Curves,
     Frames,
     appearance,
-    likeness,
+    psnr_curves,
+    ssim_curves,
     table,
     ways,
 )
@@ -37,11 +38,11 @@ TITLES = {"psnr": "PSNR of the pooled error, dB", "ssim": "SSIM", "sharpness": "
 
 def world(run: Run) -> Result:
     """`count` clips of 33 frames."""
-    measure = lpips.load(*run.lpips) if run.lpips else None
+    measure, inverse = lpips.load(*run.lpips) if run.lpips else None, inverse_model(run)
     config = WorldConfig(size=run.assistant.side, frames=HORIZONS[-1] + 1, seed=DATA_SEED)
     clips = [watch(config, index, run.split) for index in range(run.count)]
     found = ways(run, clips, HORIZONS[-1])
-    curves = likeness(found, clips)
+    curves = {"psnr": psnr_curves(found, clips), "ssim": ssim_curves(found, clips)}
     looks = appearance(found, clips, HORIZONS, measure)
     psnr = curves["psnr"]
     gains = {step: psnr[IMAGINED][step - 1] - psnr[COPIED][step - 1] for step in HORIZONS}
@@ -70,7 +71,7 @@ def world(run: Run) -> Result:
             "AlexNet or VGG16 and LPIPS's linear weights for it as --lpips BACKBONE LINEAR."
         )
     add_scripts(run, result, HORIZONS)
-    add_following(run, result)
+    add_following(run, result, inverse)
     return result
 
 

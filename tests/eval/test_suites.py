@@ -166,7 +166,7 @@ def test_following_reads_actions_back(run, near, tmp_path):
 @pytest.fixture
 def near(monkeypatch):
     """The world suite at a few steps, without the scripts."""
-    monkeypatch.setitem(world.__globals__, "HORIZONS", (1, 4, 16))
+    monkeypatch.setitem(world.__globals__, "HORIZONS", (1, 16))
     monkeypatch.setitem(world.__globals__, "add_scripts", lambda *_: None)
 
 
