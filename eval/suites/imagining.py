@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from unified.eval.measurement import Run, Table
+from unified.eval.measurement import Cell, Run, Table
 from unified.eval.metrics.frechet import RandomConvFeatures, frechet_of
 from unified.eval.metrics.images import decibel, squared_error, ssim
 from unified.eval.metrics.lpips import LPIPS
@@ -70,7 +70,7 @@ def blurred(clips: Sequence[Clip], steps: int) -> Frames:
     found = []
     for step in range(1, steps + 1):
         truth = np.stack([clip.frames[step] for clip in clips])
-        found.append(min(options, key=lambda frames, truth=truth: squared_error(frames, truth)))
+        found.append(options[int(np.argmin([squared_error(option, truth) for option in options]))])
     return list(np.stack(found, axis=1))
 
 
@@ -119,7 +119,7 @@ def appearance(
 def table(title: str, curves: dict[str, list[float]], horizons: Sequence[int], every: bool = True) -> Table:
     """One row for each way, one column for each horizon. `every`: the curves have a value at every step, not
     at the horizons alone."""
-    rows = [
+    rows: list[list[Cell]] = [
         [name, *([values[step - 1] for step in horizons] if every else values)]
         for name, values in curves.items()
     ]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from unified.eval.measurement import DATA_SEED, Result, Run, Table
+from unified.eval.measurement import DATA_SEED, Cell, Result, Run, Table
 from unified.eval.metrics.images import squared_error
 from unified.eval.suites.imagining import Frames, appearance, psnr_curves, table, ways
 from unified.tasks.sample import generator
@@ -70,7 +70,7 @@ def add_scripts(run: Run, result: Result, horizons: Sequence[int]) -> None:
     found = ways(run, turned, 2 * TURNS)
     back = psnr_curves(found, turned)
     own = {name: own_place(frames, turned) for name, frames in found.items()}
-    rows = [[name, back[name][TURNS - 1], back[name][-1], own[name]] for name in found]
+    rows: list[list[Cell]] = [[name, back[name][TURNS - 1], back[name][-1], own[name]] for name in found]
     degrees = f"{TURN * TURNS:g} degrees"
     header = ["", f"PSNR, {degrees} away", "PSNR, back", "back at its own place"]
     result.tables.append(Table("Look away and back", header, rows))

@@ -228,7 +228,8 @@ def _in_session(model: MineWorldTransformer, stored: Stored, name: str) -> Tenso
 
 def _steps(prompt: list[int], frame: int) -> list[list[int]]:
     """The frames and actions that a prompt is made of, in turn."""
-    found, start = [], 0
+    found: list[list[int]] = []
+    start = 0
     while start < len(prompt):
         length = ACTION_SLOTS if len(found) % 2 else frame
         found.append(prompt[start : start + length])
