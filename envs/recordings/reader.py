@@ -41,11 +41,14 @@ class ReadConfig:
     def __post_init__(self) -> None:
         if self.size is not None and (len(self.size) != 2 or min(self.size) < 1):
             raise ValueError(f"size must be (height, width), both positive, got {self.size}")
+        version = self.recorder_version
+        if version is not None and not (isinstance(version, str) and version):
+            raise ValueError(f"recorder_version must be a text such as '6.8', got {version!r}")
         if self.pairing not in ("acts_on_frame", "led_to_frame"):
             raise ValueError(f"pairing must be 'acts_on_frame' or 'led_to_frame', got {self.pairing!r}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Step:
     """Frame `index` [H, W, 3] and the action taken on it. The closing frame has action None. `valid` is
     False where the line could not be read (its action is then empty); `is_null` marks steps that training
@@ -57,14 +60,24 @@ class Step:
     is_null: bool
     valid: bool
 
+    def __repr__(self) -> str:
+        kind = "closing frame" if self.action is None else "null step" if self.is_null else "step"
+        size = " x ".join(map(str, self.frame.shape[:2]))
+        return f"Step({self.index}: {kind}, frame of {size}{'' if self.valid else ', line not readable'})"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Transition:
     """`action`, taken on `frame`, led to `next_frame` (both uint8 [H, W, 3])."""
 
     frame: np.ndarray
     action: Action
     next_frame: np.ndarray
+
+    def __repr__(self) -> str:
+        pressed = [name for name, value in self.action.items() if name != "camera" and value]
+        size = " x ".join(map(str, self.frame.shape[:2]))
+        return f"Transition(frames of {size}, {', '.join(pressed) or 'no key'} pressed)"
 
 
 class RecordingStream:
@@ -130,7 +143,7 @@ class RecordingStream:
         return [f"{self._video.path}: the video {broken} after {frames} frames"] if fault else []
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Recording:
     """frames uint8 [F, H, W, 3]; A actions, A = F or F - 1 (with a closing frame): action k is taken on
     frame k and its effect is seen in frame k + 1. `is_null` and `valid` are bool [A], see `Step`; `lines`
@@ -144,6 +157,14 @@ class Recording:
     fps: float
     problems: list[str]
     meta: dict[str, Any]
+
+    def __repr__(self) -> str:
+        count, size = len(self.frames), " x ".join(map(str, self.frames.shape[1:3]))
+        bad, found = int((~self.valid).sum()), len(self.problems)
+        return (
+            f"Recording({count} frames of {size} at {self.fps:g} fps, {len(self.actions)} actions, "
+            f"{bad} not readable, {found} problems)"
+        )
 
     def transitions(self, *, skip_null: bool = False) -> Iterator[Transition]:
         """(frame k, action k, frame k + 1) for every k whose line is valid; `skip_null` also leaves null
