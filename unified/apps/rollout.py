@@ -23,6 +23,7 @@ from unified.decoding.minimum_risk import minimum_risk_decoding
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
 from unified.extras.references import ActionContrast
+from unified.finite import check_count
 from unified.layout.patch_merging import positions_of
 from unified.orders import Plan
 from unified.orders.shapes import Shapes, as_shapes
@@ -77,6 +78,7 @@ class Rollout:
         if contrast is None:
             contrast = 0.0 if self.sampler.temperature else CONTRAST
         check_contrast(contrast)
+        check_count("window", window, 1)
         if contrast and self.sampler.temperature:
             raise ValueError("a contrast needs greedy decoding: a sampler of temperature 0, or none")
         words, read = model.vocabulary, processor.image_item(history[0][0])
@@ -166,6 +168,7 @@ class Player:
         if processor.action is None:
             raise ValueError("this model has no action tokenizer: it cannot act")
         self.model, self.processor, self.task = model, processor, task
+        check_count("window", window, 1)
         self.window, self.seed, self.sampler = window, seed, sampler or Sampler(temperature=0)
         self.session: Session | None = None
 
