@@ -84,7 +84,7 @@ class Rollout:
         words, read = model.vocabulary, processor.image_item(history[0][0])
         has_mean = model.head.symbols == 1 and len(read["shapes"]) == 1
         self.mean = has_mean and self.sampler.temperature == 0 if mean is None else mean
-        self.contrast = contrast
+        self.contrast, self.carry = contrast, self.sampler.temperature == 0
         self.minimum_risk = minimum_risk_decoding(model, processor, self.sampler, MINIMUM_RISK_WIDTH)
         if self.mean and not has_mean:
             raise ValueError(
@@ -114,7 +114,7 @@ class Rollout:
             sampler=self.sampler,
             minimum_risk=self.minimum_risk,
             contrast=contrast,
-            carry=self.sampler.temperature == 0,
+            carry=self.carry,
         )
         for choice in images:
             if self.mean:
