@@ -201,7 +201,7 @@ class Assistant:
     def picture(self, source: Source) -> np.ndarray:
         """An image at the size in which the model reads it: uint8 [H, W, 3]."""
         image = open_picture(source).image if isinstance(source, (str, Path)) else source
-        return fit(image, self.side, self.visual.stride)
+        return fit(image, self.side, self.visual.stride, self.processor.max_pixels)
 
     def shapes(self, size: tuple[int, int]) -> Shapes:
         """The maps of a generated image of (height, width) pixels. ValueError for a size the tokenizer cannot
