@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
-from unified.tokenizers.picture_files import READ_PIXELS, gather, over_white, to_pixels
+from unified.tokenizers.picture_files import READ_PIXELS, gather, high_byte, over_white, to_pixels
 
 Picture = Image.Image | np.ndarray | Tensor
 Size = tuple[int, int]  # height, width
@@ -105,10 +105,10 @@ def _modest(picture: Picture) -> np.ndarray | Tensor:
     if height * width <= (READ_PIXELS if plain else FLOAT_PIXELS):
         return batch
 
-    def crop(top: int, bottom: int, left: int, right: int) -> np.ndarray:
-        if isinstance(batch, Tensor):
-            return to_uint8(to_images(batch[:, :, top:bottom, left:right]))[0]
-        return to_uint8(to_images(batch[:, top:bottom, left:right]))[0]
+    def crop(top: int, bottom: int, left: int, right: int) -> Image.Image:
+        rows, columns = slice(top, bottom), slice(left, right)
+        tile = batch[:, :, rows, columns] if isinstance(batch, Tensor) else batch[:, rows, columns]
+        return Image.fromarray(to_uint8(to_images(tile))[0])
 
     return gather(crop, height, width)[None]
 
@@ -128,7 +128,7 @@ def _from_numpy(array: np.ndarray) -> Tensor:
             f"a numpy image is [H, W], [H, W, C] or [B, H, W, C] with 1, 3 or 4 channels, got {array.shape}"
         )
     if array.dtype == np.uint16:
-        array = ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        array = high_byte(array)
     if array.dtype == np.uint8:
         return _from_uint8(array)
     if array.dtype.kind == "f":

@@ -30,7 +30,7 @@ MODE_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}  # in m
 CODEC_BYTES = {"WEBP": 17, "AVIF": 20, "JPEG2000": 20}  # a pixel, decoder included, measured
 LEAN = {"PNG": 1, "JPEG": 1, "MPO": 1, "GIF": 2}  # decoded images held at once; other formats 3
 
-Crop = Callable[[int, int, int, int], np.ndarray]
+Crop = Callable[[int, int, int, int], Image.Image]
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,8 @@ def to_pixels(picture: Image.Image) -> np.ndarray:
     if isinstance(picture, ImageFile.ImageFile):
         _check_memory(picture, picture.width * picture.height)
 
-    def crop(top: int, bottom: int, left: int, right: int) -> np.ndarray:
-        return _rgb(picture.crop((left, top, right, bottom)))
+    def crop(top: int, bottom: int, left: int, right: int) -> Image.Image:
+        return _eight_bits(picture.crop((left, top, right, bottom)))
 
     picture.load()  # before the size: a TIFF is turned by Pillow itself
     image = gather(crop, picture.height, picture.width)
@@ -94,8 +94,8 @@ def to_pixels(picture: Image.Image) -> np.ndarray:
 
 
 def gather(crop: Crop, height: int, width: int) -> np.ndarray:
-    """uint8 [h, w, 3] out of tiles: `crop(top, bottom, left, right)` gives one as uint8 [., ., 3]. More than
-    `READ_PIXELS` pixels are averaged over boxes of the smallest whole side that suffices."""
+    """uint8 [h, w, 3] out of tiles: `crop(top, bottom, left, right)` gives one as a PIL image of mode L
+    or RGB. More than `READ_PIXELS` pixels are averaged over boxes of the smallest whole side that will do."""
     if not height or not width:
         raise ValueError(f"an image needs at least one pixel, got {width} x {height}")
     factor = _factor(height, width)
@@ -106,10 +106,9 @@ def gather(crop: Crop, height: int, width: int) -> np.ndarray:
     for top in range(0, height, rows):
         for left in range(0, width, columns):
             tile = crop(top, min(top + rows, height), left, min(left + columns, width))
-            if factor > 1:
-                tile = np.asarray(Image.fromarray(tile).reduce((across, down)))
+            tile = tile.reduce((across, down)) if factor > 1 else tile
             y, x = top // down, left // across
-            image[y : y + tile.shape[0], x : x + tile.shape[1]] = tile
+            image[y : y + tile.height, x : x + tile.width] = tile.convert("RGB")
     return image
 
 
@@ -148,15 +147,15 @@ def _coefficients(picture: Any, pixels: int) -> int:
 # Values ---------------------------------------------------------------------------------------------------
 
 
-def _rgb(tile: Image.Image) -> np.ndarray:
-    """uint8 [h, w, 3]."""
+def _eight_bits(tile: Image.Image) -> Image.Image:
+    """Of mode L or RGB."""
     if tile.mode.startswith("I"):
-        return _grey(_sixteen_bits(np.asarray(tile), tile.info.get("transparency")))
+        return Image.fromarray(_sixteen_bits(np.asarray(tile), tile.info.get("transparency")))
     if tile.mode == "F":
-        return _grey(_unit_floats(np.asarray(tile)))
+        return Image.fromarray(_unit_floats(np.asarray(tile)))
     if not tile.has_transparency_data:
-        return np.asarray(tile.convert("RGB"))
-    return over_white(np.asarray(tile.convert("RGBA")))
+        return tile.convert("L" if tile.mode in ("1", "L") else "RGB")
+    return Image.fromarray(over_white(np.asarray(tile.convert("RGBA"))))
 
 
 def over_white(image: np.ndarray) -> np.ndarray:
@@ -165,19 +164,20 @@ def over_white(image: np.ndarray) -> np.ndarray:
     return ((image[..., :3] * alpha + (255 - alpha) * 255 + 127) // 255).astype(np.uint8)
 
 
-def _grey(levels: np.ndarray) -> np.ndarray:
-    return np.repeat(levels.astype(np.uint8)[..., None], 3, axis=2)
-
-
 def _sixteen_bits(levels: np.ndarray, clear: Any) -> np.ndarray:
     """`clear`: the level that is transparent, if any."""
-    levels = levels.astype(np.int64)
-    if levels.min() < 0 or levels.max() > 65535:
+    if levels.dtype.itemsize > 2 and (levels.min() < 0 or levels.max() > 65535):
         found = f"{levels.min()} to {levels.max()}"
         raise ValueError(f"a 32-bit integer image must lie in 0 to 65535, got {found}: convert it to 8 bits")
+    rounded = high_byte(levels)
     if isinstance(clear, int):
-        levels[levels == clear] = 65535
-    return (levels + 128) // 257
+        rounded[levels == clear] = 255
+    return rounded
+
+
+def high_byte(levels: np.ndarray) -> np.ndarray:
+    """0..65535 -> uint8, divided by 257 and rounded to nearest (exact, tried for each of them)."""
+    return ((levels.astype(np.uint32) * 255 + 32895) >> 16).astype(np.uint8)
 
 
 def _unit_floats(levels: np.ndarray) -> np.ndarray:
@@ -186,7 +186,7 @@ def _unit_floats(levels: np.ndarray) -> np.ndarray:
     if levels.min() < -1e-3 or levels.max() > 1 + 1e-3:
         found = f"{levels.min():.4g} to {levels.max():.4g}"
         raise ValueError(f"a floating-point image must lie in 0 to 1, got {found}: rescale it")
-    return np.rint(levels.clip(0, 1) * 255)
+    return np.rint(levels.clip(0, 1) * 255).astype(np.uint8)
 
 
 def _turned(image: np.ndarray, orientation: int) -> np.ndarray:
