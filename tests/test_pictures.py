@@ -120,8 +120,18 @@ def test_a_file_means_the_same_at_every_entrance(name, assistant, tmp_path):
         assert np.array_equal(image, want)
     seen = [assistant.picture(source) for source in (path, str(path), Image.open(path), want)]
     assert all(np.array_equal(image, seen[0]) for image in seen)
-    coded = [assistant.processor.pixels(source) for source in (Image.open(path), want)]
-    assert (coded[0] == coded[1]).all()
+    coded = [assistant.processor.pixels(source) for source in (want, Image.open(path), path, data)]
+    assert all((pixels == coded[0]).all() for pixels in coded)
+    asked = [
+        assistant.processor.encode([{"role": "user", "content": [{"type": "image", key: source}]}])
+        for key, source in (
+            ("image", want),
+            ("path", str(path)),
+            ("bytes", data),
+            ("image", Image.open(path)),
+        )
+    ]
+    assert all(ids == asked[0] for ids in asked)
     if want.shape[0] % 8 == want.shape[1] % 8 == 0:
         assert np.array_equal(to_uint8(coded[0])[0], want)
 

@@ -3,22 +3,31 @@
 PIL images, numpy arrays and torch tensors become float32 [B, 3, H, W] in [-1, 1]. Grey is repeated,
 transparency laid over white. What a number means depends on its type: uint8 is 0..255, uint16 0..65535
 (rounded to 8 bits, as in files), a numpy float lies in [0, 1], a torch float in [-1, 1]; numpy holds channels
-last, torch channels first. PIL images are read as files are (`tokenizers.picture_files`).
+last, torch channels first. PIL images are read as files are, which are given by their path or their bytes
+(`tokenizers.picture_files`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
-from unified.tokenizers.picture_files import READ_PIXELS, gather, high_byte, over_white, to_pixels
+from unified.tokenizers.picture_files import (
+    READ_PIXELS,
+    gather,
+    high_byte,
+    open_picture,
+    over_white,
+    to_pixels,
+)
 
-Picture = Image.Image | np.ndarray | Tensor
+Picture = Image.Image | np.ndarray | Tensor | bytes | Path
 Size = tuple[int, int]  # height, width
 
 FLOAT_PIXELS = 2**21  # of an image that is resized in floats; larger ones are resized in 8 bits
@@ -79,9 +88,11 @@ def to_uint8(images: Tensor) -> np.ndarray:
     return levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
-def _as_array(picture: Image.Image | np.ndarray) -> np.ndarray:
+def _as_array(picture: Image.Image | np.ndarray | bytes | Path) -> np.ndarray:
     if isinstance(picture, np.ndarray):
         return picture
+    if isinstance(picture, bytes | Path):
+        return open_picture(picture).image
     if not isinstance(picture, Image.Image):
         raise ValueError(
             f"an image is a PIL image, numpy array or torch tensor, got {type(picture).__name__}"

@@ -12,7 +12,8 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,11 +45,31 @@ class Opened:
 def open_picture(source: str | Path | bytes) -> Opened:
     """Read an image file, or its bytes; of an animation the first frame. ValueError, in one line, for what is
     missing, no image of these `FORMATS`, truncated, or too large to be decoded in `MEMORY` bytes."""
+    with _header(source) as (picture, notes):
+        name = "the picture" if isinstance(source, bytes) else Path(source).name
+        return Opened(to_pixels(picture), f"{name}: {', '.join(notes)}" if notes else "")
+
+
+def check_picture(source: str | Path | bytes) -> None:
+    """The same refusals as far as the header shows them: nothing is decoded."""
+    with _header(source):
+        pass
+
+
+@contextmanager
+def _header(source: str | Path | bytes) -> Iterator[tuple[ImageFile.ImageFile, list[str]]]:
+    """A picture that is not yet decoded, a large JPEG told to decode at reduced size, and what to note. All
+    that goes wrong inside raises ValueError with the picture's name."""
     name = "the picture" if isinstance(source, bytes) else str(source)
     try:
         if not isinstance(source, bytes) and not Path(source).is_file():
             raise ValueError("no such file")
-        return _open(io.BytesIO(source) if isinstance(source, bytes) else Path(source))
+        Image.init()
+        file = io.BytesIO(source) if isinstance(source, bytes) else Path(source)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of large pictures; the limits here are our own
+            with Image.open(file, formats=[kind for kind in FORMATS if kind in Image.OPEN]) as picture:
+                yield picture, _prepare(picture)
     except UnidentifiedImageError:
         raise ValueError(f"{name}: not a picture of a known kind") from None
     except Image.DecompressionBombError:
@@ -58,24 +79,16 @@ def open_picture(source: str | Path | bytes) -> Opened:
         raise ValueError(f"{name}: {reason}") from None
 
 
-def _open(file: io.BytesIO | Path) -> Opened:
-    Image.init()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of large pictures; the limits here are our own
-        with Image.open(file, formats=[kind for kind in FORMATS if kind in Image.OPEN]) as picture:
-            width, height = picture.size
-            notes = []
-            frames = getattr(picture, "n_frames", 1)
-            if frames > 1 and picture.format != "MPO":  # a photo with its preview is no animation
-                notes.append(f"the first of {frames} frames")
-            if width * height > READ_PIXELS:
-                notes.append(f"read at reduced size, it has {width} x {height} pixels")
-                factor = _factor(height, width)
-                picture.draft(None, (max(1, width // factor), max(1, height // factor)))
-            _check_memory(picture, width * height)
-            image = to_pixels(picture)
-    name = file.name if isinstance(file, Path) else "the picture"
-    return Opened(image, f"{name}: {', '.join(notes)}" if notes else "")
+def _prepare(picture: ImageFile.ImageFile) -> list[str]:
+    (width, height), frames, notes = picture.size, getattr(picture, "n_frames", 1), []
+    if frames > 1 and picture.format != "MPO":  # a photo with its preview is no animation
+        notes.append(f"the first of {frames} frames")
+    if width * height > READ_PIXELS:
+        notes.append(f"read at reduced size, it has {width} x {height} pixels")
+        factor = _factor(height, width)
+        picture.draft(None, (max(1, width // factor), max(1, height // factor)))
+    _check_memory(picture, width * height)
+    return notes
 
 
 def to_pixels(picture: Image.Image) -> np.ndarray:
