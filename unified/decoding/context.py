@@ -48,7 +48,7 @@ class Reads(Protocol):
         ...
 
 
-PREFILL = 2048  # positions of one pass: its mask has so many rows, whatever the length of the context
+PREFILL = 1024  # positions of one pass: its mask has so many rows, whatever the length of the context
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,11 @@ class Chunk:
     def pieces(self, most: int) -> Iterator[Chunk]:
         """The chunk cut into pieces of at most `most` positions, one step of a row never into two: larger
         pieces where a step is larger."""
-        length, start = self.embeds.shape[1], 0
+        length, start = int(self.counts.max()), 0
         if length <= most:
             yield self
             return
-        label, padding = self.index.label, self.index.sample == PADDING
+        label, padding = self.index.label[:, :length], self.index.sample[:, :length] == PADDING
         between = ((label[:, 1:] > label[:, :-1]) | padding[:, 1:]).all(dim=0)
         cuts = [*(between.nonzero()[:, 0] + 1).tolist(), length]
         while start < length:
