@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image
 from unified.tasks.mazes.trace import images_of
 from unified.tasks.sample import Sample
+from unified.tokenizers.picture_files import open_picture
 
 INDEX, IMAGES = "records.jsonl", "images"
 PLACEHOLDER = "<image>"
@@ -91,11 +92,7 @@ def read_records(folder: str | Path) -> list[Record]:
 
 def read_images(folder: str | Path, paths: Sequence[str]) -> list[np.ndarray]:
     """The images of a record's list, uint8 [H, W, 3] each."""
-    images = []
-    for path in paths:
-        with Image.open(Path(folder) / path) as image:
-            images.append(np.asarray(image.convert("RGB")))
-    return images
+    return [open_picture(Path(folder) / path).image for path in paths]
 
 
 def record_messages(record: Record, folder: str | Path) -> list[dict[str, Any]]:
