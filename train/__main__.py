@@ -27,6 +27,7 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--data", type=Path, help="folder of prepared ids (default: OUT/data)")
     root.add_argument("--resume", default="auto", help="auto (default), none, or the path of a checkpoint")
     root.add_argument("--deepspeed", metavar="NAME", help=f"a JSON file or one of {', '.join(shipped())}")
+    root.add_argument("--fsdp", action="store_true", help="cut the model to pieces with FSDP2")
     root.add_argument("--workers", type=int, default=0, help="processes that make data (default: all cores)")
     root.add_argument("--loaders", type=int, default=0, help="processes that read data while training")
     root.add_argument("--compile", action="store_true", help="compile the decoder's layers (torch.compile)")
@@ -102,6 +103,7 @@ def _run(verb: str, recipe: Any, options: argparse.Namespace) -> int:
         data=options.data,
         resume=resume,
         deepspeed=deepspeed_config(options.deepspeed) if options.deepspeed else None,
+        fsdp=options.fsdp,
         workers=options.workers or os.cpu_count() or 1,
         loaders=options.loaders,
         cpu=options.cpu,

@@ -12,27 +12,29 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import PrinterCallback, ProgressCallback, TrainingArguments
-from unified.train.average import Average
-from unified.train.build import first_model, loaded, take_over
+from unified.train.average import Average, is_sharded
+from unified.train.build import loaded
 from unified.train.checkpoints import latest_checkpoint, problem
 from unified.train.optimiser import muon
 from unified.train.pictures import task_of
 from unified.train.prepared import Prepared, Tokenizers, prepare, whole_shards
 from unified.train.recipe import ModelRecipe, Recipe, TextTokenizerRecipe, VisualTokenizerRecipe
 from unified.train.rows import Rows
-from unified.train.select import select
+from unified.train.sharded import merge, save_shares
 from unified.train.sheets import Sheets
 from unified.train.stage import Stage
+from unified.train.stage_model import Beginning, copies_reference, cuts
 from unified.train.stored import completed, to_json, write_text
+from unified.train.tensor_file import Entry, write_tensors
 from unified.train.train_tokenizers import text_tokenizer, visual_tokenizer
 from unified.train.trainer import JsonLines, UnifiedTrainer
 
@@ -48,12 +50,13 @@ PATIENCE = 24 * 3600  # seconds that other processes wait for the first one to p
 class Machine:
     """Where a recipe runs; none of it changes what is computed. `data`: folder of prepared ids (default
     OUT/data), which may be shared by runs. `workers` make data, `loaders` read it. `compile`: layers go
-    through torch.compile."""
+    through torch.compile. `deepspeed` (a configuration) or `fsdp` (FSDP2) cut the model to pieces."""
 
     out: Path
     data: Path | None = None
     resume: str = "auto"
     deepspeed: dict[str, Any] | None = None
+    fsdp: bool = False
     workers: int = 1
     loaders: int = 0
     cpu: bool = False
@@ -152,6 +155,7 @@ def prepare_all(
 def _run_model(recipe: ModelRecipe, machine: Machine) -> Path:
     check_optimisers(recipe, machine)
     check_objectives(recipe)
+    check_sharding(recipe, machine)
     if recipe.start and not (Path(recipe.start) / "model.safetensors").is_file():
         raise ValueError(f"start={recipe.start}: no model.safetensors there")
     done = machine.out / "model"
@@ -180,15 +184,16 @@ def run_stage(
     stage, folder = recipe.stages[number], _folder(recipe, machine, number)
     arguments = training_arguments(recipe, machine, number)
     checkpoint = _checkpoint(machine, folder)
-    visual = processor.visual
-    codes = F.normalize(visual.codebook().detach().cpu(), dim=-1)
-    model = first_model(recipe.model, processor.vocabulary, recipe.seed, codes, device=machine.device)
-    if recipe.start and not number:
-        take_over(model, recipe.start)
-    if number:
-        model.load_state_dict(load_file(_folder(recipe, machine, number - 1) / WEIGHTS))
+    start = _folder(recipe, machine, number - 1) / WEIGHTS if number else None
+    beginning = Beginning(
+        recipe=recipe, stage=stage, processor=processor, start=start, folder=folder, device=machine.device
+    )
+    sharded = arguments.world_size > 1 and cuts(machine.deepspeed, fsdp=machine.fsdp)
+    if sharded and not (machine.deepspeed and copies_reference(stage)):
+        model: Any = beginning.sharded(arguments, machine.deepspeed)
+    else:
+        model = beginning.whole()
     chosen = stage.parameters
-    select(model, chosen.trains, rank=chosen.adapter)
     if machine.compile:
         compile_layers(model)
     config: Any = model.config
@@ -215,14 +220,28 @@ def run_stage(
             Sheets(samples, processor, trainer.weights, build, folder / "sheets", recipe.output.sheet_every)
         )
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    weights = trainer.weights()
     if arguments.process_index == 0:
         model.config.save_pretrained(folder)
-        merged = build(weights).state_dict()
-        save_file({name: value.contiguous() for name, value in merged.items()}, folder / f"{WEIGHTS}.part")
-        (folder / f"{WEIGHTS}.part").replace(folder / WEIGHTS)
+    _save_weights(trainer, folder, build)
     trainer.accelerator.wait_for_everyone()
     trainer.accelerator.free_memory()
+
+
+def _save_weights(trainer: UnifiedTrainer, folder: Path, build: Any) -> None:
+    """The stage's result. Of a model in shares, every process writes its own; the first one merges them."""
+    main = trainer.args.process_index == 0
+    if is_sharded(trainer.model):  # type: ignore[arg-type]
+        parts = folder / "shares"
+        save_shares(parts, trainer.model, trainer.average.mean)  # type: ignore[arg-type]
+        trainer.accelerator.wait_for_everyone()
+        if main:
+            merge(parts, folder / WEIGHTS)
+            shutil.rmtree(parts)
+        return
+    weights = trainer.weights()
+    if main:
+        merged = build(weights).state_dict()
+        write_tensors(folder / WEIGHTS, {name: Entry.of(value) for name, value in merged.items()})
 
 
 def compile_layers(model: Any) -> None:
@@ -251,6 +270,20 @@ def check_objectives(recipe: ModelRecipe) -> None:
             raise ValueError(
                 f"stage {stage.name!r}: objective {stage.objective.name!r} needs pairs of replies, which "
                 "the sources of a recipe do not give: give UnifiedTrainer PairedRows (train/pairs.py)"
+            )
+
+
+def check_sharding(recipe: ModelRecipe, machine: Machine) -> None:
+    """ValueError, before anything is made, for what FSDP2 cannot do."""
+    if machine.fsdp and machine.deepspeed:
+        raise ValueError("--fsdp and --deepspeed both cut the model to pieces: give one of them")
+    for stage in recipe.stages:
+        if machine.fsdp and stage.optimisation.optimiser == "muon":
+            raise ValueError(f"stage {stage.name!r} uses muon, which needs whole matrices: not with --fsdp")
+        if machine.fsdp and copies_reference(stage):
+            raise ValueError(
+                f"stage {stage.name!r} needs a copy of the model as its reference, which --fsdp does not "
+                'cut: train adapters alone (trains=["lora"]), or use --deepspeed'
             )
 
 
