@@ -40,7 +40,8 @@ from unified.train.trainer import JsonLines, UnifiedTrainer
 
 from unified.config import UnifiedConfig
 from unified.objectives import build_objective
-from unified.pretrained import save_model
+from unified.pretrained import WEIGHTS as MODEL
+from unified.pretrained import save_processor
 
 WEIGHTS = "weights.safetensors"
 PATIENCE = 24 * 3600  # seconds that other processes wait for the first one to prepare
@@ -170,11 +171,18 @@ def _run_model(recipe: ModelRecipe, machine: Machine) -> Path:
         run_stage(recipe, machine, number, sources, tokenizers.processor())
     if arguments.process_index == 0 and (pending or not done.exists()):
         last = _folder(recipe, machine, len(recipe.stages) - 1)
-        config: Any = UnifiedConfig.from_pretrained(last)
-        model = loaded(config, load_file(last / WEIGHTS))
-        dtype = torch.bfloat16 if recipe.output.export_bf16 else torch.float32
-        save_model(done, model, tokenizers.processor(), dtype=dtype)
+        _export(done, last, tokenizers.processor(), recipe.output.export_bf16)
     return done
+
+
+def _export(done: Path, last: Path, processor: Any, bf16: bool) -> None:
+    """The finished model with its tokenizers, from the files of its last stage, one tensor at a time."""
+    done.mkdir(parents=True, exist_ok=True)
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    state = load_file(last / WEIGHTS)  # mapped, not read
+    write_tensors(done / MODEL, {name: Entry.of(value, dtype) for name, value in state.items()})
+    UnifiedConfig.from_pretrained(last).save_pretrained(done)
+    save_processor(done, processor)
 
 
 def run_stage(

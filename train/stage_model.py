@@ -52,7 +52,7 @@ class Beginning:
         return model
 
     def sharded(self, arguments: TrainingArguments, deepspeed: dict[str, Any] | None) -> nn.Module:
-        """The same in shares, of ZeRO 3 if it has a configuration, else of FSDP2. All processes must call it."""
+        """The same in shares, of ZeRO 3 if it has a configuration, else of FSDP2. All processes call it."""
         path = self.folder / FIRST / "weights.safetensors"
         if arguments.process_index == 0:
             path.parent.mkdir(parents=True, exist_ok=True)

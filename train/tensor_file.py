@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,8 +32,10 @@ class Entry:
     parts: Callable[[], Iterable[memoryview]]
 
     @staticmethod
-    def of(value: Tensor) -> Entry:
-        return Entry(value.dtype, tuple(value.shape), lambda: [as_bytes(value)])
+    def of(value: Tensor, dtype: torch.dtype | None = None) -> Entry:
+        """Of a tensor, numbers with a fraction as `dtype`, if given."""
+        kept = dtype if dtype is not None and value.is_floating_point() else value.dtype
+        return Entry(kept, tuple(value.shape), lambda: [as_bytes(value.to(kept))])
 
     @property
     def size(self) -> int:
@@ -47,7 +50,8 @@ def as_bytes(value: Tensor) -> memoryview:
 
 def write_tensors(path: Path, entries: Mapping[str, Entry]) -> None:
     """A safetensors file, there whole or not at all."""
-    header, start = {}, 0
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    start = 0
     for name, entry in entries.items():
         stop = start + entry.size
         header[name] = {
