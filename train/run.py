@@ -24,7 +24,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 from unified.train.average import Average, is_sharded
 from unified.train.build import loaded
 from unified.train.checkpoints import latest_checkpoint, problem
-from unified.train.optimiser import muon
+from unified.train.optimiser import is_inner, muon
 from unified.train.pictures import task_of
 from unified.train.prepared import Prepared, Tokenizers, prepare, whole_shards
 from unified.train.recipe import ModelRecipe, Recipe, TextTokenizerRecipe, VisualTokenizerRecipe
@@ -304,14 +304,6 @@ def own_optimiser(model: Any, stage: Stage, device: Any) -> torch.optim.Optimize
     return muon(
         model.named_parameters(), is_inner, stage.optimisation.learning_rate, stage.optimisation.weight_decay
     )
-
-
-INNER = ("merging.", "extras.grid.", "extras.reference.", "extras.own_state.")
-
-
-def is_inner(name: str) -> bool:
-    """Whether a weight maps states to states: no table, no head."""
-    return ".layers." in name or name.startswith(INNER)
 
 
 def _folder(recipe: ModelRecipe, machine: Machine, number: int) -> Path:
