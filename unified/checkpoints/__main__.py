@@ -18,6 +18,7 @@ from unified.checkpoints.folder import read_config
 CASES = (
     "var_tokenizer",
     "flexvar_tokenizer",
+    "cca_verify",
     "var_verify",
     "flexvar_verify",
     "mineworld_actions",
