@@ -23,6 +23,8 @@ import numpy as np
 from unified.tasks.registry import TASKS, check_options, make, option_names
 from unified.tasks.sample import Sample, check_split
 
+from unified.text_files import read_json
+
 FORMATS = ("messages", "ids")
 _CHOICE_STREAM = 0x6D6978  # keeps the choice of parts apart from the samples' own generators
 
@@ -154,14 +156,11 @@ class Mixture:
 
 def read_config(path: str | Path) -> MixtureConfig:
     """The configuration in a JSON file. Raises ValueError with the path, in one line."""
+    path = Path(path).expanduser()
+    data = read_json(path)
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        return MixtureConfig.from_json(json.loads(text, parse_constant=_no_constant))
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}:{error.lineno}: not JSON: {error.msg}") from None
-    except (UnicodeDecodeError, ValueError) as error:
+        return MixtureConfig.from_json(data)
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
@@ -189,7 +188,3 @@ def _canonical(data: Any) -> str:
         return json.dumps(data, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"the configuration is not plain JSON data: {error}") from None
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a number that JSON has")

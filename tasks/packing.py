@@ -16,6 +16,8 @@ import numpy as np
 from PIL import Image
 from unified.tasks.sample import Sample
 
+from unified.text_files import check_unicode
+
 Row = dict[str, Any]
 
 
@@ -124,6 +126,7 @@ def _pixels(image: Any) -> np.ndarray:
 
 def _dump(data: Any, where: str) -> str:
     try:
+        check_unicode(data)
         return json.dumps(data, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{where} is not plain JSON data: {error}") from None

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageOps
 
+if TYPE_CHECKING:
+    from unified.tasks.outside.sources import Source
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+
+FOREIGN = ("Thumbs.db", "desktop.ini", "__MACOSX")  # what other systems leave in folders
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether a path below a folder is none of its data: hidden files such as `._a.png` and `.DS_Store`."""
+    return any(part.startswith(".") or part in FOREIGN for part in path.parts)
 
 
 def find_image(folder: Path, name: str) -> Path:
     """The file of this name inside a folder. Raises ValueError if there is none or the name leaves the
     folder."""
     path = folder / name
+    if "\0" in name:
+        raise ValueError(f"no file can be called {name!r:.60}")
     if not path.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"the image {name!r} lies outside {folder}")
     if not path.is_file():
@@ -21,11 +36,11 @@ def find_image(folder: Path, name: str) -> Path:
     return path
 
 
-def read_image(path: Path, size: int | None = None) -> np.ndarray:
-    """uint8 [H, W, 3]: turned as its EXIF data say, transparency laid over white; with a `size`, the middle
-    square at that side. Raises ValueError for a missing, damaged or cut-off file."""
+def read_image(path: Source, size: int | None = None) -> np.ndarray:
+    """A file, or the bytes of one, as uint8 [H, W, 3]: turned as its EXIF data say, transparency laid over
+    white; with a `size`, the middle square at that side. Raises ValueError for a missing, damaged or cut-off file."""
     try:
-        with Image.open(path) as opened:
+        with Image.open(path if isinstance(path, Path) else io.BytesIO(path.read_bytes())) as opened:
             opened.load()
             image = _opaque(ImageOps.exif_transpose(opened))
     except FileNotFoundError:
