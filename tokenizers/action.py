@@ -336,9 +336,8 @@ def _angles(camera: Any, shape: tuple[int, ...], where: str = "") -> np.ndarray:
     try:
         angles = np.asarray(camera, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
-        raise ValueError(
-            f"{where}camera must be numbers [pitch, yaw] in degrees, got {camera!r:.60}"
-        ) from None
+        found = f"{camera!r:.60}"
+        raise ValueError(f"{where}camera must be numbers [pitch, yaw] in degrees, got {found}") from None
     if angles.shape != shape:
         raise ValueError(f"{where}camera must have shape {list(shape)}, got {list(angles.shape)}")
     if not np.isfinite(angles).all():

@@ -69,9 +69,8 @@ def told(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     text = text or type(error).__name__
-    bug = isinstance(error, RecursionError | NotImplementedError) or not isinstance(
-        error, REFUSALS + FAILURES
-    )
+    known = isinstance(error, REFUSALS + FAILURES)
+    bug = not known or isinstance(error, RecursionError | NotImplementedError)
     return f"a bug: {type(error).__name__}: {text} (--debug shows where)" if bug else text
 
 

@@ -38,7 +38,8 @@ def find_image(folder: Path, name: str) -> Path:
 
 def read_image(path: Source, size: int | None = None) -> np.ndarray:
     """A file, or the bytes of one, as uint8 [H, W, 3]: turned as its EXIF data say, transparency laid over
-    white; with a `size`, the middle square at that side. Raises ValueError for a missing, damaged or cut-off file."""
+    white; with a `size`, the middle square at that side. Raises ValueError for a missing, damaged or cut-off
+    file."""
     try:
         with Image.open(path if isinstance(path, Path) else io.BytesIO(path.read_bytes())) as opened:
             opened.load()

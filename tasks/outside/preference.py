@@ -85,9 +85,9 @@ def _preference(value: Any, folder: Path, where: str, faults: Faults) -> Prefere
 def _with_prompt(value: Any) -> Any:
     """Answers that are whole conversations, as TRL's data sets have them: the turns that both begin with are
     the prompt."""
-    chosen, rejected = (
-        value.get(name) if isinstance(value, dict) else None for name in ("chosen", "rejected")
-    )
+    if not isinstance(value, dict):
+        return value
+    chosen, rejected = value.get("chosen"), value.get("rejected")
     if not isinstance(chosen, list) or not isinstance(rejected, list):
         return value
     pairs = enumerate(zip(chosen[:-1], rejected[:-1], strict=False))

@@ -51,9 +51,8 @@ def read_source(value: Any, folder: Path, name: str) -> Source:
     if scheme and scheme[1].lower() == "file":
         value = value[len(scheme[0]) :]
     elif scheme:
-        raise ValueError(
-            f"{name}: {value[:60]!r} is not downloaded: store the image as a file, name the file"
-        )
+        remedy = "store the image and name its file"
+        raise ValueError(f"{name}: {value[:60]!r} is not downloaded: {remedy}")
     return find_image(folder, expect_text(value, name))
 
 

@@ -261,9 +261,7 @@ def chat(options: argparse.Namespace) -> int:
     talk = Chat(model, folder=options.out, images=images, max_tokens=options.tokens)
     print(f"{model.folder}: type to talk, /help for commands, Ctrl-D to leave.")
     if hasattr(sys.stdin, "reconfigure"):
-        sys.stdin.reconfigure(
-            errors="surrogateescape"
-        )  # a bad byte costs its line, not what was read with it
+        sys.stdin.reconfigure(errors="surrogateescape")  # a bad byte costs its line, not all that was read
     talk.show_first(options.image or [])
     talk.run()
     return 0
