@@ -329,7 +329,9 @@ def _check_keys(action: Mapping[str, Any], where: str = "") -> None:
         raise ValueError(f"{where}an action must be a dict, got {type(action).__name__}")
     unknown = sorted(str(name) for name in action.keys() - _KNOWN)
     if unknown:
-        raise ValueError(f"{where}unknown action key {unknown[0]!r}: an action has 23 buttons and 'camera'")
+        raise ValueError(
+            f"{where}unknown action key {unknown[0]!r:.60}: an action has 23 buttons and 'camera'"
+        )
 
 
 def _angles(camera: Any, shape: tuple[int, ...], where: str = "") -> np.ndarray:

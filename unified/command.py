@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 
 REFUSALS = (ValueError, OSError, SafetensorError)  # bad input; files, disks, permissions
 FAILURES = (ImportError, RuntimeError, MemoryError)  # a package is missing, no memory, a device failed
+LONGEST = 500  # letters of a line about an error
 DEBUG = "show the traceback of an error"
 
 
@@ -68,7 +69,8 @@ def told(error: BaseException) -> str:
         text = (str(error).strip().splitlines() or [""])[0]
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    text = text or type(error).__name__
+    text = text.encode("utf-8", "backslashreplace").decode() or type(error).__name__
+    text = text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
     known = isinstance(error, REFUSALS + FAILURES)
     bug = not known or isinstance(error, RecursionError | NotImplementedError)
     return f"a bug: {type(error).__name__}: {text} (--debug shows where)" if bug else text

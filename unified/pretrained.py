@@ -191,7 +191,7 @@ def _dataclass(kind: Any, data: Any) -> Any:
     hints, values = typing.get_type_hints(kind), {}
     for name, value in data.items():
         parts = [hint for hint in (hints.get(name), *typing.get_args(hints.get(name))) if is_dataclass(hint)]
-        if parts and value is not None:
+        if parts and (value is not None or type(None) not in typing.get_args(hints[name])):
             value = _dataclass(parts[0], value)
         values[name] = tuple(value) if isinstance(value, list) else value
     return kind(**values)

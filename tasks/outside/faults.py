@@ -65,4 +65,4 @@ def reason(error: BaseException) -> str:
         return f"{error.strerror}: {str(error.filename)[:80]!r}" if error.filename else error.strerror
     if isinstance(error, RecursionError):
         return "nested too deeply"
-    return " ".join(str(error).split()) or type(error).__name__
+    return " ".join(str(error)[:500].split()) or type(error).__name__
