@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
+from unified.tokenizers.shown import shown
 
 Action = dict[str, Any]
 
@@ -280,7 +281,7 @@ def complete(action: Mapping[str, Any]) -> Action:
         except ValueError:  # lists of lists of several lengths
             value = np.zeros(0)
         if value.size != 1 or value.dtype.kind not in "biuf" or value.item() not in (0, 1):
-            raise ValueError(f"button {name!r} must be 0 or 1, got {action[name]!r:.60}")
+            raise ValueError(f"button {name!r} must be 0 or 1, got {shown(action[name])}")
         whole[name] = int(value.item())
     angles = _angles(action.get("camera", (0.0, 0.0)), (2,))
     if np.abs(angles).max() > CAMERA_LIMIT:
@@ -338,7 +339,7 @@ def _angles(camera: Any, shape: tuple[int, ...], where: str = "") -> np.ndarray:
     try:
         angles = np.asarray(camera, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
-        found = f"{camera!r:.60}"
+        found = shown(camera)
         raise ValueError(f"{where}camera must be numbers [pitch, yaw] in degrees, got {found}") from None
     if angles.shape != shape:
         raise ValueError(f"{where}camera must have shape {list(shape)}, got {list(angles.shape)}")
