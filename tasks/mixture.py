@@ -38,8 +38,8 @@ class Part:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.task not in TASKS:
-            raise ValueError(f"unknown task {self.task!r}: choose one of {', '.join(sorted(TASKS))}")
+        if not isinstance(self.task, str) or self.task not in TASKS:
+            raise ValueError(f"unknown task {self.task!r:.60}: choose one of {', '.join(sorted(TASKS))}")
         number = isinstance(self.weight, int | float) and not isinstance(self.weight, bool)
         if not number or not math.isfinite(self.weight) or self.weight <= 0:
             raise ValueError(f"weight must be a positive number, got {self.weight!r}")

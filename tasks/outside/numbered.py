@@ -72,7 +72,7 @@ def expect_object(
     if not isinstance(value, dict):
         raise ValueError(f"expected an object, got {type(value).__name__}")
     known = (*needed, *optional)
-    faults.note_unknown(key for key in value if key not in known)
+    faults.note_unknown(key for key, part in value.items() if key not in known and part is not None)
     record = {key: value[key] for key in known if value.get(key) is not None}
     for key in needed:
         if key not in record:

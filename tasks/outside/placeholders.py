@@ -52,13 +52,13 @@ class TurnReader:
 
     def turn(self, value: Any, name: str) -> Turn:
         """One turn of either spelling."""
-        given = {key for key, part in value.items() if part is not None} if isinstance(value, dict) else set()
-        spelling = next((keys for keys in SPELLINGS if given >= set(keys)), None)
+        given = [key for key, part in value.items() if part is not None] if isinstance(value, dict) else []
+        spelling = next((keys for keys in SPELLINGS if set(given) >= set(keys)), None)
         if spelling is None:
             raise ValueError(
                 f'{name} must be {{"from": ..., "value": ...}} or {{"role": ..., "content": ...}}'
             )
-        self.faults.note_unknown(key for key in value if key not in spelling)
+        self.faults.note_unknown(key for key in given if key not in spelling)
         speaker, content = (value[key] for key in spelling)
         if not isinstance(speaker, str) or speaker not in ROLES:
             known = f"turns of tools and others are not taken, only those of {', '.join(ROLES)}"

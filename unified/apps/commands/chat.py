@@ -285,9 +285,12 @@ def paths(words: str) -> list[Path]:
 
 
 def one_path(words: str) -> Path:
-    """The same for one file; a name with blanks needs no quotes."""
-    found = paths(words)
-    return found[0] if len(found) == 1 else _home(words)
+    """The same for one file; a name with blanks or an apostrophe needs no quotes."""
+    try:
+        (found,) = paths(words)
+    except ValueError:  # several names, or a quote that does not end
+        return _home(words)
+    return found
 
 
 def _home(name: str) -> Path:
