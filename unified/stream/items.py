@@ -124,7 +124,8 @@ def feature_ids(item: Item, where: str, vocabulary: Vocabulary, values: Values) 
     except (ValueError, TypeError) as error:
         raise ValueError(f"{where}: {error!s:.300}") from None
     if not 1 <= count <= MOST_VECTORS:
-        raise ValueError(f"{where}: features need 1 to {MOST_VECTORS} vectors, got {count}")
+        limit = "at least one vector" if count < 1 else f"at most {MOST_VECTORS} vectors"
+        raise ValueError(f"{where}: features need {limit}, got {count}")
     return [vocabulary.special["read"], *[token] * count, vocabulary.special["close"]]
 
 
