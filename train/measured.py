@@ -1,4 +1,4 @@
-"""The memory of a plan, measured: its processes train one step on this machine's CPU, and say what they hold."""
+"""The memory of a plan, measured: its processes train one step on this machine, and say what they hold."""
 
 from __future__ import annotations
 

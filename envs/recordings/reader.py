@@ -6,7 +6,6 @@ second).
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,11 +15,13 @@ from typing import Any, Literal
 import numpy as np
 from unified.tokenizers.action import Action
 
+from unified.text_files import read_object
+
 from .cursor import blend_cursor, needs_cursor
 from .lines import Line, action_of, read_lines
 from .repair import REPAIRS, Repair, scale_gui_mouse
 from .video import VideoReader, resize
-from .writer import part
+from .writer import found_part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,17 +91,18 @@ class RecordingStream:
     def __init__(self, stem: str | Path, config: ReadConfig | None = None) -> None:
         self.stem = _stem(stem)
         self.config = config or ReadConfig()
-        read = read_lines(part(self.stem, "jsonl"))
+        read = read_lines(found_part(self.stem, "jsonl"))
         first = 1 if self.config.pairing == "led_to_frame" else 0
         self.lines = self._repaired(read.lines)[first:]
         self.valid = read.valid[first:]
         converted = [action_of(line) for line in self.lines]
         self.actions = [action for action, _ in converted]
         self.is_null = np.array([null for _, null in converted], dtype=bool)
-        self.meta = _read_meta(part(self.stem, "meta.json"))
-        self._video = VideoReader(part(self.stem, "mp4"))
+        self.meta = _read_meta(found_part(self.stem, "meta.json"))
+        self._video = VideoReader(found_part(self.stem, "mp4"))
         self.fps = self._video.fps
         self._line_problems = [read.problem] if read.problem else []
+        self._line_faults = read.faults
         self.problems = list(self._line_problems)
 
     def __iter__(self) -> Iterator[Step]:
@@ -116,6 +118,11 @@ class RecordingStream:
             elif index == len(self.lines):
                 yield Step(index, self._prepare(frame, None), None, True, False)
         self.problems += self._count_problems(count)
+
+    @property
+    def faults(self) -> list[str]:
+        """`problems` with one sentence for each unreadable line."""
+        return [*self._line_faults, *self.problems[len(self._line_problems) :]]
 
     def _repaired(self, lines: list[Line]) -> list[Line]:
         for repair in self.config.repairs:
@@ -200,11 +207,12 @@ def read_recording(stem: str | Path, config: ReadConfig | None = None) -> Record
 def find_recordings(folder: str | Path) -> list[Path]:
     """The stems of a folder's recordings (an mp4 and a jsonl of one name), sorted. Raises ValueError if
     there is none."""
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise ValueError(f"{folder}: not a folder")
-    stems = [_stem(path) for path in sorted(folder.glob("*.mp4"))]
-    paired = [stem for stem in stems if part(stem, "jsonl").is_file()]
+    videos = [path for path in sorted(folder.iterdir()) if path.suffix.lower() == ".mp4"]
+    stems = [_stem(path) for path in videos if not path.name.startswith(".")]
+    paired = [stem for stem in stems if found_part(stem, "jsonl").is_file()]
     if not paired:
         raise ValueError(f"{folder}: no recording, that is no .mp4 with a .jsonl of the same name")
     return paired
@@ -227,13 +235,13 @@ def read_folder(
 
 def _stem(path: str | Path) -> Path:
     path = Path(path)
-    return path.with_name(path.name.removesuffix(".mp4").removesuffix(".jsonl"))
+    return path.with_suffix("") if path.suffix.lower() in (".mp4", ".jsonl") else path
 
 
 def _read_meta(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise ValueError(f"{path}: not JSON; remove it to read the recording without it") from None
+        return read_object(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; remove it to read the recording without it") from None

@@ -81,7 +81,7 @@ def test_show_writes_a_png(tmp_path, capsys):
         (["show", "maze", "--split", "dev"], "unknown split 'dev'"),
         (["show", "captions"], "needs the option 'folder'"),
         (["show", "maze", "--count", "1", "--out", "/no/such/folder/a.png"], "No such file"),
-        (["build", "/no/such.json", "out"], "cannot read /no/such.json"),
+        (["build", "/no/such.json", "out"], "/no/such.json: cannot be read"),
         (["check", "mase"], "unknown task 'mase'"),
         (["check", "maze", "--count", "0"], "count must be at least 1"),
         (["validate", "captions", "/no/such/folder"], "not a folder"),
