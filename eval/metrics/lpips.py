@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unified.checkpoints.state_dict import check_fit, read_weights
+from unified.checkpoints.state_dict import check_fit, read_weights, unwrap
 
 MEAN = torch.tensor([-0.030, -0.088, -0.188])[:, None, None]  # of pixels in [-1, 1], as LPIPS scales them
 SCALE = torch.tensor([0.458, 0.448, 0.450])[:, None, None]
@@ -141,7 +141,7 @@ class LPIPS:
 def load(backbone: Path, linear: Path) -> LPIPS:
     """From files that torch or safetensors wrote. ValueError, in one line, for what cannot be read or does
     not fit."""
-    return LPIPS(read_weights(backbone), read_weights(linear))
+    return LPIPS(unwrap(read_weights(backbone)), unwrap(read_weights(linear)))
 
 
 def _side(backbone: Mapping[str, Tensor]) -> int:

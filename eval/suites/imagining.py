@@ -19,7 +19,6 @@ from unified.eval.metrics.sharpness import gaussian_blur, sharpness_ratio
 from unified.tasks.worlds.clips import Clip
 
 from unified.apps.answering import SEED_STRIDE
-from unified.apps.rollout import Rollout
 from unified.decoding.sampling import Sampler
 
 IMAGINED, SAMPLED = "imagined", "imagined, sampled"
@@ -43,7 +42,7 @@ def imagined(
         part = range(start, min(start + run.batch, len(clips)))
         seeds = [model.seed * SEED_STRIDE + number for number in part]
         first = [[clips[number].frames[0]] for number in part]
-        rollout = Rollout(model.model, model.processor, first, seed=seeds, sampler=sampler)
+        rollout = run.rollout(first, seeds, sampler)
         fed = [clips[(number + shift) % len(clips)].actions for number in part]
         made = [rollout.step([actions[step] for actions in fed]) for step in range(steps)]
         found += list(np.stack(made, axis=1))

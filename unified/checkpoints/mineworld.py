@@ -112,7 +112,7 @@ def causal(places: Tensor, rows: int = 1) -> tuple[Index, Tensor]:
 def load(config: MineWorldConfig, state_dict: Mapping[str, Any]) -> MineWorldTransformer:
     """A published transformer, in float32 and eval mode. An outer `state_dict` is followed, and the image
     tokenizer beside the transformer left out. If the weights do not fit, ValueError with a short reason."""
-    found = unwrap(state_dict, wrappers=("state_dict",))
+    found = unwrap(state_dict)
     found = {name: value for name, value in found.items() if not name.startswith("tokenizer.")}
     with torch.device("meta"):
         model = MineWorldTransformer(config)

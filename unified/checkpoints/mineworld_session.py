@@ -53,6 +53,11 @@ class Played:
     def layer_count(self) -> int:
         return self.config.layers
 
+    @property
+    def context_length(self) -> int | None:
+        """None: how far back is seen is for a cache policy to say (a window of at most 15 of 16 frames)."""
+        return None
+
     def lay_out(self, ids: Tensor, cursors: Sequence[Cursor]) -> Layout:
         """Ids [B, T] on the CPU after what the cursors say (`mineworld_layout`)."""
         return lay_out(ids, self.vocabulary, cursors)

@@ -115,7 +115,7 @@ class MineWorldTokenizer(nn.Module):
 def load(options: Mapping[str, Any], state_dict: Mapping[str, Any]) -> MineWorldTokenizer:
     """The tokenizer of published options and weights, in float32 and eval mode. Weights of a transformer
     beside them are left out; if the tokenizer's do not fit, ValueError with a short reason."""
-    found = tokenizer_weights(unwrap(state_dict, wrappers=("state_dict",)))
+    found = tokenizer_weights(unwrap(state_dict))
     with torch.device("meta"):
         tokenizer = MineWorldTokenizer(config_from(options))
     check_fit({f"model.{name}": value for name, value in tokenizer.state_dict().items()}, found)
