@@ -23,7 +23,7 @@ import torch
 
 from unified.cache.policy import Window
 from unified.checkpoints.mineworld import MineWorldTransformer
-from unified.checkpoints.mineworld_config import MineWorldConfig
+from unified.checkpoints.mineworld_config import LayerSizes, MineWorldConfig
 from unified.checkpoints.mineworld_session import Played
 from unified.config import UnifiedConfig, text_decoder
 from unified.decoding.sampling import Sampler
@@ -105,11 +105,13 @@ def published(size: Size) -> Played:
         grid=size.grid,
         codes=size.codes,
         ids=size.codes + 70,
-        width=size.width,
-        inner=size.inner,
-        heads=size.heads,
-        kv_heads=size.kv_heads,
-        layers=size.layers,
+        sizes=LayerSizes(
+            width=size.width,
+            inner=size.inner,
+            heads=size.heads,
+            kv_heads=size.kv_heads,
+            layers=size.layers,
+        ),
         context=FRAMES * (area((size.grid,)) + 11),
     )
     return Played(MineWorldTransformer(config).eval())
