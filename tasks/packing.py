@@ -17,6 +17,8 @@ from PIL import Image
 from unified.tasks.sample import Sample
 from unified.tokenizers.picture_files import open_picture, to_pixels
 
+from unified.text_files import check_unicode
+
 Row = dict[str, Any]
 
 
@@ -123,6 +125,7 @@ def _pixels(image: Any) -> np.ndarray:
 
 def _dump(data: Any, where: str) -> str:
     try:
+        check_unicode(data)
         return json.dumps(data, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{where} is not plain JSON data: {error}") from None

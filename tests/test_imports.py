@@ -16,13 +16,14 @@ SIDES = ("tokenizers", "envs", "tasks", "train", "eval")
 
 LAYOUT = {"layout", "stream", "orders"}  # layout and what lies below it
 PARTS = {"heads", "readers", "cache", "backbone", "depth", "extras", "objectives", "decoding"}
-CORE = {*LAYOUT, *PARTS, "config", "likelihood", "model"}
+CORE = {*LAYOUT, *PARTS, "config", "likelihood", "model", "text_files"}
 UNIFIED = {
     *CORE,
     "growth",
     "pretrained",
     "pretrained_backbone",
     "checkpoints",
+    "command",
     "apps",
     "server",
     "cli",
@@ -45,11 +46,13 @@ ALLOWED: dict[str, set[str]] = {  # beside the area itself; `unified` is the pac
     "config": CORE - {"model", "decoding"},
     "model": CORE - {"decoding"},
     "decoding": {*CORE, "tokenizers"},
-    "checkpoints": {*CORE, "tokenizers"},
+    "checkpoints": {*CORE, "tokenizers", "command"},
     "likelihood": {*LAYOUT, "heads", "model"},
     "pretrained": {*CORE, "tokenizers", "checkpoints"},
     "pretrained_backbone": CORE,
     "growth": CORE,
+    "text_files": set(),
+    "command": set(),
     "apps": {*UNIFIED, *SIDES},
     "server": {*UNIFIED, *SIDES},
     "cli": {"apps"},

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageOps
 from unified.tokenizers.picture_files import open_picture
 
+if TYPE_CHECKING:
+    from unified.tasks.outside.sources import Source
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+
+FOREIGN = ("Thumbs.db", "desktop.ini", "__MACOSX")  # what other systems leave in folders
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether a path below a folder is none of its data: hidden files such as `._a.png` and `.DS_Store`."""
+    return any(part.startswith(".") or part in FOREIGN for part in path.parts)
 
 
 def find_image(folder: Path, name: str) -> Path:
     """The file of this name inside a folder. Raises ValueError if there is none or the name leaves the
     folder."""
     path = folder / name
+    if "\0" in name:
+        raise ValueError(f"no file can be called {name!r:.60}")
     if not path.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"the image {name!r} lies outside {folder}")
     if not path.is_file():
@@ -22,13 +36,14 @@ def find_image(folder: Path, name: str) -> Path:
     return path
 
 
-def read_image(path: Path, size: int | None = None) -> np.ndarray:
-    """uint8 [H, W, 3] as `open_picture` reads it; with a `size`, the middle square at that side. Raises
-    ValueError for a missing, damaged or cut-off file, or one that is too large."""
+def read_image(path: Source, size: int | None = None) -> np.ndarray:
+    """A file, or the bytes of one, as uint8 [H, W, 3], as `open_picture` reads it; with a `size`, the middle
+    square at that side. Raises ValueError for a missing, damaged or cut-off file, or one that is too
+    large."""
     try:
-        image = open_picture(path).image
+        image = open_picture(path if isinstance(path, Path) else path.read_bytes()).image
     except ValueError as error:
-        reason = str(error).removeprefix(f"{path}: ")
+        reason = str(error).removeprefix(f"{path}: ").removeprefix("the picture: ")
         if reason == "no such file":
             raise ValueError(f"no such image {path.name!r}") from None
         raise ValueError(f"cannot read image {path.name!r}: {reason}") from None

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,8 +14,9 @@ from unified.decoding.drawing import Drawing
 from unified.extras.references import Image
 from unified.layout.patch_merging import positions_of
 from unified.orders.shapes import area
-from unified.stream.segments import Kind, Segment, segments
+from unified.stream.segments import Kind, Segment, as_ids, segments
 from unified.stream.vocabulary import Vocabulary
+from unified.tokenizers.shown import shown
 
 
 @dataclass
@@ -87,8 +89,10 @@ class Row:
 def per_row(ids: Any, count: int) -> list[list[int]]:
     """Lists of ids, one for each of `count` rows; a single list goes to all. ValueError for another
     number."""
-    flat = not len(ids) or not hasattr(ids[0], "__len__")
-    lists = [[int(token) for token in row] for row in ([ids] * count if flat else ids)]
+    if not isinstance(ids, Sequence | np.ndarray | Tensor) or isinstance(ids, str | bytes):
+        raise ValueError(f"ids must be a list of whole numbers, or one list for each row, got {shown(ids)}")
+    flat = not len(ids) or not isinstance(ids[0], Sequence | np.ndarray | Tensor) or np.ndim(ids[0]) == 0
+    lists = [as_ids(row, 1).tolist() for row in ([ids] * count if flat else ids)]
     if len(lists) != count:
         raise ValueError(f"{count} rows need {count} lists of ids, got {len(lists)}")
     return lists

@@ -21,7 +21,7 @@ from unified.orders.schedules import ladder
 from unified.orders.shapes import Shape, Shapes, as_shapes
 from unified.stream.items import Encoded
 from unified.stream.message_forms import plain_messages
-from unified.stream.messages import Message, Stream, TextTokenizer
+from unified.stream.messages import Message, Stream, TextTokenizer, check_messages
 from unified.stream.vocabulary import Vocabulary
 from unified.tokenizers.images import bounded, resized, to_uint8
 from unified.tokenizers.visual import VisualTokenizer
@@ -234,6 +234,7 @@ class Processor:
 def frames(messages: Sequence[Message]) -> list[list[bool]]:
     """For each item of each message whether an action was said since the last image before it: such an image,
     drawn, is a frame. The rule that the layout goes by, too (`WriteGroup.actions`)."""
+    check_messages(messages)
     found, acted = [], False
     for message in messages:
         content = message.get("content") if isinstance(message, dict) else None
