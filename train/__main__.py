@@ -22,13 +22,23 @@ KERNELS = "20000"  # that oneDNN keeps: samples of every length have their own, 
 
 def parser() -> argparse.ArgumentParser:
     root = Parser(prog="python -m unified.train", description="Train a tokenizer or a model.")
-    verbs = "RECIPE, `prepare RECIPE` (its data alone), `show RECIPE` (as JSON) or `list`"
+    verbs = (
+        "RECIPE, `prepare RECIPE` (its data alone), `memory RECIPE` (what it needs), `show RECIPE` or `list`"
+    )
     root.add_argument("recipe", nargs="+", help=verbs)
     root.add_argument("--override", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
     root.add_argument("--out", type=Path, help="folder of the run (default: runs/RECIPE)")
     root.add_argument("--data", type=Path, help="folder of prepared ids (default: OUT/data)")
     root.add_argument("--resume", default="auto", help="auto (default), none, or the path of a checkpoint")
     root.add_argument("--deepspeed", metavar="NAME", help=f"a JSON file or one of {', '.join(shipped())}")
+    root.add_argument("--fsdp", action="store_true", help="cut the model to pieces with FSDP2")
+    root.add_argument("--gpus", type=int, default=1, help="of `memory`: number of processes (default 1)")
+    root.add_argument(
+        "--zero", type=int, default=0, help="of `memory`: stage of DeepSpeed's ZeRO (default 0)"
+    )
+    root.add_argument(
+        "--measure", action="store_true", help="of `memory`: beside it what a step on the CPU holds"
+    )
     root.add_argument("--workers", type=int, default=0, help="processes that make data (default: all cores)")
     root.add_argument("--loaders", type=int, default=0, help="processes that read data while training")
     root.add_argument("--compile", action="store_true", help="compile the decoder's layers (torch.compile)")
@@ -63,8 +73,8 @@ def _command(options: argparse.Namespace) -> int:
             print(f"{name:18}{' '.join((make.__doc__ or '').split())}")
         return 0
     verb, name = ("train", words[0]) if len(words) == 1 else (words[0], words[1])
-    if len(words) > 2 or verb not in ("train", "prepare", "show"):
-        raise ValueError(f"expected RECIPE, prepare RECIPE, show RECIPE or list, got {' '.join(words)!r}")
+    if len(words) > 2 or verb not in ("train", "prepare", "memory", "show"):
+        raise ValueError(f"expected RECIPE, prepare, memory or show RECIPE, or list, got {' '.join(words)!r}")
     if name not in RECIPES:
         raise ValueError(f"unknown recipe {name!r}: choose one of {', '.join(RECIPES)}")
     recipe = override(RECIPES[name](), options.override)
@@ -73,7 +83,22 @@ def _command(options: argparse.Namespace) -> int:
 
         print(to_json(recipe), end="")
         return 0
+    if verb == "memory":
+        return _memory(recipe, options)
     return _run(verb, recipe, options)
+
+
+def _memory(recipe: Any, options: argparse.Namespace) -> int:
+    from transformers.utils import logging
+    from unified.train.memory import Plan, report
+    from unified.train.recipe import ModelRecipe
+
+    logging.set_verbosity_error()
+    if not isinstance(recipe, ModelRecipe):
+        raise ValueError(f"{recipe.name} is no model: there is nothing to plan")
+    plan = Plan(gpus=options.gpus, zero=options.zero, fsdp=options.fsdp)
+    report(recipe, plan, options.measure, (options.recipe[1], options.override))
+    return 0
 
 
 def _run(verb: str, recipe: Any, options: argparse.Namespace) -> int:
@@ -93,6 +118,7 @@ def _run(verb: str, recipe: Any, options: argparse.Namespace) -> int:
         data=options.data,
         resume=resume,
         deepspeed=deepspeed_config(options.deepspeed) if options.deepspeed else None,
+        fsdp=options.fsdp,
         workers=options.workers or os.cpu_count() or 1,
         loaders=options.loaders,
         cpu=options.cpu,

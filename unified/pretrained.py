@@ -1,7 +1,7 @@
 """A trained model as a folder.
 
     config.json, model.safetensors            the model (UnifiedConfig and its weights)
-    processor.json                            order, sides, vocabulary, names of the files below
+    processor.json                            order, sides, max_pixels, vocabulary, names of the files below
     text_tokenizer.json                       Hugging Face `tokenizers`
     visual_config.json, visual.safetensors    the visual tokenizer: its kind, its configuration, its weights
     action.json                               ActionConfig
@@ -117,6 +117,7 @@ def load_processor(folder: str | Path) -> Processor:
             order=data.get("order", "next_scale"),
             sides=_whole_numbers(data, "sides"),
             frame_sides=_whole_numbers(data, "frame_sides"),
+            max_pixels=data.get("max_pixels"),
         )
 
 
@@ -234,6 +235,8 @@ def save_processor(folder: str | Path, processor: Processor) -> None:
     }
     if processor.frame_sides is not None:
         data["frame_sides"] = list(processor.frame_sides)
+    if processor.max_pixels is not None:
+        data["max_pixels"] = processor.max_pixels
     _text_backend(processor.stream.text).save(str(folder / FILES["text"]))
     if processor.visual is not None:
         _save_visual(folder, processor.visual)

@@ -24,6 +24,7 @@ from PIL import Image
 from unified.tasks.mazes.trace import images_of
 from unified.tasks.outside.faults import Faults
 from unified.tasks.sample import Sample
+from unified.tokenizers.picture_files import open_picture
 
 from unified.text_files import check_unicode, parse_json, read_lines
 
@@ -95,11 +96,7 @@ def read_records(folder: str | Path, faults: Faults | None = None) -> list[Recor
 
 def read_images(folder: str | Path, paths: Sequence[str]) -> list[np.ndarray]:
     """The images of a record's list, uint8 [H, W, 3] each."""
-    images = []
-    for path in paths:
-        with Image.open(Path(folder) / path) as image:
-            images.append(np.asarray(image.convert("RGB")))
-    return images
+    return [open_picture(Path(folder) / path).image for path in paths]
 
 
 def record_messages(record: Record, folder: str | Path) -> list[dict[str, Any]]:

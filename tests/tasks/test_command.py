@@ -11,7 +11,8 @@ from PIL import Image
 from unified.tasks.__main__ import main
 from unified.tasks.panels import action_words, panels
 from unified.tasks.registry import TASKS, make
-from unified.tasks.show import show
+from unified.tasks.sheet import COLOURS, LINE, MARGIN, TITLE_SIZE
+from unified.tasks.show import sheet, show
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,6 +50,16 @@ def test_a_sheet_grows_with_its_count_and_is_the_same_every_time():
     one, six, again = (show("scene_question", count=count, size=64) for count in (1, 6, 6))
     assert six.width * six.height > 3 * one.width * one.height
     assert six.tobytes() == again.tobytes()
+
+
+def test_what_a_task_made_says_so_in_the_picture_and_answers_of_a_model_do_not():
+    def caption(image):
+        stripe = np.asarray(image)[MARGIN + TITLE_SIZE + 4 :][:LINE]
+        return bool((stripe == COLOURS["system"]).all(axis=2).any())
+
+    samples = [make("maze").sample(0, "train")]
+    assert caption(show("maze", count=1))
+    assert not caption(sheet(samples, "step 3"))
 
 
 def test_show_writes_a_png(tmp_path, capsys):

@@ -61,7 +61,7 @@ def test_captions_of_the_three_layouts(tmp_path):
         ('{"file_name": "a.png", "text": NaN}', "metadata.jsonl:2: NaN is not a number"),
         (
             '{"file_name": "bad.png", "text": "t"}',
-            "metadata.jsonl:2: cannot read image 'bad.png': not an image",
+            "metadata.jsonl:2: cannot read image 'bad.png': not a picture",
         ),
         ('{"file_name": "cut.png", "text": "t"}', "metadata.jsonl:2: cannot read image 'cut.png'"),
     ],

@@ -111,6 +111,13 @@ def _add_eval(commands: argparse._SubParsersAction) -> None:
     evaluate.add_argument("--batch", type=_positive, default=16, help="conversations at once (default 16)")
     evaluate.add_argument("--split", choices=("test", "validation"), default="test")
     evaluate.add_argument("--inverse", type=Path, metavar="FILE", help="inverse dynamics model for `world`")
+    evaluate.add_argument(
+        "--lpips",
+        type=Path,
+        nargs=2,
+        metavar=("BACKBONE", "LINEAR"),
+        help="weights of LPIPS for `world`: torchvision's AlexNet or VGG16, and LPIPS's own",
+    )
     evaluate.add_argument("--out", type=Path, default=Path("eval_out"), help="folder of the report")
 
 

@@ -20,9 +20,12 @@ from unified.text_files import content_of
 CASES = (
     "var_tokenizer",
     "flexvar_tokenizer",
+    "cca_verify",
     "var_verify",
     "flexvar_verify",
     "mineworld_actions",
+    "mineworld_tokenizer_verify",
+    "mineworld_verify",
     "infinity_verify",
     "scalekv_verify",
     "nar_verify",

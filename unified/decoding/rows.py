@@ -12,6 +12,8 @@ from torch import Tensor
 
 from unified.decoding.drawing import Drawing
 from unified.extras.references import Image
+from unified.layout.patch_merging import positions_of
+from unified.orders.shapes import area
 from unified.stream.segments import Kind, Segment, as_ids, segments
 from unified.stream.vocabulary import Vocabulary
 from unified.tokenizers.shown import shown
@@ -103,3 +105,15 @@ def readable(ids: list[int], words: Vocabulary, images: bool = True) -> list[int
         return ids
     left_out = (Kind.WRITE,) if images else (Kind.WRITE, Kind.READ)
     return [t for s in segments(ids, words) if s.kind not in left_out for t in ids[s.start : s.stop]]
+
+
+def positions_read(parts: Sequence[Segment], words: Vocabulary) -> int:
+    """How many positions these segments take when they are read: none for WRITE segments, one for each block
+    of merged codes, one for every other id."""
+    count = 0
+    for part in parts:
+        if part.kind != Kind.WRITE:
+            count += part.stop - part.start
+        if part.kind == Kind.READ and part.shapes and words.merge:
+            count -= area(part.shapes) - positions_of(part.shapes, words.merge)
+    return count
