@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
+Picture = Any  # a file (Path), or a picture itself (`is_picture`)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
@@ -24,19 +27,45 @@ def find_image(folder: Path, name: str) -> Path:
 def read_image(path: Path, size: int | None = None) -> np.ndarray:
     """uint8 [H, W, 3]: turned as its EXIF data say, transparency laid over white; with a `size`, the middle
     square at that side. Raises ValueError for a missing, damaged or cut-off file."""
+    return _loaded(path, path.name, size)
+
+
+def _loaded(file: Path | io.BytesIO, name: str, size: int | None) -> np.ndarray:
     try:
-        with Image.open(path) as opened:
+        with Image.open(file) as opened:
             opened.load()
             image = _opaque(ImageOps.exif_transpose(opened))
     except FileNotFoundError:
-        raise ValueError(f"no such image {path.name!r}") from None
+        raise ValueError(f"no such image {name!r}") from None
     except Image.DecompressionBombError:
-        raise ValueError(f"image {path.name!r} is too large to be read safely") from None
+        raise ValueError(f"image {name!r} is too large to be read safely") from None
     except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise ValueError(f"cannot read image {path.name!r}: {_brief(error)}") from None
+        raise ValueError(f"cannot read image {name!r}: {_brief(error)}") from None
+    return _fitted(image, size)
+
+
+def _fitted(image: Image.Image, size: int | None) -> np.ndarray:
     if size is not None:
         image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
     return np.asarray(image)
+
+
+def is_picture(value: Any) -> bool:
+    """Whether a value is a picture itself, as `datasets` gives them: of Pillow, an array, or a file's bytes."""
+    return isinstance(value, Image.Image | np.ndarray) or (
+        isinstance(value, dict) and bool(value.get("bytes"))
+    )
+
+
+def read_picture(picture: Picture, size: int | None = None) -> np.ndarray:
+    """`read_image` of a file, or of a picture itself."""
+    if isinstance(picture, Path):
+        return read_image(picture, size)
+    if isinstance(picture, np.ndarray):
+        picture = Image.fromarray(picture)
+    if isinstance(picture, dict):
+        return _loaded(io.BytesIO(picture["bytes"]), str(picture.get("path") or "(bytes)"), size)
+    return _fitted(_opaque(picture), size)
 
 
 def check_size(size: int | None) -> None:

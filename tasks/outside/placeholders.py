@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from unified.tasks.outside.images import find_image, read_image
+from unified.tasks.outside.images import Picture, find_image, is_picture, read_picture
 
 PLACEHOLDER = "<image>"
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
@@ -42,31 +42,31 @@ def read_turn(value: Any, name: str) -> Turn:
     return ROLES[speaker], text
 
 
-def read_paths(value: Any, folder: Path, name: str) -> tuple[Path, ...]:
-    """One image name, a list of them, or none, as files in the folder."""
-    names = [] if value is None else [value] if isinstance(value, str) else value
-    if not isinstance(names, list) or not all(isinstance(item, str) and item for item in names):
+def read_paths(value: Any, folder: Path, name: str) -> tuple[Picture, ...]:
+    """One image name, a list of them, or none, as files in the folder; pictures as they are."""
+    names = [] if value is None else value if isinstance(value, list) else [value]
+    if not all((isinstance(item, str) and item) or is_picture(item) for item in names):
         raise ValueError(f"{name} must be the name of an image file or a list of names")
-    return tuple(find_image(folder, item) for item in names)
+    return tuple(find_image(folder, item) if isinstance(item, str) else item for item in names)
 
 
-def check_count(texts: list[str], paths: tuple[Path, ...]) -> None:
+def check_count(texts: list[str], paths: tuple[Picture, ...]) -> None:
     wanted = sum(text.count(PLACEHOLDER) for text in texts)
     if wanted != len(paths):
         raise ValueError(f"{wanted} {PLACEHOLDER} in the texts, but {len(paths)} images")
 
 
-def load_messages(turns: list[Turn], paths: tuple[Path, ...], size: int | None) -> list[dict[str, Any]]:
+def load_messages(turns: list[Turn], paths: tuple[Picture, ...], size: int | None) -> list[dict[str, Any]]:
     """Messages with the images loaded, in order."""
     files = iter(paths)
     return [{"role": role, "content": _content(text, files, size)} for role, text in turns]
 
 
-def _content(text: str, files: Iterator[Path], size: int | None) -> list[dict[str, Any]]:
+def _content(text: str, files: Iterator[Picture], size: int | None) -> list[dict[str, Any]]:
     content: list[dict[str, Any]] = []
     for number, piece in enumerate(text.split(PLACEHOLDER)):
         if number:
-            content.append({"type": "image", "image": read_image(next(files), size)})
+            content.append({"type": "image", "image": read_picture(next(files), size)})
         if piece.strip():
             content.append({"type": "text", "text": piece.strip()})
     return content

@@ -10,7 +10,8 @@ pictures: VARGPT-v1.1, arXiv 2504.02949), image names being relative to the file
 
 A turn is {"from": "human" | "gpt", "value": ...} or {"role": ..., "content": ...}. `images` are those of the
 prompt, of the chosen and of the rejected answer, in this order of their `<image>`; a prompt with images
-and no `<image>` begins with them.
+and no `<image>` begins with them. The spellings of TRL and LLaMA-Factory are read too
+(`preference_forms.py`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from unified.tasks.outside.faults import Faults
+from unified.tasks.outside.images import Picture
 from unified.tasks.outside.numbered import expect_object, expect_text, read_built
 from unified.tasks.outside.placeholders import (
     PLACEHOLDER,
@@ -31,6 +33,7 @@ from unified.tasks.outside.placeholders import (
     read_turn,
     read_turns,
 )
+from unified.tasks.outside.preference_forms import plain_form
 
 Messages = list[dict[str, Any]]
 OPTIONAL = ("id", "images", "image", "chosen", "rejected", "chosen_image", "rejected_image")
@@ -43,7 +46,7 @@ class Preference:
     prompt: list[Turn]
     chosen: list[Turn]
     rejected: list[Turn]
-    paths: tuple[Path, ...]
+    paths: tuple[Picture, ...]
     where: str
 
     def messages(self, size: int | None = None) -> dict[str, Messages]:
@@ -65,17 +68,22 @@ def read_preferences(
 ) -> Iterator[Preference]:
     """The preferences of a file; `images` is the folder of the images, by default that of the file. Raises
     ValueError, in one line, for a file without any and, unless `faults` skips, for the first bad one."""
-    return read_built(path, images, faults, _preference)
+    return read_built(path, images, faults, preference)
 
 
-def _preference(value: Any, folder: Path, where: str) -> Preference:
+def preference(value: Any, folder: Path, where: str) -> Preference:
+    """The preference of one record; images that are no names are pictures themselves. ValueError for a bad
+    one."""
+    value = plain_form(value)
     asked = "conversations" if isinstance(value, dict) and "conversations" in value else "prompt"
     record = expect_object(value, (asked,), OPTIONAL)
     given = read_paths(record.get("images", record.get("image")), folder, "images")
     prompt = _prompt(record[asked], asked)
     chosen, chosen_paths = _answer(record, "chosen", folder)
     rejected, rejected_paths = _answer(record, "rejected", folder)
-    if (chosen, chosen_paths) == (rejected, rejected_paths) and PLACEHOLDER not in chosen[0][1]:
+    files = all(isinstance(path, Path) for path in (*chosen_paths, *rejected_paths))  # arrays do not compare
+    equal = chosen == rejected and files and chosen_paths == rejected_paths
+    if equal and PLACEHOLDER not in chosen[0][1]:
         raise ValueError("chosen and rejected are equal")
     if given and not any(PLACEHOLDER in text for _, text in (*prompt, *chosen, *rejected)):
         first = next(k for k, (role, _) in enumerate(prompt) if role == "user")
@@ -92,7 +100,7 @@ def _prompt(value: Any, name: str) -> list[Turn]:
     return turns
 
 
-def _answer(record: dict[str, Any], name: str, folder: Path) -> tuple[list[Turn], tuple[Path, ...]]:
+def _answer(record: dict[str, Any], name: str, folder: Path) -> tuple[list[Turn], tuple[Picture, ...]]:
     """The turns of an answer, and its image if that is given by a key of its own."""
     value, image = record.get(name), record.get(f"{name}_image")
     if value is None and image is None:

@@ -15,7 +15,7 @@ _PLACES = {
     "read_pairs": "unified.train.preference.data",
 }
 
-__all__ = list(_PLACES)  # noqa: PLE0604
+__all__ = list(_PLACES)
 
 
 def __getattr__(name: str) -> Any:

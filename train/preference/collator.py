@@ -109,4 +109,3 @@ def width_of(rows: Sequence[Sequence[int]], vocabulary: Vocabulary) -> int:
 
 def _all(ids: Tensor, silent: Tensor | None) -> Tensor:
     return ids if silent is None else torch.cat([ids, silent])
-

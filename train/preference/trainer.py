@@ -55,7 +55,9 @@ class PreferenceConfig(DPOConfig):
         kinds = [self.loss_type] if isinstance(self.loss_type, str) else self.loss_type
         twice = [kind for kind in kinds if kind in MEANS and self.weights != "token"]
         if twice:
-            raise ValueError(f"loss_type {twice[0]!r} takes means over targets itself: it needs weights='token'")
+            raise ValueError(
+                f"loss_type {twice[0]!r} takes means over targets itself: it needs weights='token'"
+            )
         if self.truncation_mode != "keep_start":
             raise ValueError("truncation_mode must be 'keep_start': a stream starts with <|begin|>")
 
@@ -127,14 +129,17 @@ class PreferenceTrainer(DPOTrainer):
     # Data ---------------------------------------------------------------------------------------------------
 
     def _width(self, dataset: Dataset) -> int:
-        rows = [[*row["prompt_ids"], *row[side]] for row in dataset for side in ("chosen_ids", "rejected_ids")]
-        return width_of(rows, self.vocabulary)
-
-    def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
-        """Rows are ids already; they are checked."""
+        """Columns that a dataset's replies need. ValueError for a table that holds no pairs of ids."""
         missing = [name for name in COLUMNS if name not in dataset.column_names]
         if missing:
             raise ValueError(f"the pairs have no column {missing[0]!r}: make them with read_pairs")
+        rows = [
+            [*row["prompt_ids"], *row[side]] for row in dataset for side in ("chosen_ids", "rejected_ids")
+        ]
+        return width_of(rows, self.vocabulary)
+
+    def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
+        """Rows are ids already; their lengths are checked."""
         for number, row in enumerate(dataset):
             for side in ("chosen_ids", "rejected_ids"):
                 ids, prompt = [*row["prompt_ids"], *row[side]], len(row["prompt_ids"])

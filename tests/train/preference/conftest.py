@@ -79,8 +79,12 @@ def make_trainer(model, pairs, tmp_path):
     """A `PreferenceTrainer` on a copy of the model."""
     from unified.train.preference import PreferenceConfig, PreferenceTrainer
 
-    def make(data=None, *, policy=None, steps=4, pairs_a_step=4, micro=2, folder="run", trainer=None, **given):
-        options = {name: given.pop(name) for name in ("peft_config", "callbacks") if name in given}
+    def make(
+        data=None, *, policy=None, steps=4, pairs_a_step=4, micro=2, folder="run", trainer=None, **given
+    ):
+        options = {
+            name: given.pop(name) for name in ("peft_config", "callbacks", "ref_model") if name in given
+        }
         settings = {
             "max_steps": steps,
             "per_device_train_batch_size": micro,
