@@ -1,9 +1,10 @@
-"""`python -m unified.train RECIPE | prepare RECIPE | show RECIPE | list`. Errors of the user's making end in
-one line and exit status 2."""
+"""`python -m unified.train RECIPE | prepare RECIPE | show RECIPE | list`, and the commands of `COMMANDS`, which
+have options of their own. Errors of the user's making end in one line and exit status 2."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import sys
@@ -12,6 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+COMMANDS = {  # where the function of each command lives; imported only when it is called
+    "prefer": "unified.train.preference.command:prefer",
+    "pairs": "unified.train.preference.command:pairs",
+}
 DEEPSPEED = Path(__file__).parent / "deepspeed"
 KERNELS = "20000"  # that oneDNN keeps: samples of every length have their own, and its 1024 are soon too few
 
@@ -20,7 +25,8 @@ def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(
         prog="python -m unified.train", description="Train a tokenizer or a model."
     )
-    verbs = "RECIPE, `prepare RECIPE` (its data alone), `show RECIPE` (as JSON) or `list`"
+    commands = ", ".join(f"`{name} --help`" for name in COMMANDS)
+    verbs = f"{commands}; RECIPE, `prepare RECIPE` (its data alone), `show RECIPE` (as JSON) or `list`"
     root.add_argument("recipe", nargs="+", help=verbs)
     root.add_argument("--override", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
     root.add_argument("--out", type=Path, help="folder of the run (default: runs/RECIPE)")
@@ -51,9 +57,12 @@ def deepspeed_config(name: str) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        return _command(options)
+        if words and words[0] in COMMANDS:
+            module, _, name = COMMANDS[words[0]].partition(":")
+            return int(getattr(importlib.import_module(module), name)(words[1:]))
+        return _command(parser().parse_args(words))
     except (ValueError, OSError, ImportError) as error:
         print(f"unified.train: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -86,14 +95,10 @@ def _command(options: argparse.Namespace) -> int:
 
 
 def _run(verb: str, recipe: Any, options: argparse.Namespace) -> int:
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
-    from transformers.utils import logging
+    quiet()
     from unified.train.recipe import ModelRecipe
     from unified.train.run import Machine, prepare_all, run
 
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    warnings.showwarning = _warn
     resume = options.resume
     if resume not in ("auto", "none") and not Path(resume).is_dir():
         raise ValueError(f"no checkpoint at {resume}: --resume takes auto, none or the path of one")
@@ -117,6 +122,16 @@ def _run(verb: str, recipe: Any, options: argparse.Namespace) -> int:
     if int(os.environ.get("RANK", 0)) == 0:
         print(f"wrote {result}")
     return 0
+
+
+def quiet() -> None:
+    """Settings of libraries for a run: they say nothing but errors and warnings of ours."""
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    warnings.showwarning = _warn
 
 
 def _warn(message: Any, category: Any, *_: Any, **__: Any) -> None:

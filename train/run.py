@@ -19,28 +19,35 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 from unified.train.average import Average
-from unified.train.build import first_model, loaded, take_over
+from unified.train.build import first_model, loaded, stage_model, take_over
 from unified.train.checkpoints import latest_checkpoint, problem
 from unified.train.optimiser import muon
 from unified.train.pictures import task_of
 from unified.train.prepared import Prepared, Tokenizers, prepare, whole_shards
-from unified.train.recipe import ModelRecipe, Recipe, TextTokenizerRecipe, VisualTokenizerRecipe
+from unified.train.preference.run import run_preference
+from unified.train.preference.stage import unrolled
+from unified.train.recipe import (
+    ModelRecipe,
+    PreferenceRecipe,
+    Recipe,
+    TextTokenizerRecipe,
+    VisualTokenizerRecipe,
+)
 from unified.train.rows import Rows
 from unified.train.select import select
 from unified.train.sheets import Sheets
 from unified.train.stage import Stage
+from unified.train.stage_files import WEIGHTS, save_stage
 from unified.train.stored import completed, to_json, write_text
 from unified.train.train_tokenizers import text_tokenizer, visual_tokenizer
 from unified.train.trainer import JsonLines, UnifiedTrainer
 
-from unified.config import UnifiedConfig
 from unified.objectives import build_objective
 from unified.pretrained import save_model
 
-WEIGHTS = "weights.safetensors"
 PATIENCE = 24 * 3600  # seconds that other processes wait for the first one to prepare
 
 
@@ -70,10 +77,14 @@ def run(recipe: Recipe, machine: Machine) -> Path:
     if isinstance(recipe, TextTokenizerRecipe):
         text_tokenizer(recipe, machine.out)
         return machine.out
+    if isinstance(recipe, PreferenceRecipe):
+        from unified.train.preference.recipe import run_recipe  # it runs stages as this module says
+
+        return run_recipe(recipe, machine)
     if isinstance(recipe, VisualTokenizerRecipe):
         visual_tokenizer(recipe, machine.out, workers=machine.workers, device=machine.device)
         return machine.out
-    return _run_model(recipe, machine)
+    return _run_model(replace(recipe, stages=unrolled(recipe.stages)), machine)
 
 
 def _claim(recipe: Recipe, machine: Machine) -> None:
@@ -155,21 +166,21 @@ def _run_model(recipe: ModelRecipe, machine: Machine) -> Path:
     if recipe.start and not (Path(recipe.start) / "model.safetensors").is_file():
         raise ValueError(f"start={recipe.start}: no model.safetensors there")
     done = machine.out / "model"
-    pending = [n for n in range(len(recipe.stages)) if not (_folder(recipe, machine, n) / WEIGHTS).is_file()]
+    pending = [n for n in range(len(recipe.stages)) if not (stage_folder(recipe, machine, n) / WEIGHTS).is_file()]
     first = pending[0] if pending else len(recipe.stages) - 1
     arguments = training_arguments(recipe, machine, first)  # joins the other processes, if any
     with arguments.main_process_first(local=False, desc="training tokenizers"):
         tokenizers = tokenizers_of(recipe, machine)
     for number in pending:
         with arguments.main_process_first(local=False, desc="preparing data"):
-            sources = prepare_all(recipe, machine, tokenizers, recipe.stages[number].data.samples)
+            stage = recipe.stages[number]
+            share = stage.data.samples if stage.kind == "supervised" else 0.0
+            sources = prepare_all(recipe, machine, tokenizers, share) if share else {}
         run_stage(recipe, machine, number, sources, tokenizers.processor())
     if arguments.process_index == 0 and (pending or not done.exists()):
-        last = _folder(recipe, machine, len(recipe.stages) - 1)
-        config: Any = UnifiedConfig.from_pretrained(last)
-        model = loaded(config, load_file(last / WEIGHTS))
+        last = stage_folder(recipe, machine, len(recipe.stages) - 1)
         dtype = torch.bfloat16 if recipe.output.export_bf16 else torch.float32
-        save_model(done, model, tokenizers.processor(), dtype=dtype)
+        save_model(done, stage_model(last), tokenizers.processor(), dtype=dtype)
     return done
 
 
@@ -177,8 +188,13 @@ def run_stage(
     recipe: ModelRecipe, machine: Machine, number: int, sources: dict[str, Prepared], processor: Any
 ) -> None:
     """One stage, from the weights of the one before to its own."""
-    stage, folder = recipe.stages[number], _folder(recipe, machine, number)
+    stage, folder = recipe.stages[number], stage_folder(recipe, machine, number)
     arguments = training_arguments(recipe, machine, number)
+    if stage.kind == "preference":
+        before = stage_folder(recipe, machine, number - 1) if number else None
+        start = stage_model(before) if before else _first(recipe, processor)
+        run_preference(stage, folder, start, processor, trainer_settings(recipe, machine, number))
+        return
     checkpoint = _checkpoint(machine, folder)
     visual = processor.visual
     codes = F.normalize(visual.codebook().detach().cpu(), dim=-1)
@@ -186,7 +202,7 @@ def run_stage(
     if recipe.start and not number:
         take_over(model, recipe.start)
     if number:
-        model.load_state_dict(load_file(_folder(recipe, machine, number - 1) / WEIGHTS))
+        model.load_state_dict(load_file(stage_folder(recipe, machine, number - 1) / WEIGHTS))
     chosen = stage.parameters
     select(model, chosen.trains, rank=chosen.adapter)
     if machine.compile:
@@ -215,14 +231,15 @@ def run_stage(
             Sheets(samples, processor, trainer.weights, build, folder / "sheets", recipe.output.sheet_every)
         )
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    weights = trainer.weights()
-    if arguments.process_index == 0:
-        model.config.save_pretrained(folder)
-        merged = build(weights).state_dict()
-        save_file({name: value.contiguous() for name, value in merged.items()}, folder / f"{WEIGHTS}.part")
-        (folder / f"{WEIGHTS}.part").replace(folder / WEIGHTS)
-    trainer.accelerator.wait_for_everyone()
-    trainer.accelerator.free_memory()
+    save_stage(folder, model.config, trainer.weights(), build, trainer.accelerator)
+
+
+def _first(recipe: ModelRecipe, processor: Any) -> Any:
+    """The model at the start of the first stage."""
+    model = first_model(recipe.model, processor.vocabulary, recipe.seed)
+    if recipe.start:
+        take_over(model, recipe.start)
+    return model
 
 
 def compile_layers(model: Any) -> None:
@@ -247,7 +264,7 @@ def check_optimisers(recipe: ModelRecipe, machine: Machine) -> None:
 def check_objectives(recipe: ModelRecipe) -> None:
     """ValueError, before anything is made, if a stage's objective needs other data than sources give."""
     for stage in recipe.stages:
-        if build_objective(stage.objective.name, stage.objective.options).needs_pairs:
+        if stage.kind == "supervised" and build_objective(stage.objective.name, stage.objective.options).needs_pairs:
             raise ValueError(
                 f"stage {stage.name!r}: objective {stage.objective.name!r} needs pairs of replies, which "
                 "the sources of a recipe do not give: give UnifiedTrainer PairedRows (train/pairs.py)"
@@ -273,7 +290,7 @@ def is_inner(name: str) -> bool:
     return ".layers." in name or name.startswith(INNER)
 
 
-def _folder(recipe: ModelRecipe, machine: Machine, number: int) -> Path:
+def stage_folder(recipe: Any, machine: Machine, number: int) -> Path:
     return machine.out / "stages" / f"{number}-{recipe.stages[number].name}"
 
 
@@ -289,7 +306,7 @@ def _checkpoint(machine: Machine, folder: Path) -> Path | None:
     return path
 
 
-def micro_rows(stage: Stage, processes: int) -> int:
+def micro_rows(stage: Any, processes: int) -> int:
     """Rows that a process runs at once: the largest number that divides its part of a step."""
     batch = stage.batch
     if batch.rows % processes:
@@ -305,9 +322,14 @@ def without_compilation() -> None:
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
-def training_arguments(recipe: ModelRecipe, machine: Machine, number: int) -> TrainingArguments:
+def training_arguments(recipe: Any, machine: Machine, number: int) -> TrainingArguments:
     """Hugging Face's arguments for one stage."""
-    stage, folder = recipe.stages[number], _folder(recipe, machine, number)
+    return TrainingArguments(**trainer_settings(recipe, machine, number))
+
+
+def trainer_settings(recipe: Any, machine: Machine, number: int) -> dict[str, Any]:
+    """Them as a dict, for one stage of any kind."""
+    stage, folder = recipe.stages[number], stage_folder(recipe, machine, number)
     batch, optimisation = stage.batch, stage.optimisation
     processes = int(os.environ.get("WORLD_SIZE", 1))
     micro = micro_rows(stage, processes)
@@ -315,7 +337,7 @@ def training_arguments(recipe: ModelRecipe, machine: Machine, number: int) -> Tr
     if cpu and machine.deepspeed:
         without_compilation()
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "tensorboard")
-    return TrainingArguments(
+    return dict(  # noqa: C408
         output_dir=str(folder),
         use_cpu=cpu,
         ddp_backend="gloo" if cpu and processes > 1 else None,

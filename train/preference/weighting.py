@@ -20,9 +20,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from unified.train.prepared import target_kinds
 
 from unified.layout.layout import Layout
+from unified.stream.segments import Kind
 
 SCHEMES = ("token", "mean", "map", "coarse_first")
 MAPS = 2  # the column of the first map
@@ -60,7 +60,7 @@ class Weighting:
 
 def columns_of(layout: Layout) -> Tensor:
     """[B, T]: the column that each id would count in as a target."""
-    columns = target_kinds(layout).clamp(max=1)
+    columns = (layout.index.kind == Kind.ACTION).long()
     for group in layout.writes:
         parts = enumerate(group.plan.map_slices)
         maps = torch.cat([torch.full((part.stop - part.start,), n) for n, part in parts])

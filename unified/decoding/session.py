@@ -81,7 +81,7 @@ class Session:
         self.context = Context(cache, len(self.rows))
         return self
 
-    def record(self) -> Session:
+    def record_log_probs(self) -> Session:
         """From now on keep the log-probability of every id that is generated, see `log_probs`."""
         for row in self.rows:
             row.drawn = {} if row.drawn is None else row.drawn
@@ -96,7 +96,7 @@ class Session:
         """For each id of `streams`, the log-probability with which it was drawn (after temperature, filters
         and guidance), plus for text and actions the log of the share that the model gives to the ids that
         were allowed there: at temperature 1 without filters, guidance and contrast the model's own. NaN for
-        ids that were read, for those generated before `record`, and for text of a speculative strategy."""
+        ids that were read, for those generated before `record_log_probs`, and for text of a speculative strategy."""
         return [[(row.drawn or {}).get(n, math.nan) for n in range(len(row.stream))] for row in self.rows]
 
     @property
