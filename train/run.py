@@ -26,9 +26,9 @@ from unified.train.build import first_model, loaded, stage_model, take_over
 from unified.train.checkpoints import latest_checkpoint, problem
 from unified.train.optimiser import muon
 from unified.train.pictures import task_of
-from unified.train.prepared import Prepared, Tokenizers, prepare, whole_shards
 from unified.train.preference.run import run_preference
 from unified.train.preference.stage import unrolled
+from unified.train.prepared import Prepared, Tokenizers, prepare, whole_shards
 from unified.train.recipe import (
     ModelRecipe,
     PreferenceRecipe,
@@ -166,7 +166,9 @@ def _run_model(recipe: ModelRecipe, machine: Machine) -> Path:
     if recipe.start and not (Path(recipe.start) / "model.safetensors").is_file():
         raise ValueError(f"start={recipe.start}: no model.safetensors there")
     done = machine.out / "model"
-    pending = [n for n in range(len(recipe.stages)) if not (stage_folder(recipe, machine, n) / WEIGHTS).is_file()]
+    pending = [
+        n for n in range(len(recipe.stages)) if not (stage_folder(recipe, machine, n) / WEIGHTS).is_file()
+    ]
     first = pending[0] if pending else len(recipe.stages) - 1
     arguments = training_arguments(recipe, machine, first)  # joins the other processes, if any
     with arguments.main_process_first(local=False, desc="training tokenizers"):
@@ -264,7 +266,10 @@ def check_optimisers(recipe: ModelRecipe, machine: Machine) -> None:
 def check_objectives(recipe: ModelRecipe) -> None:
     """ValueError, before anything is made, if a stage's objective needs other data than sources give."""
     for stage in recipe.stages:
-        if stage.kind == "supervised" and build_objective(stage.objective.name, stage.objective.options).needs_pairs:
+        if (
+            stage.kind == "supervised"
+            and build_objective(stage.objective.name, stage.objective.options).needs_pairs
+        ):
             raise ValueError(
                 f"stage {stage.name!r}: objective {stage.objective.name!r} needs pairs of replies, which "
                 "the sources of a recipe do not give: give UnifiedTrainer PairedRows (train/pairs.py)"
@@ -337,7 +342,7 @@ def trainer_settings(recipe: Any, machine: Machine, number: int) -> dict[str, An
     if cpu and machine.deepspeed:
         without_compilation()
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "tensorboard")
-    return dict(  # noqa: C408
+    return dict(
         output_dir=str(folder),
         use_cpu=cpu,
         ddp_backend="gloo" if cpu and processes > 1 else None,

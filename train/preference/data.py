@@ -53,8 +53,9 @@ def read_pairs(
     """A `datasets.Dataset` with the columns `prompt_ids`, `chosen_ids`, `rejected_ids`. `images`: the folder
     that images are named in (default: that of the file); `size`: side of the square that they are cut to.
     ValueError, in one line, names the bad rows; with `skip` they are left out with a warning."""
-    from datasets import Dataset
+    from datasets import Dataset, disable_progress_bars
 
+    disable_progress_bars()
     faults, rows = Faults("skip"), []
     tokenizer = tokenizer_digest(processor)
     for source in sources:

@@ -48,7 +48,9 @@ class OnPolicy:
                 f"samples must be at least 1 and answers {least}, got {self.samples}, {self.answers}"
             )
         if self.margin <= 0 or self.first < 0:
-            raise ValueError(f"margin must be positive and first not negative, got {self.margin}, {self.first}")
+            raise ValueError(
+                f"margin must be positive and first not negative, got {self.margin}, {self.first}"
+            )
 
 
 @dataclass
@@ -93,7 +95,9 @@ def make_pairs(
         asked = [give(number) for number in part]
         rows = [each for each in asked for _ in range(config.answers)]
         seeds = [
-            config.seed * SEED_STRIDE + number * config.answers + n for number in part for n in range(config.answers)
+            config.seed * SEED_STRIDE + number * config.answers + n
+            for number in part
+            for n in range(config.answers)
         ]
         drawn = replies(model, processor, rows, seeds, config.sampling)
         for place, (number, each) in enumerate(zip(part, asked, strict=True)):

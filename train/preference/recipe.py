@@ -1,6 +1,6 @@
 """Runs a recipe of preference stages alone, from a finished model to another one.
 
-    OUT/recipe.json     OUT/stages/0-dpo/ ...     OUT/model/
+OUT/recipe.json     OUT/stages/0-dpo/ ...     OUT/model/
 """
 
 from __future__ import annotations

@@ -14,7 +14,10 @@ from unified.tasks.worlds import inverse
 SCORES: dict[str, tuple[str, ...]] = {
     "maze": ("goal_reached", "progress"),
     "maze_text": ("goal_reached", "progress"),
+    "frozen_lake": ("goal_reached", "progress"),
     "world_frames": ("psnr",),
+    "world_actions": ("buttons",),
+    "world_play": ("buttons",),
 }
 FOLLOWS = "follows"
 
@@ -37,7 +40,9 @@ class TaskReward:
         unknown = [name for name in self.names if name not in scores]
         if unknown:
             given = ", ".join(scores)
-            raise ValueError(f"the task {self.task.name} gives no score {unknown[0]!r} here: it gives {given}")
+            raise ValueError(
+                f"the task {self.task.name} gives no score {unknown[0]!r} here: it gives {given}"
+            )
         return float(np.mean([scores[name] for name in self.names or scores]))
 
 

@@ -1,7 +1,7 @@
 """Runs a stage of preference tuning: pairs, TRL's trainer with our scores, the stage's weights.
 
-    OUT/stages/0-dpo/pairs.jsonl            on-policy pairs, made when the stage begins
-    OUT/stages/0-dpo/checkpoint-N/ log.jsonl tensorboard/ weights.safetensors, as of any stage
+OUT/stages/0-dpo/pairs.jsonl            on-policy pairs, made when the stage begins
+OUT/stages/0-dpo/checkpoint-N/ log.jsonl tensorboard/ weights.safetensors, as of any stage
 """
 
 from __future__ import annotations
@@ -118,7 +118,9 @@ def stage_pairs(stage: PreferenceStage, folder: Path, model: UnifiedModel, proce
     for number, row in enumerate(pairs):
         longest = max(len(row["chosen_ids"]), len(row["rejected_ids"])) + len(row["prompt_ids"])
         if longest > stage.batch.length:
-            raise ValueError(f"pair {number} takes {longest} ids, a row {stage.batch.length}: raise batch.length")
+            raise ValueError(
+                f"pair {number} takes {longest} ids, a row {stage.batch.length}: raise batch.length"
+            )
     return pairs
 
 
@@ -131,7 +133,9 @@ def _make(stage: PreferenceStage, path: Path, model: UnifiedModel, processor: Pr
     found = make_pairs(model, processor, reward, stage.pairs.on_policy, tally=tally)
     if not write_pairs(path, found):
         path.unlink()
-        raise ValueError(f"no pairs of a gap of {stage.pairs.on_policy.margin} were made ({tally}): lower margin")
+        raise ValueError(
+            f"no pairs of a gap of {stage.pairs.on_policy.margin} were made ({tally}): lower margin"
+        )
     model.to("cpu").train()
     print(f"{path}: {tally}", flush=True)
 

@@ -83,7 +83,9 @@ def replies(
         numbers = [n for n, other in enumerate(kinds) if other == kind]
         for start in range(0, len(numbers), sampling.batch):
             part = numbers[start : start + sampling.batch]
-            drawn = _drawn(model, processor, [samples[n] for n in part], [seeds[n] for n in part], kind, sampling)
+            drawn = _drawn(
+                model, processor, [samples[n] for n in part], [seeds[n] for n in part], kind, sampling
+            )
             found |= dict(zip(part, drawn, strict=True))
     return [found[number] for number in range(len(samples))]
 

@@ -80,7 +80,9 @@ class PreferenceOptions:
             if name not in LOSSES:
                 raise ValueError(f"unknown loss {name!r}: choose from {', '.join(LOSSES)}")
         if self.loss_weights and len(self.loss_weights) != len(self.losses):
-            raise ValueError(f"{len(self.losses)} losses need as many loss_weights, got {len(self.loss_weights)}")
+            raise ValueError(
+                f"{len(self.losses)} losses need as many loss_weights, got {len(self.loss_weights)}"
+            )
         if self.reference not in REFERENCES:
             raise ValueError(f"reference must be one of {', '.join(REFERENCES)}, got {self.reference!r}")
 
@@ -112,7 +114,9 @@ class PreferenceStage:
         if self.optimisation.optimiser != "adamw":
             raise ValueError(f"stage {self.name!r}: preference tuning uses adamw")
         if "lora" in self.parameters.trains and self.parameters.trains != ("lora",):
-            raise ValueError(f"stage {self.name!r}: lora is trained alone, so that the reference is without it")
+            raise ValueError(
+                f"stage {self.name!r}: lora is trained alone, so that the reference is without it"
+            )
 
     def sources(self) -> list[str]:
         """Sources of the recipe that it mixes: none."""

@@ -70,8 +70,14 @@ def replies():
 
 
 @pytest.fixture
-def pairs(model):
-    return datasets.Dataset.from_list(rows(model, replies()))
+def every_sort(model):
+    """Eight pairs of rows of ids."""
+    return rows(model, replies())
+
+
+@pytest.fixture
+def pairs(every_sort):
+    return datasets.Dataset.from_list(every_sort)
 
 
 @pytest.fixture

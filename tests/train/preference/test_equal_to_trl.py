@@ -27,7 +27,9 @@ def ours():
 @pytest.fixture(scope="module")
 def plain(ours):
     """A Qwen2 with the same weights; its ids are the rows of our table."""
-    made = Qwen2ForCausalLM(Qwen2Config(vocab_size=ours.vocabulary.table_size, **SIZES, tie_word_embeddings=False))
+    made = Qwen2ForCausalLM(
+        Qwen2Config(vocab_size=ours.vocabulary.table_size, **SIZES, tie_word_embeddings=False)
+    )
     made.model.load_state_dict(ours.backbone.state_dict())
     made.lm_head.load_state_dict(ours.text_head.state_dict())
     return made
@@ -115,7 +117,8 @@ def test_a_text_run_has_the_losses_of_trls_own_trainer(plain, ours, rows, tmp_pa
     names += ["logits/chosen", "logits/rejected", "rewards/accuracies"]
     for name in names:
         found, expected = (
-            [entry[name] for entry in trainer.state.log_history if name in entry] for trainer in (mine, theirs)
+            [entry[name] for entry in trainer.state.log_history if name in entry]
+            for trainer in (mine, theirs)
         )
         assert len(found) == STEPS
         tolerance = 1e-5 if name == "loss" else 1e-3

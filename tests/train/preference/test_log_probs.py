@@ -7,7 +7,6 @@ import pytest
 import torch
 from unified.tokenizers.text import byte_tokenizer
 
-from tests.train.preference.conftest import action, shown, text
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
 from unified.layout.layout import Layout
@@ -15,6 +14,14 @@ from unified.stream.messages import Stream
 
 SAMPLER = Sampler()  # temperature 1, no filters
 SHAPES = [1, 2]
+
+
+SHOWN = {"type": "image", "codes": [3, 4, 5, 6], "shapes": [[2, 2]]}
+ACTION = {"type": "action", "ids": list(range(7, 18))}
+
+
+def text(words):
+    return {"type": "text", "text": words}
 
 
 def say(session, count=12):
@@ -30,15 +37,17 @@ ANSWERS = {
     "text": ([text("what?")], say),
     "image": ([text("draw")], lambda s: s.draw(SHAPES, sampler=SAMPLER)),
     "image and text": ([text("maze")], lambda s: (say(s, 4), s.draw(SHAPES, sampler=SAMPLER), say(s, 4))),
-    "edit": ([shown(3), text("edit")], lambda s: s.draw(SHAPES, sampler=SAMPLER)),
-    "frame": ([shown(3), action(7)], lambda s: s.draw(SHAPES, sampler=SAMPLER)),
-    "action": ([shown(3)], lambda s: s.action(sampler=SAMPLER)),
+    "edit": ([SHOWN, text("edit")], lambda s: s.draw(SHAPES, sampler=SAMPLER)),
+    "frame": ([SHOWN, ACTION], lambda s: s.draw(SHAPES, sampler=SAMPLER)),
+    "action": ([SHOWN], lambda s: s.action(sampler=SAMPLER)),
 }
 
 
 @pytest.mark.parametrize(("user", "answer"), ANSWERS.values(), ids=ANSWERS.keys())
 def test_dpo_scores_what_a_session_recorded(user, answer, model, make_trainer):
-    prompt = Stream(model.vocabulary, byte_tokenizer()).encode([{"role": "user", "content": user}], prompt=True)
+    prompt = Stream(model.vocabulary, byte_tokenizer()).encode(
+        [{"role": "user", "content": user}], prompt=True
+    )
     sampled = []
     for seed in (0, 1):
         session = Session(model.eval(), seed=seed).record_log_probs()
