@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unified.eval.bench import comparison, layout, rows, verbs
+from unified.eval.bench import comparison, layout, preference, rows, verbs
 from unified.eval.bench.comparison import Checkout
 from unified.eval.bench.images import cases, in_own_process
 from unified.eval.bench.machine import machine, versions
@@ -102,6 +102,13 @@ def run_layout() -> dict[str, float]:
     return json.loads(result.stdout)["milliseconds"]
 
 
+def run_preference() -> dict[str, float]:
+    """Pairs a second of preference tuning beside plain TRL, in a process of its own."""
+    command = [sys.executable, "-m", "unified.eval.bench.preference", "--json"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(result.stdout.strip().splitlines()[-1])
+
+
 def bench(options: argparse.Namespace) -> dict[str, Any]:
     """Measure and print everything; the report."""
     repeats = options.repeats or 7
@@ -115,6 +122,8 @@ def bench(options: argparse.Namespace) -> dict[str, Any]:
     print("\n".join(verbs.lines(shipped) if shipped else ["no weights are shipped: no verb was timed"]))
     token = run_layout()
     print("\n".join(layout.lines(token)))
+    tuned = run_preference()
+    print("\n".join(preference.lines(tuned)))
     return {
         "command": f"python -m unified.eval.bench --repeats {repeats}",
         "machine": machine(),
@@ -125,6 +134,7 @@ def bench(options: argparse.Namespace) -> dict[str, Any]:
         "voxel": voxel,
         "verbs": shipped,
         "layout_milliseconds": token,
+        "preference": tuned,
     }
 
 
