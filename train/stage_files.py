@@ -16,8 +16,8 @@ WEIGHTS = "weights.safetensors"
 
 
 def saved_whole(trainer: Any, save: Callable[[], None], average: Average) -> None:
-    """Save a checkpoint of a trainer by `save`, with the running mean of the weights; the mark of completeness
-    comes last, when every process has written its part."""
+    """Save a checkpoint of a trainer by `save`, with the running mean of the weights; the mark of
+    completeness comes last, when every process has written its part."""
     folder = Path(str(trainer.args.output_dir)) / f"checkpoint-{trainer.state.global_step}"
     if trainer.args.should_save:
         (folder / MARK).unlink(missing_ok=True)

@@ -1,8 +1,8 @@
 """Pairs a second of preference tuning beside plain TRL: one decoder, the same rows of ids.
 
-TRL's own `DPOTrainer` trains a Qwen2 of the same size and reads the ids of our rows, images included, as a text;
-`PreferenceTrainer` trains a `UnifiedModel` around that decoder and reads them as what they are. Both keep a full
-copy as the reference. Their runs alternate in one process.
+TRL's own `DPOTrainer` trains a Qwen2 of the same size and reads the ids of our rows, images included, as a
+text; `PreferenceTrainer` trains a `UnifiedModel` around that decoder and reads them as what they are. Both
+keep a full copy as the reference. Their runs alternate in one process.
 
 python -m unified.eval.bench.preference
 """

@@ -51,7 +51,8 @@ def _fitted(image: Image.Image, size: int | None) -> np.ndarray:
 
 
 def is_picture(value: Any) -> bool:
-    """Whether a value is a picture itself, as `datasets` gives them: of Pillow, an array, or a file's bytes."""
+    """Whether a value is a picture itself, as `datasets` gives them: of Pillow, an array, or a file's
+    bytes."""
     return isinstance(value, Image.Image | np.ndarray) or (
         isinstance(value, dict) and bool(value.get("bytes"))
     )

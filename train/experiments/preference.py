@@ -5,9 +5,9 @@
     python -m unified.train.experiments.preference plot --out docs/preference
 
 The start must be weakened or early, 40 to 75 % right (`--start FOLDER`; default: the shipped model with noise
-on its weights, see `weakened`). An arm is tuned with three seeds; what it reaches is measured on the validation
-split (never on the test split) by the task's own scorer, greedily and without guidance. `ARM.json` is written
-when its seeds are done, or the minutes are over.
+on its weights, see `weakened`). An arm is tuned with three seeds; what it reaches is measured on the
+validation split (never on the test split) by the task's own scorer, greedily and without guidance. `ARM.json`
+is written when its seeds are done, or the minutes are over.
 """
 
 from __future__ import annotations

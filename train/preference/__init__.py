@@ -1,7 +1,7 @@
 """Preference tuning and GRPO on streams through TRL's trainers.
 
-`PreferenceTrainer` (DPO and its relatives) and `StreamGRPOTrainer` are subclasses of TRL's trainers that score
-replies by the model's own log-probabilities. `read_pairs` reads pairs of replies, `make_pairs` makes
+`PreferenceTrainer` (DPO and its relatives) and `StreamGRPOTrainer` are subclasses of TRL's trainers that
+score replies by the model's own log-probabilities. `read_pairs` reads pairs of replies, `make_pairs` makes
 on-policy ones. docs/preference.md."""
 
 from typing import Any

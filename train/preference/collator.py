@@ -22,8 +22,8 @@ class PairCollator:
     """Rows with `prompt_ids`, `chosen_ids`, `rejected_ids`, and perhaps the reference's sums by column
     `ref_chosen_logps`, `ref_rejected_logps` [C], as a batch of 2B rows of T ids:
 
-    `input_ids`, `attention_mask`, `completion_mask` [2B, T] (1 at the targets of the reply), `weights` [2B, T]
-    on their log-probabilities, `columns` [2B, T] (see `weighting`), `layout`, `ref_chosen_logps` and
+    `input_ids`, `attention_mask`, `completion_mask` [2B, T] (1 at the targets of the reply), `weights` [2B,
+    T] on their log-probabilities, `columns` [2B, T] (see `weighting`), `layout`, `ref_chosen_logps` and
     `ref_rejected_logps` [B], weighted. `everywhere`: a batch that draws nothing gets a silent row that does.
     Longer rows than `max_length` are cut at their end, outside images (`check_length`)."""
 

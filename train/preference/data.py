@@ -1,7 +1,8 @@
 """Pairs of replies from files and folders as rows of ids, every bad row named before training starts.
 
 A source is a `.json` or `.jsonl` of records in any spelling that `unified.tasks.outside.preference` reads, a
-Hugging Face dataset on disk with such columns, or what `python -m unified.train pairs` writes: records of ids,
+Hugging Face dataset on disk with such columns, or what `python -m unified.train pairs` writes: records of
+ids,
 
     {"prompt_ids": [...], "chosen_ids": [...], "rejected_ids": [...], "tokenizer": "9f2c...", ...}
 
@@ -152,8 +153,8 @@ def _given_ids(value: Mapping[str, Any], tokenizer: str) -> dict[str, list[int]]
             raise ValueError(f"{name} must be a list of whole numbers")
     if value.get("tokenizer", tokenizer) != tokenizer:
         raise ValueError(
-            f"its ids are of the tokenizers {value['tokenizer']}, the model's are {tokenizer}: make the pairs "
-            "with this model"
+            f"its ids are of the tokenizers {value['tokenizer']}, the model's are {tokenizer}: make the "
+            "pairs with this model"
         )
     return {name: list(value[name]) for name in IDS}
 

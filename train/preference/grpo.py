@@ -2,8 +2,8 @@
 
 Replies are drawn by a `Session` through TRL's `rollout_func` (experimental there), scored by the task (scene
 parser, maze walker, action following: `rewards.py`), and their log-probabilities are the model's own
-(`scoring.py`). Ids that a reply holds but the model did not draw (headers, READ copies of its images) are masked
-out. GRPO: Shao et al., arXiv 2402.03300; on visual autoregressive models its use is ours.
+(`scoring.py`). Ids that a reply holds but the model did not draw (headers, READ copies of its images) are
+masked out. GRPO: Shao et al., arXiv 2402.03300; on visual autoregressive models its use is ours.
 """
 
 from __future__ import annotations

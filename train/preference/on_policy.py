@@ -27,9 +27,9 @@ SEED_STRIDE = 1_000_003  # difference between the seeds of two runs, so that no 
 
 @dataclass(frozen=True, kw_only=True)
 class OnPolicy:
-    """`answers` replies to each of `samples` prompts, from number `first` of the task's `split` on; kept where
-    the best and the worst score lie at least `margin` apart. `truth`: the sample's own answer, which scores
-    best by definition, is the chosen one."""
+    """`answers` replies to each of `samples` prompts, from number `first` of the task's `split` on; kept
+    where the best and the worst score lie at least `margin` apart. `truth`: the sample's own answer, which
+    scores best by definition, is the chosen one."""
 
     samples: int = 256
     answers: int = 8

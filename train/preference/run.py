@@ -106,8 +106,8 @@ def preference_config(stage: PreferenceStage, settings: Mapping[str, Any]) -> Pr
 
 
 def stage_pairs(stage: PreferenceStage, folder: Path, model: UnifiedModel, processor: Processor) -> Any:
-    """The pairs of a stage, made first if they are on-policy and not yet there. ValueError names those that do
-    not fit."""
+    """The pairs of a stage, made first if they are on-policy and not yet there. ValueError names those that
+    do not fit."""
     data = stage.pairs
     files = [Path(name) for name in data.files]
     if data.source is not None:

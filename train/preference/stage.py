@@ -13,8 +13,8 @@ from unified.train.preference.weighting import Weighting
 from unified.train.stage import BatchConfig, OptimisationConfig, ParameterConfig, at_least
 
 LOSSES = (
-    "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired",
-    "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm",
+    "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot",
+    "aot_unpaired", "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm",
 )  # fmt: skip
 REFERENCES = ("copy", "precomputed")
 
@@ -93,8 +93,8 @@ def small_steps() -> OptimisationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PreferenceStage:
-    """`steps` optimiser steps on pairs of replies, `batch.rows` pairs each, `batch.micro_rows` of them at once,
-    each row of at most `batch.length` ids."""
+    """`steps` optimiser steps on pairs of replies, `batch.rows` pairs each, `batch.micro_rows` of them at
+    once, each row of at most `batch.length` ids."""
 
     kind: str = "preference"
     name: str = "dpo"

@@ -1,9 +1,9 @@
 """Preference tuning of streams by TRL's `DPOTrainer`.
 
 TRL's loss types, metrics, reference handling, PEFT and precomputation run as they are; what they are given
-are log-probabilities of this model (`scoring.py`), weighted by the parts of a reply (`weighting.py`), of text,
-drawn images, edits, sketch traces, frames and actions alike. The reference is a full copy, the policy with its
-adapters off, or precomputed: then as the vector of sums by column, so that weights may change.
+are log-probabilities of this model (`scoring.py`), weighted by the parts of a reply (`weighting.py`), of
+text, drawn images, edits, sketch traces, frames and actions alike. The reference is a full copy, the policy
+with its adapters off, or precomputed: then as the vector of sums by column, so that weights may change.
 
 DPO: Rafailov et al., arXiv 2305.18290; on the codes of images: VARGPT-v1.1, arXiv 2504.02949.
 """

@@ -22,7 +22,8 @@ class Row:
     number of ids of its null stream that were read. `values`: by name, the continuous values of its
     placeholders [n, C]. `reference`: the latest image of the stream, None if there is none or it has no
     codes. `actions`: the action ids since then. `stopped`: why its text ended, "end", "write" or "length".
-    `drawn`: by index in the stream, the log-probabilities of ids that were generated, None if not recorded."""
+    `drawn`: by index in the stream, the log-probabilities of ids that were generated, None if not
+    recorded."""
 
     stream: list[int] = field(default_factory=list)
     pending: list[int] = field(default_factory=list)

@@ -96,7 +96,8 @@ class Session:
         """For each id of `streams`, the log-probability with which it was drawn (after temperature, filters
         and guidance), plus for text and actions the log of the share that the model gives to the ids that
         were allowed there: at temperature 1 without filters, guidance and contrast the model's own. NaN for
-        ids that were read, for those generated before `record_log_probs`, and for text of a speculative strategy."""
+        ids that were read, for those generated before `record_log_probs`, and for text of a speculative
+        strategy."""
         return [[(row.drawn or {}).get(n, math.nan) for n in range(len(row.stream))] for row in self.rows]
 
     @property

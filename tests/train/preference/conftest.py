@@ -1,4 +1,5 @@
-"""A tiny model and pairs of replies of every sort: text, drawn images, frames after actions, sketch traces."""
+"""A tiny model and pairs of replies of every sort: text, drawn images, frames after actions, sketch
+traces."""
 
 import copy
 

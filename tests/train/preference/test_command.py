@@ -243,9 +243,19 @@ torch.manual_seed(0)
 model = UnifiedModel(UnifiedConfig(vocabulary={"orders": ["next_scale"]}, initializer_range=0.2))
 world = int(sys.argv[2])
 args = PreferenceConfig(
-    output_dir=sys.argv[1], max_steps=1, per_device_train_batch_size=1, gradient_accumulation_steps=8 // world,
-    beta=0.5, sft=0.2, max_grad_norm=0, use_cpu=True, bf16=False, report_to=[], save_strategy="no",
-    ddp_backend="gloo" if world > 1 else None, disable_tqdm=True,
+    output_dir=sys.argv[1],
+    max_steps=1,
+    per_device_train_batch_size=1,
+    gradient_accumulation_steps=8 // world,
+    beta=0.5,
+    sft=0.2,
+    max_grad_norm=0,
+    use_cpu=True,
+    bf16=False,
+    report_to=[],
+    save_strategy="no",
+    ddp_backend="gloo" if world > 1 else None,
+    disable_tqdm=True,
 )
 trainer = PreferenceTrainer(model, args=args, train_dataset=Dataset.from_list(json.load(open(sys.argv[3]))))
 found = {}

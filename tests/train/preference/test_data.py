@@ -177,7 +177,7 @@ def test_records_of_ids_are_taken_as_they_are(processor, folder):
     ],
 )
 def test_a_bad_row_is_named(record, message, processor, folder):
-    with pytest.raises(ValueError, match="1 bad row: pairs.jsonl:2: ") as error:
+    with pytest.raises(ValueError, match=r"1 bad row: pairs\.jsonl:2: ") as error:
         read_pairs([write(folder, CONVERSATION["today"], record)], processor)
     assert message in str(error.value)
     assert len(str(error.value).splitlines()) == 1
@@ -194,21 +194,21 @@ def test_a_bad_row_is_named(record, message, processor, folder):
     ],
 )
 def test_bad_ids_are_named(changed, message, processor, folder):
-    with pytest.raises(ValueError, match="pairs.jsonl:1: ") as error:
+    with pytest.raises(ValueError, match=r"pairs\.jsonl:1: ") as error:
         read_pairs([write(folder, ids_of(processor, folder, **changed))], processor)
     assert message in str(error.value)
 
 
 def test_an_empty_reply_is_named(processor, folder):
     end = [processor.vocabulary.end]
-    with pytest.raises(ValueError, match="pairs.jsonl:1: rejected is empty"):
+    with pytest.raises(ValueError, match=r"pairs\.jsonl:1: rejected is empty"):
         read_pairs([write(folder, ids_of(processor, folder, rejected_ids=end))], processor)
 
 
 def test_all_bad_rows_are_named_at_once_or_left_out(processor, folder):
     bad = {**CONVERSATION["today"], "rejected": "Hello."}
     path = write(folder, bad, CONVERSATION["today"], bad)
-    with pytest.raises(ValueError, match="2 bad rows: pairs.jsonl:1: .*; pairs.jsonl:3: "):
+    with pytest.raises(ValueError, match=r"2 bad rows: pairs\.jsonl:1: .*; pairs\.jsonl:3: "):
         read_pairs([path], processor)
     with pytest.warns(UserWarning, match="left out: pairs.jsonl:1"):
         assert len(read_pairs([path], processor, skip=True)) == 1
