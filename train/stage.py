@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from unified.train.optimiser import check_optimiser
 from unified.train.select import check_selection
 
+from unified.finite import check_tree
 from unified.objectives import build_objective
 
 KINDS = ("text", "action", "image")
@@ -160,6 +161,7 @@ class Stage:
         return [*self.data.names, *self.loss_weights.tasks]
 
     def __post_init__(self) -> None:
+        check_tree(self)
         at_least("steps", self.steps, 1)
         if not self.name or "/" in self.name:
             raise ValueError(f"a stage needs a name without '/', got {self.name!r}")

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from unified.train.average import Average
 from unified.train.checkpoints import MARK, mark_complete
+from unified.train.tensor_file import Entry, write_tensors
 
 WEIGHTS = "weights.safetensors"
 
@@ -41,7 +41,6 @@ def save_stage(
     if accelerator.process_index == 0:
         config.save_pretrained(folder)
         merged: Mapping[str, Tensor] = build(weights).state_dict()
-        save_file({name: value.contiguous() for name, value in merged.items()}, folder / f"{WEIGHTS}.part")
-        (folder / f"{WEIGHTS}.part").replace(folder / WEIGHTS)
+        write_tensors(folder / WEIGHTS, {name: Entry.of(value) for name, value in merged.items()})
     accelerator.wait_for_everyone()
     accelerator.free_memory()

@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from unified.command import Parser
+from unified.command import run as run_command
+
 LEARNING_RATE = 1e-6
+INTERRUPTED = "interrupted; the same command goes on where it stopped"
 
 
 def prefer_parser() -> argparse.ArgumentParser:
-    root = argparse.ArgumentParser(
-        prog="python -m unified.train prefer", description="Preference tuning of a finished model."
-    )
+    root = Parser(prog="python -m unified.train prefer", description="Preference tuning of a finished model.")
     root.add_argument("--model", default="", metavar="FOLDER", help="default: the shipped model")
     root.add_argument("--pairs", nargs="+", default=[], metavar="PATH", help="files or datasets of pairs")
     root.add_argument("--images", default="", help="folder of the images that pairs name (default: theirs)")
@@ -44,7 +46,7 @@ def prefer_parser() -> argparse.ArgumentParser:
 
 
 def pairs_parser() -> argparse.ArgumentParser:
-    root = argparse.ArgumentParser(
+    root = Parser(
         prog="python -m unified.train pairs", description="On-policy pairs: the best and worst of N replies."
     )
     root.add_argument("--model", default="", metavar="FOLDER", help="default: the shipped model")
@@ -75,10 +77,17 @@ def _add_task(root: argparse.ArgumentParser) -> None:
 
 
 def prefer(arguments: Sequence[str]) -> int:
+    return run_command("unified.train", _prefer, prefer_parser().parse_args(arguments), INTERRUPTED)
+
+
+def pairs(arguments: Sequence[str]) -> int:
+    return run_command("unified.train", _pairs, pairs_parser().parse_args(arguments), INTERRUPTED)
+
+
+def _prefer(options: argparse.Namespace) -> int:
     from unified.train.__main__ import deepspeed_config, quiet
     from unified.train.run import Machine, run
 
-    options = prefer_parser().parse_args(arguments)
     recipe = recipe_of(options)
     quiet()
     machine = Machine(
@@ -130,7 +139,7 @@ def recipe_of(options: argparse.Namespace) -> Any:
     return PreferenceRecipe(seed=options.seed, start=options.model, stages=(stage,), output=output)
 
 
-def pairs(arguments: Sequence[str]) -> int:
+def _pairs(options: argparse.Namespace) -> int:
     import torch
     from unified.tasks.registry import make
     from unified.train.preference.on_policy import Tally, make_pairs, samples_of, write_pairs
@@ -138,7 +147,6 @@ def pairs(arguments: Sequence[str]) -> int:
 
     from unified.pretrained import find, load_model
 
-    options = pairs_parser().parse_args(arguments)
     if not options.task:
         raise ValueError("give --task NAME: whose prompts are answered and scored")
     source, config = _pair_task(options), _on_policy(options)

@@ -13,6 +13,7 @@ again would not give the codes that were drawn.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from unified.tasks.outside.faults import Faults
 from unified.tasks.outside.numbered import read_numbered
 from unified.tasks.outside.preference import preference
@@ -58,12 +60,15 @@ def read_pairs(
 
     disable_progress_bars()
     faults, rows = Faults("skip"), []
+    faults.source = ", ".join(Path(source).name for source in sources)
     tokenizer = tokenizer_digest(processor)
     for source in sources:
         for record in records(Path(source), images, faults):
             with faults.at(record.where):
-                rows.append(pair_ids(record, processor, tokenizer, size))
+                rows.append(pair_ids(record, processor, tokenizer, size, faults))
     _report(faults.lines, skip)
+    if faults.note:
+        warnings.warn(faults.note, stacklevel=2)
     if not rows:
         raise ValueError(f"no pairs in {', '.join(map(str, sources)) or 'no source'}")
     return Dataset.from_list(rows)
@@ -120,7 +125,15 @@ def load_rows(path: Path) -> Iterable[Mapping[str, Any]]:
 
 
 def _opened(item: Any) -> Any:
-    """Columns of JSON as what they say."""
+    """Columns of JSON as what they say, pictures as the bytes of a file."""
+    if isinstance(item, list):
+        return [_opened(part) for part in item]
+    if isinstance(item, dict):
+        return {key: _opened(part) for key, part in item.items()}
+    if isinstance(item, Image.Image):
+        buffer = io.BytesIO()
+        item.save(buffer, "PNG")
+        return {"bytes": buffer.getvalue()}
     if isinstance(item, str) and item[:1] in "[{":
         try:
             return json.loads(item)
@@ -132,13 +145,16 @@ def _opened(item: Any) -> Any:
 # Ids --------------------------------------------------------------------------------------------------------
 
 
-def pair_ids(record: Record, processor: Processor, tokenizer: str, size: int | None) -> dict[str, list[int]]:
-    """The row of ids of a record. ValueError says what is wrong with it."""
+def pair_ids(
+    record: Record, processor: Processor, tokenizer: str, size: int | None, faults: Faults
+) -> dict[str, list[int]]:
+    """The row of ids of a record; keys that are not used are noted in `faults`. ValueError says what is wrong
+    with it."""
     value = record.value
     if isinstance(value, dict) and IDS[0] in value:
         row = _given_ids(value, tokenizer)
     else:
-        row = _encoded(preference(value, record.folder, record.where), processor, size)
+        row = _encoded(preference(value, record.folder, record.where, faults), processor, size)
     check_pair(row, processor)
     return row
 

@@ -8,15 +8,21 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from unified.train.build import stage_model
 from unified.train.preference.run import run_preference
 from unified.train.preference.stage import unrolled
 from unified.train.recipe import PreferenceRecipe
-from unified.train.run import Machine, stage_folder, trainer_settings, training_arguments
+from unified.train.run import (
+    Machine,
+    export,
+    stage_checkpoint,
+    stage_folder,
+    trainer_settings,
+    training_arguments,
+)
 from unified.train.stage_files import WEIGHTS
 
-from unified.pretrained import find, load_model, save_model
+from unified.pretrained import find, load_model
 
 
 def run_recipe(recipe: PreferenceRecipe, machine: Machine) -> Path:
@@ -30,8 +36,8 @@ def run_recipe(recipe: PreferenceRecipe, machine: Machine) -> Path:
     for number in pending:
         start = stage_model(folders[number - 1]) if number else model
         settings = trainer_settings(recipe, machine, number)
-        run_preference(recipe.stages[number], folders[number], start, processor, settings)
+        checkpoint = stage_checkpoint(machine, folders[number])
+        run_preference(recipe.stages[number], folders[number], start, processor, settings, checkpoint)
     if arguments.process_index == 0 and (pending or not done.exists()):
-        dtype = torch.bfloat16 if recipe.output.export_bf16 else torch.float32
-        save_model(done, stage_model(folders[-1]), processor, dtype=dtype)
+        export(done, folders[-1], processor, recipe.output.export_bf16)
     return done

@@ -17,7 +17,6 @@ from transformers import PrinterCallback, ProgressCallback
 from unified.tasks.registry import make
 from unified.train.average import Average
 from unified.train.build import loaded
-from unified.train.checkpoints import latest_checkpoint
 from unified.train.preference.data import read_pairs
 from unified.train.preference.on_policy import Tally, make_pairs, write_pairs
 from unified.train.preference.rewards import TaskReward
@@ -59,12 +58,11 @@ def run_preference(
     model: UnifiedModel,
     processor: Processor,
     settings: Mapping[str, Any],
-    workers: int = 0,
+    checkpoint: Path | None,
 ) -> None:
     """From `model` as it is to the weights of the stage in `folder`. `settings`: arguments of
-    `TrainingArguments`."""
+    `TrainingArguments`; `checkpoint`: that it resumes from, if any."""
     args = preference_config(stage, settings)
-    checkpoint = latest_checkpoint(folder)
     with args.main_process_first(local=False, desc="making pairs"):
         pairs = stage_pairs(stage, folder, model, processor)
     chosen, options = stage.parameters, {}

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from unified.decoding.context import Chunk
 from unified.decoding.sampling import Sampler, kept_share
+from unified.finite import check_logits
 from unified.layout.layout import Layout
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def generate_action(
         options = torch.tensor(list(choices(slot)) if choices else range(words.action), device=device)
         every = model.text_logits(last)
         logits = every[:, words.visual_start + options]
+        check_logits(logits)
         drawn = sampler.draw(logits[:, None, None, :], session.noise, places)
         taken.append(options[drawn.symbols.flatten()])
         if session.recorded:

@@ -12,6 +12,7 @@ from torch import Tensor
 from unified.decoding.context import Context
 from unified.decoding.guidance import contrasted
 from unified.decoding.sampling import Sampler, kept_share
+from unified.finite import check_logits
 from unified.heads.distribution import Drawn
 
 if TYPE_CHECKING:
@@ -37,11 +38,8 @@ class TextRun:
         """Read ids [B][n] without the images, if words are contrasted."""
         if not self.contrast:
             return
-        model, rows = self.session.model, self.blind.rows()
-        chunk, self.blind.cursors = self.blind.chunk(model, lists, rows)
-        if chunk is None:
+        if not self.blind.read(self.session.model, lists):
             raise ValueError("this model reads no text")
-        self.blind.note(chunk, self.blind.run(model, chunk, rows), chunk.counts)
 
     @property
     def contexts(self) -> list[Context]:
@@ -54,7 +52,9 @@ class TextRun:
         seen = every.masked_fill(~self.allowed[:, None], float("-inf"))
         if self.session.recorded:
             self.kept = kept_share(seen, every)
-        return contrasted(seen, blind[0], self.contrast) if blind else seen
+        logits = contrasted(seen, blind[0], self.contrast) if blind else seen
+        check_logits(logits)
+        return logits
 
     def scores(self, drawn: Drawn) -> list[float]:
         """Log-probabilities of ids [B, 1] drawn from the latest logits (`Session.log_probs`); NaN if not

@@ -162,7 +162,7 @@ def test_records_of_ids_are_taken_as_they_are(processor, folder):
             "chosen and rejected are equal",
         ),
         ({"chosen": [USER, GOOD], "rejected": [USER, GOOD]}, "chosen and rejected are equal"),
-        ({"chosen": [USER, GOOD], "rejected": [BAD]}, "share no first messages"),
+        ({"chosen": [USER, GOOD], "rejected": [BAD]}, "the key 'prompt' is missing"),
         (
             {"prompt": "Draw.", "chosen_image": "gone.png", "rejected_image": "a.png"},
             "no such image 'gone.png'",
@@ -172,7 +172,6 @@ def test_records_of_ids_are_taken_as_they_are(processor, folder):
             {**DRAWN["two lists"], "images_gen": ["b.png"]},
             "2 <image_gen> in the texts, but 1 images for them",
         ),
-        ({**DRAWN["content items"], "images": ["a.png"]}, "images are given twice"),
         ({"messages": [USER], "prompt": "Hi", "chosen": GOOD, "rejected": BAD}, "give the prompt once"),
     ],
 )
