@@ -1,5 +1,4 @@
-"""How much memory a stage needs on each GPU, before it starts: `python -m unified.train memory RECIPE --gpus 8
---zero 3`.
+"""How much memory a stage needs on each GPU, before it starts (`python -m unified.train memory RECIPE`).
 
 Parameters, gradients and the optimiser's state follow from the shapes and from how they are cut, to the byte
 (`tests/train/test_memory.py` compares with what processes hold). Activations are measured on the processor in
