@@ -1,4 +1,4 @@
-"""Several processes: the losses and weights of one, in every way of cutting a model; what they hold and save."""
+"""Several processes: losses and weights of one, in every way of cutting a model; what they hold and save."""
 
 import json
 import os
@@ -73,7 +73,7 @@ def two(smoke, make_arguments, tmp_path_factory):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1500,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return root, done.stdout
@@ -242,7 +242,7 @@ def test_what_fsdp_cannot_do_is_refused_before_anything_is_made(settings, deepsp
         check_sharding(recipe, Machine(out=tmp_path, fsdp=True, deepspeed=deepspeed))
 
 
-# Files --------------------------------------------------------------------------------------------------------
+# Files ------------------------------------------------------------------------------------------------------
 
 
 def own_memory():
