@@ -1,10 +1,9 @@
-"""`python -m unified.train RECIPE | prepare RECIPE | show RECIPE | list`. Errors of the user's making end in
-one line and exit status 2."""
+"""`python -m unified.train RECIPE | prepare RECIPE | show RECIPE | list`. Exit status: see
+`unified.command`."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import warnings
@@ -12,14 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from unified.command import Parser
+from unified.command import run as run_command
+from unified.text_files import read_object
+
 DEEPSPEED = Path(__file__).parent / "deepspeed"
+INTERRUPTED = "interrupted; the same command goes on where it stopped"
 KERNELS = "20000"  # that oneDNN keeps: samples of every length have their own, and its 1024 are soon too few
 
 
 def parser() -> argparse.ArgumentParser:
-    root = argparse.ArgumentParser(
-        prog="python -m unified.train", description="Train a tokenizer or a model."
-    )
+    root = Parser(prog="python -m unified.train", description="Train a tokenizer or a model.")
     verbs = (
         "RECIPE, `prepare RECIPE` (its data alone), `memory RECIPE` (what it needs), `show RECIPE` or `list`"
     )
@@ -54,22 +56,11 @@ def deepspeed_config(name: str) -> dict[str, Any]:
     path = DEEPSPEED / f"{name}.json" if name in shipped() else Path(name)
     if not path.is_file():
         raise ValueError(f"no DeepSpeed configuration {name!r}: give a JSON file or {', '.join(shipped())}")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    return read_object(path)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = parser().parse_args(arguments)
-    try:
-        return _command(options)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"unified.train: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("unified.train: interrupted; the same command goes on where it stopped", file=sys.stderr)
-        return 130
+    return run_command("unified.train", _command, parser().parse_args(arguments), INTERRUPTED)
 
 
 def _command(options: argparse.Namespace) -> int:

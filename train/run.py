@@ -42,6 +42,7 @@ from unified.config import UnifiedConfig
 from unified.objectives import build_objective
 from unified.pretrained import WEIGHTS as MODEL
 from unified.pretrained import save_processor
+from unified.text_files import content_of, read_object
 
 WEIGHTS = "weights.safetensors"
 PATIENCE = 24 * 3600  # seconds that other processes wait for the first one to prepare
@@ -96,8 +97,9 @@ def _claim(recipe: Recipe, machine: Machine) -> None:
 
 def _check_same(path: Path, recipe: Recipe) -> None:
     """ValueError with the first difference if the run in a folder was begun with another recipe."""
-    stored, wanted = json.loads(path.read_text(encoding="utf-8")), json.loads(to_json(recipe))
-    stored = completed(stored, recipe)
+    stored, wanted = read_object(path), json.loads(to_json(recipe))
+    with content_of(path):
+        stored = completed(stored, recipe)
     if stored != wanted:
         difference = _difference(stored, wanted)
         remedy = "choose another --out, or --resume none"

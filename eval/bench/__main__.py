@@ -16,16 +16,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unified.eval.bench import comparison, layout, rows, verbs
+from unified.eval.bench import comparison, layout, rows, verbs, worlds
 from unified.eval.bench.comparison import Checkout
 from unified.eval.bench.images import cases, in_own_process
 from unified.eval.bench.machine import machine, versions
 
 import unified
+from unified.command import Parser, run
 from unified.pretrained import SHIPPED
 
 ROOT = Path(unified.__file__).resolve().parents[1]
 STATED = {1: {"transformer": 0.83, "decoder": 1.97}, 4: {"transformer": 2.75, "decoder": 7.43}}
+WORLD_REPEATS = 3  # frames of each case: one by raster takes seconds
 GOALS = {"float32": 1.2, "bfloat16": 3.0}
 
 
@@ -102,6 +104,13 @@ def run_layout() -> dict[str, float]:
     return json.loads(result.stdout)["milliseconds"]
 
 
+def run_worlds(repeats: int) -> dict[str, dict[str, float]]:
+    """Frames a second, and per second of processor time, at MineWorld's shape, in a process of its own."""
+    command = [sys.executable, "-m", "unified.eval.bench.worlds", "--json", "--repeats", str(repeats)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(result.stdout)
+
+
 def bench(options: argparse.Namespace) -> dict[str, Any]:
     """Measure and print everything; the report."""
     repeats = options.repeats or 7
@@ -115,6 +124,8 @@ def bench(options: argparse.Namespace) -> dict[str, Any]:
     print("\n".join(verbs.lines(shipped) if shipped else ["no weights are shipped: no verb was timed"]))
     token = run_layout()
     print("\n".join(layout.lines(token)))
+    imagined = run_worlds(min(repeats, WORLD_REPEATS))
+    print("\n".join(worlds.lines(*imagined.values())))
     return {
         "command": f"python -m unified.eval.bench --repeats {repeats}",
         "machine": machine(),
@@ -125,6 +136,7 @@ def bench(options: argparse.Namespace) -> dict[str, Any]:
         "voxel": voxel,
         "verbs": shipped,
         "layout_milliseconds": token,
+        "worlds": imagined,
     }
 
 
@@ -154,7 +166,7 @@ def against(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 
 def parsed(arguments: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    parser = argparse.ArgumentParser(prog="python -m unified.eval.bench", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m unified.eval.bench", description=__doc__.splitlines()[0])
     parser.add_argument(
         "--output", type=Path, help="default: docs/bench.json; with --against build/bench_against.json"
     )
@@ -179,6 +191,10 @@ def parsed(arguments: Sequence[str] | None) -> tuple[argparse.ArgumentParser, ar
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns its exit status."""
     parser, options = parsed(arguments)
+    return run(parser.prog, lambda options: _measure(parser, options), options)
+
+
+def _measure(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     table = None
     if options.against is None:
         report = bench(options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unified.backbone.attention import Attend
-from unified.backbone.layer_pass import Pass
+from unified.backbone.layer_pass import LayerPart, Pass
 from unified.cache.kv_cache import KVCache
 from unified.cache.policy import CachePolicy, Held
 from unified.heads.distribution import first_rows
@@ -29,6 +29,10 @@ class Reads(Protocol):
     @property
     def device(self) -> torch.device: ...
 
+    @property
+    def context_length(self) -> int | None:
+        """The most positions that a row may hold; None for a model that reads no stream."""
+
     def steer(self, ids: Tensor, values: Mapping[str, Tensor] | None = None) -> Any:
         """The condition that ids [B, n], with `values` at placeholders, give the model besides keys and
         values (class-conditional models); None for none."""
@@ -42,6 +46,9 @@ class Reads(Protocol):
     def hidden(self, embeds: Tensor, run: Pass) -> list[Tensor]:
         """Embeddings [R, n, D] under a pass -> for each head, hidden states [R, n, D]."""
         ...
+
+
+PREFILL = 1024  # positions of one pass: its mask has so many rows, whatever the length of the context
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,24 @@ class Chunk:
             embeds = embeds.gather(1, taken[..., None].expand(-1, -1, embeds.shape[-1]))
             positions = positions.gather(2, taken.expand(3, -1, -1))
         return Chunk(embeds, index, positions, counts)
+
+    def pieces(self, most: int) -> Iterator[Chunk]:
+        """The chunk cut into pieces of at most `most` positions, one step of a row never into two: larger
+        pieces where a step is larger."""
+        length, start = int(self.counts.max()), 0
+        if length <= most:
+            yield self
+            return
+        label, padding = self.index.label[:, :length], self.index.sample[:, :length] == PADDING
+        between = ((label[:, 1:] > label[:, :-1]) | padding[:, 1:]).all(dim=0)
+        cuts = [*(between.nonzero()[:, 0] + 1).tolist(), length]
+        while start < length:
+            fitting = [cut for cut in cuts if start < cut <= start + most]
+            stop = fitting[-1] if fitting else next(cut for cut in cuts if cut > start)
+            part = slice(start, stop)
+            index = Index(*(field[:, part] for field in self.index.fields()))
+            yield Chunk.of(self.embeds[:, part], index, self.positions[:, :, part])
+            start = stop
 
     def states(self, hidden: Tensor, before: np.ndarray, count: int) -> Tensor:
         """[R, count, D] of hidden states [R, n, D]: those after each row's first `before` [R] positions;
@@ -166,10 +191,11 @@ class Context:
         words, cursors = model.vocabulary, self.cursors[rows]
         width = max(map(len, lists))
         padded = torch.tensor([[*ids, *[words.pad] * (width - len(ids))] for ids in lists])
-        if width == 1 and all(not ids or _is_text(ids[0], words) for ids in lists):
+        usual = width == 1 and not hasattr(model, "lay_out")
+        if usual and all(not ids or _is_text(ids[0], words) for ids in lists):
             layout = Layout.tokens(cursors, [len(ids) > 0 for ids in lists])
         else:
-            layout = Layout.of(padded, words, cursors)
+            layout = lay_out(model, padded, cursors)
         ids = padded.to(model.device)
         condition = model.steer(ids, values)
         if condition is not None:
@@ -195,6 +221,30 @@ class Context:
         append.commit()
         return hidden
 
+    def read(
+        self,
+        model: Reads,
+        lists: Sequence[Sequence[int]],
+        branch: int = 0,
+        values: Mapping[str, Tensor] | None = None,
+        parts: Sequence[LayerPart] = (),
+    ) -> bool:
+        """Prefill one list of ids for each row of a branch, `PREFILL` positions in a pass, and remember the
+        states after them. False for ids that have no positions. If a pass raises, cache and cursors are as
+        before."""
+        rows = self.rows(branch)
+        chunk, cursors = self.chunk(model, lists, rows, values)
+        lengths, last = self.cache.lengths_by_layer, self.last[branch]
+        try:
+            for piece in () if chunk is None else chunk.pieces(PREFILL):
+                self.note(piece, self.run(model, piece, rows, parts=parts), piece.counts, branch)
+        except BaseException:
+            self.cache.truncate(lengths)
+            self.last[branch] = last
+            raise
+        self.cursors[rows] = cursors
+        return chunk is not None
+
     def forget(self, policy: CachePolicy, coming: Chunk | None = None, rows: slice = slice(None)) -> None:
         """Drop the entries that the cache policy does not keep. `coming`: positions that some rows run next,
         shown to the policy and kept."""
@@ -208,6 +258,15 @@ class Context:
             stays = policy.stays(held)
             if stays is not None:
                 self.cache.keep(layers, stays[:, : int(entries.lengths.max(initial=0))])
+
+
+def lay_out(model: Reads, ids: Tensor, cursors: Sequence[Cursor]) -> Layout:
+    """The layout of ids [B, n] on the CPU: that of the stream, or of a model whose sequence is another
+    (`lay_out`). A layout in which codes that are written are of another kind than WRITE keeps their
+    entries."""
+    own = getattr(model, "lay_out", None)
+    found: Layout = Layout.of(ids, model.vocabulary, cursors) if own is None else own(ids, cursors)
+    return found
 
 
 def _is_text(token: int, words: Vocabulary) -> bool:
