@@ -45,7 +45,7 @@ def measurements(
     """The whole bench. `repeats`: calls timed in a process. `seconds`: for each rate of the voxel world.
     `fields`: the fields of `Case` that every checkout knows."""
     images = [_image(case, fields) for case in cases(repeats, batches)]
-    return [*images, _verbs(repeats), _voxel(seconds), _layout(repeats), _mineworld(repeats)]
+    return [*images, _verbs(repeats), _voxel(seconds), _layout(repeats), _mineworld(repeats), _preference()]
 
 
 def chosen(found: Sequence[Measurement], only: str | None) -> list[Measurement]:
@@ -123,6 +123,18 @@ def _mineworld(repeats: int) -> Measurement:
     return Measurement(
         module="mineworld", arguments=("--json", "--repeats", str(repeats)), rows=(*rows, whole)
     )
+
+
+def _preference() -> Measurement:
+    rows = (
+        Row(name="preference pair", seconds=_inverse(_at("ours_pairs_per_second"))),
+        Row(
+            name="preference pair, plain TRL",
+            seconds=_inverse(_at("plain_pairs_per_second")),
+            yardstick=True,
+        ),
+    )
+    return Measurement(module="preference", arguments=("--json",), rows=rows)
 
 
 def _at(*keys: str) -> Reader:

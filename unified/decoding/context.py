@@ -101,7 +101,7 @@ class Chunk:
             fitting = [cut for cut in cuts if start < cut <= start + most]
             stop = fitting[-1] if fitting else next(cut for cut in cuts if cut > start)
             part = slice(start, stop)
-            index = self.index.map(lambda field, part=part: field[:, part])
+            index = Index(*(field[:, part] for field in self.index.fields()))
             yield Chunk.of(self.embeds[:, part], index, self.positions[:, :, part])
             start = stop
 
