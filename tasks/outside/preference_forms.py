@@ -1,8 +1,8 @@
-"""LLaMA-Factory's spelling of a preference, brought to the one that `preference.py` reads: `messages` in place of
-`conversations`, `system`, and `<image_gen>` for an image that is drawn.
+"""LLaMA-Factory's spelling of a preference, brought to the one that `preference.py` reads: `messages` in
+place of `conversations`, `system`, and `<image_gen>` for an image that is drawn.
 
-Images of `<image_gen>` are taken from `images_gen` if there is such a list, else from `images` with the others,
-in the order of all placeholders.
+Images of `<image_gen>` are taken from `images_gen` if there is such a list, else from `images` with the
+others, in the order of all placeholders.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Where the image of a record is: a file beside the data, or bytes inside the record.
 
-Taken are a file name, {"bytes": ...} as Hugging Face data sets have them, {"path": ...} or {"url": ...} as chat messages have them, and the data URLs of OpenAI's
-`image_url` (RFC 2397, base64). Nothing is downloaded.
+Taken are a file name, {"bytes": ...} as Hugging Face data sets have them, {"path": ...} or {"url": ...} as
+chat messages have them, and the data URLs of OpenAI's `image_url` (RFC 2397, base64). Nothing is downloaded.
 """
 
 from __future__ import annotations
