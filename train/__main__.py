@@ -98,6 +98,7 @@ def _command(options: argparse.Namespace) -> int:
 
 
 def _memory(recipe: Any, options: argparse.Namespace) -> int:
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler would tell of itself
     from transformers.utils import logging
     from unified.train.memory import Plan, report
     from unified.train.recipe import ModelRecipe
