@@ -17,7 +17,7 @@ from unified.tasks.registry import TASKS, check_options
 from unified.tasks.sample import check_split
 from unified.tokenizers.vq import VQConfig
 from unified.train.preference.stage import PreferenceStage
-from unified.train.stage import Stage, at_least
+from unified.train.stage import at_least
 from unified.train.tokenizer import TokenizerTrainingConfig
 
 from unified.finite import check_tree
@@ -219,7 +219,7 @@ class ModelRecipe:
     tokenizers: ModelTokenizers
     data: ModelData
     model: ModelShape = field(default_factory=ModelShape)
-    stages: tuple[Stage | PreferenceStage, ...]
+    stages: tuple[Any, ...]  # each a Stage or a PreferenceStage
     output: OutputConfig = field(default_factory=OutputConfig)
 
     def __post_init__(self) -> None:

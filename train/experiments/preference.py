@@ -61,7 +61,7 @@ def _stage(sizes: Sizes, source: PairTask, *, lora: int = 0, **options: Any) -> 
         samples=sizes.samples, answers=sizes.answers, margin=0.2, sampling=Sampling(batch=sizes.rows)
     )
     rate = OptimisationConfig(learning_rate=2e-4 if lora else 2e-5, warmup=0, final=0.1, weight_decay=0.0)
-    adapter = {"trains": ("lora",), "adapter": lora} if lora else {}
+    adapter: dict[str, Any] = {"trains": ("lora",), "adapter": lora} if lora else {}
     return PreferenceStage(
         steps=sizes.updates,
         pairs=PairData(source=source, on_policy=policy),
@@ -141,7 +141,7 @@ def weakened(folder: Path | None, out: Path, noise: float, seed: int = 0) -> Pat
         for name, parameter in model.named_parameters():
             if ".layers." in name and parameter.ndim == 2:
                 drawn = torch.randn(parameter.shape, generator=generator)
-                parameter += noise * parameter.std() * drawn
+                parameter.add_(noise * parameter.std() * drawn)
     save_model(out, model, processor)
     return out
 
@@ -151,7 +151,8 @@ def run_arm(
 ) -> dict[str, Any]:
     """The result of an arm: before, after for every seed that was begun within the minutes, and its logs."""
     arm, source = ARMS[name]
-    began, seeds = time.monotonic(), []
+    began = time.monotonic()
+    seeds: list[dict[str, Any]] = []
     before = right(start, source, sizes)
     for seed in SEEDS:
         if seeds and time.monotonic() - began > 60 * minutes:

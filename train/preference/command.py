@@ -119,7 +119,7 @@ def recipe_of(options: argparse.Namespace) -> Any:
         rounds=options.rounds,
     )
     rate = OptimisationConfig(learning_rate=options.learning_rate, warmup=0, final=0.1, weight_decay=0.0)
-    lora = {"trains": ("lora",), "adapter": options.lora} if options.lora else {}
+    lora: dict[str, Any] = {"trains": ("lora",), "adapter": options.lora} if options.lora else {}
     stage = PreferenceStage(
         steps=options.steps,
         pairs=data,

@@ -202,7 +202,7 @@ def test_rounds_become_stages_on_further_prompts():
     ("command", "message"),
     [
         (["prefer"], "give --pairs FILE ... or --task NAME"),
-        (["prefer", "--pairs", "gone.jsonl"], "cannot read gone.jsonl"),
+        (["prefer", "--pairs", "gone.jsonl"], "gone.jsonl: cannot be read"),
         (["prefer", "--pairs", "x", "--weights", "fine"], "unknown weights 'fine'"),
         (["prefer", "--pairs", "x", "--loss", "best"], "unknown loss 'best'"),
         (["prefer", "--pairs", "x", "--rounds", "2"], "rounds make new pairs of a task"),
