@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unified.eval.bench import comparison, layout, rows, verbs, worlds
+from unified.eval.bench import comparison, layout, preference, rows, verbs, worlds
 from unified.eval.bench.comparison import Checkout
 from unified.eval.bench.images import cases, in_own_process
 from unified.eval.bench.machine import machine, versions
@@ -111,6 +111,13 @@ def run_worlds(repeats: int) -> dict[str, dict[str, float]]:
     return json.loads(result.stdout)
 
 
+def run_preference() -> dict[str, float]:
+    """Pairs a second of preference tuning beside plain TRL, in a process of its own."""
+    command = [sys.executable, "-m", "unified.eval.bench.preference", "--json"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(result.stdout.strip().splitlines()[-1])
+
+
 def bench(options: argparse.Namespace) -> dict[str, Any]:
     """Measure and print everything; the report."""
     repeats = options.repeats or 7
@@ -126,6 +133,8 @@ def bench(options: argparse.Namespace) -> dict[str, Any]:
     print("\n".join(layout.lines(token)))
     imagined = run_worlds(min(repeats, WORLD_REPEATS))
     print("\n".join(worlds.lines(*imagined.values())))
+    tuned = run_preference()
+    print("\n".join(preference.lines(tuned)))
     return {
         "command": f"python -m unified.eval.bench --repeats {repeats}",
         "machine": machine(),
@@ -137,6 +146,7 @@ def bench(options: argparse.Namespace) -> dict[str, Any]:
         "verbs": shipped,
         "layout_milliseconds": token,
         "worlds": imagined,
+        "preference": tuned,
     }
 
 
