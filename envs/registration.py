@@ -5,6 +5,7 @@
 
 import gymnasium
 
+_DREAM = "unified.envs.world_model"
 _VOXEL = "unified.envs.voxel.env:VoxelEnv"
 VOXEL_IDS = {
     "unified/Voxel-v0": "explore",
@@ -13,6 +14,8 @@ VOXEL_IDS = {
     "unified/VoxelDigDown-v0": "dig_down",
     "unified/VoxelFollowPath-v0": "follow_path",
 }
+VOXEL_STEPS = 2400  # two minutes, as the voxel world's own limit
+DREAM_STEPS = 256
 WORLD_MODEL_ID = "unified/WorldModel-v0"
 
 
@@ -22,7 +25,12 @@ def register_envs() -> None:
         if name not in gymnasium.registry:
             gymnasium.register(id=name, entry_point=_VOXEL, kwargs={"task": task})
     if WORLD_MODEL_ID not in gymnasium.registry:
-        gymnasium.register(id=WORLD_MODEL_ID, entry_point="unified.envs.world_model:WorldModelEnv")
+        gymnasium.register(
+            id=WORLD_MODEL_ID,
+            entry_point=f"{_DREAM}:WorldModelEnv",
+            vector_entry_point=f"{_DREAM}:WorldModelVectorEnv",
+            max_episode_steps=DREAM_STEPS,
+        )
 
 
 register_envs()

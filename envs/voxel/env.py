@@ -8,8 +8,9 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 from gymnasium.error import ResetNeeded
+from unified.envs.action_space import ActionSpace
 from unified.envs.voxel import physics as p
-from unified.envs.voxel.actions import action_space, parse_action
+from unified.envs.voxel.actions import parse_action
 from unified.envs.voxel.blocks import BREAK_TICKS
 from unified.envs.voxel.config import VoxelConfig
 from unified.envs.voxel.hud import draw_hud
@@ -34,8 +35,8 @@ class VoxelEnv(gymnasium.Env):
     changes. Observation: {"pov": [height, width, 3] uint8 RGB}. The same seed gives the same bytes.
 
     `reset(options=...)` takes "terrain_seed" (whole number from 0) or "state" (from `get_state`).
-    `inventory` opens and closes a panel; while it is open, camera and other keys do not act. ESC ends the
-    episode (config.escape_ends). After the end, `step` raises ResetNeeded, as MineRL raises.
+    `inventory` opens and closes a panel; while it is open, camera and other keys do not act. ESC closes it,
+    and ends the episode if `escape_ends`. After the end, `step` raises ResetNeeded, as MineRL raises.
     """
 
     metadata = {"render_modes": ["human", "rgb_array"], "render_fps": TICKS_PER_SECOND}  # noqa: RUF012
@@ -52,7 +53,7 @@ class VoxelEnv(gymnasium.Env):
         except TypeError as error:
             raise ValueError(f"unknown setting of the voxel world: {error}") from None
         self.render_mode = render_mode
-        self.action_space = action_space()
+        self.action_space = ActionSpace()
         shape = (self.config.height, self.config.width, 3)
         self.observation_space = spaces.Dict({"pov": spaces.Box(0, 255, shape, dtype=np.uint8)})
         self._simulation: Simulation | None = None

@@ -30,7 +30,7 @@ def generate_action(
     layout = Layout.of(blank, words, context.cursors[rows])
     taken: list[Tensor] = []
     for slot in range(words.action_slots):
-        places = torch.tensor([[len(row.stream) + slot] for row in session.rows])
+        places = torch.tensor([[row.place + slot] for row in session.rows])
         options = torch.tensor(list(choices(slot)) if choices else range(words.action), device=device)
         logits = model.text_logits(last)[:, words.visual_start + options]
         drawn = sampler.draw(logits[:, None, None, :], session.noise, places).symbols.flatten()
