@@ -15,7 +15,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector import VectorActionWrapper, VectorEnv, VectorObservationWrapper
+from gymnasium.vector import VectorActionWrapper, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 from unified.tokenizers.action import ActionConfig, ActionTokenizer, complete
 
@@ -179,11 +179,18 @@ class FourTuple:
         return getattr(self.env, name)
 
 
-class _PixelRows(VectorObservationWrapper):
+class _PixelRows(VectorWrapper):
+    """`pov` of all rows, and of the last observations of rows that were reset in the same step, which
+    gymnasium's own base class of such wrappers does not know."""
+
     def __init__(self, env: VectorEnv) -> None:
         super().__init__(env)
         self.single_observation_space = _pov(env.single_observation_space)
         self.observation_space = batch_space(self.single_observation_space, env.num_envs)
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        observations, infos = self.env.reset(seed=seed, options=options)
+        return observations["pov"], infos
 
     def step(self, actions: Any) -> Any:
         observations, rewards, terminations, truncations, infos = self.env.step(actions)
@@ -193,10 +200,7 @@ class _PixelRows(VectorObservationWrapper):
             for row, found in enumerate(final):
                 pixels[row] = None if found is None else found["pov"]
             infos = {**infos, "final_obs": pixels}
-        return self.observations(observations), rewards, terminations, truncations, infos
-
-    def observations(self, observations: Any) -> np.ndarray:
-        return observations["pov"]
+        return observations["pov"], rewards, terminations, truncations, infos
 
 
 class _ActionRows(VectorActionWrapper):
