@@ -6,7 +6,7 @@
 import gymnasium
 
 _DREAM = "unified.envs.world_model"
-_VOXEL = "unified.envs.voxel.env:VoxelEnv"
+_VOXEL = "unified.envs.voxel"
 VOXEL_IDS = {
     "unified/Voxel-v0": "explore",
     "unified/VoxelReach-v0": "reach",
@@ -23,7 +23,13 @@ def register_envs() -> None:
     """Makes the project's environments known to gymnasium."""
     for name, task in VOXEL_IDS.items():
         if name not in gymnasium.registry:
-            gymnasium.register(id=name, entry_point=_VOXEL, kwargs={"task": task})
+            gymnasium.register(
+                id=name,
+                entry_point=f"{_VOXEL}.env:VoxelEnv",
+                vector_entry_point=f"{_VOXEL}.vector:VoxelVectorEnv",
+                max_episode_steps=VOXEL_STEPS,
+                kwargs={"task": task},
+            )
     if WORLD_MODEL_ID not in gymnasium.registry:
         gymnasium.register(
             id=WORLD_MODEL_ID,

@@ -1,17 +1,158 @@
-"""What vector environments of rows in one process share: seeds, masks of resets, and actions by row."""
+"""Vector environments of rows in one process: seeds, masks of resets, actions by row, and gymnasium's three
+ways to start an ended row anew. What the rows are is theirs that inherit `RowsVectorEnv`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
+from gymnasium import spaces
+from gymnasium.error import ClosedEnvironmentError
 from gymnasium.utils import seeding
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
 
 Seeds = int | Sequence[int | None] | None
+Action = Mapping[str, Any]
+Observations = dict[str, np.ndarray]
+Results = tuple[Observations, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
 Drawn = tuple[np.random.Generator, int]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What `step` returns of one row, the observation as its `frame` uint8 [H, W, 3]."""
+
+    frame: np.ndarray
+    reward: float
+    terminated: bool
+    truncated: bool
+    info: dict[str, Any]
+
+
+class Rows(Protocol):
+    """Episodes side by side. `frames`: what is seen in each, None before it has started; `ended`: whether it
+    has to be reset."""
+
+    observation_space: spaces.Dict
+    action_space: spaces.Dict
+    frames: list[np.ndarray | None]
+    ended: list[bool]
+
+    def reset(
+        self, rows: Sequence[int], rngs: Sequence[np.random.Generator], options: Any = None
+    ) -> list[dict[str, Any]]:
+        """Start some rows; their infos. What raises changes nothing."""
+        ...
+
+    def step(
+        self, actions: Sequence[Action | None], rngs: Sequence[np.random.Generator]
+    ) -> list[Step | None]:
+        """One step of the rows that have an action. What raises changes nothing."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class RowsVectorEnv(VectorEnv):
+    """A vector environment of `count` rows. ValueError for an unknown render or autoreset mode."""
+
+    def __init__(
+        self, rows: Rows, count: int, *, autoreset_mode: str | AutoresetMode, render_mode: str | None
+    ) -> None:
+        self.autoreset_mode = mode_of(autoreset_mode)
+        self.metadata = {
+            "render_modes": ["rgb_array"],
+            "render_fps": 20,
+            "autoreset_mode": self.autoreset_mode,
+        }
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f"render_mode must be 'rgb_array' or None, got {render_mode!r}")
+        self.episodes, self.num_envs, self.render_mode = rows, count, render_mode
+        self.single_observation_space: spaces.Space = rows.observation_space
+        self.single_action_space: spaces.Space = rows.action_space
+        self.observation_space = batch_space(self.single_observation_space, count)
+        self.action_space = batch_space(self.single_action_space, count)
+        self.generators = Generators(count)
+
+    @property  # type: ignore[misc]
+    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
+        """The random numbers of every row."""
+        return tuple(self.generators.rows)
+
+    @property
+    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
+        """The latest seed of every row, -1 before the first."""
+        return tuple(self.generators.seeds)
+
+    def reset(
+        self, *, seed: Seeds = None, options: Mapping[str, Any] | None = None
+    ) -> tuple[Observations, dict[str, Any]]:
+        """Start every row, or those marked in `options["reset_mask"]` (bool [num_envs]). Other options as of
+        a single environment, for all of these rows. ValueError or TypeError for bad ones, nothing
+        changed."""
+        self._check_open()
+        rows, rest = reset_rows(options, self.num_envs)
+        drawn = self.generators.drawn(rows, seed)
+        found = self.episodes.reset(rows, [generator for generator, _ in drawn], rest)
+        self.generators.keep(rows, drawn)
+        infos: dict[str, Any] = {}
+        for row, info in zip(rows, found, strict=True):
+            infos = self._add_info(infos, info, row)
+        return self._observe(), infos
+
+    def step(self, actions: Mapping[str, Any] | Sequence[Action]) -> Results:
+        """One step of all rows. `actions`: one dictionary of arrays [num_envs, ...], or one dictionary a row.
+        ValueError for bad actions, with nothing changed."""
+        self._check_open()
+        ended, next_step = self.episodes.ended, self.autoreset_mode == AutoresetMode.NEXT_STEP
+        waiting = [row for row in range(self.num_envs) if ended[row] and next_step]
+        given: list[Action | None] = list(row_actions(actions, self.num_envs))
+        for row in waiting:
+            given[row] = None
+        steps = self.episodes.step(given, self.generators.rows)
+        infos: dict[str, Any] = {}
+        for row, info in zip(waiting, self._again(waiting), strict=True):
+            infos = self._add_info(infos, info, row)
+        over = [row for row, step in enumerate(steps) if step and (step.terminated or step.truncated)]
+        same_step = over if self.autoreset_mode == AutoresetMode.SAME_STEP else []
+        fresh = dict(zip(same_step, self._again(same_step), strict=True))
+        for row, step in enumerate(steps):
+            if step is None:
+                continue
+            if row in fresh:
+                final = {"final_obs": {"pov": step.frame}, "final_info": step.info}
+                infos = self._add_info(infos, final, row)
+            infos = self._add_info(infos, fresh.get(row, step.info), row)
+        return self._observe(), *_columns(steps), infos
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ClosedEnvironmentError("the environment is closed: make another one")
+
+    def _again(self, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """Reset rows whose episode has ended; their infos."""
+        return self.episodes.reset(rows, [self.generators.rows[row] for row in rows]) if rows else []
+
+    def render(self) -> tuple[np.ndarray, ...] | None:
+        """The current frame of every row; None before the first reset or without a render mode."""
+        frames = self.episodes.frames
+        if self.render_mode is None or any(frame is None for frame in frames):
+            return None
+        return tuple(frame.copy() for frame in frames if frame is not None)
+
+    def close_extras(self, **_: Any) -> None:
+        """Let everything go; further steps raise ClosedEnvironmentError."""
+        self.episodes.close()
+
+    def _observe(self) -> Observations:
+        empty = np.zeros(
+            self.episodes.observation_space["pov"].shape, dtype=np.uint8
+        )  # of rows that have not started yet
+        return {"pov": np.stack([empty if frame is None else frame for frame in self.episodes.frames])}
 
 
 class Generators:
@@ -84,3 +225,19 @@ def row_actions(actions: Mapping[str, Any] | Sequence[Any], count: int) -> list[
         if column.ndim < 1 or len(column) != count:
             raise ValueError(f"action {name!r} must have {count} rows, got the shape {list(column.shape)}")
     return [{name: column[row] for name, column in columns.items()} for row in range(count)]
+
+
+def count_of(num_envs: Any) -> int:
+    """A number of rows. ValueError for what is none."""
+    if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
+        raise ValueError(f"num_envs must be a whole number of at least 1, got {num_envs!r}")
+    return num_envs
+
+
+def _columns(steps: Sequence[Step | None]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rewards, terminations and truncations [n]; 0 and False for rows that were reset."""
+    return (
+        np.array([step.reward if step else 0.0 for step in steps], dtype=np.float64),
+        np.array([bool(step and step.terminated) for step in steps]),
+        np.array([bool(step and step.truncated) for step in steps]),
+    )

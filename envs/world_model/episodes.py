@@ -13,6 +13,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from unified.envs.action_space import ActionSpace
+from unified.envs.vector_rows import Action, Step
 from unified.envs.world_model.config import WorldModelConfig
 from unified.envs.world_model.starts import Starts
 from unified.tokenizers.action import complete
@@ -20,19 +21,7 @@ from unified.tokenizers.action import complete
 from unified.apps.assistant import Assistant, load
 from unified.apps.dream import DreamState
 
-Action = Mapping[str, Any]
 RewardFn = Callable[[np.ndarray, dict[str, Any], np.ndarray], Any]
-
-
-@dataclass(frozen=True)
-class Step:
-    """What `step` returns of one row, the observation as its `frame` uint8 [H, W, 3]."""
-
-    frame: np.ndarray
-    reward: float
-    terminated: bool
-    truncated: bool
-    info: dict[str, Any]
 
 
 @dataclass(frozen=True)
