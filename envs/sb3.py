@@ -19,7 +19,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 try:
     from stable_baselines3.common.vec_env import VecEnv
 except ImportError as error:  # pragma: no cover - depends on the installation
-    raise ImportError("this needs Stable-Baselines3: pip install 'unified[sb3]'") from error
+    raise ImportError("this needs Stable-Baselines3: pip install 'unified-multimodal[sb3]'") from error
 
 ACTIONS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 

@@ -1,10 +1,9 @@
-"""`python -m unified.train RECIPE | prepare RECIPE | show RECIPE | list`. Errors of the user's making end in
-one line and exit status 2."""
+"""`python -m unified.train RECIPE | prepare RECIPE | show RECIPE | list`. Exit status: see
+`unified.command`."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import warnings
@@ -12,21 +11,34 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from unified.command import Parser
+from unified.command import run as run_command
+from unified.text_files import read_object
+
 DEEPSPEED = Path(__file__).parent / "deepspeed"
+INTERRUPTED = "interrupted; the same command goes on where it stopped"
 KERNELS = "20000"  # that oneDNN keeps: samples of every length have their own, and its 1024 are soon too few
 
 
 def parser() -> argparse.ArgumentParser:
-    root = argparse.ArgumentParser(
-        prog="python -m unified.train", description="Train a tokenizer or a model."
+    root = Parser(prog="python -m unified.train", description="Train a tokenizer or a model.")
+    verbs = (
+        "RECIPE, `prepare RECIPE` (its data alone), `memory RECIPE` (what it needs), `show RECIPE` or `list`"
     )
-    verbs = "RECIPE, `prepare RECIPE` (its data alone), `show RECIPE` (as JSON) or `list`"
     root.add_argument("recipe", nargs="+", help=verbs)
     root.add_argument("--override", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
     root.add_argument("--out", type=Path, help="folder of the run (default: runs/RECIPE)")
     root.add_argument("--data", type=Path, help="folder of prepared ids (default: OUT/data)")
     root.add_argument("--resume", default="auto", help="auto (default), none, or the path of a checkpoint")
     root.add_argument("--deepspeed", metavar="NAME", help=f"a JSON file or one of {', '.join(shipped())}")
+    root.add_argument("--fsdp", action="store_true", help="cut the model to pieces with FSDP2")
+    root.add_argument("--gpus", type=int, default=1, help="of `memory`: number of processes (default 1)")
+    root.add_argument(
+        "--zero", type=int, default=0, help="of `memory`: stage of DeepSpeed's ZeRO (default 0)"
+    )
+    root.add_argument(
+        "--measure", action="store_true", help="of `memory`: beside it what a step on the CPU holds"
+    )
     root.add_argument("--workers", type=int, default=0, help="processes that make data (default: all cores)")
     root.add_argument("--loaders", type=int, default=0, help="processes that read data while training")
     root.add_argument("--compile", action="store_true", help="compile the decoder's layers (torch.compile)")
@@ -44,22 +56,11 @@ def deepspeed_config(name: str) -> dict[str, Any]:
     path = DEEPSPEED / f"{name}.json" if name in shipped() else Path(name)
     if not path.is_file():
         raise ValueError(f"no DeepSpeed configuration {name!r}: give a JSON file or {', '.join(shipped())}")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    return read_object(path)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = parser().parse_args(arguments)
-    try:
-        return _command(options)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"unified.train: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("unified.train: interrupted; the same command goes on where it stopped", file=sys.stderr)
-        return 130
+    return run_command("unified.train", _command, parser().parse_args(arguments), INTERRUPTED)
 
 
 def _command(options: argparse.Namespace) -> int:
@@ -72,8 +73,8 @@ def _command(options: argparse.Namespace) -> int:
             print(f"{name:18}{' '.join((make.__doc__ or '').split())}")
         return 0
     verb, name = ("train", words[0]) if len(words) == 1 else (words[0], words[1])
-    if len(words) > 2 or verb not in ("train", "prepare", "show"):
-        raise ValueError(f"expected RECIPE, prepare RECIPE, show RECIPE or list, got {' '.join(words)!r}")
+    if len(words) > 2 or verb not in ("train", "prepare", "memory", "show"):
+        raise ValueError(f"expected RECIPE, prepare, memory or show RECIPE, or list, got {' '.join(words)!r}")
     if name not in RECIPES:
         raise ValueError(f"unknown recipe {name!r}: choose one of {', '.join(RECIPES)}")
     recipe = override(RECIPES[name](), options.override)
@@ -82,7 +83,22 @@ def _command(options: argparse.Namespace) -> int:
 
         print(to_json(recipe), end="")
         return 0
+    if verb == "memory":
+        return _memory(recipe, options)
     return _run(verb, recipe, options)
+
+
+def _memory(recipe: Any, options: argparse.Namespace) -> int:
+    from transformers.utils import logging
+    from unified.train.memory import Plan, report
+    from unified.train.recipe import ModelRecipe
+
+    logging.set_verbosity_error()
+    if not isinstance(recipe, ModelRecipe):
+        raise ValueError(f"{recipe.name} is no model: there is nothing to plan")
+    plan = Plan(gpus=options.gpus, zero=options.zero, fsdp=options.fsdp)
+    report(recipe, plan, options.measure, (options.recipe[1], options.override))
+    return 0
 
 
 def _run(verb: str, recipe: Any, options: argparse.Namespace) -> int:
@@ -102,6 +118,7 @@ def _run(verb: str, recipe: Any, options: argparse.Namespace) -> int:
         data=options.data,
         resume=resume,
         deepspeed=deepspeed_config(options.deepspeed) if options.deepspeed else None,
+        fsdp=options.fsdp,
         workers=options.workers or os.cpu_count() or 1,
         loaders=options.loaders,
         cpu=options.cpu,

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from unified.train.recipe import ModelShape
+from unified.train.recipe import DecoderShape, ModelShape
 from unified.train.select import add_adapters, merge_adapters
 
 from unified.checkpoints.state_dict import read_safetensors
@@ -32,14 +32,19 @@ def first_model(
 ) -> UnifiedModel:
     """A model at the start of training, on the CPU, to be trained on `device`. A pretrained decoder brings
     its own sizes. `codes` [codes, dim], of length 1, tell a head that takes them which codes are alike."""
-    decoder = shape.decoder
-    if decoder.attention == "auto":
-        own = "by_block" if device == "cuda" else "by_sample"
-        decoder = replace(decoder, attention="sdpa" if decoder.pretrained else own)
+    decoder = replace(shape.decoder, attention=attention_for(shape.decoder, device))
     model = _first_model(replace(shape, decoder=decoder), vocabulary, seed)
     if codes is not None and hasattr(model.head, "start_from"):
         model.head.start_from(codes, model.config.initializer_range)
     return model
+
+
+def attention_for(decoder: DecoderShape, device: str) -> str:
+    """The back-end of attention that a decoder trains with on `device`."""
+    if decoder.attention != "auto":
+        return decoder.attention
+    own = "by_block" if device == "cuda" else "by_sample"
+    return "sdpa" if decoder.pretrained else own
 
 
 def _first_model(shape: ModelShape, vocabulary: Vocabulary, seed: int) -> UnifiedModel:
@@ -64,11 +69,12 @@ def take_over(model: UnifiedModel, folder: str | Path) -> None:
     does not fit."""
     saved = read_safetensors(Path(folder) / "model.safetensors")
     state = {weight_name(name): value for name, value in saved.items()}
-    own = model.state_dict()
+    own = model.state_dict()  # the weights themselves
     wrong = [name for name, value in state.items() if name not in own or own[name].shape != value.shape]
     if wrong:
         raise ValueError(f"{folder}: {wrong[0]} does not fit the recipe's model")
-    model.load_state_dict({name: value.float() for name, value in state.items()}, strict=False)
+    for name, value in state.items():
+        own[name].copy_(value)
 
 
 @contextmanager

@@ -19,6 +19,8 @@ from unified.tokenizers.vq import VQConfig
 from unified.train.stage import Stage, at_least
 from unified.train.tokenizer import TokenizerTrainingConfig
 
+from unified.finite import check_tree
+
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
@@ -31,6 +33,7 @@ class Source:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_tree(self)
         if self.task not in TASKS:
             raise ValueError(f"unknown task {self.task!r}: choose one of {', '.join(sorted(TASKS))}")
         if self.samples < 1 or self.weight <= 0:
@@ -152,6 +155,7 @@ class VisualTokenizerRecipe:
     save_every: int = 100
 
     def __post_init__(self) -> None:
+        check_tree(self)
         at_least("save_every", self.save_every, 1)
         stride = self.network.encoder.stride
         if self.pictures.size % stride:
@@ -218,6 +222,7 @@ class ModelRecipe:
     output: OutputConfig = field(default_factory=OutputConfig)
 
     def __post_init__(self) -> None:
+        check_tree(self)
         if not self.stages:
             raise ValueError("a recipe needs at least one stage")
         tasks = [source.task for source in self.data.sources]

@@ -6,7 +6,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-pytest.importorskip("stable_baselines3", reason="needs Stable-Baselines3: pip install 'unified[sb3]'")
+pytest.importorskip("stable_baselines3", reason="needs Stable-Baselines3, the extra sb3")
 
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.env_checker import check_env

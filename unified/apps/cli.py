@@ -1,6 +1,6 @@
 """The command `unified`.
 
-Exit status: 0 done; 1 the work failed; 2 bad input, in one line; 130 stopped with Ctrl-C.
+Exit status: see `unified.command`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from unified import __version__
+from unified.command import Parser, run
 
 COMMANDS = {  # where the function of each command lives; imported only when it is called
     "demo": "unified.apps.demo:demo",
@@ -26,12 +26,6 @@ COMMANDS = {  # where the function of each command lives; imported only when it 
     "eval": "unified.apps.commands.evaluate:evaluate",
     "info": "unified.apps.commands.info:info",
 }
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line instead of the usage text."""
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -81,14 +75,14 @@ def _add_verbs(commands: argparse._SubParsersAction) -> None:
     draw.add_argument("prompt")
     draw.add_argument("--size", type=_size, metavar="HxW", help="in pixels (default 64x64)")
     warmth = "0 (default): greedy decoding; above 0: sampled by --seed"
-    draw.add_argument("--temperature", type=float, default=0.0, metavar="T", help=warmth)
+    draw.add_argument("--temperature", type=_temperature, default=0.0, metavar="T", help=warmth)
     edit = _command(commands, "edit", "change a picture as an instruction says")
     edit.add_argument("image", type=Path)
     edit.add_argument("instruction")
     for command in (draw, edit):
         command.add_argument("--out", type=Path, default=Path("picture.png"), help="default picture.png")
         closely = "scale of classifier-free guidance (1: off, default 1.5)"
-        command.add_argument("--guidance", type=float, default=1.5, metavar="G", help=closely)
+        command.add_argument("--guidance", type=_guidance, default=1.5, metavar="G", help=closely)
         tries = "best of at most N images of several objects, judged by the model (default 3)"
         command.add_argument("--tries", type=_positive, default=3, metavar="N", help=tries)
     solve = _command(commands, "solve", "solve a maze with sketches")
@@ -126,6 +120,18 @@ def _positive(text: str) -> int:
     return count(text)
 
 
+def _temperature(text: str) -> float:
+    from unified.apps.commands.common import number
+
+    return number(text, 0)
+
+
+def _guidance(text: str) -> float:
+    from unified.apps.commands.common import number
+
+    return number(text, -1e30, 1e30)
+
+
 def _size(text: str) -> tuple[int, int]:
     sides = text.lower().split("x")
     if len(sides) != 2 or not all(side.isdigit() and int(side) for side in sides):
@@ -134,26 +140,12 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = parser().parse_args(arguments)
+    return run("unified", _work, parser().parse_args(arguments))
+
+
+def _work(options: argparse.Namespace) -> int:
     module, _, name = COMMANDS[options.command].partition(":")
-    try:
-        return int(getattr(importlib.import_module(module), name)(options))
-    except KeyboardInterrupt:
-        print("unified: stopped", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 1
-    except (ValueError, OSError) as error:
-        return _fail(error, 2)
-    except (ImportError, RuntimeError, MemoryError) as error:
-        return _fail(error, 1)
-
-
-def _fail(error: BaseException, status: int) -> int:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    print(f"unified: {reason}", file=sys.stderr)
-    return status
+    return int(getattr(importlib.import_module(module), name)(options))
 
 
 if __name__ == "__main__":

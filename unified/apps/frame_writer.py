@@ -67,17 +67,12 @@ class FrameWriter:
         self.visual: Any = processor.visual
         has_mean = model.head.symbols == 1 and len(self.visual.read_shapes(processor.schedule((4, 4)))) == 1
         self.mean = has_mean and self.sampler.temperature == 0 if mean is None else mean
-        self.contrast = contrast
+        self.contrast, self.carry = contrast, self.sampler.temperature == 0
         self.minimum_risk = minimum_risk_decoding(model, processor, self.sampler, MINIMUM_RISK_WIDTH)
         if self.mean and not has_mean:
             raise ValueError(
                 "the mean over codes needs a softmax over one codebook and a single map that is read"
             )
-
-    @property
-    def carries(self) -> bool:
-        """Whether each frame is made from embeddings carried over from the one before."""
-        return self.sampler.temperature == 0
 
     def draw(self, session: Session, shapes: Shapes, rows: Sequence[bool], hook: Hook | None = None) -> Drawn:
         """Draw one frame in the marked rows. `hook`: may overwrite codes."""
@@ -87,7 +82,7 @@ class FrameWriter:
             sampler=self.sampler,
             minimum_risk=self.minimum_risk,
             contrast=self._contrast(session),
-            carry=self.carries,
+            carry=self.carry,
             hook=hook,
             rows=rows,
         )

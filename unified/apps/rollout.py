@@ -20,6 +20,7 @@ from unified.cache.policy import Window
 from unified.decoding.drawing import Generator
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
+from unified.finite import check_count
 from unified.layout.patch_merging import positions_of
 from unified.orders.shapes import Shapes, as_shapes
 from unified.stream.processor import Processor
@@ -67,6 +68,7 @@ class Rollout:
             raise ValueError("n known frames have n - 1 actions between them")
         items = [[_drawn(processor, frame) for frame in frames] for frames in history]
         self.shapes = _one_shape(items)
+        check_count("window", window, 1)
         self.processor = processor
         self.writer = FrameWriter(model, processor, sampler=sampler, mean=mean, contrast=contrast)
         read = processor.image_item(history[0][0])
@@ -125,6 +127,7 @@ class Player:
         if processor.action is None:
             raise ValueError("this model has no action tokenizer: it cannot act")
         self.model, self.processor, self.task = model, processor, task
+        check_count("window", window, 1)
         self.window, self.seed, self.sampler = window, seed, sampler or Sampler(temperature=0)
         self.session: Session | None = None
 

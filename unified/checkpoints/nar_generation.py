@@ -17,7 +17,7 @@ from unified.backbone.attention import Attend, sdpa
 from unified.backbone.layer_pass import Pass
 from unified.cache.kv_cache import KVCache
 from unified.checkpoints.nar import NARTransformer
-from unified.decoding.guidance import Guidance
+from unified.decoding.guidance import Guidance, check_scales
 from unified.decoding.noise import SAMPLE, GeneratorNoise
 from unified.decoding.sampling import Sampler
 from unified.heads.distribution import Distribution, joined
@@ -34,6 +34,8 @@ class Prompted:
     that once: the stream's text ids are numbers into `given` (K labels, or K vectors of captions [K, C]);
     `null` [K] are the numbers that stand for them in the null branch. `prompts`: the streams that may be fed,
     of each class or of each caption."""
+
+    context_length = None  # no stream is read: a condition, and one image
 
     def __init__(
         self, model: NARTransformer, given: Tensor, null: Tensor, prompts: Sequence[list[int]]
@@ -182,6 +184,9 @@ class UntilCount(Guidance):
 
     scale: float
     count: int = -1
+
+    def __post_init__(self) -> None:
+        check_scales(self.scale)
 
     def weight(self, plan: Plan, step: int) -> float:
         written = sum(len(before.decide) for before in plan.steps[:step])
