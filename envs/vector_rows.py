@@ -37,10 +37,16 @@ class Rows(Protocol):
     """Episodes side by side. `frames`: what is seen in each, None before it has started; `ended`: whether it
     has to be reset."""
 
-    observation_space: spaces.Dict
-    action_space: spaces.Dict
     frames: list[np.ndarray | None]
-    ended: list[bool]
+
+    @property
+    def observation_space(self) -> Any: ...
+
+    @property
+    def action_space(self) -> Any: ...
+
+    @property
+    def ended(self) -> Sequence[bool]: ...
 
     def reset(
         self, rows: Sequence[int], rngs: Sequence[np.random.Generator], options: Any = None
