@@ -12,7 +12,7 @@ from unified.envs.vector_rows import Action, RowsVectorEnv, Step, count_of
 from unified.envs.voxel.actions import parse_action
 from unified.envs.voxel.config import VoxelConfig
 from unified.envs.voxel.env import VoxelEnv
-from unified.envs.voxel.render import draw_worlds
+from unified.envs.voxel.render import draw_world, draw_worlds
 
 
 class VoxelVectorEnv(RowsVectorEnv):
@@ -100,11 +100,19 @@ class Worlds:
         """Draw some rows anew."""
         if not rows:
             return
+        if len(rows) == 1:  # threads would only wait for each other
+            env = self.envs[rows[0]]
+            frames = draw_world(env.simulation.world, env.view(), self.config.width, self.config.height)[None]
+        else:
+            frames = self._drawn(rows)
+        for row, frame in zip(rows, frames, strict=True):
+            self.envs[row].draw_over(frame)
+            self.frames[row] = frame
+
+    def _drawn(self, rows: Sequence[int]) -> np.ndarray:
+        """Pictures of some worlds, uint8 [n, H, W, 3], in one call."""
         every = len(rows) == len(self.envs)
         cells, light = (self.cells, self.light) if every else (self.cells[list(rows)], self.light[list(rows)])
         views = [self.envs[row].view() for row in rows]
         level, config = self.envs[rows[0]].simulation.world.sea_level, self.config
-        frames = draw_worlds(cells, light, views, level, config.width, config.height)
-        for row, frame in zip(rows, frames, strict=True):
-            self.envs[row].draw_over(frame)
-            self.frames[row] = frame
+        return draw_worlds(cells, light, views, level, config.width, config.height)
