@@ -30,7 +30,6 @@ from unified.decoding.strategies import OnePass, Stats, Strategy
 from unified.decoding.text import TextRun, allowed_ids
 from unified.extras.references import ActionContrast
 from unified.finite import check_count
-from unified.layout.layout import Cursor
 from unified.orders import plan_for
 from unified.orders.shapes import as_shapes
 from unified.readers.values import latest_values, split_values
@@ -105,12 +104,7 @@ class Session:
     def restart(self, row: int, offset: int = 0) -> None:
         """Forget all that one row has said and read, its null branch too; the others are unchanged. `offset`:
         the index in the noise of the id that it says next."""
-        lengths, size = self.context.cache.lengths, len(self.rows)
-        numbers = [row + branch * size for branch in range(self.context.branches)]
-        lengths[numbers] = 0
-        self.context.cache.truncate(lengths)
-        for number in numbers:
-            self.context.cursors[number] = Cursor()
+        self.context.restart(row)
         self.rows[row] = Row(offset=offset, drawn={} if self.recorded else None)
 
     @property
