@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from unified import adapters
 from unified.checkpoints.state_dict import load_strict, read_safetensors
 from unified.config import UnifiedConfig
 from unified.model import UnifiedModel
@@ -82,8 +83,11 @@ def _download(name: str) -> Path:
 def load_model(
     folder: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
 ) -> tuple[UnifiedModel, Processor]:
-    """The model in evaluation mode and its processor. The tokenizers stay on the CPU in their own type."""
+    """The model in evaluation mode and its processor. The tokenizers stay on the CPU in their own type. A
+    folder of adapters (`peft`) is the model that it names with the adapters merged."""
     folder = Path(folder)
+    if (folder / adapters.CONFIG).is_file() and not (folder / CONFIG).is_file():
+        return _load_adapted(folder, device, dtype)
     processor = load_processor(folder)
     config = _config(folder / CONFIG)
     if config.words != processor.vocabulary:
@@ -93,7 +97,22 @@ def load_model(
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{folder / CONFIG}: {_first_line(error)}") from None
     _load_weights(model, folder / WEIGHTS, weight_name)
+    model.name_or_path = str(folder)  # what adapters note as their base
     return model.to(device=device, dtype=dtype).eval(), processor  # type: ignore[call-arg]
+
+
+def _load_adapted(
+    folder: Path, device: str | torch.device, dtype: torch.dtype
+) -> tuple[UnifiedModel, Processor]:
+    """A base model with the adapters of a folder merged in float32; the folder's own processor, if it has
+    one."""
+    base = find(adapters.base_of(folder))
+    model, processor = load_model(base)
+    own = load_processor(folder) if (folder / PROCESSOR).is_file() else processor
+    if own.vocabulary != processor.vocabulary:
+        raise ValueError(f"{folder}: its vocabulary is not that of {base}")
+    adapters.merge_folder(model, folder)
+    return model.to(device=device, dtype=dtype).eval(), own  # type: ignore[call-arg]
 
 
 def load_processor(folder: str | Path) -> Processor:
@@ -101,6 +120,11 @@ def load_processor(folder: str | Path) -> Processor:
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such model folder")
+    if (folder / WEIGHTS).is_file() and not (folder / PROCESSOR).is_file():
+        raise ValueError(
+            f"{folder} has weights but no {PROCESSOR}: give Trainer processing_class=processor, or call "
+            "processor.save_pretrained(FOLDER)"
+        )
     data = migrated(_read_json(folder / PROCESSOR))
     words = _vocabulary(folder, data)
     visual = _visual(folder, data["visual"]) if data.get("visual") else None
@@ -149,6 +173,7 @@ def _load_weights(module: torch.nn.Module, path: Path, rename: Callable[[str], s
     if index.is_file() and not path.is_file():
         parts = [path.with_name(name) for name in sorted(set(_read_json(index)["weight_map"].values()))]
     state = {name: value for part in parts for name, value in read_safetensors(part).items()}
+    state = adapters.merged(state, path.parent)
     try:
         load_strict(module, state, rename)
     except ValueError as error:

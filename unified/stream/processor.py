@@ -187,8 +187,9 @@ class Processor:
 
     # Files --------------------------------------------------------------------------------------------------
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write the tokenizers into a folder, see `unified.pretrained`."""
+    def save_pretrained(self, folder: str | Path, **_: object) -> None:
+        """Write the tokenizers into a folder, see `unified.pretrained`. `Trainer(processing_class=processor)`
+        calls it for every checkpoint, so that `unified.load` reads them."""
         from unified.pretrained import save_processor
 
         save_processor(folder, self)
