@@ -1,59 +1,43 @@
-"""`python -m unified.train RECIPE | prepare RECIPE | show RECIPE | list`. Errors of the user's making end in
-one line and exit status 2."""
+"""`python -m unified.train RECIPE | prepare RECIPE | show RECIPE | list | fine-tune`. RECIPE is a name or a
+saved `recipe.json`. Errors of the user's making end in one line and exit status 2."""
 
 from __future__ import annotations
 
 import argparse
-import json
+import importlib
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-DEEPSPEED = Path(__file__).parent / "deepspeed"
-KERNELS = "20000"  # that oneDNN keeps: samples of every length have their own, and its 1024 are soon too few
+from unified.train.machine_options import add_machine, machine_of
+
+VERBS = {
+    "fine-tune": "unified.train.fine_tune"
+}  # with options of their own: modules with `parser`, `command`
 
 
 def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(
         prog="python -m unified.train", description="Train a tokenizer or a model."
     )
-    verbs = "RECIPE, `prepare RECIPE` (its data alone), `show RECIPE` (as JSON) or `list`"
-    root.add_argument("recipe", nargs="+", help=verbs)
-    root.add_argument("--override", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
+    verbs = (
+        "RECIPE (a name or a recipe.json), `prepare RECIPE` (its data alone), `show RECIPE` (as JSON), `list`"
+    )
+    root.add_argument("recipe", nargs="+", help=f"{verbs}; see also `{' -h`, `'.join(VERBS)} -h`")
     root.add_argument("--out", type=Path, help="folder of the run (default: runs/RECIPE)")
     root.add_argument("--data", type=Path, help="folder of prepared ids (default: OUT/data)")
-    root.add_argument("--resume", default="auto", help="auto (default), none, or the path of a checkpoint")
-    root.add_argument("--deepspeed", metavar="NAME", help=f"a JSON file or one of {', '.join(shipped())}")
-    root.add_argument("--workers", type=int, default=0, help="processes that make data (default: all cores)")
-    root.add_argument("--loaders", type=int, default=0, help="processes that read data while training")
-    root.add_argument("--compile", action="store_true", help="compile the decoder's layers (torch.compile)")
-    root.add_argument("--cpu", action="store_true", help="leave GPUs alone")
+    add_machine(root)
     return root
 
 
-def shipped() -> list[str]:
-    """Names of the DeepSpeed configurations that come with the package."""
-    return sorted(path.stem for path in DEEPSPEED.glob("*.json"))
-
-
-def deepspeed_config(name: str) -> dict[str, Any]:
-    """A shipped configuration by name, or a file. ValueError for neither."""
-    path = DEEPSPEED / f"{name}.json" if name in shipped() else Path(name)
-    if not path.is_file():
-        raise ValueError(f"no DeepSpeed configuration {name!r}: give a JSON file or {', '.join(shipped())}")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    verb = importlib.import_module(VERBS[words[0]]) if words and words[0] in VERBS else None
+    options = verb.parser().parse_args(words[1:]) if verb else parser().parse_args(words)
     try:
-        return _command(options)
+        return verb.command(options) if verb else _command(options)
     except (ValueError, OSError, ImportError) as error:
         print(f"unified.train: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -74,9 +58,7 @@ def _command(options: argparse.Namespace) -> int:
     verb, name = ("train", words[0]) if len(words) == 1 else (words[0], words[1])
     if len(words) > 2 or verb not in ("train", "prepare", "show"):
         raise ValueError(f"expected RECIPE, prepare RECIPE, show RECIPE or list, got {' '.join(words)!r}")
-    if name not in RECIPES:
-        raise ValueError(f"unknown recipe {name!r}: choose one of {', '.join(RECIPES)}")
-    recipe = override(RECIPES[name](), options.override)
+    recipe = override(_recipe(name), options.override)
     if verb == "show":
         from unified.train.stored import to_json
 
@@ -85,28 +67,29 @@ def _command(options: argparse.Namespace) -> int:
     return _run(verb, recipe, options)
 
 
-def _run(verb: str, recipe: Any, options: argparse.Namespace) -> int:
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
-    from transformers.utils import logging
-    from unified.train.recipe import ModelRecipe
-    from unified.train.run import Machine, prepare_all, run
+def _recipe(name: str) -> Any:
+    """A recipe by name, or one that a run has saved. ValueError for neither."""
+    from unified.train.recipe import RECIPE_KINDS
+    from unified.train.recipes import RECIPES
+    from unified.train.stored import from_json
 
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    warnings.showwarning = _warn
-    resume = options.resume
-    if resume not in ("auto", "none") and not Path(resume).is_dir():
-        raise ValueError(f"no checkpoint at {resume}: --resume takes auto, none or the path of one")
-    machine = Machine(
-        out=options.out or Path("runs") / recipe.name,
-        data=options.data,
-        resume=resume,
-        deepspeed=deepspeed_config(options.deepspeed) if options.deepspeed else None,
-        workers=options.workers or os.cpu_count() or 1,
-        loaders=options.loaders,
-        cpu=options.cpu,
-        compile=options.compile,
-    )
+    if name in RECIPES:
+        return RECIPES[name]()
+    if not name.endswith(".json"):
+        raise ValueError(
+            f"unknown recipe {name!r}: choose one of {', '.join(RECIPES)}, or give a recipe.json"
+        )
+    try:
+        return from_json(Path(name).read_text(encoding="utf-8"), RECIPE_KINDS)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def _run(verb: str, recipe: Any, options: argparse.Namespace) -> int:
+    from unified.train.recipe import ModelRecipe
+    from unified.train.run import prepare_all, run
+
+    machine = machine_of(options, options.out or Path("runs") / recipe.name, options.data)
     if verb == "prepare":
         if not isinstance(recipe, ModelRecipe):
             raise ValueError(f"{recipe.name} is no model: its data are made when it is trained")
@@ -117,12 +100,6 @@ def _run(verb: str, recipe: Any, options: argparse.Namespace) -> int:
     if int(os.environ.get("RANK", 0)) == 0:
         print(f"wrote {result}")
     return 0
-
-
-def _warn(message: Any, category: Any, *_: Any, **__: Any) -> None:
-    """Warnings of ours in one line; those of libraries about themselves are left out."""
-    if category is UserWarning and "checkpoint" in str(message):
-        print(f"unified.train: warning: {message}", file=sys.stderr)
 
 
 if __name__ == "__main__":

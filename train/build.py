@@ -14,9 +14,11 @@ from torch import Tensor
 from unified.train.recipe import ModelShape
 from unified.train.select import add_adapters, merge_adapters
 
+from unified.backbone.attention import of_session
 from unified.checkpoints.state_dict import read_safetensors
 from unified.config import text_decoder
 from unified.model import UnifiedConfig, UnifiedModel
+from unified.pretrained import load_model
 from unified.pretrained_backbone import from_backbone
 from unified.stream.migration import weight_name
 from unified.stream.vocabulary import Vocabulary
@@ -59,16 +61,40 @@ def _first_model(shape: ModelShape, vocabulary: Vocabulary, seed: int) -> Unifie
         return UnifiedModel(UnifiedConfig(vocabulary=words, backbone=backbone, **options))
 
 
+def start_model(folder: str | Path, *, device: str = "cpu") -> UnifiedModel:
+    """A saved model as it is, on the CPU in float32, to be trained on further on `device`."""
+    with whole():
+        model, _ = load_model(folder)
+    own = "by_block" if device == "cuda" else "by_sample"
+    model.attention = own if model.backbone.config.model_type == "qwen3_vl_text" else "sdpa"
+    model.attend = of_session(model.attention)
+    model.config._attn_implementation = model.attention
+    return model.train()
+
+
+def check_start(shape: ModelShape, vocabulary: Vocabulary, folder: str | Path) -> None:
+    """ValueError, in one line, if a saved model's weights do not fit a model of this shape."""
+    with torch.device("meta"):
+        model = first_model(shape, vocabulary, 0)
+    _fitting_state(model, folder)
+
+
 def take_over(model: UnifiedModel, folder: str | Path) -> None:
     """The weights of a saved model, which may lack parts but has no others. ValueError in one line if it
     does not fit."""
+    state = _fitting_state(model, folder)
+    model.load_state_dict({name: value.float() for name, value in state.items()}, strict=False)
+
+
+def _fitting_state(model: UnifiedModel, folder: str | Path) -> dict[str, Tensor]:
     saved = read_safetensors(Path(folder) / "model.safetensors")
     state = {weight_name(name): value for name, value in saved.items()}
     own = model.state_dict()
     wrong = [name for name, value in state.items() if name not in own or own[name].shape != value.shape]
     if wrong:
-        raise ValueError(f"{folder}: {wrong[0]} does not fit the recipe's model")
-    model.load_state_dict({name: value.float() for name, value in state.items()}, strict=False)
+        remedy = "with tokenizers=null model=null the recipe takes both from there"
+        raise ValueError(f"{folder}: {wrong[0]} does not fit the recipe's model: {remedy}")
+    return state
 
 
 @contextmanager

@@ -22,14 +22,15 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 from unified.train.average import Average
-from unified.train.build import first_model, loaded, take_over
+from unified.train.build import check_start, first_model, loaded, start_model, take_over
 from unified.train.checkpoints import latest_checkpoint, problem
+from unified.train.lock import alone
 from unified.train.optimiser import muon
 from unified.train.pictures import task_of
 from unified.train.prepared import Prepared, Tokenizers, prepare, whole_shards
-from unified.train.recipe import ModelRecipe, Recipe, TextTokenizerRecipe, VisualTokenizerRecipe
+from unified.train.recipe import ModelRecipe, Recipe, Source, TextTokenizerRecipe, VisualTokenizerRecipe
 from unified.train.rows import Rows
-from unified.train.select import select
+from unified.train.select import save_adapters, select
 from unified.train.sheets import Sheets
 from unified.train.stage import Stage
 from unified.train.stored import completed, to_json, write_text
@@ -37,8 +38,9 @@ from unified.train.train_tokenizers import text_tokenizer, visual_tokenizer
 from unified.train.trainer import JsonLines, UnifiedTrainer
 
 from unified.config import UnifiedConfig
+from unified.model import UnifiedModel
 from unified.objectives import build_objective
-from unified.pretrained import save_model
+from unified.pretrained import SHIPPED, SHIPPED_NAME, find, save_model
 
 WEIGHTS = "weights.safetensors"
 PATIENCE = 24 * 3600  # seconds that other processes wait for the first one to prepare
@@ -65,7 +67,13 @@ class Machine:
 
 
 def run(recipe: Recipe, machine: Machine) -> Path:
-    """Run a recipe to its end; returns the folder of its result."""
+    """Run a recipe to its end; returns the folder of its result. ValueError if another run has the folder."""
+    with alone(machine.out):
+        return run_alone(recipe, machine)
+
+
+def run_alone(recipe: Recipe, machine: Machine) -> Path:
+    """`run` for a caller that has the folder to itself (`lock.alone`)."""
     _claim(recipe, machine)
     if isinstance(recipe, TextTokenizerRecipe):
         text_tokenizer(recipe, machine.out)
@@ -117,6 +125,10 @@ def _difference(old: Any, new: Any, path: str = "") -> str:
 def tokenizers_of(recipe: ModelRecipe, machine: Machine) -> Tokenizers:
     """Train the tokenizers of a model where they are missing; where they lie."""
     chosen = recipe.tokenizers
+    if (chosen is None) != (recipe.model is None):
+        raise ValueError("tokenizers and model are either both given or both those of `start` (null)")
+    if chosen is None:
+        return Tokenizers.of_model(find(recipe.start))
     text, visual = chosen.text, chosen.visual
     text_tokenizer(text, machine.out / "text_tokenizer")
     visual_tokenizer(visual, machine.out / "visual_tokenizer", workers=machine.workers, device=machine.device)
@@ -127,7 +139,7 @@ def tokenizers_of(recipe: ModelRecipe, machine: Machine) -> Tokenizers:
         max_side=chosen.max_side,
         merge=chosen.merge,
         frame_sides=chosen.frame_sides,
-        start=recipe.start,
+        start=str(find(recipe.start)) if recipe.start else "",
     )
 
 
@@ -140,7 +152,7 @@ def prepare_all(
     found = {}
     for source in recipe.data.sources:
         part = replace(source, samples=whole_shards(source.samples, share))
-        found[source.task] = prepare(
+        found[source.label] = prepare(
             part, recipe.seed, recipe.data.split, tokenizers, root, workers=machine.workers
         )
     return found
@@ -152,7 +164,8 @@ def prepare_all(
 def _run_model(recipe: ModelRecipe, machine: Machine) -> Path:
     check_optimisers(recipe, machine)
     check_objectives(recipe)
-    if recipe.start and not (Path(recipe.start) / "model.safetensors").is_file():
+    start = find(recipe.start) if recipe.start else None
+    if recipe.model and start and not (start / "model.safetensors").is_file():
         raise ValueError(f"start={recipe.start}: no model.safetensors there")
     done = machine.out / "model"
     pending = [n for n in range(len(recipe.stages)) if not (_folder(recipe, machine, n) / WEIGHTS).is_file()]
@@ -160,6 +173,8 @@ def _run_model(recipe: ModelRecipe, machine: Machine) -> Path:
     arguments = training_arguments(recipe, machine, first)  # joins the other processes, if any
     with arguments.main_process_first(local=False, desc="training tokenizers"):
         tokenizers = tokenizers_of(recipe, machine)
+    if recipe.model and start:
+        check_start(recipe.model, tokenizers.processor().vocabulary, start)
     for number in pending:
         with arguments.main_process_first(local=False, desc="preparing data"):
             sources = prepare_all(recipe, machine, tokenizers, recipe.stages[number].data.samples)
@@ -180,11 +195,7 @@ def run_stage(
     stage, folder = recipe.stages[number], _folder(recipe, machine, number)
     arguments = training_arguments(recipe, machine, number)
     checkpoint = _checkpoint(machine, folder)
-    visual = processor.visual
-    codes = F.normalize(visual.codebook().detach().cpu(), dim=-1)
-    model = first_model(recipe.model, processor.vocabulary, recipe.seed, codes, device=machine.device)
-    if recipe.start and not number:
-        take_over(model, recipe.start)
+    model = _model_of(recipe, processor, machine.device, take=not number)
     if number:
         model.load_state_dict(load_file(_folder(recipe, machine, number - 1) / WEIGHTS))
     chosen = stage.parameters
@@ -200,6 +211,7 @@ def run_stage(
         Average(chosen.average, checkpoint),
         bf16=stage.batch.bf16,
         objective=build_objective(stage.objective.name, stage.objective.options),
+        processing_class=processor,  # its tokenizers go into every checkpoint
         callbacks=[JsonLines(folder / "log.jsonl")],
         optimizers=(own_optimiser(model, stage, arguments.device), None),
     )
@@ -207,9 +219,9 @@ def run_stage(
     trainer.remove_callback(ProgressCallback)
     if recipe.output.sheet_every:
         samples = [
-            task_of(source, recipe.seed).sample(0, "validation")
+            _held_out(source, recipe.seed)
             for source in recipe.data.sources
-            if source.task in stage.data.names
+            if source.label in stage.data.names
         ]
         trainer.add_callback(
             Sheets(samples, processor, trainer.weights, build, folder / "sheets", recipe.output.sheet_every)
@@ -218,11 +230,43 @@ def run_stage(
     weights = trainer.weights()
     if arguments.process_index == 0:
         model.config.save_pretrained(folder)
+        if "lora" in chosen.trains:
+            save_adapters(folder / "adapter", model, weights, _base(recipe, machine, number))
         merged = build(weights).state_dict()
         save_file({name: value.contiguous() for name, value in merged.items()}, folder / f"{WEIGHTS}.part")
         (folder / f"{WEIGHTS}.part").replace(folder / WEIGHTS)
     trainer.accelerator.wait_for_everyone()
     trainer.accelerator.free_memory()
+
+
+def _model_of(recipe: ModelRecipe, processor: Any, device: str, *, take: bool) -> UnifiedModel:
+    """The model of a recipe; its weights are those of `start`, if it names one, where they are to be taken
+    (`take`) or where the recipe has no shape of its own."""
+    torch.manual_seed(recipe.seed)
+    if recipe.model is None:
+        return start_model(find(recipe.start), device=device)
+    codes = F.normalize(processor.visual.codebook().detach().cpu(), dim=-1)
+    model = first_model(recipe.model, processor.vocabulary, recipe.seed, codes, device=device)
+    if recipe.start and take:
+        take_over(model, find(recipe.start))
+    return model
+
+
+def _base(recipe: ModelRecipe, machine: Machine, number: int) -> str:
+    """The model that the adapters of a stage belong to: where the stage began."""
+    if number:
+        return str(_folder(recipe, machine, number - 1).resolve())
+    found = find(recipe.start) if recipe.start else None
+    return SHIPPED_NAME if found == SHIPPED else str(found.resolve()) if found else ""
+
+
+def _held_out(source: Source, seed: int) -> Any:
+    """A sample of a source for sheets: of its validation split, or of what it trains on if it has none."""
+    task = task_of(source, seed)
+    try:
+        return task.sample(0, "validation")
+    except ValueError:
+        return task.sample(0, "train")
 
 
 def compile_layers(model: Any) -> None:

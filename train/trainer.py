@@ -173,6 +173,9 @@ class UnifiedTrainer(Trainer):
             (folder / MARK).unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
         super()._save_checkpoint(model, trial)
+        config = getattr(self.model, "adapter_config", None)
+        if config is not None and self.args.should_save:
+            config.save_pretrained(str(folder))  # says how the adapters in the weights are merged
         self.average.save(folder, self.model)  # type: ignore[arg-type]
         self.accelerator.wait_for_everyone()
         if self.args.should_save:

@@ -17,7 +17,17 @@ from torch import Tensor, nn
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 NAMES = (  # of the matrices in layers of the decoders of transformers
-    *("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "qkv_proj", "gate_up_proj"),
+    *(
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+        "qkv_proj",
+        "gate_up_proj",
+    ),
     *("c_attn", "c_fc", "c_proj", "fc1", "fc2"),
     *("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"),
 )
@@ -38,7 +48,9 @@ def base_of(folder: Path) -> str:
     """The model that the adapters of a folder belong to. ValueError if they do not name any."""
     base = _config(folder).get("base_model_name_or_path")
     if not base:
-        raise ValueError(f"{folder / CONFIG}: base_model_name_or_path does not say what the adapters belong to")
+        raise ValueError(
+            f"{folder / CONFIG}: base_model_name_or_path does not say what the adapters belong to"
+        )
     return str(base)
 
 

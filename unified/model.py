@@ -288,8 +288,8 @@ def _check_labels(ids: Tensor, labels: Tensor) -> None:
     """ValueError for labels that are neither the ids themselves nor IGNORED."""
     if labels.shape != ids.shape or bool(((labels != IGNORED) & (labels != ids)).any()):
         raise ValueError(
-            "labels must be input_ids with -100 where nothing is learned: the model shifts nothing, and every "
-            "label stands at its own id"
+            "labels must be input_ids with -100 where nothing is learned: every label stands at its own id, "
+            "none is shifted"
         )
 
 

@@ -34,6 +34,7 @@ from unified.tokenizers.text import load_text_tokenizer
 from unified.tokenizers.vq import VQConfig, VQTokenizer
 
 SHIPPED = Path(__file__).resolve().parent / "weights" / "nano"
+SHIPPED_NAME = "shipped"  # what it is called in recipes and by adapters, wherever the package lies
 VISUAL: dict[str, tuple[Any, Callable[..., Any]]] = {
     "vq": (VQConfig, VQTokenizer),
     "residual_vq": (ResidualVQConfig, ResidualVQTokenizer),
@@ -53,7 +54,7 @@ CONFIG, WEIGHTS, PROCESSOR, VISUAL_WEIGHTS = (
 def find(model: str | Path | None = None) -> Path:
     """The folder of a model: the shipped one, a folder on disk, or a name on the hub (downloaded unless
     offline). ValueError, in one line, if there is none."""
-    if model is None:
+    if model is None or str(model) == SHIPPED_NAME:
         if not (SHIPPED / CONFIG).is_file():
             raise ValueError(
                 "no trained weights are shipped with this copy of the package: name a folder or a hub model"
@@ -97,7 +98,7 @@ def load_model(
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{folder / CONFIG}: {_first_line(error)}") from None
     _load_weights(model, folder / WEIGHTS, weight_name)
-    model.name_or_path = str(folder)  # what adapters note as their base
+    model.name_or_path = SHIPPED_NAME if folder == SHIPPED else str(folder)  # the base of its adapters
     return model.to(device=device, dtype=dtype).eval(), processor  # type: ignore[call-arg]
 
 

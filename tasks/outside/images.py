@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -21,19 +22,20 @@ def find_image(folder: Path, name: str) -> Path:
     return path
 
 
-def read_image(path: Path, size: int | None = None) -> np.ndarray:
-    """uint8 [H, W, 3]: turned as its EXIF data say, transparency laid over white; with a `size`, the middle
-    square at that side. Raises ValueError for a missing, damaged or cut-off file."""
+def read_image(path: Path | IO[bytes], size: int | None = None) -> np.ndarray:
+    """uint8 [H, W, 3] of a file: turned as its EXIF data say, transparency laid over white; with a `size`,
+    the middle square at that side. Raises ValueError for a missing, damaged or cut-off file."""
+    name = repr(path.name) if isinstance(path, Path) else "of the row"
     try:
         with Image.open(path) as opened:
             opened.load()
             image = _opaque(ImageOps.exif_transpose(opened))
     except FileNotFoundError:
-        raise ValueError(f"no such image {path.name!r}") from None
+        raise ValueError(f"no such image {name}") from None
     except Image.DecompressionBombError:
-        raise ValueError(f"image {path.name!r} is too large to be read safely") from None
+        raise ValueError(f"image {name} is too large to be read safely") from None
     except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise ValueError(f"cannot read image {path.name!r}: {_brief(error)}") from None
+        raise ValueError(f"cannot read image {name}: {_brief(error)}") from None
     if size is not None:
         image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
     return np.asarray(image)
