@@ -231,7 +231,7 @@ def run_stage(
     if arguments.process_index == 0:
         model.config.save_pretrained(folder)
         if "lora" in chosen.trains:
-            save_adapters(folder / "adapter", model, weights, _base(recipe, machine, number))
+            save_adapters(folder / "adapter", model, weights, _base(recipe, number))
         merged = build(weights).state_dict()
         save_file({name: value.contiguous() for name, value in merged.items()}, folder / f"{WEIGHTS}.part")
         (folder / f"{WEIGHTS}.part").replace(folder / WEIGHTS)
@@ -252,12 +252,12 @@ def _model_of(recipe: ModelRecipe, processor: Any, device: str, *, take: bool) -
     return model
 
 
-def _base(recipe: ModelRecipe, machine: Machine, number: int) -> str:
-    """The model that the adapters of a stage belong to: where the stage began."""
-    if number:
-        return str(_folder(recipe, machine, number - 1).resolve())
-    found = find(recipe.start) if recipe.start else None
-    return SHIPPED_NAME if found == SHIPPED else str(found.resolve()) if found else ""
+def _base(recipe: ModelRecipe, number: int) -> str:
+    """The model that the adapters of the first stage belong to; "" if that is no folder on its own."""
+    if number or not recipe.start:
+        return ""
+    found = find(recipe.start)
+    return SHIPPED_NAME if found == SHIPPED else str(found.resolve())
 
 
 def _held_out(source: Source, seed: int) -> Any:

@@ -130,11 +130,14 @@ def _builder(path: Path, columns: Sequence[str], form: str) -> Callable[[Mapping
     if "image" in columns and text:
         return lambda row: _captioned(row, row[text], form)
     if "ids" in columns:
-        return lambda row: [{"role": "assistant", "content": [{"type": "ids", "ids": list(row["ids"])}]}]
-    raise ValueError(
-        f"{path}: the columns {', '.join(columns)} say nothing: messages (and images), prompt and completion, "
-        "image and text, or ids are read"
-    )
+        return lambda row: _of_ids(row["ids"])
+    known = "messages (and images), prompt and completion, image and text, or ids"
+    raise ValueError(f"{path}: columns {', '.join(columns)}: what is read are {known}")
+
+
+def _of_ids(ids: Sequence[int]) -> Messages:
+    """A sample that needs no tokenizer: `train.prepared` takes its ids as they are."""
+    return [{"role": "assistant", "content": [{"type": "ids", "ids": list(ids)}]}]
 
 
 def _prompted(row: Mapping[str, Any]) -> Messages:
