@@ -1,6 +1,7 @@
 """Goes on from the shipped model on two cores, or from another `nano`: `--override start=FOLDER`."""
 
 from dataclasses import replace
+from typing import Any
 
 from unified.train.recipe import ModelRecipe, OutputConfig
 from unified.train.recipes.nano import nano
@@ -41,5 +42,5 @@ def nano_tune() -> ModelRecipe:
         parameters=ParameterConfig(average=0.99),
     )
     output = OutputConfig(log_every=10, save_every=100, sheet_every=0)
-    own = {"start": SHIPPED_NAME, "tokenizers": None, "model": None}
+    own: dict[str, Any] = {"start": SHIPPED_NAME, "tokenizers": None, "model": None}
     return replace(recipe, name="nano_tune", stages=(stage,), output=output, **own)
