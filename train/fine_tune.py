@@ -64,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
 def command(options: argparse.Namespace) -> int:
     """Run the command; ValueError, in one line, before anything is made, for what cannot be trained on."""
     from unified.train.override import override
-    from unified.train.run import run_alone
+    from unified.train.run import check_same, run_alone
 
     data = [read_argument(text) for text in options.data]
     refuse_pairs(data)
@@ -72,6 +72,8 @@ def command(options: argparse.Namespace) -> int:
     machine = machine_of(options, options.out)
     with alone(machine.out):
         recipe = override(recipe_of(options, data), options.override)
+        if machine.resume == "auto" and (machine.out / "recipe.json").is_file():  # before data are made
+            check_same(machine.out / "recipe.json", recipe, ("start", "seed", "data"))
         recipe = sized(recipe, machine, options)
         result = run_alone(override(recipe, options.override), machine)
     if int(os.environ.get("RANK", 0)) == 0:

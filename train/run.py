@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -43,6 +44,7 @@ from unified.objectives import build_objective
 from unified.pretrained import SHIPPED, SHIPPED_NAME, find, save_model
 
 WEIGHTS = "weights.safetensors"
+LONGEST = 60  # characters of a value in a message
 PATIENCE = 24 * 3600  # seconds that other processes wait for the first one to prepare
 
 
@@ -94,14 +96,16 @@ def _claim(recipe: Recipe, machine: Machine) -> None:
         number = next(n for n in range(1, 1000) if not (machine.out / f"stages.old-{n}").exists())
         stages.rename(machine.out / f"stages.old-{number}")
     elif path.is_file() and machine.resume == "auto":
-        _check_same(path, recipe)
+        check_same(path, recipe)
     write_text(path, to_json(recipe))
 
 
-def _check_same(path: Path, recipe: Recipe) -> None:
-    """ValueError with the first difference if the run in a folder was begun with another recipe."""
+def check_same(path: Path, recipe: Recipe, parts: Sequence[str] = ()) -> None:
+    """ValueError with the first difference if the run in a folder was begun with another recipe; `parts`:
+    the keys that are compared, all if there are none."""
     stored, wanted = json.loads(path.read_text(encoding="utf-8")), json.loads(to_json(recipe))
     stored = completed(stored, recipe)
+    stored, wanted = ({key: tree.get(key) for key in parts or tree} for tree in (stored, wanted))
     if stored != wanted:
         difference = _difference(stored, wanted)
         remedy = "choose another --out, or --resume none"
@@ -116,7 +120,8 @@ def _difference(old: Any, new: Any, path: str = "") -> str:
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         number = next(n for n in range(len(old)) if old[n] != new[n])
         return _difference(old[number], new[number], f"{path}.{number}")
-    return f"{path.lstrip('.')} was {json.dumps(old)}"
+    value = json.dumps(old)
+    return f"{path.lstrip('.')} was {value if len(value) <= LONGEST else value[:LONGEST] + ' ...'}"
 
 
 # Data -------------------------------------------------------------------------------------------------------
