@@ -23,6 +23,7 @@ from unified.tokenizers.action import BUTTONS, complete
 from unified.apps.assistant import Assistant, load
 from unified.apps.rollout import WINDOW, Rollout
 from unified.decoding.sampling import Sampler
+from unified.finite import check_count
 
 
 class WorldModelEnv(gymnasium.Env):
@@ -43,10 +44,8 @@ class WorldModelEnv(gymnasium.Env):
         size: tuple[int, int] | None = None,
         render_mode: str | None = "rgb_array",
     ) -> None:
-        if window < 1 or max_steps < 0:
-            raise ValueError(
-                f"window must be at least 1 and max_steps at least 0, got {window} and {max_steps}"
-            )
+        check_count("window", window, 1)
+        check_count("max_steps", max_steps)
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode must be 'rgb_array' or None, got {render_mode!r}")
         self.assistant = model if isinstance(model, Assistant) else load(model)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,20 +16,38 @@ from unified.apps.answering import Content, GenerationSettings, answers
 from unified.apps.assistant import Assistant, another
 from unified.apps.best_of_n import TRIES, best_of_n
 from unified.apps.looking import LOOKING, only_list
+from unified.apps.rollout import Rollout
 
 Cell = str | float | int | Estimate | None
 DATA_SEED = 1  # of the samples that are evaluated; the model's own seed is another
 
 
+def _same(settings: GenerationSettings) -> GenerationSettings:
+    return settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Switched:
+    """How a run differs from the model as it is used: changed `settings` of every answer, a `rollout` changed
+    in place, fewer `tries` of best-of-n, no `look` at a picture before an answer."""
+
+    settings: Callable[[GenerationSettings], GenerationSettings] = _same
+    rollout: Callable[[Rollout], None] = lambda rollout: None
+    tries: int = TRIES
+    look: bool = True
+
+
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """`count` samples per measurement from `split`; `batch` conversations at once."""
+    """`count` samples per measurement from `split`; `batch` conversations at once; `switched`: what is
+    off."""
 
     assistant: Assistant
     count: int = 200
     batch: int = 16
     split: str = "test"
     inverse: Path | None = None
+    switched: Switched = field(default_factory=Switched)
 
     def answers(
         self, samples: Sequence[Sample], settings: GenerationSettings, prompts: Sequence[Any] | None = None
@@ -38,9 +56,7 @@ class Run:
         asked = [sample.messages[:-1] for sample in samples] if prompts is None else prompts
         return self._answers(asked, settings, range(len(asked)))
 
-    def best_of_n_answers(
-        self, samples: Sequence[Sample], settings: GenerationSettings, tries: int = TRIES
-    ) -> list[Content]:
+    def best_of_n_answers(self, samples: Sequence[Sample], settings: GenerationSettings) -> list[Content]:
         """The model's answers with images, best of n as `Assistant.draw` and `edit` do."""
         asked = [sample.messages[:-1] for sample in samples]
 
@@ -51,7 +67,14 @@ class Run:
         def look(pictures: Sequence[np.ndarray]) -> list[Content]:
             return self.answers([], LOOKING, [only_list(picture) for picture in pictures])
 
-        return best_of_n(len(samples), draw, look, tries)
+        return best_of_n(len(samples), draw, look, self.switched.tries)
+
+    def rollout(self, first: Sequence[Sequence[np.ndarray]], seeds: Sequence[int]) -> Rollout:
+        """A rollout of the model from known frames of each row."""
+        model = self.assistant
+        rollout = Rollout(model.model, model.processor, first, seed=seeds)
+        self.switched.rollout(rollout)
+        return rollout
 
     def _answers(
         self, prompts: Sequence[Any], settings: GenerationSettings, numbers: Sequence[int], attempt: int = 0
@@ -62,7 +85,7 @@ class Run:
             model.processor,
             prompts,
             model.shapes((side, side)),
-            settings,
+            self.switched.settings(settings),
             seed=model.seed + attempt,
             batch=self.batch,
             numbers=numbers,

@@ -19,6 +19,8 @@ from unified.tokenizers.vq import VQConfig
 from unified.train.stage import Stage, at_least
 from unified.train.tokenizer import TokenizerTrainingConfig
 
+from unified.finite import check_tree
+
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
@@ -35,6 +37,7 @@ class Source:
     content: str = ""
 
     def __post_init__(self) -> None:
+        check_tree(self)
         if self.task not in TASKS:
             raise ValueError(f"unknown task {self.task!r}: choose one of {', '.join(sorted(TASKS))}")
         if self.samples < 1 or self.weight <= 0:
@@ -163,6 +166,7 @@ class VisualTokenizerRecipe:
     save_every: int = 100
 
     def __post_init__(self) -> None:
+        check_tree(self)
         at_least("save_every", self.save_every, 1)
         stride = self.network.encoder.stride
         if self.pictures.size % stride:
@@ -230,6 +234,7 @@ class ModelRecipe:
     output: OutputConfig = field(default_factory=OutputConfig)
 
     def __post_init__(self) -> None:
+        check_tree(self)
         if not self.stages:
             raise ValueError("a recipe needs at least one stage")
         if (self.tokenizers is None or self.model is None) and not self.start:

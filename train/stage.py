@@ -13,6 +13,7 @@ from typing import Any
 from unified.train.optimiser import check_optimiser
 from unified.train.select import check_selection
 
+from unified.finite import check_tree
 from unified.objectives import build_objective
 
 KINDS = ("text", "action", "image")
@@ -155,6 +156,7 @@ class Stage:
     objective: ObjectiveChoice = field(default_factory=ObjectiveChoice)
 
     def __post_init__(self) -> None:
+        check_tree(self)
         at_least("steps", self.steps, 1)
         if not self.name or "/" in self.name:
             raise ValueError(f"a stage needs a name without '/', got {self.name!r}")

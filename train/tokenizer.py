@@ -36,6 +36,7 @@ from unified.tokenizers.visual import TrainableTokenizer
 from unified.train.optimiser import BETAS, check_optimiser, muon
 from unified.train.tokenizer_state import Saving, State
 
+from unified.finite import check_tree
 from unified.orders.schedules import ladder
 
 
@@ -128,6 +129,7 @@ class TokenizerTrainingConfig:
     restarts: RestartConfig | None = field(default_factory=RestartConfig)
 
     def __post_init__(self) -> None:
+        check_tree(self)
         if self.steps < 1 or self.log_every < 1 or self.draws < 0:
             raise ValueError("steps and log_every must be at least 1, draws at least 0")
         check_optimiser(self.optimiser)

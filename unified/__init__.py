@@ -19,9 +19,11 @@ _ROOT = Path(__file__).resolve().parent.parent
 if (_ROOT / "pyproject.toml").is_file():
     __path__.append(str(_ROOT))
 
-from unified.envs.registration import register_envs  # noqa: E402  (needs the path above)
+from unified import moved  # noqa: E402  (needs the path above)
+from unified.envs.registration import register_envs  # noqa: E402
 
 register_envs()  # gymnasium.make("unified/Voxel-v0")
+moved.register()  # import names of the last release
 
 
 def load(model: str | Path | None = None, **options: Any) -> Assistant:

@@ -10,6 +10,7 @@ from transformers import AutoConfig, PreTrainedConfig
 from unified.adapters import register_targets
 from unified.backbone.decoder import is_spatial
 from unified.extras import check_extras
+from unified.finite import check_tree
 from unified.heads import HEADS
 from unified.readers import check_readers
 from unified.stream.migration import FORMER, migrated
@@ -73,6 +74,7 @@ class UnifiedConfig(PreTrainedConfig):
         self.backbone = dict(self.backbone or text_decoder())
         if "model_type" not in self.backbone:
             raise ValueError("backbone needs a model_type that transformers knows, such as 'qwen3_vl_text'")
+        check_tree({"backbone": self.backbone, "initializer_range": self.initializer_range})
         self.extras = self._extras(given["extras"])
         check_extras(self.extras)
         if self.read_outs < 1:

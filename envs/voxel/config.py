@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 from unified.envs.voxel.blocks import ITEM_NAMES
 
+from unified.finite import check_number
+
 TASK_NAMES = ("explore", "reach", "collect_logs", "dig_down", "follow_path")
 MAX_ITEMS = 2304  # what MineRL's inventory space can count: 36 slots of 64
 
@@ -41,8 +43,7 @@ class VoxelConfig:
         self._check_whole_numbers()
         self._check_world_size()
         for name, low, high in (("field_of_view", 10, 150), ("reach", 0.5, 16), ("view_distance", 4, 1024)):
-            if not low <= float(getattr(self, name)) <= high:
-                raise ValueError(f"{name} must lie in {low} to {high}, got {getattr(self, name)}")
+            check_number(name, getattr(self, name), low, high)
         if self.task not in TASK_NAMES:
             raise ValueError(f"task must be one of {', '.join(TASK_NAMES)}, got {self.task!r}")
         for name, count in self.start_items.items():

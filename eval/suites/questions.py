@@ -35,12 +35,12 @@ def questions(run: Run) -> Result:
     """All measurements, `count` questions each (a blind one and one at a glance for each seeing one)."""
     task = SceneQuestion(SceneConfig(seed=DATA_SEED, size=run.assistant.side))
     samples = [task.sample(index, run.split) for index in range(run.count)]
-    replies = _looked(run, samples)
-    seeing = _correct(task, samples, replies)
-    glance = _correct(task, samples, run.answers(samples, SHORT))
-    blind = _correct(task, samples, run.answers(samples, SHORT, [_blinded(sample) for sample in samples]))
+    replies = looked(run, samples)
+    seeing = correct(task, samples, replies)
+    glance = correct(task, samples, run.answers(samples, SHORT))
+    blind = correct(task, samples, run.answers(samples, SHORT, [_blinded(sample) for sample in samples]))
     held_out = [task.sample(index, "compositional") for index in range(run.count)]
-    compositional = _correct(task, held_out, _looked(run, held_out))
+    compositional = correct(task, held_out, looked(run, held_out))
     pope = absent_objects(run)
     kinds = [sample.meta["category"] for sample in samples]
     by_kind = {kind: rate(values) for kind, values in grouped(zip(kinds, seeing, strict=True)).items()}
@@ -73,7 +73,7 @@ def questions(run: Run) -> Result:
 def absent_objects(run: Run) -> dict[str, Any]:
     """Accuracy, the share of "yes", precision, recall and F1 of "yes", and accuracy by kind of question."""
     asked = [pope_question(index, run.split, run.assistant.side) for index in range(run.count)]
-    replies = _looked(run, [], [messages for messages, _, _ in asked])
+    replies = looked(run, [], [messages for messages, _, _ in asked])
     said = [normal(text_of(reply)) for reply in replies]
     truth = [answer for _, answer, _ in asked]
     right = [float(found == true) for found, true in zip(said, truth, strict=True)]
@@ -115,15 +115,17 @@ def _random_absent(rng: np.random.Generator, scene: Any, split: str) -> str | No
     return f"Is there {a(rng, wanted)}?"
 
 
-def _looked(run: Run, samples: list[Sample], prompts: list[Any] | None = None) -> list[Content]:
+def looked(run: Run, samples: list[Sample], prompts: list[Any] | None = None) -> list[Content]:
     """The answers to samples (or to other prompts) after a list of what stands where."""
     asked = [sample.messages[:-1] for sample in samples] if prompts is None else prompts
+    if not run.switched.look:
+        return run.answers(samples, SHORT, asked)
     listed = run.answers([], LOOKING, [for_list(messages) for messages in asked])
     thought = [after_look(messages, said) for messages, said in zip(asked, listed, strict=True)]
     return [concluded(reply) for reply in run.answers(samples, ASKING, thought)]
 
 
-def _correct(task: SceneQuestion, samples: list[Sample], replies: list[Content]) -> list[float]:
+def correct(task: SceneQuestion, samples: list[Sample], replies: list[Content]) -> list[float]:
     return [task.score(sample, reply)["correct"] for sample, reply in zip(samples, replies, strict=True)]
 
 

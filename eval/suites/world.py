@@ -24,7 +24,6 @@ from unified.tasks.worlds.clips import Clip, WorldConfig, watch
 from unified.tasks.worlds.inverse import InverseModel, load, truth_of, watched
 
 from unified.apps.answering import SEED_STRIDE
-from unified.apps.rollout import Rollout
 
 STEPS = 16
 SHOWN = (1, 2, 4, 8, 16)
@@ -77,7 +76,7 @@ def imagined(run: Run, clips: list[Clip], shift: int = 0) -> list[np.ndarray]:
         part = range(start, min(start + run.batch, len(clips)))
         seeds = [model.seed * SEED_STRIDE + number for number in part]
         first = [[clips[number].frames[0]] for number in part]
-        rollout = Rollout(model.model, model.processor, first, seed=seeds)
+        rollout = run.rollout(first, seeds)
         fed = [clips[(number + shift) % len(clips)].actions for number in part]
         steps = [rollout.step([actions[step] for actions in fed]) for step in range(STEPS)]
         found += list(np.stack(steps, axis=1))

@@ -18,6 +18,7 @@ from unified.decoding.guidance import Guidance, check_contrast
 from unified.decoding.minimum_risk import minimum_risk_decoding
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
+from unified.finite import check_count, check_number
 from unified.orders.shapes import Shapes
 from unified.stream.messages import Message
 from unified.stream.processor import Processor
@@ -54,10 +55,9 @@ class GenerationSettings:
     image_after: str = ""
 
     def __post_init__(self) -> None:
-        if self.max_tokens < 1 or self.max_images < 0:
-            raise ValueError(
-                f"an answer takes at least 1 token and 0 images, got {self.max_tokens}, {self.max_images}"
-            )
+        check_count("max_tokens", self.max_tokens, 1)
+        check_count("max_images", self.max_images)
+        check_number("minimum_risk_width", self.minimum_risk_width, 0)
         check_contrast(self.visual_contrast)
 
 

@@ -38,12 +38,13 @@ from unified.apps.answering import GREEDY, NUCLEUS, Content, GenerationSettings,
 from unified.apps.best_of_n import TRIES, best_of_n
 from unified.apps.conversation import LONGEST, Conversation
 from unified.apps.looking import LOOKING, after_look, concluded, for_list, only_list
-from unified.apps.pictures import fit, open_picture
+from unified.apps.pictures import fit
 from unified.apps.rollout import WINDOW, Player, Rollout
 from unified.decoding.guidance import Constant
 from unified.decoding.session import Session
 from unified.model import UnifiedModel
 from unified.orders.shapes import Shapes
+from unified.stream.message_forms import read_picture
 from unified.stream.messages import Message
 from unified.stream.processor import Processor
 from unified.tokenizers.images import Picture
@@ -65,7 +66,7 @@ EDITING = replace(DRAWING, max_tokens=256)
 SOLVING = GenerationSettings(allow_images=False, image_after="</actions>", max_tokens=1024, max_images=12,
                  image_sampler=GREEDY)  # fmt: skip
 
-Source = Picture | str | Path
+Source = Picture | str | Path | bytes
 
 
 def another(settings: GenerationSettings, attempt: int) -> GenerationSettings:
@@ -86,9 +87,10 @@ class Solution:
 
 class Assistant:
     """A model and its processor; each verb is a short loop over a `Session`. Images are given as anything
-    that `tokenizers.images` takes, or as the path of a file, and resized to `side` pixels; they are returned
-    as uint8 [H, W, 3]. The same call with the same seed gives the same answer. ValueError for a model without
-    a visual tokenizer, or a side that is no multiple of its stride."""
+    that `tokenizers.images` takes, as the path or the bytes of a file, or as a `data:` URL, and resized to
+    `side` pixels; they are returned as uint8 [H, W, 3]. The same call with the same seed gives the same
+    answer. ValueError for a model without a visual tokenizer, or a side that is no multiple of its
+    stride."""
 
     def __init__(
         self,
@@ -200,7 +202,7 @@ class Assistant:
 
     def picture(self, source: Source) -> np.ndarray:
         """An image at the size in which the model reads it: uint8 [H, W, 3]."""
-        image = open_picture(source).image if isinstance(source, (str, Path)) else source
+        image = read_picture(source)
         return fit(image, self.side, self.visual.stride)
 
     def shapes(self, size: tuple[int, int]) -> Shapes:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from unified.apps.answering import Content, images_of, text_of
+from unified.finite import check_count
 
 TRIES = 3
 PLACES = (
@@ -63,8 +64,7 @@ def best_of_n(
     """The best of up to `tries` answers to each of `number` requests. `draw(requests, attempt)`: answers to
     the requests of these numbers; `look(pictures)`: a list of the parts of each image. Images of a single
     object are not scored: the first one is returned. ValueError for fewer than one try."""
-    if tries < 1:
-        raise ValueError(f"tries must be at least 1, got {tries}")
+    check_count("tries", tries, 1)
     best: dict[int, tuple[float, Content]] = {}
     waiting = list(range(number))
     for attempt in range(tries):

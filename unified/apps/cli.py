@@ -81,14 +81,14 @@ def _add_verbs(commands: argparse._SubParsersAction) -> None:
     draw.add_argument("prompt")
     draw.add_argument("--size", type=_size, metavar="HxW", help="in pixels (default 64x64)")
     warmth = "0 (default): greedy decoding; above 0: sampled by --seed"
-    draw.add_argument("--temperature", type=float, default=0.0, metavar="T", help=warmth)
+    draw.add_argument("--temperature", type=_temperature, default=0.0, metavar="T", help=warmth)
     edit = _command(commands, "edit", "change a picture as an instruction says")
     edit.add_argument("image", type=Path)
     edit.add_argument("instruction")
     for command in (draw, edit):
         command.add_argument("--out", type=Path, default=Path("picture.png"), help="default picture.png")
         closely = "scale of classifier-free guidance (1: off, default 1.5)"
-        command.add_argument("--guidance", type=float, default=1.5, metavar="G", help=closely)
+        command.add_argument("--guidance", type=_guidance, default=1.5, metavar="G", help=closely)
         tries = "best of at most N images of several objects, judged by the model (default 3)"
         command.add_argument("--tries", type=_positive, default=3, metavar="N", help=tries)
     solve = _command(commands, "solve", "solve a maze with sketches")
@@ -124,6 +124,18 @@ def _positive(text: str) -> int:
     from unified.apps.commands.common import count
 
     return count(text)
+
+
+def _temperature(text: str) -> float:
+    from unified.apps.commands.common import number
+
+    return number(text, 0)
+
+
+def _guidance(text: str) -> float:
+    from unified.apps.commands.common import number
+
+    return number(text, -1e30, 1e30)
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -23,6 +23,7 @@ from unified.decoding.minimum_risk import minimum_risk_decoding
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
 from unified.extras.references import ActionContrast
+from unified.finite import check_count
 from unified.layout.patch_merging import positions_of
 from unified.orders import Plan
 from unified.orders.shapes import Shapes, as_shapes
@@ -77,12 +78,13 @@ class Rollout:
         if contrast is None:
             contrast = 0.0 if self.sampler.temperature else CONTRAST
         check_contrast(contrast)
+        check_count("window", window, 1)
         if contrast and self.sampler.temperature:
             raise ValueError("a contrast needs greedy decoding: a sampler of temperature 0, or none")
         words, read = model.vocabulary, processor.image_item(history[0][0])
         has_mean = model.head.symbols == 1 and len(read["shapes"]) == 1
         self.mean = has_mean and self.sampler.temperature == 0 if mean is None else mean
-        self.contrast = contrast
+        self.contrast, self.carry = contrast, self.sampler.temperature == 0
         self.minimum_risk = minimum_risk_decoding(model, processor, self.sampler, MINIMUM_RISK_WIDTH)
         if self.mean and not has_mean:
             raise ValueError(
@@ -112,7 +114,7 @@ class Rollout:
             sampler=self.sampler,
             minimum_risk=self.minimum_risk,
             contrast=contrast,
-            carry=self.sampler.temperature == 0,
+            carry=self.carry,
         )
         for choice in images:
             if self.mean:
@@ -166,6 +168,7 @@ class Player:
         if processor.action is None:
             raise ValueError("this model has no action tokenizer: it cannot act")
         self.model, self.processor, self.task = model, processor, task
+        check_count("window", window, 1)
         self.window, self.seed, self.sampler = window, seed, sampler or Sampler(temperature=0)
         self.session: Session | None = None
 

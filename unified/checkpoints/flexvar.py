@@ -88,7 +88,7 @@ def load(
 
     ValueError with a short reason if options, weights or tokenizer do not fit.
     """
-    found = unwrap(state_dict)
+    found = unwrap(state_dict, "transformer")
     codes, code_width = sizes_of(found)
     with torch.device("meta"):
         model = FlexVAR(config_from(options, codes=codes, code_width=code_width))

@@ -87,7 +87,7 @@ def load(config: Mapping[str, Any], state_dict: Mapping[str, Any]) -> VQTokenize
     """
     with torch.device("meta"):
         tokenizer = VQTokenizer(config_from(config))
-    ours, found = tokenizer.state_dict(), unwrap(state_dict)
+    ours, found = tokenizer.state_dict(), unwrap(state_dict, "tokenizer")
     check_fit(to_official(ours), found)
     filled = {name: found[_official(name)].to(torch.float32, copy=True) for name in ours}
     tokenizer.load_state_dict(filled, assign=True)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unified.checkpoints.state_dict import check_fit
+from unified.checkpoints.state_dict import check_fit, unwrap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +126,7 @@ def load(config: DecoderConfig, state_dict: Mapping[str, Tensor]) -> InfinityDec
     prefix = "decoder."
     found = {
         re.sub(r"\.(conv|norm)\.(\w+)$", r".\2", name.removeprefix(prefix)): value
-        for name, value in state_dict.items()
+        for name, value in unwrap(state_dict, "tokenizer").items()
         if name.startswith(prefix)
     }
     with torch.device("meta"):

@@ -17,7 +17,7 @@ from unified.checkpoints.generation import GREEDY, Generated
 from unified.checkpoints.infinity import Infinity
 from unified.checkpoints.infinity_text import NEGATIVE, PROMPT
 from unified.decoding.drawing import Choice, Hook
-from unified.decoding.guidance import Guidance
+from unified.decoding.guidance import Guidance, check_scales
 from unified.decoding.noise import Noise
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
@@ -86,6 +86,9 @@ class LayerGuidance(Guidance, LayerPart):
     scales: tuple[float, ...]
     after: int
     by_step = True
+
+    def __post_init__(self) -> None:
+        check_scales(*self.scales)
 
     def weight(self, plan: Plan, step: int) -> float:
         """Logits are read from the conditional branch alone."""

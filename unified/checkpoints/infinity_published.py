@@ -25,7 +25,7 @@ def load(options: Mapping[str, Any], state_dict: Mapping[str, Any], cell_bits: i
     eval mode. `more`: further fields of the config, such as `raw_queries`. ValueError with a short reason if
     options or weights do not fit."""
     config = config_from(options, cell_bits, **more)
-    found = renamed(unwrap(state_dict), config.depth // options.get("block_chunks", 1))
+    found = renamed(unwrap(state_dict, "transformer"), config.depth // options.get("block_chunks", 1))
     with torch.device("meta"):
         model = Infinity(config)
     check_fit(model.state_dict(), found)

@@ -17,7 +17,7 @@ from unified.backbone.attention import Attend, sdpa
 from unified.backbone.layer_pass import Pass
 from unified.cache.kv_cache import KVCache
 from unified.checkpoints.nar import NARTransformer
-from unified.decoding.guidance import Guidance
+from unified.decoding.guidance import Guidance, check_scales
 from unified.decoding.noise import SAMPLE, GeneratorNoise
 from unified.decoding.sampling import Sampler
 from unified.heads.distribution import Distribution, joined
@@ -182,6 +182,9 @@ class UntilCount(Guidance):
 
     scale: float
     count: int = -1
+
+    def __post_init__(self) -> None:
+        check_scales(self.scale)
 
     def weight(self, plan: Plan, step: int) -> float:
         written = sum(len(before.decide) for before in plan.steps[:step])

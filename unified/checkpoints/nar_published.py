@@ -76,7 +76,9 @@ def load(options: Mapping[str, Any], state_dict: Mapping[str, Any]) -> NARTransf
     """A published transformer from its constructor's options and its state dict (wrappers are followed, key
     and value caches left out), in float32 and eval mode. If they do not fit: ValueError with a short
     reason."""
-    found = {name: value for name, value in unwrap(state_dict).items() if ".kv_cache." not in name}
+    found = {
+        name: value for name, value in unwrap(state_dict, "transformer").items() if ".kv_cache." not in name
+    }
     with torch.device("meta"):
         model = NARTransformer(config_from(options))
     check_fit(model.state_dict(), found)

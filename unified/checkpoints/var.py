@@ -76,7 +76,7 @@ def load(
 
     ValueError with a short reason if options, weights or tokenizer do not fit.
     """
-    found = unwrap(state_dict)
+    found = unwrap(state_dict, "transformer")
     codes, code_width = sizes_of(found)
     config = config_from(options, codes=codes, code_width=code_width)
     if "lvl_1L" in found and not torch.equal(found["lvl_1L"], levels(config.shapes)):

@@ -108,7 +108,7 @@ def load(config: Mapping[str, Any], state_dict: Mapping[str, Any]) -> ResidualVQ
     with torch.device("meta"):
         tokenizer = ResidualVQTokenizer(config_from(config))
     ours, sharing = tokenizer.state_dict(), sharing_of(config)
-    expected, found = to_official(ours, sharing), unwrap(state_dict)
+    expected, found = to_official(ours, sharing), unwrap(state_dict, "tokenizer")
     if HITS in found and found[HITS].ndim == 2 and len(found[HITS]) != len(expected[HITS]):
         found = {
             **found,
@@ -116,7 +116,9 @@ def load(config: Mapping[str, Any], state_dict: Mapping[str, Any]) -> ResidualVQ
         }  # statistics of another schedule are not taken over
     check_fit(expected, found)
     names = _names(ours, sharing)
-    filled = {name: _part(found[official], part) for name, (official, part) in names.items()}
+    filled = {
+        name: _part(found[official], part).to(ours[name].dtype) for name, (official, part) in names.items()
+    }
     tokenizer.load_state_dict(filled, assign=True)
     return tokenizer.eval()
 

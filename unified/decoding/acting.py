@@ -10,6 +10,7 @@ from torch import Tensor
 
 from unified.decoding.context import Chunk
 from unified.decoding.sampling import Sampler
+from unified.finite import check_logits
 from unified.layout.layout import Layout
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def generate_action(
         places = torch.tensor([[len(row.stream) + slot] for row in session.rows])
         options = torch.tensor(list(choices(slot)) if choices else range(words.action), device=device)
         logits = model.text_logits(last)[:, words.visual_start + options]
+        check_logits(logits)
         drawn = sampler.draw(logits[:, None, None, :], session.noise, places).symbols.flatten()
         taken.append(options[drawn])
         part = layout.part(slice(slot, slot + 1))

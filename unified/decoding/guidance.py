@@ -12,9 +12,11 @@ from typing import Protocol
 
 from torch import Tensor
 
+from unified.finite import check_number
 from unified.heads.distribution import Distribution, first_rows
 from unified.orders import Plan
 
+LARGEST = 1e30  # scales beyond it leave the range of float32
 PLAUSIBLE = 0.1  # share of the largest probability below which contrastive decoding excludes a token
 
 
@@ -35,6 +37,9 @@ class Constant(Guidance):
 
     scale: float
 
+    def __post_init__(self) -> None:
+        check_scales(self.scale)
+
     def weight(self, plan: Plan, step: int) -> float:
         return self.scale - 1
 
@@ -44,6 +49,9 @@ class Ramp(Guidance):
     """t = scale * step / last step, from 0 at the first (VAR). A plan of one step gets t = 0."""
 
     scale: float
+
+    def __post_init__(self) -> None:
+        check_scales(self.scale)
 
     def weight(self, plan: Plan, step: int) -> float:
         return self.scale * step / max(len(plan.steps) - 1, 1)
@@ -55,6 +63,9 @@ class CappedRamp(Guidance):
 
     scale: float
     max_side: int = 16
+
+    def __post_init__(self) -> None:
+        check_scales(self.scale)
 
     def weight(self, plan: Plan, step: int) -> float:
         if max(plan.step_shape(step)) > self.max_side:
@@ -68,12 +79,27 @@ class PerStep(Guidance):
 
     scales: tuple[float, ...]
 
+    def __post_init__(self) -> None:
+        check_scales(*self.scales)
+
     def weight(self, plan: Plan, step: int) -> float:
         if len(self.scales) != len(plan.steps):
             raise ValueError(
                 f"a plan of {len(plan.steps)} steps needs as many scales, got {len(self.scales)}"
             )
         return self.scales[step] - 1
+
+
+def check_scales(*scales: float) -> None:
+    """ValueError unless all guidance scales are finite numbers, in float32 too."""
+    for scale in scales:
+        check_number("a guidance scale", scale, -LARGEST, LARGEST)
+
+
+def check_weights(guidance: Guidance | None, plan: Plan) -> None:
+    """ValueError unless the weight of every step of a plan is a finite number."""
+    for step in range(len(plan.steps) if guidance is not None else 0):
+        check_number(f"the weight of guidance at step {step}", guidance.weight(plan, step))  # type: ignore[union-attr]
 
 
 def needs_null(guidance: Guidance | None, plan: Plan) -> bool:
@@ -88,8 +114,7 @@ def guide(predicted: Distribution, weight: float, rows: int) -> Distribution:
 
 def check_contrast(contrast: float) -> None:
     """ValueError unless a contrast weight is a finite number of at least 0."""
-    if not 0 <= contrast < float("inf"):
-        raise ValueError(f"contrast must be a number of at least 0, got {contrast}")
+    check_number("contrast", contrast, 0)
 
 
 def contrasted(logits: Tensor, blind: Tensor, weight: float) -> Tensor:

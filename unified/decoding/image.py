@@ -20,6 +20,7 @@ from unified.decoding.minimum_risk import MinimumRisk
 from unified.decoding.sampling import Sampler
 from unified.decoding.stats import Stats
 from unified.extras.references import ActionContrast
+from unified.finite import refuse_prediction
 from unified.heads.distribution import Distribution
 from unified.layout.layout import Cursor, Layout
 from unified.layout.patch_merging import merged_steps
@@ -66,6 +67,7 @@ def write_image(session: Session, request: ImageRequest) -> Iterator[Choice]:
     done = False
     try:
         yield from session.strategy.image(run)
+        run.check()
         done = True
     finally:
         if not done:
@@ -291,6 +293,11 @@ class ImageRun:
             done = (fresh & ~runs[:, step + 1 :].any(dim=1)).nonzero()[:, 0].tolist()
             self.context.cache.truncate(self.start, done)
             self.context.cache.release(done)
+
+    def check(self) -> None:
+        """ValueError if logits were not finite, which leaves log-probabilities of NaN."""
+        if bool(self.drawing.log_probs[self.request.active].isnan().any()):
+            refuse_prediction("logits")
 
     def undo(self) -> None:
         """Drop the image's entries; a deferred prefill that has run stays."""

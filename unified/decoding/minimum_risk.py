@@ -15,6 +15,7 @@ from torch import Tensor
 
 from unified.decoding.drawing import Generator
 from unified.decoding.sampling import Sampler
+from unified.finite import check_number
 from unified.heads.distribution import Categorical, Distribution
 from unified.stream.processor import Processor
 from unified.tokenizers.quantise import squared_distances
@@ -25,12 +26,13 @@ CANDIDATES = 64  # the likeliest codes of a slot: the only ones that are compare
 @dataclass(frozen=True)
 class MinimumRisk:
     """`codebook` [V, C]; `width`: of the Gaussian kernel between codebook vectors, in units of the root mean
-    square distance of all of them from their mean. ValueError unless it is positive."""
+    square distance of all of them from their mean. ValueError unless it is positive and finite."""
 
     codebook: Tensor
     width: float
 
     def __post_init__(self) -> None:
+        check_number("the width of minimum-risk decoding", self.width, 0)
         if not self.width > 0:
             raise ValueError(f"the width of minimum-risk decoding must be positive, got {self.width}")
 

@@ -13,27 +13,29 @@ import torch
 from torch import Tensor
 
 from unified.decoding.noise import Noise
+from unified.finite import check_count, check_logits, check_number
 from unified.heads.distribution import Drawn
 
+GREEDY_BELOW = 1e-30  # logits divided by less may overflow, and only equal ones are left to choose from
 TIES = 64  # values beside the `top_k` largest that are sorted: usually enough for all that tie with the last
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler:
-    """Temperature, top-k and top-p sampling. `temperature` 0 is greedy; `top_k` 0 and `top_p` 0 or 1 are off.
-    For continuous values the temperature scales the noise, and filters are refused. ValueError for values out
-    of range."""
+    """Temperature, top-k and top-p sampling. `temperature` 0 is greedy, and one below `GREEDY_BELOW` becomes
+    0; `top_k` 0 and `top_p` 0 or 1 are off. For continuous values the temperature scales the noise, and
+    filters are refused. ValueError for values out of range or not finite."""
 
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (self.temperature >= 0 and self.top_k >= 0 and 0 <= self.top_p <= 1):
-            raise ValueError(
-                "temperature and top_k must not be negative and top_p must lie in 0..1, got "
-                f"{self.temperature}, {self.top_k}, {self.top_p}"
-            )
+        check_number("temperature", self.temperature, 0)
+        check_count("top_k", self.top_k)
+        check_number("top_p", self.top_p, 0, 1)
+        if self.temperature < GREEDY_BELOW:
+            object.__setattr__(self, "temperature", 0.0)
 
     def filter(self, logits: Tensor) -> Tensor:
         """Logits [..., V] divided by the temperature, -inf for all that top-k and top-p exclude."""
@@ -54,10 +56,15 @@ class Sampler:
 
     def draw(self, logits: Tensor, noise: Noise, places: Tensor) -> Drawn:
         """One symbol for each row of logits [B, n, S, V]: symbols [B, n, S] and log-probabilities [B, n]
-        under the filtered distribution. `places` [B, n]: indices of the noise."""
+        under the filtered distribution. `places` [B, n]: indices of the noise. Logits with NaN or infinity:
+        on a CPU ValueError, on other devices, which are not waited for, NaN for the log-probability."""
         if self.temperature == 0:
-            symbols = logits.argmax(dim=-1)
-            return Drawn(symbols, torch.zeros(symbols.shape[:2], device=logits.device))
+            likeliest = logits.max(dim=-1)
+            if logits.device.type == "cpu":
+                check_logits(likeliest.values[..., None])
+            return Drawn(likeliest.indices, 0 * likeliest.values.float().sum(dim=-1))
+        if logits.device.type == "cpu":
+            check_logits(logits)
         probs = self.filter(logits.float()).softmax(dim=-1)
         symbols = noise.draw(probs, places)
         chosen = probs.gather(-1, symbols[..., None]).squeeze(-1)

@@ -19,7 +19,7 @@ from unified.cache.policy import CachePolicy, DropWrite
 from unified.decoding.acting import generate_action
 from unified.decoding.context import Context
 from unified.decoding.drawing import Choice, Drawing, Generator, Hook
-from unified.decoding.guidance import Guidance, check_contrast
+from unified.decoding.guidance import Guidance, check_contrast, check_weights
 from unified.decoding.image import ImageRequest, write_image
 from unified.decoding.minimum_risk import MinimumRisk
 from unified.decoding.noise import Noise, PositionNoise
@@ -28,6 +28,7 @@ from unified.decoding.sampling import Sampler
 from unified.decoding.strategies import OnePass, Stats, Strategy
 from unified.decoding.text import TextRun, allowed_ids
 from unified.extras.references import ActionContrast
+from unified.finite import check_count
 from unified.orders import plan_for
 from unified.orders.shapes import as_shapes
 from unified.readers.values import latest_values, split_values
@@ -177,6 +178,7 @@ class Session:
         against the same stream without images (`contrasted`; 0 is off). ValueError before anything was read,
         for another number of flags than rows, or for a weight that is no finite number of at least 0."""
         check_contrast(contrast)
+        check_count("max_tokens", max_tokens)
         self.read_pending()
         if self.last is None:
             raise ValueError("nothing has been read yet: feed a prompt first")
@@ -233,7 +235,8 @@ class Session:
         of logits. `carry`: the next image after an action is made from the embeddings that the model's
         transition gave for this one, not from the embeddings of its codes; `contrast` moves them away from
         what other actions would give, and needs `carry`. `hook`: may overwrite the codes of each step.
-        ValueError for an unknown order, or flags and actions of another number of rows."""
+        ValueError for an unknown order, flags and actions of another number of rows, guidance that is not
+        finite, and (while it is written) for predictions that are not."""
         plan = plan_for(order, as_shapes(shapes), tuple(data))
         active = [True] * len(self.rows) if rows is None else [bool(flag) for flag in rows]
         if len(active) != len(self.rows) or not any(active):
@@ -242,6 +245,7 @@ class Session:
             raise ValueError(f"{len(self.rows)} rows need as many actions, got {len(contrast.actions)}")
         if contrast is not None and not carry:
             raise ValueError("a contrast changes the carried embeddings: it needs carry=True")
+        check_weights(guidance, plan)
         request = ImageRequest(
             plan=plan,
             header=self.vocabulary.open_write(order, plan.shapes, plan.data),

@@ -11,6 +11,7 @@ from torch import Tensor
 from unified.decoding.context import Context
 from unified.decoding.guidance import contrasted
 from unified.decoding.sampling import Sampler
+from unified.finite import check_logits
 
 if TYPE_CHECKING:
     from unified.decoding.session import Session
@@ -49,7 +50,9 @@ class TextRun:
         """[B, n, V] of what follows hidden states [B, n, D] of each context; -inf for what is not allowed."""
         seen, *blind = [self.session.model.text_logits(found) for found in states]
         seen = seen.masked_fill(~self.allowed[:, None], float("-inf"))
-        return contrasted(seen, blind[0], self.contrast) if blind else seen
+        logits = contrasted(seen, blind[0], self.contrast) if blind else seen
+        check_logits(logits)
+        return logits
 
     def places(self, count: int = 1) -> Tensor:
         """[B, count]: where in the streams the next ids will stand, which index the noise."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+from unified.finite import check_tree
 from unified.orders import Plan
 
 UNITS = ("steps", "share", "side")
@@ -34,6 +35,7 @@ class VARiantConfig:
     unit: str = "steps"
 
     def __post_init__(self) -> None:
+        check_tree(self)
         if self.layers is not None and self.layers < 2:
             raise ValueError(f"layers must be at least 2 (the first and the last) or None, got {self.layers}")
         if self.unit not in UNITS:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from unified.finite import check_number
 from unified.layout.layout import WriteGroup
 from unified.orders.shapes import Shape, area
 
@@ -29,6 +30,9 @@ class ActionContrast:
 
     actions: Sequence[Sequence[int]]
     weight: float
+
+    def __post_init__(self) -> None:
+        check_number("the weight of a contrast", self.weight)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
+from unified.finite import check_values
 from unified.heads.denoiser import Denoiser
 from unified.heads.diffusion_schedule import DiffusionSchedule, cosine
 from unified.heads.distribution import Drawn, check_continuous
@@ -123,6 +124,7 @@ class DiffusionDistribution:
         device, (steps, channels) = self.terms[0].hidden.device, (len(self.schedule.steps), self._channels())
         normal = noise.normal(places, steps * channels, device=device).float()
         values = self.reverse(normal.unflatten(-1, (steps, channels)), sampler.temperature)
+        check_values(values)
         return Drawn(values, values.new_full(places.shape, float("nan")))
 
     def guided(self, null: Self, weight: float) -> Self:

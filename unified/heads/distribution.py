@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 import torch
 from torch import Tensor
 
+from unified.finite import check_values
+
 if TYPE_CHECKING:  # decoding runs on heads, not the other way round
     from unified.decoding.noise import Noise
     from unified.decoding.sampling import Sampler
@@ -86,6 +88,7 @@ class Gaussian:
     def sample(self, noise: Noise, places: Tensor, sampler: Sampler) -> Drawn:
         """Standard deviations are multiplied by the temperature."""
         check_continuous(sampler)
+        check_values(torch.stack([self.mean, self.log_std]))
         if sampler.temperature == 0:
             return Drawn(self.mean, torch.zeros(places.shape, device=self.mean.device))
         normal = noise.normal(places, self.mean.shape[-1], device=self.mean.device).to(self.mean)

@@ -11,6 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from unified.finite import check_number
 from unified.heads.distribution import Gaussian
 
 NARROWEST = -7.0  # the lowest log standard deviation, so that a value met exactly has a finite likelihood
@@ -22,6 +23,7 @@ class RegressionHead(nn.Module):
 
     def __init__(self, width: int, channels: int, std: float | None = None) -> None:
         super().__init__()
+        check_number("std", 1.0 if std is None else std)
         if std is not None and not std > 0:
             raise ValueError(f"std must be positive, or None to learn it, got {std}")
         self.channels, self.std = channels, std

@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from unified.finite import check_tree
 from unified.objectives.objective import Objective, ObjectiveOutput
 from unified.objectives.scores import Scores
 
@@ -30,6 +31,7 @@ class DPOConfig:
     length_normalised: bool = False
 
     def __post_init__(self) -> None:
+        check_tree(self)
         if self.beta <= 0:
             raise ValueError(f"beta must be positive, got {self.beta}")
 

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from unified.depth.variant import VARiant, VARiantConfig
+from unified.finite import check_tree
 from unified.objectives.cross_entropy import CrossEntropy
 from unified.objectives.objective import Objective, ObjectiveOutput, Progress
 from unified.objectives.scores import Scores
@@ -40,6 +41,7 @@ class SupernetConfig:
     full: float = 0.8
 
     def __post_init__(self) -> None:
+        check_tree(self)
         if not self.depths:
             raise ValueError("depths must name at least one number of layers")
         if not 0 <= self.rate <= 1:

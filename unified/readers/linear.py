@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from unified.finite import check_tree
+
 
 @dataclass(frozen=True, kw_only=True)
 class LinearReaderConfig:
@@ -21,6 +23,7 @@ class LinearReaderConfig:
     eps: float = 1e-6
 
     def __post_init__(self) -> None:
+        check_tree(self)
         if not isinstance(self.width, int) or self.width < 1:
             raise ValueError(f"width must be a number of channels of at least 1, got {self.width!r}")
         if self.eps <= 0:

@@ -80,6 +80,8 @@ class Stream:
         content = message["content"]
         if isinstance(content, str):
             content = [{"type": "text", "text": content}]
+        if not isinstance(content, list | tuple):
+            raise ValueError(f"{where}: content is a str or a list of items, got {type(content).__name__}")
         ids = [self.vocabulary.special[message["role"]], *self.content(content, where, values)]
         return [*ids, self.vocabulary.end]
 

@@ -1,8 +1,9 @@
 """Pixels, strings and environment actions <-> ids: the tokenizers of all sorts behind one pair of calls.
 
 The messages are those of `unified.stream`, with pixels in place of codes: `{"type": "image", "image":
-picture}` (anything that `tokenizers.images` takes) and `{"type": "action", "action": {...}}`. An image in an
-assistant turn is a drawn one. The tokenizers are frozen and stay outside the model.
+picture}` (anything that `tokenizers.images` takes) and `{"type": "action", "action": {...}}`; forms of other
+libraries are known too (`stream.message_forms`). An image in an assistant turn is a drawn one. The tokenizers
+are frozen and stay outside the model.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from unified.orders import plan_for
 from unified.orders.schedules import ladder
 from unified.orders.shapes import Shape, Shapes, as_shapes
 from unified.stream.items import Encoded
+from unified.stream.message_forms import plain_messages
 from unified.stream.messages import Message, Stream, TextTokenizer
 from unified.stream.vocabulary import Vocabulary
 from unified.tokenizers.images import to_images, to_uint8
@@ -86,31 +88,37 @@ class Processor:
     # To ids -------------------------------------------------------------------------------------------------
 
     def encode(self, messages: Sequence[Message], *, prompt: bool = False) -> list[int]:
-        """Ids of a conversation; with `prompt`, an assistant turn is opened for the model."""
-        pairs = zip(messages, frames(messages), strict=True)
-        return self.stream.encode([self._coded(message, found) for message, found in pairs], prompt=prompt)
+        """Ids of a conversation; with `prompt`, an assistant turn is opened for the model. Messages may have
+        the forms of other libraries (`stream.message_forms`)."""
+        return self.stream.encode(self._all_coded(messages), prompt=prompt)
 
     def encode_with_values(self, messages: Sequence[Message], *, prompt: bool = False) -> Encoded:
         """Ids of a conversation, and the continuous values of its latents and features."""
-        pairs = zip(messages, frames(messages), strict=True)
-        coded = [self._coded(message, found) for message, found in pairs]
-        return self.stream.encode_with_values(coded, prompt=prompt)
+        return self.stream.encode_with_values(self._all_coded(messages), prompt=prompt)
 
     def turn(self, message: Message) -> list[int]:
         """Ids of one whole turn, to go on with a conversation; what was said before is not known here."""
-        return self.stream.turn(self._coded(message, frames([message])[0]))
+        return self.stream.turn(self._all_coded([message])[0])
 
-    def _coded(self, message: Message, frame: Sequence[bool]) -> Message:
-        if not isinstance(message, dict) or not isinstance(message.get("content"), list):
+    def _all_coded(self, messages: Sequence[Message]) -> list[Message]:
+        plain = plain_messages(messages)
+        return [self._coded(*each) for each in zip(plain, range(len(plain)), frames(plain), strict=True)]
+
+    def _coded(self, message: Message, number: int, frame: Sequence[bool]) -> Message:
+        if isinstance(message["content"], str):
             return message
-        drawn = message.get("role") == "assistant"
-        items = zip(message["content"], frame, strict=True)
-        return {**message, "content": [self._coded_item(item, drawn, moved) for item, moved in items]}
+        drawn, content = message["role"] == "assistant", []
+        for place, (item, moved) in enumerate(zip(message["content"], frame, strict=True)):
+            try:
+                content.append(self._coded_item(item, drawn, moved))
+            except (ValueError, OSError) as error:  # OSError: the rest of a file is read only now
+                raise ValueError(f"message {number}, item {place}: {error}") from None
+        return {**message, "content": content}
 
-    def _coded_item(self, item: Any, drawn: bool, frame: bool) -> Any:
-        if isinstance(item, dict) and "image" in item:
+    def _coded_item(self, item: dict[str, Any], drawn: bool, frame: bool) -> dict[str, Any]:
+        if "image" in item:
             return self.image_item(item["image"], drawn=drawn, frame=frame)
-        if isinstance(item, dict) and "action" in item:
+        if "action" in item:
             ids = self._need(self.action, "action").encode([item["action"]])
             return {"type": "action", "ids": self._local(ids)[0].tolist()}
         return item

@@ -39,9 +39,9 @@ def test_codes_far_apart_stay_as_they_were_and_the_unlikely_are_left_out():
     assert torch.allclose(gained[kept], logits.log_softmax(-1)[kept], atol=1e-5)
 
 
-@pytest.mark.parametrize("width", [0.0, -1.0, float("nan")])
+@pytest.mark.parametrize("width", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_width_must_be_positive(width):
-    with pytest.raises(ValueError, match="positive"):
+    with pytest.raises(ValueError, match="width of minimum-risk decoding must be"):
         MinimumRisk(torch.eye(3), width)
 
 

@@ -81,7 +81,7 @@ def test_temperature_zero_takes_the_likeliest():
     "bad", [{"temperature": -1}, {"temperature": float("nan")}, {"top_k": -1}, {"top_p": 1.5}]
 )
 def test_bad_samplers_are_refused(bad):
-    with pytest.raises(ValueError, match="must not be negative"):
+    with pytest.raises(ValueError, match=r"must be a (finite|whole) number"):
         Sampler(**bad)
 
 

@@ -64,7 +64,8 @@ def test_any_image_mode_is_taken(processor, mode):
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        ("cat.png", "an image is a PIL image, numpy array or torch tensor, got str"),
+        ("cat.png", "cat.png: no such file"),
+        (3, "an image is a PIL image, numpy array or torch tensor, got int"),
         (np.zeros((8, 8, 2), np.uint8), "channels"),
         (np.full((8, 8, 3), np.nan), "finite"),
         (np.zeros((2, 8, 8, 3), np.uint8), "one image at a time"),

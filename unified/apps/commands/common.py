@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,18 @@ def count(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError("must be at least 1, got 0")
     return number
+
+
+def number(text: str, least: float = -math.inf, most: float = math.inf) -> float:
+    """A finite number from `least` to `most`; for argparse."""
+    try:
+        found = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None
+    if not least <= found <= most or math.isinf(found):
+        limits = f"of at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
+        raise argparse.ArgumentTypeError(f"must be a finite number {limits}, got {text!r}")
+    return found
 
 
 def assistant(options: argparse.Namespace) -> Assistant:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from unified.decoding.noise import SAMPLE, Noise
 from unified.decoding.sampling import Sampler
+from unified.finite import check_logits
 from unified.heads.distribution import Distribution
 
 DRAFT, ACCEPT, RESAMPLE = "draft", "accept", "resample"  # purposes of noise, independent of one another
@@ -30,6 +31,7 @@ class Verdict:
 
 def probabilities(sampler: Sampler, logits: Tensor) -> Tensor:
     """What a sampler draws from logits [..., V]: after temperature and filters [..., V], sums 1."""
+    check_logits(logits)  # what is drafted is compared on the host anyway
     if sampler.temperature == 0:
         return torch.zeros_like(logits, dtype=torch.float32).scatter(-1, logits.argmax(-1, keepdim=True), 1.0)
     return sampler.filter(logits.float()).softmax(dim=-1)

@@ -1,0 +1,172 @@
+"""Messages as other libraries write them, in the form that the processor takes.
+
+Known are Hugging Face's chat templates (`{"type": "image", "image" | "path" | "url" | "base64": ...}`),
+OpenAI's (`image_url`, `input_image`, `input_text`), Anthropic's (`source`) and Qwen-VL's (items without a
+type). Pictures come as a file's path, its bytes, a `data:` URL, or in memory; nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import reprlib
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, unquote_to_bytes, urlsplit
+
+from PIL import Image, UnidentifiedImageError
+
+from unified.stream.vocabulary import ROLES
+
+Message = dict[str, Any]
+
+STREAM_KEYS = ("codes", "latents", "placeholder")  # an image of the stream itself
+PICTURE_KEYS = ("image", "path", "url", "base64", "image_url", "source", "bytes")
+KINDS = {  # what others call an item: what it is here
+    "image_url": "image",
+    "input_image": "image",
+    "input_text": "text",
+    "output_text": "text",
+}
+ROLE_HINTS = {
+    "tool": "the model calls no tools, leave these messages out or give their text to the user",
+    "function": "the model calls no functions, leave these messages out or give their text to the user",
+    "developer": "use system",
+    "human": "use user",
+    "gpt": "use assistant",
+    "model": "use assistant",
+    "bot": "use assistant",
+}
+CALLS = ("tool_calls", "function_call", "tool_call_id")
+
+
+def plain_messages(messages: Any) -> list[Message]:
+    """Messages with the keys `role` and `content`, the items of the kinds text, image (pixels under "image"),
+    action and features. ValueError, in one line, for what cannot be brought into this form; unknown keys are
+    passed over with one warning."""
+    if not isinstance(messages, list | tuple):
+        raise ValueError("messages must be a list of {'role': ..., 'content': ...}")
+    return [plain_message(message, number) for number, message in enumerate(messages)]
+
+
+def plain_message(message: Any, number: int = 0) -> Message:
+    """One message; `number` names it in errors."""
+    where = f"message {number}"
+    if not isinstance(message, Mapping):
+        raise ValueError(f"{where} must be a dict with the keys 'role' and 'content'")
+    given = _without_nulls(message)
+    if call := next((key for key in CALLS if given.get(key)), None):
+        raise ValueError(f"{where} has {call!r}: {ROLE_HINTS['tool']}")
+    for key in ("role", "content"):
+        if key not in given:
+            raise ValueError(f"{where} has no {key!r}: give it 'role' and 'content'")
+    role, content = given["role"], given["content"]
+    if role not in ROLES:
+        hint = ROLE_HINTS.get(role) if isinstance(role, str) else None
+        known = f"the roles are {', '.join(ROLES)}"
+        raise ValueError(f"{where} has role {reprlib.repr(role)}: {f'{hint} ({known})' if hint else known}")
+    _pass_over(given, ("role", "content"))
+    if isinstance(content, str):
+        return {"role": role, "content": content}
+    if not isinstance(content, list | tuple):
+        raise ValueError(f"{where}: content is a str or a list of items, got {type(content).__name__}")
+    items = [_plain_item(item, f"{where}, item {place}") for place, item in enumerate(content)]
+    return {"role": role, "content": items}
+
+
+def _plain_item(item: Any, where: str) -> dict[str, Any]:
+    if not isinstance(item, Mapping):
+        raise ValueError(f"{where} is a {type(item).__name__}: give a dict such as {{'type': 'text', ...}}")
+    given = _without_nulls(item)
+    kind = given.get("type") or next((key for key in ("text", "image", "action") if key in given), None)
+    kind = KINDS.get(kind, kind) if isinstance(kind, str) else kind
+    if kind == "text" and "text" in given:
+        _pass_over(given, ("type", "text"))
+        return {"type": "text", "text": given["text"]}
+    if kind == "image" and not any(key in given for key in STREAM_KEYS):
+        _pass_over(given, ("type", *PICTURE_KEYS))
+        return {"type": "image", "image": _picture(given, where)}
+    if kind not in ("text", "image", "action", "features"):
+        raise ValueError(f"{where} has type {reprlib.repr(kind)}: use text, image, features or action")
+    if kind == "text":
+        raise ValueError(f"{where} (text) has no text: give 'text'")
+    return {**given, "type": kind}
+
+
+def _picture(item: Mapping[str, Any], where: str) -> Any:
+    key = next((key for key in PICTURE_KEYS if key in item), None)
+    if key is None:
+        raise ValueError(f"{where} (image) has no picture: give 'image' (a picture, a path or a data: URL)")
+    try:
+        return read_picture(_encoded(item[key]) if key == "base64" else item[key])
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def read_picture(source: Any) -> Any:
+    """The picture that a path, the bytes of a file, a `data:` or `file:` URL, or a mapping around one of
+    these stands for; a picture in memory is returned as it is. ValueError, in one line, for what is no
+    picture, and for addresses on the web."""
+    if isinstance(source, Mapping):  # image_url, Anthropic's source, or an image of `datasets`
+        inner = next((source[key] for key in ("url", "bytes", "path") if source.get(key)), None)
+        inner = _encoded(source["data"]) if inner is None and source.get("data") else inner
+        if inner is None or isinstance(inner, Mapping):
+            raise ValueError(f"an image needs a 'url', 'path' or 'bytes', got {', '.join(map(str, source))}")
+        return read_picture(inner)
+    if isinstance(source, str):
+        source = _located(source)
+    if isinstance(source, bytes | bytearray):
+        return _opened(bytes(source))
+    return _opened(source) if isinstance(source, Path) else source
+
+
+def _opened(source: Path | bytes) -> Image.Image:
+    """A picture whose header was read; its pixels are decoded when they are asked for."""
+    name = "the picture" if isinstance(source, bytes) else str(source)
+    try:
+        if isinstance(source, Path) and not source.is_file():
+            raise ValueError(f"{name}: no such file")
+        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+    except UnidentifiedImageError:
+        raise ValueError(f"{name}: not a picture") from None
+    except OSError as error:
+        raise ValueError(f"{reprlib.repr(name)}: {error.strerror or error}") from None
+
+
+def _located(text: str) -> Path | bytes:
+    """The file that a string names, or the bytes that it holds."""
+    scheme = text[:8].partition(":")[0].lower()
+    if scheme in ("http", "https"):
+        raise ValueError(f"{reprlib.repr(text)}: pictures are not downloaded: save it and give its path")
+    if scheme == "data":
+        head, comma, body = text.partition(",")
+        if not comma:
+            raise ValueError("a data: URL has a comma before its data")
+        return _encoded(unquote(body)) if head.lower().endswith(";base64") else unquote_to_bytes(body)
+    if scheme == "file":
+        return Path(unquote(urlsplit(text).path))
+    if len(text) > 1024 and not text.isspace():  # longer than any path: base64 without a head
+        return _encoded(text)
+    if "\0" in text:
+        raise ValueError(f"{reprlib.repr(text)}: no such file")
+    return Path(text).expanduser()
+
+
+def _encoded(text: Any) -> bytes:
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError, AttributeError):
+        raise ValueError(f"{reprlib.repr(text)} is not base64") from None
+
+
+def _without_nulls(given: Mapping[Any, Any]) -> dict[str, Any]:
+    return {str(key): value for key, value in given.items() if value is not None}
+
+
+def _pass_over(given: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    unknown = [key for key in given if key not in known]
+    if unknown:
+        warnings.warn(f"messages have keys that are not read: {', '.join(unknown)}", stacklevel=2)
