@@ -1,5 +1,6 @@
-"""`python -m unified.train RECIPE | prepare RECIPE | show RECIPE | list | fine-tune`. RECIPE is a name or a
-saved `recipe.json`. Errors of the user's making end in one line and exit status 2."""
+"""`python -m unified.train RECIPE | prepare RECIPE | show RECIPE | list`, and the commands of `COMMANDS`, which
+have options of their own. RECIPE is a name or a saved `recipe.json`. Errors of the user's making end in one
+line and exit status 2."""
 
 from __future__ import annotations
 
@@ -13,19 +14,18 @@ from typing import Any
 
 from unified.train.machine_options import add_machine, machine_of
 
-VERBS = {
-    "fine-tune": "unified.train.fine_tune"
-}  # with options of their own: modules with `parser`, `command`
+COMMANDS = {  # where the function of each command lives; imported only when it is called
+    "fine-tune": "unified.train.fine_tune:fine_tune",
+}
 
 
 def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(
         prog="python -m unified.train", description="Train a tokenizer or a model."
     )
-    verbs = (
-        "RECIPE (a name or a recipe.json), `prepare RECIPE` (its data alone), `show RECIPE` (as JSON), `list`"
-    )
-    root.add_argument("recipe", nargs="+", help=f"{verbs}; see also `{' -h`, `'.join(VERBS)} -h`")
+    commands = ", ".join(f"`{name} --help`" for name in COMMANDS)
+    verbs = "RECIPE (a name or a recipe.json), `prepare RECIPE` (its data alone), `show RECIPE` (as JSON)"
+    root.add_argument("recipe", nargs="+", help=f"{commands}; {verbs} or `list`")
     root.add_argument("--out", type=Path, help="folder of the run (default: runs/RECIPE)")
     root.add_argument("--data", type=Path, help="folder of prepared ids (default: OUT/data)")
     add_machine(root)
@@ -33,17 +33,23 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    verb = importlib.import_module(VERBS[words[0]]) if words and words[0] in VERBS else None
-    options = verb.parser().parse_args(words[1:]) if verb else parser().parse_args(words)
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        return verb.command(options) if verb else _command(options)
+        if words and words[0] in COMMANDS:
+            return call(words[0], words[1:])
+        return _command(parser().parse_args(words))
     except (ValueError, OSError, ImportError) as error:
         print(f"unified.train: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("unified.train: interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 130
+
+
+def call(name: str, arguments: Sequence[str]) -> int:
+    """Run one of `COMMANDS`."""
+    module, _, function = COMMANDS[name].partition(":")
+    return int(getattr(importlib.import_module(module), function)(arguments))
 
 
 def _command(options: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -61,14 +61,16 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def command(options: argparse.Namespace) -> int:
+def fine_tune(arguments: Sequence[str]) -> int:
     """Run the command; ValueError, in one line, before anything is made, for what cannot be trained on."""
     from unified.train.override import override
     from unified.train.run import check_same, run_alone
 
+    options = parser().parse_args(arguments)
     data = [read_argument(text) for text in options.data]
-    refuse_pairs(data)
     find(options.model)
+    if any(item.form == PREFERENCE for item in data):
+        return _prefer(options, data)
     machine = machine_of(options, options.out)
     with alone(machine.out):
         recipe = override(recipe_of(options, data), options.override)
@@ -81,14 +83,26 @@ def command(options: argparse.Namespace) -> int:
     return 0
 
 
-def refuse_pairs(data: list[Data]) -> None:
-    """Pairs of replies are learned by an objective of their own, in a stage of their own."""
-    for item in data:
-        if item.form == PREFERENCE:
-            raise ValueError(
-                f"{item.path}: pairs of replies are for preference tuning, not for fine-tune: see "
-                "docs/training.md"
-            )
+def _prefer(options: argparse.Namespace, data: Sequence[Data]) -> int:
+    """Pairs of replies are learned by an objective of their own: `prefer` runs it with the same options."""
+    from unified.train.__main__ import COMMANDS, call
+
+    if any(item.form != PREFERENCE for item in data):
+        pairs = next(item.path for item in data if item.form == PREFERENCE)
+        raise ValueError(
+            f"{pairs}: pairs of replies are learned in a run of their own, not beside other data"
+        )
+    if "prefer" not in COMMANDS:
+        raise ValueError(f"{data[0].path}: pairs of replies are for preference tuning, not for fine-tune")
+    names = ("model", "size", "steps", "learning_rate", "lora", "seed", "resume", "deepspeed")
+    given = {name: getattr(options, name) for name in names}
+    words = [word for name, value in given.items() if value for word in (_option(name), str(value))]
+    words += ["--cpu"] if options.cpu else []
+    return call("prefer", ["--pairs", *(str(item.path) for item in data), "--out", str(options.out), *words])
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def recipe_of(options: argparse.Namespace, data: list[Data]) -> ModelRecipe:

@@ -30,13 +30,9 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
 def machine_of(options: argparse.Namespace, out: Path, data: Path | None = None) -> Any:
     """The `Machine` that they describe, with the libraries' own talk turned down. ValueError for a checkpoint
     or a DeepSpeed configuration that is not there."""
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
-    from transformers.utils import logging
+    quiet()
     from unified.train.run import Machine
 
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    warnings.showwarning = _warn
     resume = options.resume
     if resume not in ("auto", "none") and not Path(resume).is_dir():
         raise ValueError(f"no checkpoint at {resume}: --resume takes auto, none or the path of one")
@@ -50,6 +46,16 @@ def machine_of(options: argparse.Namespace, out: Path, data: Path | None = None)
         cpu=options.cpu,
         compile=options.compile,
     )
+
+
+def quiet() -> None:
+    """Settings of libraries for a run: they say nothing but errors and warnings of ours."""
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    warnings.showwarning = _warn
 
 
 def shipped() -> list[str]:

@@ -59,16 +59,23 @@ def select(model: nn.Module, names: Sequence[str], *, rank: int = 8) -> int:
 
 def add_adapters(model: nn.Module, rank: int) -> None:
     """Low-rank adapters on every matrix of the decoder's layers."""
-    from peft import LoraConfig, inject_adapter_in_model
+    from peft import inject_adapter_in_model
+
+    config = adapter_config(model, rank)
+    inject_adapter_in_model(config, model)
+    model.adapter_config = config  # type: ignore[assignment]  # what `save_adapters` writes
+
+
+def adapter_config(model: nn.Module, rank: int) -> Any:
+    """The configuration of `peft` for these adapters."""
+    from peft import LoraConfig
 
     targets = [
         name
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and name.startswith("backbone.")
     ]
-    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets, task_type="CAUSAL_LM")
-    inject_adapter_in_model(config, model)
-    model.adapter_config = config  # type: ignore[assignment]  # what `save_adapters` writes
+    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets, task_type="CAUSAL_LM")
 
 
 def save_adapters(folder: Path, model: Any, weights: Mapping[str, Tensor], base: str) -> None:

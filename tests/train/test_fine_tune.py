@@ -251,7 +251,7 @@ def test_a_bad_recipe_file_is_one_line_and_status_2(change, words, tmp_path, cap
     [
         ("nowhere", "no such file or folder"),
         ("photos:paint", "unknown form 'paint'"),
-        ("pairs.jsonl", "preference tuning"),
+        ("photos pairs.jsonl", "in a run of their own"),
         ("empty", "neither images with captions"),
         ("broken", "metadata.jsonl: the file is empty"),
     ],
@@ -263,7 +263,7 @@ def test_bad_data_are_one_line_and_status_2(fine_tune, data, text, words, tmp_pa
     (root / "broken" / "metadata.jsonl").write_text("\n")
     monkeypatch.chdir(root)
     text = f"{text}:read" if text == "broken" else text
-    assert fine_tune(text) == 2
+    assert fine_tune(*text.split()) == 2
     error = capsys.readouterr().err
     assert words in error
     assert len(error.splitlines()) == 1
