@@ -1,5 +1,5 @@
-"""`python -m unified.train RECIPE | prepare RECIPE | show RECIPE | list`, and `COMMANDS`, which have options of
-their own. RECIPE is a name or a saved `recipe.json`. Errors of the user's making end in one line and exit
+"""`python -m unified.train RECIPE | prepare RECIPE | show RECIPE | list`, and `COMMANDS`, which have options
+of their own. RECIPE is a name or a saved `recipe.json`. Errors of the user's making end in one line and exit
 status 2."""
 
 from __future__ import annotations
