@@ -23,7 +23,8 @@ INSTALL = (
     "MineRL is not usable here: install a Java 8 JDK and, without a display, xvfb (Debian, Ubuntu: "
     "apt-get install openjdk-8-jdk xvfb), then MineRL 1.0 with "
     "`pip install git+https://github.com/minerllabs/minerl@v1.0.2` "
-    "(BASALT, HumanSurvival) or MineRL 0.4 with `pip install 'unified[minerl]'` (Treechop, Navigate, Obtain)"
+    "(BASALT, HumanSurvival) or MineRL 0.4 with `pip install 'unified-multimodal[minerl]'` "
+    "(Treechop, Navigate, Obtain)"
 )
 _NAMES = (*BUTTONS, "camera")
 

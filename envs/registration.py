@@ -1,6 +1,7 @@
 """Names for `gymnasium.make`. Importing this module registers them; registering again changes nothing.
 
-`gymnasium.make("unified.envs.registration:unified/Voxel-v0")` works with no import before it.
+`import unified` does. Without an import, gymnasium takes the module before a colon:
+`gymnasium.make("unified:unified/Voxel-v0")`.
 """
 
 import gymnasium

@@ -10,6 +10,7 @@ score on true held-out video is printed beside.
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import time
@@ -34,8 +35,8 @@ from unified.tasks.worlds.inverse import (
     watched,
 )
 
-from unified.apps.cli import Parser
 from unified.apps.commands.common import check_target, count, seed
+from unified.command import Parser, run
 
 
 def score(model: InverseModel, data: Steps) -> dict[str, Any]:
@@ -74,6 +75,10 @@ def main(arguments: list[str] | None = None) -> int:
         config = InverseConfig(width=options.width, size=options.size, memory=options.memory)
     except (ValueError, OSError) as error:
         parser.error(" ".join(str(error).split()))
+    return run(parser.prog, lambda options: _work(options, config, start), options)
+
+
+def _work(options: argparse.Namespace, config: InverseConfig, start: InverseModel | None) -> int:
     config = start.config if start else config
     started = time.monotonic()
     training = InverseTraining(clips=options.clips, epochs=options.epochs, seed=options.seed)

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -29,6 +29,8 @@ from unified.tasks.scenes.parser import parse
 from unified.tasks.scenes.questions import answer
 from unified.tasks.scenes.render import render
 from unified.tasks.scenes.scene import ATTRIBUTES, Scene, SceneObject
+
+from unified.command import Parser, run
 
 WITHIN = 0.03  # of the picture: how far a recovered centre may be off; two pixels of 64
 
@@ -163,14 +165,8 @@ def _rate(successes: int, trials: int) -> str:
     return f"{100 * successes / max(1, trials):.2f} % (95 % interval {100 * low:.2f} to {100 * high:.2f})"
 
 
-class _Arguments(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line instead of the usage text."""
-        self.exit(2, f"{self.prog}: {message}\n")
-
-
 def main(arguments: list[str] | None = None) -> int:
-    parser = _Arguments(prog="scene_parser_report", description="Scores the scene parser on rendered scenes.")
+    parser = Parser(prog="scene_parser_report", description="Scores the scene parser on rendered scenes.")
     parser.add_argument("--scenes", type=int, default=2000, help="scenes to render (default 2000)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size", type=int, default=64, help="side of the pictures in pixels (default 64)")
@@ -183,6 +179,10 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--size must be 32 to 1024 pixels, got {options.size}")
     if options.json and not options.json.parent.is_dir():
         parser.error(f"--json: there is no folder {options.json.parent}")
+    return run(parser.prog, _report, options)
+
+
+def _report(options: argparse.Namespace) -> int:
     tallies = measure(options.scenes, options.seed, options.size)
     print(report(tallies, options.failures))
     if options.json:

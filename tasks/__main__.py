@@ -1,21 +1,24 @@
-"""`python -m unified.tasks list | show | build | check | validate`. Errors of the user's making end in one
-line and exit status 2."""
+"""`python -m unified.tasks list | show | build | check | validate`. Exit status: see `unified.command`."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-OUTSIDE = ("captions", "llava", "preference")
+from unified.command import Parser, run, show_warnings
+
+OUTSIDE = ("captions", "llava", "preference", "recordings", "mazes")
+INTERRUPTED = "interrupted; the same command goes on where it stopped"
 
 
 def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
-    root = argparse.ArgumentParser(prog="python -m unified.tasks", description="Samples with exact answers.")
+    root = Parser(prog="python -m unified.tasks", description="Samples with exact answers.")
     commands = root.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="the tasks and their options")
     _add_show(commands.add_parser("show", help="write a contact sheet of a task"))
@@ -29,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     checked.add_argument("--count", type=int, default=50, help="samples per split")
     validated = commands.add_parser("validate", help="check outside data; every fault with its line")
     validated.add_argument("kind", choices=OUTSIDE)
-    validated.add_argument("path", type=Path, help="folder of captions, or JSON file")
+    validated.add_argument("path", type=Path, help="folder of captions, recordings or mazes, or JSON file")
     validated.add_argument("--images", type=Path, help="folder of the images (default: that of the file)")
     return root
 
@@ -48,14 +51,9 @@ def _add_show(command: argparse.ArgumentParser) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
-    try:
-        return COMMANDS[options.command](options)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"unified.tasks: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("unified.tasks: interrupted; the same command goes on where it stopped", file=sys.stderr)
-        return 130
+    with warnings.catch_warnings():
+        show_warnings("unified.tasks")
+        return run("unified.tasks", COMMANDS[options.command], options, INTERRUPTED)
 
 
 def list_tasks(options: argparse.Namespace) -> int:
@@ -109,8 +107,6 @@ def check_tasks(options: argparse.Namespace) -> int:
 
 
 def validate(options: argparse.Namespace) -> int:
-    import warnings
-
     from unified.tasks.outside import Faults
     from unified.tasks.outside.loading import read_all
 
@@ -120,6 +116,8 @@ def validate(options: argparse.Namespace) -> int:
         count = read_all(options.kind, options.path, options.images, faults)
     for line in faults.lines:
         print(line, file=sys.stderr)
+    if faults.note:
+        print(f"note: {faults.note}", file=sys.stderr)
     print(f"{options.path}: {count} good records, {len(faults.lines)} bad")
     return 2 if faults.lines else 0
 
@@ -131,7 +129,7 @@ def _option(text: str) -> tuple[str, Any]:
         raise ValueError(f"an option is KEY=VALUE, got {text!r}")
     try:
         return key, json.loads(value)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return key, value
 
 

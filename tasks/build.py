@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -23,6 +24,8 @@ from unified.tasks import dataset
 from unified.tasks.dataset import ShardFile, shard_name
 from unified.tasks.mixture import MixtureConfig
 from unified.tasks.rows import Row, RowMaker, features
+
+from unified.text_files import read_object
 
 PARTIAL = ".part"
 
@@ -73,7 +76,7 @@ def _prepare(config: MixtureConfig, folder: Path) -> None:
     first_row = row_hash(next(iter(maker.rows(range(1)))))
     path = folder / dataset.CONFIG
     if path.is_file():
-        found = dataset.read_json(path)
+        found = read_object(path)
         if found.get("fingerprint") != config.fingerprint():
             raise ValueError(f"{folder} holds a data set of another configuration: choose another folder")
         if found.get("first_row") != first_row:
@@ -151,6 +154,7 @@ def _start_worker(config: dict[str, Any]) -> None:
     global _maker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then asks for the end
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    warnings.simplefilter("ignore")  # the parent has read the same data and told
     _maker = RowMaker(MixtureConfig.from_json(config))
 
 

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unified.tasks.mixture import MixtureConfig
 from unified.tasks.packing import unpack
@@ -20,6 +20,7 @@ from unified.tasks.rows import COLUMNS
 from unified.tasks.sample import Sample
 
 from unified import __version__
+from unified.text_files import content_of, read_object
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -49,7 +50,10 @@ def read_manifest(folder: str | Path) -> list[ShardFile]:
         raise ValueError(f"{folder}: not a data set of unified.tasks ({CONFIG} is missing)")
     if not (folder / MANIFEST).is_file():
         raise ValueError(f"{folder}: half-written data set: run the same build again to complete it")
-    shards = [ShardFile(**entry) for entry in read_json(folder / MANIFEST)["shards"]]
+    with content_of(folder / MANIFEST):
+        shards = [ShardFile(**entry) for entry in read_object(folder / MANIFEST)["shards"]]
+        if not all(isinstance(shard.file, str) for shard in shards):
+            raise ValueError("a shard has no file name")
     for shard in shards:
         path = folder / shard.file
         if not path.is_file():
@@ -61,7 +65,8 @@ def read_manifest(folder: str | Path) -> list[ShardFile]:
 
 def read_mixture(folder: str | Path) -> MixtureConfig:
     """The configuration that a data set was made from."""
-    return MixtureConfig.from_json(read_json(Path(folder) / CONFIG)["config"])
+    with content_of(Path(folder) / CONFIG):
+        return MixtureConfig.from_json(read_object(Path(folder) / CONFIG)["config"])
 
 
 def read_dataset(folder: str | Path) -> Dataset:
@@ -145,14 +150,3 @@ from datasets import load_dataset
 rows = load_dataset("path/to/this/folder", split="{split}")
 ```
 """
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises ValueError with its path."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be read as JSON: {error}") from None
-    if not isinstance(data, dict):
-        raise ValueError(f"{path}: expected an object")
-    return data

@@ -23,6 +23,8 @@ import numpy as np
 from unified.tasks.registry import TASKS, check_options, make, option_names
 from unified.tasks.sample import Sample, check_split
 
+from unified.text_files import read_json
+
 FORMATS = ("messages", "ids")
 _CHOICE_STREAM = 0x6D6978  # keeps the choice of parts apart from the samples' own generators
 
@@ -36,8 +38,8 @@ class Part:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.task not in TASKS:
-            raise ValueError(f"unknown task {self.task!r}: choose one of {', '.join(sorted(TASKS))}")
+        if not isinstance(self.task, str) or self.task not in TASKS:
+            raise ValueError(f"unknown task {self.task!r:.60}: choose one of {', '.join(sorted(TASKS))}")
         number = isinstance(self.weight, int | float) and not isinstance(self.weight, bool)
         if not number or not math.isfinite(self.weight) or self.weight <= 0:
             raise ValueError(f"weight must be a positive number, got {self.weight!r}")
@@ -154,14 +156,11 @@ class Mixture:
 
 def read_config(path: str | Path) -> MixtureConfig:
     """The configuration in a JSON file. Raises ValueError with the path, in one line."""
+    path = Path(path).expanduser()
+    data = read_json(path)
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        return MixtureConfig.from_json(json.loads(text, parse_constant=_no_constant))
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}:{error.lineno}: not JSON: {error.msg}") from None
-    except (UnicodeDecodeError, ValueError) as error:
+        return MixtureConfig.from_json(data)
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
@@ -189,7 +188,3 @@ def _canonical(data: Any) -> str:
         return json.dumps(data, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"the configuration is not plain JSON data: {error}") from None
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a number that JSON has")

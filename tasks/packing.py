@@ -15,6 +15,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from unified.tasks.sample import Sample
+from unified.tokenizers.picture_files import open_picture, to_pixels
+
+from unified.text_files import check_unicode
 
 Row = dict[str, Any]
 
@@ -115,15 +118,14 @@ def _png(image: np.ndarray) -> bytes:
 
 
 def _pixels(image: Any) -> np.ndarray:
-    if isinstance(image, dict):
-        image = image["bytes"]
-    if isinstance(image, bytes):
-        image = Image.open(io.BytesIO(image))
-    return np.asarray(image.convert("RGB"))
+    if isinstance(image, dict):  # as `datasets` keeps it: its bytes, or where they are
+        image = image["path"] if image["bytes"] is None else image["bytes"]
+    return to_pixels(image) if isinstance(image, Image.Image) else open_picture(image).image
 
 
 def _dump(data: Any, where: str) -> str:
     try:
+        check_unicode(data)
         return json.dumps(data, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{where} is not plain JSON data: {error}") from None

@@ -23,8 +23,9 @@ def make(name: str, /, **options: Any) -> Any:
     values = {key: _frozen(value) for key, value in options.items()}
     try:
         return TASKS[name](config_class(name)(**values))
-    except (TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"task {name!r}: {error}") from None
+    except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, OSError) as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"task {name!r}: {said:.400}") from None
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:

@@ -39,15 +39,16 @@ class Sheet:
         self.font = ImageFont.load_default(TEXT_SIZE)
         self.cards = [self._card(shown) for shown in samples]
 
-    def draw(self, title: str) -> Image.Image:
-        """The whole picture, RGB, at most 1100 pixels wide."""
+    def draw(self, title: str, caption: str = "") -> Image.Image:
+        """The whole picture, RGB, at most 1100 pixels wide; `caption`: a line under the title."""
         rows = self._flow()
-        top = MARGIN + TITLE_SIZE + 20
+        top = MARGIN + TITLE_SIZE + 20 + (LINE if caption else 0)
         width = max(sum(card.width + MARGIN for card in row) for row in rows) + MARGIN
         height = top + sum(max(card.height for card in row) + MARGIN for row in rows)
         image = Image.new("RGB", (max(width, 420), height), GROUND)
         draw = ImageDraw.Draw(image)
         self._title(draw, title, image.width)
+        draw.text((MARGIN, MARGIN + TITLE_SIZE + 4), caption, font=self.font, fill=COLOURS["system"])
         y = top
         for row in rows:
             x, tallest = MARGIN, max(card.height for card in row)

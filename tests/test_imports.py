@@ -16,7 +16,7 @@ SIDES = ("tokenizers", "envs", "tasks", "train", "eval")
 
 LAYOUT = {"layout", "stream", "orders"}  # layout and what lies below it
 PARTS = {"heads", "readers", "cache", "backbone", "depth", "extras", "objectives", "decoding"}
-CORE = {*LAYOUT, *PARTS, "config", "likelihood", "model"}
+CORE = {*LAYOUT, *PARTS, "config", "likelihood", "model", "text_files"}
 UNIFIED = {
     *CORE,
     "adapters",
@@ -24,6 +24,7 @@ UNIFIED = {
     "pretrained",
     "pretrained_backbone",
     "checkpoints",
+    "command",
     "apps",
     "server",
     "cli",
@@ -47,11 +48,13 @@ ALLOWED: dict[str, set[str]] = {  # beside the area itself; `unified` is the pac
     "config": {*CORE, "adapters"} - {"model", "decoding"},
     "model": CORE - {"decoding"},
     "decoding": {*CORE, "tokenizers"},
-    "checkpoints": {*CORE, "tokenizers"},
+    "checkpoints": {*CORE, "tokenizers", "command"},
     "likelihood": {*LAYOUT, "heads", "model"},
     "pretrained": {*CORE, "adapters", "tokenizers", "checkpoints"},
     "pretrained_backbone": CORE,
     "growth": CORE,
+    "text_files": set(),
+    "command": set(),
     "apps": {*UNIFIED, *SIDES},
     "server": {*UNIFIED, *SIDES},
     "cli": {"apps"},

@@ -1,5 +1,6 @@
 """The package as users meet it: imports, the command, the wheel's list of folders."""
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -19,6 +20,18 @@ def run(*arguments, cwd=ROOT):
 def test_tokenizers_is_hugging_faces_from_the_root():
     result = run("-c", "import tokenizers; print(tokenizers.Tokenizer, tokenizers.__file__)")
     assert "site-packages" in result.stdout, result.stderr
+
+
+def test_install_lines_name_this_distribution():
+    """`unified` on the package index is somebody else's."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["name"] == "unified-multimodal"
+    files = [ROOT / name for name in ("README.md", "Makefile", "pyproject.toml")]
+    for folder in ("docs", "unified", "tokenizers", "envs", "tasks", "train", "eval"):
+        files += [path for kind in ("*.py", "*.md") for path in (ROOT / folder).rglob(kind)]
+    wrong = re.compile(r"""\bunified\[\w|pip install[^\n`]*[\s"']unified(?![-\w/.:])""")
+    found = [str(path.relative_to(ROOT)) for path in files if wrong.search(path.read_text(encoding="utf-8"))]
+    assert not found
 
 
 def test_side_folders_have_no_init():

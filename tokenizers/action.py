@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
+from unified.tokenizers.shown import shown
 
 Action = dict[str, Any]
 
@@ -71,6 +72,7 @@ SLOTS = len(GROUPS) + 4
 PITCH_SLOT, YAW_SLOT, FIRST_GROUP_SLOT = 1, 2, 3
 BEGIN, NULL, END = "<act_bos>", "<null_act>", "<act_eos>"
 CAMERA_LIMIT = 180.0  # of the environments, degrees per step
+MOST = 1e9  # pixels of a mouse in one step: far beyond any mouse, far below where floats end
 _KNOWN = frozenset(BUTTONS) | {"camera"}
 
 
@@ -274,9 +276,12 @@ def complete(action: Mapping[str, Any]) -> Action:
     _check_keys(action)
     whole: Action = {}
     for name in BUTTONS:
-        value = np.asarray(action.get(name, 0))
+        try:
+            value = np.asarray(action.get(name, 0))
+        except ValueError:  # lists of lists of several lengths
+            value = np.zeros(0)
         if value.size != 1 or value.dtype.kind not in "biuf" or value.item() not in (0, 1):
-            raise ValueError(f"button {name!r} must be 0 or 1, got {action[name]!r}")
+            raise ValueError(f"button {name!r} must be 0 or 1, got {shown(action[name])}")
         whole[name] = int(value.item())
     angles = _angles(action.get("camera", (0.0, 0.0)), (2,))
     if np.abs(angles).max() > CAMERA_LIMIT:
@@ -325,14 +330,17 @@ def _check_keys(action: Mapping[str, Any], where: str = "") -> None:
         raise ValueError(f"{where}an action must be a dict, got {type(action).__name__}")
     unknown = sorted(str(name) for name in action.keys() - _KNOWN)
     if unknown:
-        raise ValueError(f"{where}unknown action key {unknown[0]!r}: an action has 23 buttons and 'camera'")
+        raise ValueError(
+            f"{where}unknown action key {unknown[0]!r:.60}: an action has 23 buttons and 'camera'"
+        )
 
 
 def _angles(camera: Any, shape: tuple[int, ...], where: str = "") -> np.ndarray:
     try:
         angles = np.asarray(camera, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ValueError(f"{where}camera must be numbers [pitch, yaw] in degrees, got {camera!r}") from None
+    except (TypeError, ValueError, OverflowError):
+        found = shown(camera)
+        raise ValueError(f"{where}camera must be numbers [pitch, yaw] in degrees, got {found}") from None
     if angles.shape != shape:
         raise ValueError(f"{where}camera must have shape {list(shape)}, got {list(angles.shape)}")
     if not np.isfinite(angles).all():
@@ -344,13 +352,13 @@ def _field(line: Mapping[str, Any], part: str, name: str, kind: type) -> Any:
     section = line.get(part) if isinstance(line, Mapping) else None
     value = section.get(name) if isinstance(section, Mapping) else None
     if not isinstance(value, kind):
-        raise ValueError(f"recorder line: {part}.{name} must be a {kind.__name__}, got {value!r}")
+        raise ValueError(f"recorder line: {part}.{name} must be a {kind.__name__}, got {value!r:.60}")
     return value
 
 
 def _number(line: Mapping[str, Any], name: str) -> float:
     section = line.get("mouse") if isinstance(line, Mapping) else None
     value = section.get(name) if isinstance(section, Mapping) else None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
-        raise ValueError(f"recorder line: mouse.{name} must be a finite number, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -MOST <= value <= MOST:
+        raise ValueError(f"recorder line: mouse.{name} must be a finite number, got {value!r:.60}")
     return float(value)

@@ -1,6 +1,6 @@
-"""`python -m unified.train RECIPE | prepare RECIPE | show RECIPE | list`, and `COMMANDS`, which have options
-of their own. RECIPE is a name or a saved `recipe.json`. Errors of the user's making end in one line and exit
-status 2."""
+"""`python -m unified.train RECIPE | prepare RECIPE | memory RECIPE | show RECIPE | list`, and `COMMANDS`,
+which have options of their own. RECIPE is a name or a saved `recipe.json`. Exit status: see
+`unified.command`."""
 
 from __future__ import annotations
 
@@ -12,38 +12,43 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unified.train.machine_options import add_machine, machine_of
+from unified.train.machine_options import add_machine, deepspeed_config, machine_of, quiet, shipped
+
+from unified.command import Parser
+from unified.command import run as run_command
 
 COMMANDS = {  # where the function of each command lives; imported only when it is called
     "fine-tune": "unified.train.fine_tune:fine_tune",
 }
+INTERRUPTED = "interrupted; the same command goes on where it stopped"
+
+__all__ = ["COMMANDS", "call", "deepspeed_config", "main", "parser", "quiet", "shipped"]
 
 
 def parser() -> argparse.ArgumentParser:
-    root = argparse.ArgumentParser(
-        prog="python -m unified.train", description="Train a tokenizer or a model."
-    )
     commands = ", ".join(f"`{name} --help`" for name in COMMANDS)
-    verbs = "RECIPE (a name or a recipe.json), `prepare RECIPE` (its data alone), `show RECIPE` (as JSON)"
-    root.add_argument("recipe", nargs="+", help=f"{commands}; {verbs} or `list`")
+    verbs = "`prepare RECIPE` (its data alone), `memory RECIPE` (what it needs), `show RECIPE` or `list`"
+    root = Parser(prog="python -m unified.train", description="Train a tokenizer or a model.")
+    root.add_argument("recipe", nargs="+", help=f"RECIPE (a name or a recipe.json), {verbs}; {commands}")
     root.add_argument("--out", type=Path, help="folder of the run (default: runs/RECIPE)")
     root.add_argument("--data", type=Path, help="folder of prepared ids (default: OUT/data)")
+    root.add_argument("--gpus", type=int, default=1, help="of `memory`: number of processes (default 1)")
+    root.add_argument(
+        "--zero", type=int, default=0, help="of `memory`: stage of DeepSpeed's ZeRO (default 0)"
+    )
+    root.add_argument(
+        "--measure", action="store_true", help="of `memory`: beside it what a step on the CPU holds"
+    )
     add_machine(root)
     return root
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
-    try:
-        if words and words[0] in COMMANDS:
-            return call(words[0], words[1:])
-        return _command(parser().parse_args(words))
-    except (ValueError, OSError, ImportError) as error:
-        print(f"unified.train: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("unified.train: interrupted; the same command goes on where it stopped", file=sys.stderr)
-        return 130
+    if words and words[0] in COMMANDS:
+        debug = argparse.Namespace(debug="--debug" in words)
+        return run_command("unified.train", lambda _: call(words[0], words[1:]), debug, INTERRUPTED)
+    return run_command("unified.train", _command, parser().parse_args(words), INTERRUPTED)
 
 
 def call(name: str, arguments: Sequence[str]) -> int:
@@ -62,22 +67,26 @@ def _command(options: argparse.Namespace) -> int:
             print(f"{name:18}{' '.join((make.__doc__ or '').split())}")
         return 0
     verb, name = ("train", words[0]) if len(words) == 1 else (words[0], words[1])
-    if len(words) > 2 or verb not in ("train", "prepare", "show"):
-        raise ValueError(f"expected RECIPE, prepare RECIPE, show RECIPE or list, got {' '.join(words)!r}")
-    recipe = override(_recipe(name), options.override)
+    if len(words) > 2 or verb not in ("train", "prepare", "memory", "show"):
+        raise ValueError(f"expected RECIPE, prepare, memory or show RECIPE, or list, got {' '.join(words)!r}")
+    recipe = override(recipe_named(name), options.override)
     if verb == "show":
         from unified.train.stored import to_json
 
         print(to_json(recipe), end="")
         return 0
+    if verb == "memory":
+        return _memory(recipe, options)
     return _run(verb, recipe, options)
 
 
-def _recipe(name: str) -> Any:
+def recipe_named(name: str) -> Any:
     """A recipe by name, or one that a run has saved. ValueError for neither."""
     from unified.train.recipe import RECIPE_KINDS
     from unified.train.recipes import RECIPES
     from unified.train.stored import from_json
+
+    from unified.text_files import read_text
 
     if name in RECIPES:
         return RECIPES[name]()
@@ -86,9 +95,22 @@ def _recipe(name: str) -> Any:
             f"unknown recipe {name!r}: choose one of {', '.join(RECIPES)}, or give a recipe.json"
         )
     try:
-        return from_json(Path(name).read_text(encoding="utf-8"), RECIPE_KINDS)
+        return from_json(read_text(name), RECIPE_KINDS)
     except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
+        raise ValueError(f"{name}: {str(error).removeprefix(f'{name}: ')}") from None
+
+
+def _memory(recipe: Any, options: argparse.Namespace) -> int:
+    from transformers.utils import logging
+    from unified.train.memory import Plan, report
+    from unified.train.recipe import ModelRecipe
+
+    logging.set_verbosity_error()
+    if not isinstance(recipe, ModelRecipe):
+        raise ValueError(f"{recipe.name} is no model: there is nothing to plan")
+    plan = Plan(gpus=options.gpus, zero=options.zero, fsdp=options.fsdp)
+    report(recipe, plan, options.measure, (options.recipe[1], options.override))
+    return 0
 
 
 def _run(verb: str, recipe: Any, options: argparse.Namespace) -> int:

@@ -1,6 +1,6 @@
 """A running mean of the trained weights (EMA), kept in float32 and saved with every checkpoint.
 
-Under ZeRO 3 each process averages the shard it owns; whole tensors are gathered only to be written out.
+Under ZeRO 3 and FSDP2 each process averages the shard it owns.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback
 
 FILE = "average-{rank}.safetensors"
@@ -55,12 +56,14 @@ class Average(TrainerCallback):
 
 
 def local(parameter: Any) -> Tensor:
-    """What this process holds of a parameter: all of it, or its shard under ZeRO 3."""
-    return getattr(parameter, "ds_tensor", parameter).data
+    """What this process holds of a parameter: all of it, or its shard under ZeRO 3 or FSDP2."""
+    held: Tensor = getattr(parameter, "ds_tensor", parameter).data
+    return held.to_local() if isinstance(held, DTensor) else held
 
 
 def is_sharded(model: nn.Module) -> bool:
-    return any(hasattr(parameter, "ds_tensor") for parameter in model.parameters())
+    """Whether processes hold parts of the model: under ZeRO 3 and FSDP2."""
+    return any(hasattr(p, "ds_tensor") or isinstance(p, DTensor) for p in model.parameters())
 
 
 def rank() -> int:
@@ -77,6 +80,13 @@ def _file(model: nn.Module) -> str:
 
 
 def _gathered(parameter: Any, value: Tensor) -> Tensor:
+    if isinstance(parameter, DTensor):
+        spread = {"shape": parameter.shape, "stride": parameter.stride()}
+        placed = value.to(parameter.to_local())
+        found: Tensor = DTensor.from_local(
+            placed, parameter.device_mesh, parameter.placements, **spread
+        ).full_tensor()
+        return found
     if not hasattr(parameter, "ds_tensor"):
         return value
     world = torch.distributed.get_world_size()

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from unified.train.recipe import ModelShape
+from unified.train.recipe import DecoderShape, ModelShape
 from unified.train.select import add_adapters, merge_adapters
 
 from unified.backbone.attention import of_session
@@ -34,14 +34,19 @@ def first_model(
 ) -> UnifiedModel:
     """A model at the start of training, on the CPU, to be trained on `device`. A pretrained decoder brings
     its own sizes. `codes` [codes, dim], of length 1, tell a head that takes them which codes are alike."""
-    decoder = shape.decoder
-    if decoder.attention == "auto":
-        own = "by_block" if device == "cuda" else "by_sample"
-        decoder = replace(decoder, attention="sdpa" if decoder.pretrained else own)
+    decoder = replace(shape.decoder, attention=attention_for(shape.decoder, device))
     model = _first_model(replace(shape, decoder=decoder), vocabulary, seed)
     if codes is not None and hasattr(model.head, "start_from"):
         model.head.start_from(codes, model.config.initializer_range)
     return model
+
+
+def attention_for(decoder: DecoderShape, device: str) -> str:
+    """The back-end of attention that a decoder trains with on `device`."""
+    if decoder.attention != "auto":
+        return decoder.attention
+    own = "by_block" if device == "cuda" else "by_sample"
+    return "sdpa" if decoder.pretrained else own
 
 
 def _first_model(shape: ModelShape, vocabulary: Vocabulary, seed: int) -> UnifiedModel:
@@ -65,11 +70,16 @@ def start_model(folder: str | Path, *, device: str = "cpu") -> UnifiedModel:
     """A saved model as it is, on the CPU in float32, to be trained on further on `device`."""
     with whole():
         model, _ = load_model(folder)
-    own = "by_block" if device == "cuda" else "by_sample"
-    model.attention = own if model.backbone.config.model_type == "qwen3_vl_text" else "sdpa"
+    model.attention = own_attention(model.config, device)
     model.attend = of_session(model.attention)
     model.config._attn_implementation = model.attention
     return model.train()
+
+
+def own_attention(config: UnifiedConfig, device: str) -> str:
+    """The back-end of attention that a saved model trains with on `device`."""
+    own = config.backbone["model_type"] == "qwen3_vl_text"  # type: ignore[index]
+    return attention_for(DecoderShape(pretrained="" if own else "other"), device)
 
 
 def check_start(shape: ModelShape, vocabulary: Vocabulary, folder: str | Path) -> None:
@@ -82,8 +92,9 @@ def check_start(shape: ModelShape, vocabulary: Vocabulary, folder: str | Path) -
 def take_over(model: UnifiedModel, folder: str | Path) -> None:
     """The weights of a saved model, which may lack parts but has no others. ValueError in one line if it
     does not fit."""
-    state = _fitting_state(model, folder)
-    model.load_state_dict({name: value.float() for name, value in state.items()}, strict=False)
+    own = model.state_dict()  # the weights themselves
+    for name, value in _fitting_state(model, folder).items():
+        own[name].copy_(value)
 
 
 def _fitting_state(model: UnifiedModel, folder: str | Path) -> dict[str, Tensor]:

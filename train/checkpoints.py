@@ -14,6 +14,8 @@ from pathlib import Path
 
 from unified.train.stored import write_text
 
+from unified.text_files import read_object
+
 MARK = "complete.json"
 _NAME = re.compile(r"checkpoint-(\d+)")
 
@@ -28,15 +30,15 @@ def mark_complete(folder: Path) -> None:
 def problem(folder: Path) -> str:
     """Why a checkpoint is not whole; "" if it is."""
     try:
-        entries = json.loads((folder / MARK).read_text(encoding="utf-8"))
+        if not (folder / MARK).is_file():
+            return "it was not finished"
+        entries = read_object(folder / MARK)
         for name, (size, digest) in entries.items():
             path = folder / name
             if not path.is_file():
                 return f"{name} is missing"
             if path.stat().st_size != size or _digest(path) != digest:
                 return f"{name} is damaged"
-    except FileNotFoundError:
-        return "it was not finished"
     except (ValueError, TypeError, AttributeError):
         return f"{MARK} is damaged"
     return "" if entries else f"{MARK} names no files"

@@ -22,6 +22,7 @@ from unified.train.own_data import PREFERENCE, Data, DataOptions, read_argument,
 from unified.train.recipe import ModelData, ModelRecipe, OutputConfig
 from unified.train.stage import BatchConfig, OptimisationConfig, ParameterConfig, Stage, StageData
 
+from unified.command import Parser
 from unified.pretrained import SHIPPED_NAME, find, load_processor
 
 RATES = {"full": 2e-4, "lora": 1e-3}
@@ -31,9 +32,7 @@ FILLED = 0.97  # of a step's room, see `rows.FULL`
 
 def parser() -> argparse.ArgumentParser:
     """Options of the command."""
-    made = argparse.ArgumentParser(
-        prog="python -m unified.train fine-tune", description="Train on your own data."
-    )
+    made = Parser(prog="python -m unified.train fine-tune", description="Train on your own data.")
     made.add_argument("--model", help="a folder or hub name (default: the shipped model)")
     forms = "a folder or file, with :FORM where it cannot be told, and NAME= before it (see docs/own_data.md)"
     made.add_argument(

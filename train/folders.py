@@ -19,6 +19,7 @@ from unified.pretrained import compact
 from unified.stream.migration import migrated
 from unified.stream.processor import Processor
 from unified.stream.vocabulary import Vocabulary
+from unified.text_files import content_of, read_object
 
 TEXT, VISUAL_CONFIG, VISUAL = "text_tokenizer.json", "visual_config.json", "visual.safetensors"
 
@@ -54,8 +55,10 @@ def load_visual(folder: str | Path) -> VQTokenizer:
     if not (folder / VISUAL_CONFIG).is_file():
         remedy = "train it with `python -m unified.train visual_tokenizer`"
         raise FileNotFoundError(f"no {VISUAL_CONFIG} in {folder}: {remedy}")
-    tokenizer = VQTokenizer(vq_config(json.loads((folder / VISUAL_CONFIG).read_text(encoding="utf-8"))))
-    tokenizer.load_state_dict(load_file(folder / VISUAL))
+    with content_of(folder / VISUAL_CONFIG):
+        tokenizer = VQTokenizer(vq_config(read_object(folder / VISUAL_CONFIG)))
+    with content_of(folder / VISUAL):
+        tokenizer.load_state_dict(load_file(folder / VISUAL))
     return tokenizer.eval().requires_grad_(False)
 
 
@@ -103,7 +106,8 @@ def vocabulary_of(folder: str | Path) -> Vocabulary | None:
     path = Path(folder) / "config.json"
     if not path.is_file():
         return None
-    return Vocabulary(**migrated(json.loads(path.read_text(encoding="utf-8")))["vocabulary"])
+    with content_of(path):
+        return Vocabulary(**migrated(read_object(path))["vocabulary"])
 
 
 def bytes_or(folder: str | Path) -> Any:

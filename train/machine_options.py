@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import warnings
 from pathlib import Path
 from typing import Any
+
+from unified.text_files import read_object
 
 DEEPSPEED = Path(__file__).parent / "deepspeed"
 KERNELS = "20000"  # that oneDNN keeps: samples of every length have their own, and its 1024 are soon too few
@@ -22,6 +23,7 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", type=int, default=0, help="processes that make data (default: all cores)"
     )
+    parser.add_argument("--fsdp", action="store_true", help="cut the model to pieces with FSDP2")
     parser.add_argument("--loaders", type=int, default=0, help="processes that read data while training")
     parser.add_argument("--compile", action="store_true", help="compile the decoder's layers (torch.compile)")
     parser.add_argument("--cpu", action="store_true", help="leave GPUs alone")
@@ -41,6 +43,7 @@ def machine_of(options: argparse.Namespace, out: Path, data: Path | None = None)
         data=data,
         resume=resume,
         deepspeed=deepspeed_config(options.deepspeed) if options.deepspeed else None,
+        fsdp=options.fsdp,
         workers=options.workers or os.cpu_count() or 1,
         loaders=options.loaders,
         cpu=options.cpu,
@@ -68,10 +71,7 @@ def deepspeed_config(name: str) -> dict[str, Any]:
     path = DEEPSPEED / f"{name}.json" if name in shipped() else Path(name)
     if not path.is_file():
         raise ValueError(f"no DeepSpeed configuration {name!r}: give a JSON file or {', '.join(shipped())}")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    return read_object(path)
 
 
 def _warn(message: Any, category: Any, *_: Any, **__: Any) -> None:

@@ -121,6 +121,23 @@ def muon(
     return Together([*parts, FlatMuon(chosen, rate, decay)] if chosen else parts)
 
 
+INNER = ("merging.", "extras.grid.", "extras.reference.", "extras.own_state.")
+
+
+def is_inner(name: str) -> bool:
+    """Whether a weight maps states to states: no table, no head."""
+    return ".layers." in name or name.startswith(INNER)
+
+
+def splits(model: nn.Module, optimiser: str) -> set[str]:
+    """Names of the trained weights that Muon steps."""
+    if optimiser != "muon":
+        return set()
+    return {
+        name for name, p in model.named_parameters() if p.requires_grad and p.ndim >= 2 and is_inner(name)
+    }
+
+
 def check_optimiser(name: str) -> None:
     """ValueError for an unknown name."""
     if name not in OPTIMISERS:

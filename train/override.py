@@ -34,7 +34,7 @@ def override(recipe: Any, settings: Sequence[str]) -> Any:
 def _value(text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 import torch
 from unified.tasks.sample import Sample
-from unified.tokenizers.images import to_images
 from unified.train.folders import bytes_or, load_visual, make_processor, vocabulary_of
 from unified.train.pictures import mapped, task_of
 from unified.train.recipe import Source
@@ -219,7 +218,7 @@ def _copied(messages: list[dict[str, Any]], places: Places) -> list[dict[str, An
 def _code(items: list[dict[str, Any]], processor: Processor, frame: bool) -> None:
     """Replace pixels by codes, in place: what `Processor.image_item` does for one picture at a time."""
     visual = processor.visual
-    images = torch.cat([to_images(item["image"], visual.stride, resize=True) for item in items])  # type: ignore[union-attr]
+    images = torch.cat([processor.pixels(item["image"]) for item in items])
     grid = (images.shape[2] // visual.stride, images.shape[3] // visual.stride)  # type: ignore[union-attr]
     schedule = processor.schedule(grid, frame=frame)
     plan = plan_for(processor.order, schedule)

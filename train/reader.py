@@ -9,6 +9,7 @@ measured with another one, of pixels (`unified.eval.inverse`).
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -24,8 +25,8 @@ from unified.tasks.worlds.inverse import InverseTraining
 from unified.train.transition import HELD_OUT, WINDOW, Clips, clips_of, reader_config, vectors_of, watched
 
 from unified.apps.assistant import SIDE
-from unified.apps.cli import Parser
 from unified.apps.commands.common import check_target, count, seed
+from unified.command import Parser, run
 from unified.pretrained import find, load_model
 
 
@@ -73,7 +74,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--epochs", type=count, default=11)
     parser.add_argument("--workers", type=count, default=os.cpu_count() or 1, help="processes that watch")
     parser.add_argument("--seed", type=seed, default=100, help="of clips and their order (default 100)")
-    options = parser.parse_args(arguments)
+    return run(parser.prog, lambda options: _train(parser, options), parser.parse_args(arguments))
+
+
+def _train(parser: Parser, options: argparse.Namespace) -> int:
     try:
         check_target(options.out)
         _, processor = load_model(find(options.model))
@@ -81,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ValueError("a reader needs a model with a visual tokenizer and an action tokenizer")
     except (ValueError, OSError) as error:
         parser.error(" ".join(str(error).split()))
-    config = WorldConfig(size=SIDE, frames=frames, players=("roam",), seed=options.seed)
+    config = WorldConfig(size=SIDE, frames=WINDOW + 1, players=("roam",), seed=options.seed)
     codebook = vectors_of(processor)
     splits = {"train": options.clips, "validation": HELD_OUT}
     data, held_out = (

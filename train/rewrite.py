@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from unified.apps.cli import Parser
+from unified.command import Parser, run
 from unified.model import UnifiedConfig, UnifiedModel
 from unified.pretrained import find, load_model, save_model
 from unified.stream.processor import Processor
@@ -27,20 +26,21 @@ def parser(name: str, description: str) -> Parser:
 def rewrite(parser: Parser, change: Change, arguments: Sequence[str] | None) -> int:
     """Load, `change` (a model and what there is to say of it), save. Errors of the user's making end in one
     line; the folder is written last."""
+
+    def work(options: argparse.Namespace) -> int:
+        try:
+            if options.out.is_file():
+                raise ValueError(f"{options.out} is a file: name a folder")
+            model, processor = load_model(find(options.model))
+            changed, said = change(model, processor, options)
+            save_model(options.out, changed, processor)
+        except ValueError as error:
+            parser.error(str(error))
+        print(f"Wrote {options.out}: {said}.")
+        return 0
+
     options = parser.parse_args(arguments)
-    try:
-        if options.out.is_file():
-            raise ValueError(f"{options.out} is a file: name a folder")
-        model, processor = load_model(find(options.model))
-        changed, said = change(model, processor, options)
-        save_model(options.out, changed, processor)
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
-    except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted, nothing was written", file=sys.stderr)
-        return 130
-    print(f"Wrote {options.out}: {said}.")
-    return 0
+    return run(parser.prog, work, options, "interrupted, nothing was written")
 
 
 def like(model: UnifiedModel, **changes: Any) -> UnifiedModel:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,29 +20,32 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import PrinterCallback, ProgressCallback, TrainingArguments
-from unified.train.average import Average
-from unified.train.build import check_start, first_model, loaded, start_model, take_over
+from unified.train.average import Average, is_sharded
+from unified.train.build import check_start, loaded
 from unified.train.checkpoints import latest_checkpoint, problem
 from unified.train.lock import alone
-from unified.train.optimiser import muon
+from unified.train.optimiser import is_inner, muon
 from unified.train.pictures import task_of
 from unified.train.prepared import Prepared, Tokenizers, prepare, whole_shards
 from unified.train.recipe import ModelRecipe, Recipe, Source, TextTokenizerRecipe, VisualTokenizerRecipe
 from unified.train.rows import Rows
-from unified.train.select import save_adapters, select
+from unified.train.select import save_adapters
+from unified.train.sharded import merge, save_shares
 from unified.train.sheets import Sheets
 from unified.train.stage import Stage
+from unified.train.stage_model import Beginning, copies_reference, cuts
 from unified.train.stored import completed, to_json, write_text
+from unified.train.tensor_file import Entry, write_tensors
 from unified.train.train_tokenizers import text_tokenizer, visual_tokenizer
 from unified.train.trainer import JsonLines, UnifiedTrainer
 
 from unified.config import UnifiedConfig
-from unified.model import UnifiedModel
 from unified.objectives import build_objective
-from unified.pretrained import SHIPPED, SHIPPED_NAME, find, save_model
+from unified.pretrained import SHIPPED, SHIPPED_NAME, find, save_processor
+from unified.pretrained import WEIGHTS as MODEL
+from unified.text_files import content_of, read_object
 
 WEIGHTS = "weights.safetensors"
 LONGEST = 60  # characters of a value in a message
@@ -52,12 +56,13 @@ PATIENCE = 24 * 3600  # seconds that other processes wait for the first one to p
 class Machine:
     """Where a recipe runs; none of it changes what is computed. `data`: folder of prepared ids (default
     OUT/data), which may be shared by runs. `workers` make data, `loaders` read it. `compile`: layers go
-    through torch.compile."""
+    through torch.compile. `deepspeed` (a configuration) or `fsdp` (FSDP2) cut the model to pieces."""
 
     out: Path
     data: Path | None = None
     resume: str = "auto"
     deepspeed: dict[str, Any] | None = None
+    fsdp: bool = False
     workers: int = 1
     loaders: int = 0
     cpu: bool = False
@@ -103,8 +108,9 @@ def _claim(recipe: Recipe, machine: Machine) -> None:
 def check_same(path: Path, recipe: Recipe, parts: Sequence[str] = ()) -> None:
     """ValueError with the first difference if the run in a folder was begun with another recipe; `parts`:
     the keys that are compared, all if there are none."""
-    stored, wanted = json.loads(path.read_text(encoding="utf-8")), json.loads(to_json(recipe))
-    stored = completed(stored, recipe)
+    stored, wanted = read_object(path), json.loads(to_json(recipe))
+    with content_of(path):
+        stored = completed(stored, recipe)
     stored, wanted = ({key: tree.get(key) for key in parts or tree} for tree in (stored, wanted))
     if stored != wanted:
         difference = _difference(stored, wanted)
@@ -169,6 +175,7 @@ def prepare_all(
 def _run_model(recipe: ModelRecipe, machine: Machine) -> Path:
     check_optimisers(recipe, machine)
     check_objectives(recipe)
+    check_sharding(recipe, machine)
     start = find(recipe.start) if recipe.start else None
     if recipe.model and start and not (start / "model.safetensors").is_file():
         raise ValueError(f"start={recipe.start}: no model.safetensors there")
@@ -186,11 +193,18 @@ def _run_model(recipe: ModelRecipe, machine: Machine) -> Path:
         run_stage(recipe, machine, number, sources, tokenizers.processor())
     if arguments.process_index == 0 and (pending or not done.exists()):
         last = _folder(recipe, machine, len(recipe.stages) - 1)
-        config: Any = UnifiedConfig.from_pretrained(last)
-        model = loaded(config, load_file(last / WEIGHTS))
-        dtype = torch.bfloat16 if recipe.output.export_bf16 else torch.float32
-        save_model(done, model, tokenizers.processor(), dtype=dtype)
+        _export(done, last, tokenizers.processor(), recipe.output.export_bf16)
     return done
+
+
+def _export(done: Path, last: Path, processor: Any, bf16: bool) -> None:
+    """The finished model with its tokenizers, from the files of its last stage, one tensor at a time."""
+    done.mkdir(parents=True, exist_ok=True)
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    state = load_file(last / WEIGHTS)  # mapped, not read
+    write_tensors(done / MODEL, {name: Entry.of(value, dtype) for name, value in state.items()})
+    UnifiedConfig.from_pretrained(last).save_pretrained(done)
+    save_processor(done, processor)
 
 
 def run_stage(
@@ -200,11 +214,16 @@ def run_stage(
     stage, folder = recipe.stages[number], _folder(recipe, machine, number)
     arguments = training_arguments(recipe, machine, number)
     checkpoint = _checkpoint(machine, folder)
-    model = _model_of(recipe, processor, machine.device, take=not number)
-    if number:
-        model.load_state_dict(load_file(_folder(recipe, machine, number - 1) / WEIGHTS))
+    start = _folder(recipe, machine, number - 1) / WEIGHTS if number else None
+    beginning = Beginning(
+        recipe=recipe, stage=stage, processor=processor, start=start, folder=folder, device=machine.device
+    )
+    sharded = arguments.world_size > 1 and cuts(machine.deepspeed, fsdp=machine.fsdp)
+    if sharded and not (machine.deepspeed and copies_reference(stage)):
+        model: Any = beginning.sharded(arguments, machine.deepspeed)
+    else:
+        model = beginning.whole()
     chosen = stage.parameters
-    select(model, chosen.trains, rank=chosen.adapter)
     if machine.compile:
         compile_layers(model)
     config: Any = model.config
@@ -232,29 +251,11 @@ def run_stage(
             Sheets(samples, processor, trainer.weights, build, folder / "sheets", recipe.output.sheet_every)
         )
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    weights = trainer.weights()
     if arguments.process_index == 0:
         model.config.save_pretrained(folder)
-        if "lora" in chosen.trains:
-            save_adapters(folder / "adapter", model, weights, _base(recipe, number))
-        merged = build(weights).state_dict()
-        save_file({name: value.contiguous() for name, value in merged.items()}, folder / f"{WEIGHTS}.part")
-        (folder / f"{WEIGHTS}.part").replace(folder / WEIGHTS)
+    _save_weights(trainer, folder, build, _base(recipe, number))
     trainer.accelerator.wait_for_everyone()
     trainer.accelerator.free_memory()
-
-
-def _model_of(recipe: ModelRecipe, processor: Any, device: str, *, take: bool) -> UnifiedModel:
-    """The model of a recipe; its weights are those of `start`, if it names one, where they are to be taken
-    (`take`) or where the recipe has no shape of its own."""
-    torch.manual_seed(recipe.seed)
-    if recipe.model is None:
-        return start_model(find(recipe.start), device=device)
-    codes = F.normalize(processor.visual.codebook().detach().cpu(), dim=-1)
-    model = first_model(recipe.model, processor.vocabulary, recipe.seed, codes, device=device)
-    if recipe.start and take:
-        take_over(model, find(recipe.start))
-    return model
 
 
 def _base(recipe: ModelRecipe, number: int) -> str:
@@ -272,6 +273,27 @@ def _held_out(source: Source, seed: int) -> Any:
         return task.sample(0, "validation")
     except ValueError:
         return task.sample(0, "train")
+
+
+def _save_weights(trainer: UnifiedTrainer, folder: Path, build: Any, base: str) -> None:
+    """The stage's result, and adapters as `peft` reads them if it trained any (`base`: what they belong to).
+    Of a model in shares, every process writes its own; the first one merges them, and adapters are merged
+    alone."""
+    main = trainer.args.process_index == 0
+    if is_sharded(trainer.model):  # type: ignore[arg-type]
+        parts = folder / "shares"
+        save_shares(parts, trainer.model, trainer.average.mean)  # type: ignore[arg-type]
+        trainer.accelerator.wait_for_everyone()
+        if main:
+            merge(parts, folder / WEIGHTS)
+            shutil.rmtree(parts)
+        return
+    weights = trainer.weights()
+    if main:
+        if hasattr(trainer.model, "adapter_config"):
+            save_adapters(folder / "adapter", trainer.model, weights, base)
+        merged = build(weights).state_dict()
+        write_tensors(folder / WEIGHTS, {name: Entry.of(value) for name, value in merged.items()})
 
 
 def compile_layers(model: Any) -> None:
@@ -303,6 +325,20 @@ def check_objectives(recipe: ModelRecipe) -> None:
             )
 
 
+def check_sharding(recipe: ModelRecipe, machine: Machine) -> None:
+    """ValueError, before anything is made, for what FSDP2 cannot do."""
+    if machine.fsdp and machine.deepspeed:
+        raise ValueError("--fsdp and --deepspeed both cut the model to pieces: give one of them")
+    for stage in recipe.stages:
+        if machine.fsdp and stage.optimisation.optimiser == "muon":
+            raise ValueError(f"stage {stage.name!r} uses muon, which needs whole matrices: not with --fsdp")
+        if machine.fsdp and copies_reference(stage):
+            raise ValueError(
+                f"stage {stage.name!r} needs a copy of the model as its reference, which --fsdp does not "
+                'cut: train adapters alone (trains=["lora"]), or use --deepspeed'
+            )
+
+
 def own_optimiser(model: Any, stage: Stage, device: Any) -> torch.optim.Optimizer | None:
     """What the stage names, or None for the trainer's own AdamW."""
     chosen = stage.optimisation
@@ -312,14 +348,6 @@ def own_optimiser(model: Any, stage: Stage, device: Any) -> torch.optim.Optimize
     return muon(
         model.named_parameters(), is_inner, stage.optimisation.learning_rate, stage.optimisation.weight_decay
     )
-
-
-INNER = ("merging.", "extras.grid.", "extras.reference.", "extras.own_state.")
-
-
-def is_inner(name: str) -> bool:
-    """Whether a weight maps states to states: no table, no head."""
-    return ".layers." in name or name.startswith(INNER)
 
 
 def _folder(recipe: ModelRecipe, machine: Machine, number: int) -> Path:

@@ -6,21 +6,26 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
-from unified.train.average import Average
+from unified.train.average import Average, is_sharded
 from unified.train.checkpoints import MARK, mark_complete
 from unified.train.reference import Reference, reference_for
 from unified.train.rows import Batches
+from unified.train.sharded import save_shares
 from unified.train.throughput import ModelFlops, peak_flops
 
 from unified.objectives import CrossEntropy, Objective, Progress, Scores
 from unified.stream.vocabulary import Vocabulary
+
+SHARES = "shares"  # folder of a checkpoint: weights and the optimiser's state under FSDP2
 
 
 class Scalars:
@@ -110,7 +115,11 @@ class UnifiedTrainer(Trainer):
         needed = self.objective.needs_reference
         self.reference: Reference | None = reference_for(model) if needed else None
         collator = rows.collator(everywhere=args.world_size > 1)
+        # FSDP2 models are of our making: checkpoints of their shares, too (`_save_optimizer_and_scheduler`).
+        self.fsdp = getattr(model, "is_distributed_loading_by_transformers", False)
+        args.save_only_model = self.fsdp
         super().__init__(model=model, args=args, train_dataset=rows, data_collator=collator, **options)
+        args.save_only_model = False
         self.model_accepts_loss_kwargs = False
         self.meter, self.average = Meter(rows.vocabulary, rows.names), average
         self.scalars = Scalars()
@@ -181,11 +190,73 @@ class UnifiedTrainer(Trainer):
         if self.args.should_save:
             mark_complete(folder)
 
+    # Models in shares ---------------------------------------------------------------------------------------
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As the library does, but of a model in shares every process writes its own: nothing is gathered."""
+        if not is_sharded(self.model):  # type: ignore[arg-type]
+            super().save_model(output_dir, _internal_call)
+            return
+        folder = Path(output_dir or str(self.args.output_dir))
+        save_shares(folder, self.model, {})  # type: ignore[arg-type]
+        if self.args.should_save:
+            self.model.config.save_pretrained(folder)  # type: ignore[union-attr]
+            torch.save(self.args, folder / "training_args.bin")
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self.fsdp:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        from torch.distributed import checkpoint
+
+        checkpoint.save(self._shares(), checkpoint_id=Path(output_dir) / SHARES)
+        if self.args.should_save:
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / "scheduler.pt")  # type: ignore[union-attr]
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if not self.fsdp:  # else weights come with the optimiser's state, when there is one
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if not self.fsdp or checkpoint is None:
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        from torch.distributed import checkpoint as distributed
+        from torch.distributed.checkpoint.state_dict import set_state_dict
+
+        state = self._shares()
+        distributed.load(state, checkpoint_id=Path(checkpoint) / SHARES)
+        model, optimiser = self.model, self.optimizer.optimizer  # type: ignore[union-attr]
+        set_state_dict(model, optimiser, model_state_dict=state["model"], optim_state_dict=state["optimiser"])  # type: ignore[arg-type]
+        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / "scheduler.pt"))  # type: ignore[union-attr]
+
+    def _shares(self) -> dict[str, Any]:
+        """Weights and the optimiser's state, as DTensors of which each process holds its share."""
+        from torch.distributed.checkpoint.state_dict import get_state_dict
+
+        model, optimiser = get_state_dict(self.model, self.optimizer.optimizer)  # type: ignore[arg-type, union-attr]
+        return {"model": model, "optimiser": optimiser}
+
+    def _defer_fsdp_gradient_reduction(self) -> Any:
+        """Every micro-batch's gradients are shared out at once: whole ones would need room."""
+        return nullcontext()
+
+    def _clip_grad_norm(self, model: nn.Module) -> Any:
+        norm = super()._clip_grad_norm(model)
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
+
     def weights(self) -> dict[str, Tensor]:
         """All weights in full, the averaged ones in place of their latest values where there are any. All
         processes must call it."""
-        state = self.accelerator.get_state_dict(self.model_wrapped) or {}
         mean = self.average.whole(self.model)  # type: ignore[arg-type]
+        if self.fsdp:
+            return {
+                name: mean[name]
+                if name in mean
+                else getattr(value, "full_tensor", lambda value=value: value)()
+                for name, value in self.model.state_dict().items()  # type: ignore[union-attr]
+            }
+        state = self.accelerator.get_state_dict(self.model_wrapped) or {}
         return {name: mean.get(name, value).detach() for name, value in state.items()}
 
 

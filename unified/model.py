@@ -230,6 +230,11 @@ class UnifiedModel(PreTrainedModel):
         return [self.merging.split(hidden, layout.merging) for hidden in found]
 
     @property
+    def context_length(self) -> int | None:
+        """The most positions that the backbone is made for; None if its configuration does not say."""
+        return getattr(self.backbone.config.get_text_config(), "max_position_embeddings", None)
+
+    @property
     def layer_count(self) -> int:
         """Layers of the backbone: those that a depth policy is asked for."""
         return len(self.library)

@@ -1,7 +1,7 @@
 """A trained model as a folder.
 
     config.json, model.safetensors            the model (UnifiedConfig and its weights)
-    processor.json                            order, sides, vocabulary, names of the files below
+    processor.json                            order, sides, max_pixels, vocabulary, names of the files below
     text_tokenizer.json                       Hugging Face `tokenizers`
     visual_config.json, visual.safetensors    the visual tokenizer: its kind, its configuration, its weights
     action.json                               ActionConfig
@@ -28,6 +28,7 @@ from unified.model import UnifiedModel
 from unified.stream.migration import migrated, weight_name
 from unified.stream.processor import Processor
 from unified.stream.vocabulary import Vocabulary
+from unified.text_files import content_of, read_object
 from unified.tokenizers.action import ActionConfig, ActionTokenizer
 from unified.tokenizers.residual_vq import ResidualVQConfig, ResidualVQTokenizer
 from unified.tokenizers.text import load_text_tokenizer
@@ -93,10 +94,8 @@ def load_model(
     config = _config(folder / CONFIG)
     if config.words != processor.vocabulary:
         raise ValueError(f"{folder}: {CONFIG} and {PROCESSOR} have different vocabularies")
-    try:
+    with content_of(folder / CONFIG):
         model = UnifiedModel(config)
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{folder / CONFIG}: {_first_line(error)}") from None
     _load_weights(model, folder / WEIGHTS, weight_name)
     model.name_or_path = SHIPPED_NAME if folder == SHIPPED else str(folder)  # the base of its adapters
     return model.to(device=device, dtype=dtype).eval(), processor  # type: ignore[call-arg]
@@ -126,53 +125,65 @@ def load_processor(folder: str | Path) -> Processor:
             f"{folder} has weights but no {PROCESSOR}: give Trainer processing_class=processor, or call "
             "processor.save_pretrained(FOLDER)"
         )
-    data = migrated(_read_json(folder / PROCESSOR))
+    with content_of(folder / PROCESSOR):
+        data = migrated(_read_json(folder / PROCESSOR))
+        names = {name: _file_name(data, name) for name in FILES}
     words = _vocabulary(folder, data)
-    visual = _visual(folder, data["visual"]) if data.get("visual") else None
-    action = _action(folder / data["action"]) if data.get("action") else None
-    sides, frame_sides = data.get("sides"), data.get("frame_sides")
-    try:
-        text = load_text_tokenizer(folder / data.get("text", FILES["text"]))
-    except Exception as error:  # the library raises a bare Exception for a malformed file
-        raise ValueError(f"{folder / data.get('text', FILES['text'])}: {_first_line(error)}") from None
-    try:
+    visual = _visual(folder, names["visual"]) if names["visual"] else None
+    action = _action(folder / names["action"]) if names["action"] else None
+    with content_of(folder / names["text"]):
+        text = load_text_tokenizer(folder / names["text"])
+    with content_of(folder / PROCESSOR):
         return Processor(
             words,
             text,
             visual,
             action,
             order=data.get("order", "next_scale"),
-            sides=None if sides is None else tuple(sides),
-            frame_sides=None if frame_sides is None else tuple(frame_sides),
+            sides=_whole_numbers(data, "sides"),
+            frame_sides=_whole_numbers(data, "frame_sides"),
+            max_pixels=data.get("max_pixels"),
         )
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{folder / PROCESSOR}: {_first_line(error)}") from None
+
+
+def _file_name(data: dict[str, Any], name: str) -> str:
+    """What `processor.json` calls a file, "" for none."""
+    value = data.get(name, FILES[name] if name == "text" else None)
+    if value is None and name != "text":
+        return ""
+    if not isinstance(value, str) or Path(value).name != value:
+        raise ValueError(f"{name} must name a file in the same folder, got {value!r:.60}")
+    return value
+
+
+def _whole_numbers(data: dict[str, Any], name: str) -> tuple[int, ...] | None:
+    value = data.get(name)
+    if value is not None and not (isinstance(value, list) and all(type(item) is int for item in value)):
+        raise ValueError(f"{name} must be a list of whole numbers, got {value!r:.60}")
+    return None if value is None else tuple(value)
 
 
 def _vocabulary(folder: Path, data: dict[str, Any]) -> Vocabulary:
     if "vocabulary" not in data:
         return _config(folder / CONFIG).words
-    try:
+    with content_of(folder / PROCESSOR):
         return Vocabulary(**data["vocabulary"])
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{folder / PROCESSOR}: {_first_line(error)}") from None
 
 
 def _config(path: Path) -> UnifiedConfig:
     data = _read_json(path)
     if data.get("model_type") != UnifiedConfig.model_type:
         raise ValueError(f"{path}: model_type is {data.get('model_type')!r}, expected 'unified'")
-    try:
+    with content_of(path):
         return UnifiedConfig.from_dict(data)
-    except Exception as error:  # the library's validation has its own types
-        raise ValueError(f"{path}: {_first_line(error)}") from None
 
 
 def _load_weights(module: torch.nn.Module, path: Path, rename: Callable[[str], str] | None = None) -> None:
     index = path.with_name(path.name + ".index.json")
     parts = [path]
     if index.is_file() and not path.is_file():
-        parts = [path.with_name(name) for name in sorted(set(_read_json(index)["weight_map"].values()))]
+        with content_of(index):
+            parts = [path.with_name(name) for name in sorted(set(_read_json(index)["weight_map"].values()))]
     state = {name: value for part in parts for name, value in read_safetensors(part).items()}
     state = adapters.merged(state, path.parent)
     try:
@@ -185,23 +196,19 @@ def _visual(folder: Path, name: str) -> Any:
     path = folder / name
     data = _read_json(path)
     kind = data.pop("kind", "vq")
-    if kind not in VISUAL:
-        raise ValueError(f"{path}: unknown kind {kind!r}: choose one of {', '.join(VISUAL)}")
+    if not isinstance(kind, str) or kind not in VISUAL:
+        raise ValueError(f"{path}: unknown kind {kind!r:.60}: choose one of {', '.join(VISUAL)}")
     config, build = VISUAL[kind]
-    weights = folder / data.pop("weights", VISUAL_WEIGHTS)
-    try:
+    with content_of(path):
+        weights = folder / data.pop("weights", VISUAL_WEIGHTS)
         tokenizer = build(_dataclass(config, data)).eval().requires_grad_(False)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {_first_line(error)}") from None
     _load_weights(tokenizer, weights)
     return tokenizer
 
 
 def _action(path: Path) -> ActionTokenizer:
-    try:
+    with content_of(path):
         return ActionTokenizer(_dataclass(ActionConfig, _read_json(path)))
-    except TypeError as error:
-        raise ValueError(f"{path}: {_first_line(error)}") from None
 
 
 def _dataclass(kind: Any, data: Any) -> Any:
@@ -211,7 +218,7 @@ def _dataclass(kind: Any, data: Any) -> Any:
     hints, values = typing.get_type_hints(kind), {}
     for name, value in data.items():
         parts = [hint for hint in (hints.get(name), *typing.get_args(hints.get(name))) if is_dataclass(hint)]
-        if parts and value is not None:
+        if parts and (value is not None or type(None) not in typing.get_args(hints[name])):
             value = _dataclass(parts[0], value)
         values[name] = tuple(value) if isinstance(value, list) else value
     return kind(**values)
@@ -220,13 +227,7 @@ def _dataclass(kind: Any, data: Any) -> Any:
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: not readable JSON ({_first_line(error)})") from None
-    if not isinstance(data, dict):
-        raise ValueError(f"{path}: expected an object, found {type(data).__name__}")
-    return data
+    return read_object(path)
 
 
 # Saving ---------------------------------------------------------------------------------------------------
@@ -260,6 +261,8 @@ def save_processor(folder: str | Path, processor: Processor) -> None:
     }
     if processor.frame_sides is not None:
         data["frame_sides"] = list(processor.frame_sides)
+    if processor.max_pixels is not None:
+        data["max_pixels"] = processor.max_pixels
     _text_backend(processor.stream.text).save(str(folder / FILES["text"]))
     if processor.visual is not None:
         _save_visual(folder, processor.visual)
@@ -299,8 +302,3 @@ def _save_visual(folder: Path, visual: Any) -> None:
 
 def _write_json(path: Path, data: dict[str, Any]) -> None:
     path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return text[0][:200] if text else type(error).__name__

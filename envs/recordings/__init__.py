@@ -20,7 +20,7 @@ from .reader import (
 )
 from .repair import REPAIRS, drop_stuck_attack, press_wheel_hotbar, repeat_hotbar_changes, scale_gui_mouse
 from .tracks import Track, read_track
-from .writer import RecordingWriter, write_recording
+from .writer import RecordingWriter, found_part, write_recording
 
 __all__ = [
     "REPAIRS",
@@ -34,6 +34,7 @@ __all__ = [
     "action_of",
     "drop_stuck_attack",
     "find_recordings",
+    "found_part",
     "line_of",
     "play",
     "press_wheel_hotbar",

@@ -11,7 +11,7 @@ in.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,13 @@ from typing import Any
 import numpy as np
 from unified.tokenizers.action import CAMERA_LIMIT, KEYS, MOUSE_BUTTONS, Action, complete, read_recorder_line
 
+from unified.text_files import parse_json
+from unified.text_files import read_lines as read_texts
+
 Line = dict[str, Any]
 
 DEGREES_PER_PIXEL = 360 / 2400
+FARTHEST = 1e6  # pixels of a cursor from the corner of the window
 STATE_FIELDS = (
     *("isGuiOpen", "isGuiInventory", "hotbar", "yaw", "pitch", "xpos", "ypos", "zpos"),
     *("inventory", "serverTick", "stats", "cursorInFrame"),
@@ -82,18 +86,19 @@ def line_of(
 class Lines:
     """The lines of a file in order. An unreadable one is replaced by a line on which nothing is pressed,
     so that later lines keep their frames; `valid` [N] is False there. `problem` says what was wrong, or is
-    None."""
+    None; `faults` says it of each such line."""
 
     lines: list[Line]
     valid: np.ndarray
     problem: str | None
+    faults: tuple[str, ...] = ()
 
 
 def read_lines(path: Path) -> Lines:
     """Reads a `.jsonl` of recorder lines or environment actions. Raises ValueError if no line is usable."""
     lines: list[Line] = []
     faults: dict[int, str] = {}
-    for number, text in enumerate(_texts(path)):
+    for number, text in enumerate(read_texts(path)):
         try:
             lines.append(_parse(text))
         except ValueError as error:
@@ -103,25 +108,17 @@ def read_lines(path: Path) -> Lines:
         first = f" (line 1: {faults[0]})" if faults else ""
         raise ValueError(f"{path}: no usable line{first}")
     valid = np.array([number not in faults for number in range(len(lines))])
-    return Lines(lines=lines, valid=valid, problem=_summary(path, faults, len(lines)))
-
-
-def _texts(path: Path) -> Sequence[bytes]:
-    try:
-        texts = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
-    while texts and not texts[-1].strip():
-        texts.pop()
-    return texts
+    each = tuple(f"{path.name}:{number + 1}: {fault}" for number, fault in faults.items())
+    return Lines(lines=lines, valid=valid, problem=_summary(path, faults, len(lines)), faults=each)
 
 
 def _parse(text: bytes) -> Line:
     """One checked line. Raises ValueError."""
     try:
-        line = json.loads(text)
-    except (ValueError, RecursionError):
-        raise ValueError("not a JSON object") from None
+        line = parse_json(text)
+    except ValueError as error:
+        said = str(error)
+        raise ValueError("not a JSON object" if said.startswith("not JSON") else said) from None
     if not isinstance(line, dict):
         raise ValueError("not a JSON object")
     if "ESC" in line or ("camera" in line and "mouse" not in line):
@@ -135,14 +132,14 @@ def _check_optional(line: Line) -> None:
     """Fields that repairs rely on may be missing, but not malformed."""
     mouse = line["mouse"]
     if not isinstance(mouse.get("newButtons", []), list):
-        raise ValueError(f"recorder line: mouse.newButtons must be a list, got {mouse['newButtons']!r}")
+        raise ValueError(f"recorder line: mouse.newButtons must be a list, got {mouse['newButtons']!r:.60}")
     slot = line.get("hotbar", 0)
     if type(slot) is not int or not 0 <= slot <= 8:
-        raise ValueError(f"recorder line: hotbar must be 0 to 8, got {slot!r}")
+        raise ValueError(f"recorder line: hotbar must be 0 to 8, got {slot!r:.60}")
     for name in ("x", "y"):
         value = mouse.get(name, 0.0)
-        if type(value) not in (int, float) or not np.isfinite(value):
-            raise ValueError(f"recorder line: mouse.{name} must be a finite number, got {value!r}")
+        if type(value) not in (int, float) or not -FARTHEST <= value <= FARTHEST:
+            raise ValueError(f"recorder line: mouse.{name} must be a number of pixels, got {value!r:.60}")
 
 
 def _summary(path: Path, faults: dict[int, str], count: int) -> str | None:

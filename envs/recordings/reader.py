@@ -6,7 +6,6 @@ second).
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,11 +15,13 @@ from typing import Any, Literal
 import numpy as np
 from unified.tokenizers.action import Action
 
+from unified.text_files import read_object
+
 from .cursor import blend_cursor, needs_cursor
 from .lines import Line, action_of, read_lines
 from .repair import REPAIRS, Repair, scale_gui_mouse
 from .video import VideoReader, resize
-from .writer import part
+from .writer import found_part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +42,14 @@ class ReadConfig:
     def __post_init__(self) -> None:
         if self.size is not None and (len(self.size) != 2 or min(self.size) < 1):
             raise ValueError(f"size must be (height, width), both positive, got {self.size}")
+        version = self.recorder_version
+        if version is not None and not (isinstance(version, str) and version):
+            raise ValueError(f"recorder_version must be a text such as '6.8', got {version!r}")
         if self.pairing not in ("acts_on_frame", "led_to_frame"):
             raise ValueError(f"pairing must be 'acts_on_frame' or 'led_to_frame', got {self.pairing!r}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Step:
     """Frame `index` [H, W, 3] and the action taken on it. The closing frame has action None. `valid` is
     False where the line could not be read (its action is then empty); `is_null` marks steps that training
@@ -57,14 +61,24 @@ class Step:
     is_null: bool
     valid: bool
 
+    def __repr__(self) -> str:
+        kind = "closing frame" if self.action is None else "null step" if self.is_null else "step"
+        size = " x ".join(map(str, self.frame.shape[:2]))
+        return f"Step({self.index}: {kind}, frame of {size}{'' if self.valid else ', line not readable'})"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Transition:
     """`action`, taken on `frame`, led to `next_frame` (both uint8 [H, W, 3])."""
 
     frame: np.ndarray
     action: Action
     next_frame: np.ndarray
+
+    def __repr__(self) -> str:
+        pressed = [name for name, value in self.action.items() if name != "camera" and value]
+        size = " x ".join(map(str, self.frame.shape[:2]))
+        return f"Transition(frames of {size}, {', '.join(pressed) or 'no key'} pressed)"
 
 
 class RecordingStream:
@@ -77,17 +91,18 @@ class RecordingStream:
     def __init__(self, stem: str | Path, config: ReadConfig | None = None) -> None:
         self.stem = _stem(stem)
         self.config = config or ReadConfig()
-        read = read_lines(part(self.stem, "jsonl"))
+        read = read_lines(found_part(self.stem, "jsonl"))
         first = 1 if self.config.pairing == "led_to_frame" else 0
         self.lines = self._repaired(read.lines)[first:]
         self.valid = read.valid[first:]
         converted = [action_of(line) for line in self.lines]
         self.actions = [action for action, _ in converted]
         self.is_null = np.array([null for _, null in converted], dtype=bool)
-        self.meta = _read_meta(part(self.stem, "meta.json"))
-        self._video = VideoReader(part(self.stem, "mp4"))
+        self.meta = _read_meta(found_part(self.stem, "meta.json"))
+        self._video = VideoReader(found_part(self.stem, "mp4"))
         self.fps = self._video.fps
         self._line_problems = [read.problem] if read.problem else []
+        self._line_faults = read.faults
         self.problems = list(self._line_problems)
 
     def __iter__(self) -> Iterator[Step]:
@@ -103,6 +118,11 @@ class RecordingStream:
             elif index == len(self.lines):
                 yield Step(index, self._prepare(frame, None), None, True, False)
         self.problems += self._count_problems(count)
+
+    @property
+    def faults(self) -> list[str]:
+        """`problems` with one sentence for each unreadable line."""
+        return [*self._line_faults, *self.problems[len(self._line_problems) :]]
 
     def _repaired(self, lines: list[Line]) -> list[Line]:
         for repair in self.config.repairs:
@@ -130,7 +150,7 @@ class RecordingStream:
         return [f"{self._video.path}: the video {broken} after {frames} frames"] if fault else []
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Recording:
     """frames uint8 [F, H, W, 3]; A actions, A = F or F - 1 (with a closing frame): action k is taken on
     frame k and its effect is seen in frame k + 1. `is_null` and `valid` are bool [A], see `Step`; `lines`
@@ -144,6 +164,14 @@ class Recording:
     fps: float
     problems: list[str]
     meta: dict[str, Any]
+
+    def __repr__(self) -> str:
+        count, size = len(self.frames), " x ".join(map(str, self.frames.shape[1:3]))
+        bad, found = int((~self.valid).sum()), len(self.problems)
+        return (
+            f"Recording({count} frames of {size} at {self.fps:g} fps, {len(self.actions)} actions, "
+            f"{bad} not readable, {found} problems)"
+        )
 
     def transitions(self, *, skip_null: bool = False) -> Iterator[Transition]:
         """(frame k, action k, frame k + 1) for every k whose line is valid; `skip_null` also leaves null
@@ -179,11 +207,12 @@ def read_recording(stem: str | Path, config: ReadConfig | None = None) -> Record
 def find_recordings(folder: str | Path) -> list[Path]:
     """The stems of a folder's recordings (an mp4 and a jsonl of one name), sorted. Raises ValueError if
     there is none."""
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise ValueError(f"{folder}: not a folder")
-    stems = [_stem(path) for path in sorted(folder.glob("*.mp4"))]
-    paired = [stem for stem in stems if part(stem, "jsonl").is_file()]
+    videos = [path for path in sorted(folder.iterdir()) if path.suffix.lower() == ".mp4"]
+    stems = [_stem(path) for path in videos if not path.name.startswith(".")]
+    paired = [stem for stem in stems if found_part(stem, "jsonl").is_file()]
     if not paired:
         raise ValueError(f"{folder}: no recording, that is no .mp4 with a .jsonl of the same name")
     return paired
@@ -206,13 +235,13 @@ def read_folder(
 
 def _stem(path: str | Path) -> Path:
     path = Path(path)
-    return path.with_name(path.name.removesuffix(".mp4").removesuffix(".jsonl"))
+    return path.with_suffix("") if path.suffix.lower() in (".mp4", ".jsonl") else path
 
 
 def _read_meta(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise ValueError(f"{path}: not JSON; remove it to read the recording without it") from None
+        return read_object(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; remove it to read the recording without it") from None

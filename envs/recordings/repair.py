@@ -7,7 +7,9 @@ only marked (`action_of`), missing frames are dealt with by the reader, the curs
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
+from functools import cache
 
 from unified.tokenizers.action import KEYS
 
@@ -47,9 +49,20 @@ def repeat_hotbar_changes(lines: Sequence[Line]) -> list[Line]:
 
 def scale_gui_mouse(lines: Sequence[Line], version: str) -> list[Line]:
     """Some versions of the recorder stored mouse moves inside a GUI at half or double size. `version` is
-    "major.minor"; versions that need nothing pass through."""
+    "major.minor"; lines of other versions pass through, which is said once for each."""
+    if version not in GUI_MOUSE_SCALE:
+        _say_unscaled(version)
     scale = GUI_MOUSE_SCALE.get(version, 1.0)
     return [_scaled(line, scale) if line.get("isGuiOpen") and scale != 1.0 else line for line in lines]
+
+
+@cache
+def _say_unscaled(version: str) -> None:
+    warnings.warn(
+        f"recorder version {version!r} is none of those whose mouse moves inside a GUI are known to need "
+        f"scaling ({', '.join(GUI_MOUSE_SCALE)}): they are read as they were recorded",
+        stacklevel=3,
+    )
 
 
 REPAIRS: tuple[Repair, ...] = (drop_stuck_attack, press_wheel_hotbar)

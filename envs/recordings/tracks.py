@@ -5,6 +5,7 @@ Open-Oasis stores the camera as (bin - 40) / 40 of its own quantiser (81 bins, m
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,13 +21,18 @@ OASIS = ActionConfig(camera_bins=81, camera_binsize=0.5, camera_maxval=20, camer
 _CAMERA_COLUMNS = ("camera_pitch", "camera_yaw")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Track:
     """N actions; `valid` bool [N] is False where the line was unreadable, `problem` then says why."""
 
     actions: list[Action]
     valid: np.ndarray
     problem: str | None
+
+    def __repr__(self) -> str:
+        bad = int((~self.valid).sum())
+        said = f", problem={reprlib.repr(self.problem)}" if self.problem else ""
+        return f"Track({len(self.actions)} actions, {bad} not readable{said})"
 
 
 def read_track(path: str | Path, repairs: tuple[Repair, ...] = REPAIRS) -> Track:

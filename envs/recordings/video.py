@@ -20,7 +20,7 @@ from torch.nn import functional
 try:
     import av
 except ImportError as error:
-    raise ImportError("recordings need PyAV: pip install 'unified[worlds]'") from error
+    raise ImportError("recordings need PyAV: pip install 'unified-multimodal[worlds]'") from error
 
 _CONTAINER_OPTIONS = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
 # No look-ahead and no B-frames: each frame leaves the encoder at once.

@@ -3,6 +3,7 @@ for."""
 
 from __future__ import annotations
 
+import glob
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -129,3 +130,12 @@ def write_recording(
 def part(stem: Path, kind: str) -> Path:
     """The file of a recording: names may hold dots, so `with_suffix` would cut them."""
     return stem.with_name(f"{stem.name}.{kind}")
+
+
+def found_part(stem: Path, kind: str) -> Path:
+    """The same of a recording that is read: endings in capitals (`.MP4`) are found, too."""
+    path = part(stem, kind)
+    if path.exists() or not stem.parent.is_dir():
+        return path
+    others = sorted(stem.parent.glob(f"{glob.escape(stem.name)}.*"))
+    return next((other for other in others if other.name.lower() == path.name.lower()), path)

@@ -7,7 +7,7 @@ asked for, `players` the scripted players that do it. Physics and pictures need 
 try:
     import numba  # noqa: F401
 except ImportError as error:  # pragma: no cover - depends on the installation
-    raise ImportError("the voxel world needs numba: pip install 'unified[worlds]'") from error
+    raise ImportError("the voxel world needs numba: pip install 'unified-multimodal[worlds]'") from error
 
 from unified.envs.voxel.config import VoxelConfig
 from unified.envs.voxel.env import VoxelEnv

@@ -178,6 +178,6 @@ def state_from_json(text: str) -> dict[str, Any]:
         blocks = generate(tuple(size), state["terrain_seed"])
         blocks.reshape(-1)[places] = np.asarray(ids, dtype=np.uint8)
         arrays = {name: np.array(state[name], dtype=dtype) for name, (_, dtype) in _ARRAYS.items()}
-    except (KeyError, TypeError, IndexError, OverflowError, ValueError) as error:
+    except (KeyError, TypeError, IndexError, OverflowError, ValueError, RecursionError) as error:
         raise ValueError(f"not the JSON text of a state: {type(error).__name__} {error}") from None
     return {**state, **arrays, "blocks": blocks}

@@ -22,6 +22,7 @@ from unified.eval.bench.images import cases, in_own_process
 from unified.eval.bench.machine import machine, versions
 
 import unified
+from unified.command import Parser, run
 from unified.pretrained import SHIPPED
 
 ROOT = Path(unified.__file__).resolve().parents[1]
@@ -154,7 +155,7 @@ def against(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 
 def parsed(arguments: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    parser = argparse.ArgumentParser(prog="python -m unified.eval.bench", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m unified.eval.bench", description=__doc__.splitlines()[0])
     parser.add_argument(
         "--output", type=Path, help="default: docs/bench.json; with --against build/bench_against.json"
     )
@@ -179,6 +180,10 @@ def parsed(arguments: Sequence[str] | None) -> tuple[argparse.ArgumentParser, ar
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns its exit status."""
     parser, options = parsed(arguments)
+    return run(parser.prog, lambda options: _measure(parser, options), options)
+
+
+def _measure(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     table = None
     if options.against is None:
         report = bench(options)

@@ -8,8 +8,6 @@ an unusable folder.
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +19,9 @@ from safetensors.numpy import load_file
 from unified.tasks.mazes.image_metrics import last_image_verdict, layout_consistent
 from unified.tasks.mazes.metrics import score_text
 
+from unified.command import Parser, run
+from unified.text_files import content_of, read_json
+
 
 def verify_metrics(folder: str | Path) -> list[str]:
     """One line per case that disagrees; empty when all agree. Raises ValueError when the folder is
@@ -31,33 +32,33 @@ def verify_metrics(folder: str | Path) -> list[str]:
 def compare_cases(folder: str | Path) -> Iterator[tuple[str, str]]:
     """Per case its name and what differs ("" when nothing does)."""
     cases, images = _load(Path(folder))
-    for index, case in enumerate(cases["text_cases"]):
-        expected = {key: value for key, value in case.items() if key not in ("output", "label")}
-        yield f"text {index}", _difference(expected, asdict(score_text(case["output"], case["label"])))
-    for name, expected in cases["image_cases"].items():
-        yield f"image {name}", _difference(expected, _judge(images, name))
+    with content_of(Path(folder) / "metrics.json"):
+        for index, case in enumerate(cases["text_cases"]):
+            expected = {key: value for key, value in case.items() if key not in ("output", "label")}
+            yield f"text {index}", _difference(expected, asdict(score_text(case["output"], case["label"])))
+        for name, expected in cases["image_cases"].items():
+            yield f"image {name}", _difference(expected, _judge(images, name))
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="unified.tasks.mazes.golden", description="check the maze metrics")
+    parser = Parser(prog="unified.tasks.mazes.golden", description="check the maze metrics")
     parser.add_argument("folder", help="folder with metrics.json and metrics_images.safetensors")
-    folder = parser.parse_args(arguments).folder
+    return run("error", _compare, parser.parse_args(arguments))
+
+
+def _compare(options: argparse.Namespace) -> int:
     failures = 0
-    try:
-        for name, difference in compare_cases(folder):
-            print(f"{name}: {difference or 'agrees'}")
-            failures += bool(difference)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    for name, difference in compare_cases(options.folder):
+        print(f"{name}: {difference or 'agrees'}")
+        failures += bool(difference)
     return 1 if failures else 0
 
 
 def _load(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     try:
-        cases = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        cases = read_json(folder / "metrics.json")
         images = load_file(folder / "metrics_images.safetensors")
-    except (OSError, json.JSONDecodeError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ValueError(f"cannot read the golden vectors in {folder}: {error}") from error
     if not isinstance(cases, dict) or not {"text_cases", "image_cases"} <= set(cases):
         raise ValueError(f"{folder / 'metrics.json'} needs the fields text_cases and image_cases")

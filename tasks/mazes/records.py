@@ -22,7 +22,11 @@ from typing import Any, TextIO
 import numpy as np
 from PIL import Image
 from unified.tasks.mazes.trace import images_of
+from unified.tasks.outside.faults import Faults
 from unified.tasks.sample import Sample
+from unified.tokenizers.picture_files import open_picture
+
+from unified.text_files import check_unicode, parse_json, read_lines
 
 INDEX, IMAGES = "records.jsonl", "images"
 PLACEHOLDER = "<image>"
@@ -69,33 +73,30 @@ def write_records(samples: Iterable[Sample], folder: str | Path, *, per_image: b
     return count
 
 
-def read_records(folder: str | Path) -> list[Record]:
-    """The records of a folder. Raises ValueError, with the line, for a malformed one or a missing image."""
-    folder = Path(folder)
-    try:
-        lines = (folder / INDEX).read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot read {folder / INDEX}: {error}") from error
+def read_records(folder: str | Path, faults: Faults | None = None) -> list[Record]:
+    """The records of a folder. Raises ValueError, with the line, for a malformed one or a missing image,
+    unless `faults` skips; other fields than ours are left alone, with one warning."""
+    folder, faults = Path(folder).expanduser(), faults or Faults()
+    faults.source = INDEX
     records = []
+    try:
+        lines = read_lines(folder / INDEX)
+    except ValueError as error:
+        raise ValueError(f"cannot read {error}") from None
     for number, line in enumerate(lines, start=1):
-        try:
-            record = _parse(line)
+        with faults.at(f"{folder / INDEX} line {number}"):
+            record = _parse(line, faults)
             for path in record.input_img + record.label_img + record.rl_label_img:
                 if not (folder / path).is_file():
-                    raise ValueError(f"image {path} is missing")
-        except ValueError as error:
-            raise ValueError(f"{folder / INDEX} line {number}: {error}") from error
-        records.append(record)
+                    raise ValueError(f"image {path:.80} is missing")
+            records.append(record)
+    faults.warn()
     return records
 
 
 def read_images(folder: str | Path, paths: Sequence[str]) -> list[np.ndarray]:
     """The images of a record's list, uint8 [H, W, 3] each."""
-    images = []
-    for path in paths:
-        with Image.open(Path(folder) / path) as image:
-            images.append(np.asarray(image.convert("RGB")))
-    return images
+    return [open_picture(Path(folder) / path).image for path in paths]
 
 
 def record_messages(record: Record, folder: str | Path) -> list[dict[str, Any]]:
@@ -170,18 +171,17 @@ def _write_images(sample: Sample, folder: Path, number: int) -> list[str]:
     return paths
 
 
-def _parse(line: str) -> Record:
-    try:
-        data = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error}") from error
-    names = {item.name for item in fields(Record)}
-    if not isinstance(data, dict) or set(data) != names:
-        raise ValueError(f"a record has exactly the fields {', '.join(sorted(names))}")
-    for name, value in data.items():
-        if not _fits(name, value):
+def _parse(line: bytes, faults: Faults) -> Record:
+    data = parse_json(line)
+    names = [item.name for item in fields(Record)]
+    if not isinstance(data, dict) or not set(names) <= set(data):
+        raise ValueError(f"a record has the fields {', '.join(names)}")
+    faults.note_unknown(name for name in data if name not in names)
+    for name in names:
+        if not _fits(name, data[name]):
             raise ValueError(f"field {name} has a value of the wrong type")
-    return Record(**data)
+        check_unicode(data[name])
+    return Record(**{name: data[name] for name in names})
 
 
 def _fits(name: str, value: Any) -> bool:

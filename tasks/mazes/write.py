@@ -6,7 +6,6 @@ Samples depend on seed, split and index alone, so any number of workers writes t
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -15,6 +14,8 @@ from multiprocessing import get_context
 from unified.tasks.mazes import TASKS
 from unified.tasks.mazes.records import write_records
 from unified.tasks.sample import SPLITS, Sample, Task, check_split
+
+from unified.command import Parser, run
 
 
 def samples(task: Task, split: str, count: int, workers: int = 1) -> Iterator[Sample]:
@@ -32,21 +33,20 @@ def _shared_out(make: Callable[[int], Sample], count: int, workers: int) -> Iter
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
-    try:
-        task = TASKS[options.task]()
-        config = replace(task.config, seed=options.seed, image_size=options.image_size)
-        chosen = samples(type(task)(config), options.split, options.count, options.workers)
-        written = write_records(chosen, options.folder, per_image=options.per_image)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run("error", _write, _parser().parse_args(arguments))
+
+
+def _write(options: argparse.Namespace) -> int:
+    task = TASKS[options.task]()
+    config = replace(task.config, seed=options.seed, image_size=options.image_size)
+    chosen = samples(type(task)(config), options.split, options.count, options.workers)
+    written = write_records(chosen, options.folder, per_image=options.per_image)
     print(f"{written} records in {options.folder}")
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="unified.tasks.mazes.write", description="write planning records")
+    parser = Parser(prog="unified.tasks.mazes.write", description="write planning records")
     parser.add_argument("task", choices=sorted(TASKS))
     parser.add_argument("folder", help="an empty or new folder")
     parser.add_argument("--split", choices=SPLITS, default="train")

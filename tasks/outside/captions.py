@@ -2,7 +2,7 @@
 
 `metadata.jsonl` with {"file_name": "a.png", "text": "..."} a line, or `metadata.csv` with these two columns,
 as in Hugging Face's `imagefolder`; else every image has a text of the same name (`a.png`, `a.txt`). Folders
-may be nested. `caption` is taken in place of `text`.
+may be nested. `caption` is taken in place of `text`; other columns are left alone, with one warning.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from unified.tasks.outside.faults import Faults
-from unified.tasks.outside.images import SUFFIXES, find_image, read_image
+from unified.tasks.outside.images import SUFFIXES, find_image, is_foreign, read_image
 from unified.tasks.outside.numbered import expect_object, expect_text, read_numbered, read_text
 
 
@@ -39,7 +39,8 @@ class Caption:
 def read_captions(folder: str | Path, faults: Faults | None = None) -> Iterator[Caption]:
     """The captions of a folder; image files are looked for but not opened. Raises ValueError, in one line,
     for a folder without any and, unless `faults` skips, for the first bad one."""
-    folder, faults = Path(folder), faults or Faults()
+    folder, faults = Path(folder).expanduser(), faults or Faults()
+    faults.source = folder.name
     if not folder.is_dir():
         raise ValueError(f"{folder}: not a folder")
     found = 0
@@ -52,44 +53,50 @@ def read_captions(folder: str | Path, faults: Faults | None = None) -> Iterator[
 
 
 def _records(folder: Path, faults: Faults) -> Iterator[Caption]:
-    if (folder / "metadata.jsonl").is_file():
-        yield from _from_jsonl(folder, faults)
-    elif (folder / "metadata.csv").is_file():
-        yield from _from_csv(folder, faults)
+    files = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_file()}
+    if "metadata.jsonl" in files:
+        yield from _from_jsonl(files["metadata.jsonl"], faults)
+    elif "metadata.csv" in files:
+        yield from _from_csv(files["metadata.csv"], faults)
     else:
         yield from _from_texts(folder, faults)
 
 
-def _from_jsonl(folder: Path, faults: Faults) -> Iterator[Caption]:
-    for record in read_numbered(folder / "metadata.jsonl", faults):
+def _from_jsonl(path: Path, faults: Faults) -> Iterator[Caption]:
+    for record in read_numbered(path, faults):
         with faults.at(record.where):
-            yield _caption(folder, record.value, record.where)
+            caption = _caption(path.parent, record.value, record.where, faults)
+            yield caption
 
 
-def _from_csv(folder: Path, faults: Faults) -> Iterator[Caption]:
-    path = folder / "metadata.csv"
+def _from_csv(path: Path, faults: Faults) -> Iterator[Caption]:
     rows = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     names: list[str] | None = None
     while True:
-        where = f"{path.name}:{rows.line_num + 1}"
+        where, row = f"{path.name}:{rows.line_num + 1}", None
         try:
             row = next(rows, None)
         except csv.Error as error:
-            raise ValueError(f"{where}: not CSV: {error}") from None
+            if names is None:
+                raise ValueError(f"{where}: not CSV: {error}") from None
+            with faults.at(where):
+                raise ValueError(f"not CSV: {error}") from None
+            continue
         if row is None:
             return
         if names is None:
-            names = row
+            names = [name.strip() for name in row]
         elif row:
             with faults.at(where):
                 if len(row) != len(names):
                     raise ValueError(f"{len(row)} values for {len(names)} columns")
-                yield _caption(folder, dict(zip(names, row, strict=True)), where)
+                caption = _caption(path.parent, dict(zip(names, row, strict=True)), where, faults)
+                yield caption
 
 
-def _caption(folder: Path, value: Any, where: str) -> Caption:
-    other = "caption" if isinstance(value, dict) and "caption" in value else "text"
-    record = expect_object(value, ("file_name", other))
+def _caption(folder: Path, value: Any, where: str, faults: Faults) -> Caption:
+    other = "caption" if isinstance(value, dict) and value.get("caption") is not None else "text"
+    record = expect_object(value, ("file_name", other), ("id",), faults)
     name = expect_text(record["file_name"], "file_name")
     text = expect_text(record[other], other)
     return Caption(path=find_image(folder, name), text=text.strip(), where=where)
@@ -97,11 +104,14 @@ def _caption(folder: Path, value: Any, where: str) -> Caption:
 
 def _from_texts(folder: Path, faults: Faults) -> Iterator[Caption]:
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in SUFFIXES or not path.is_file():
+        below = path.relative_to(folder)
+        if path.suffix.lower() not in SUFFIXES or is_foreign(below) or not path.is_file():
             continue
-        where = str(path.relative_to(folder))
+        where = str(below)
         with faults.at(where):
             text_path = path.with_suffix(".txt")
+            if not text_path.is_file() and path.with_suffix(".TXT").is_file():
+                text_path = path.with_suffix(".TXT")
             if not text_path.is_file():
                 raise ValueError(f"no caption: {text_path.name} is missing")
             text = expect_text(read_text(text_path), text_path.name)

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from unified.tasks.outside.captions import Caption, read_captions
-from unified.tasks.outside.faults import Faults
+from unified.tasks.outside.faults import Faults, reason
 from unified.tasks.outside.images import check_size
 from unified.tasks.outside.llava import Conversation, read_llava
+from unified.tasks.outside.loading import loadable
 from unified.tasks.outside.stored import Record, read_stored
 from unified.tasks.sample import Sample, check_split, split_of
 
@@ -88,12 +89,17 @@ class OutsideTask:
     def __init__(self, config: Any) -> None:
         self.config = config
         self._records: dict[str, list[Any]] = {}
-        hasher = hashlib.sha256()
-        for record in self.read():
-            content = hashlib.sha256(self.content(record)).hexdigest()
-            hasher.update(content.encode())
-            self._records.setdefault(split_of(content, config.validation, config.test), []).append(record)
-
+        faults, hasher = Faults(config.on_error), hashlib.sha256()
+        records = self.read(faults)
+        # With "skip", records whose images cannot be read are left out at once: an index must not fail later.
+        for record in records if config.on_error == "raise" else loadable(records, faults):
+            with faults.at(record.where):
+                content = hashlib.sha256(self.content(record)).hexdigest()
+                hasher.update(content.encode())
+                split = split_of(content, config.validation, config.test)
+                self._records.setdefault(split, []).append(record)
+        if not self._records:
+            raise ValueError(f"{self.name}: no good record among {len(faults.lines)} bad: {faults.lines[0]}")
         self._fingerprint = hasher.hexdigest()
 
     def count(self, split: str = "train") -> int:
@@ -113,7 +119,11 @@ class OutsideTask:
         if not records:
             raise ValueError(f"{self.name}: no record falls into the split {split!r}")
         record = records[index % len(records)]
-        return Sample(task=self.name, messages=self.messages(record), meta={"source": record.where})
+        try:
+            messages = self.messages(record)
+        except OSError as error:
+            raise ValueError(f"{record.where}: {reason(error)}") from None
+        return Sample(task=self.name, messages=messages, meta={"source": record.where})
 
     def score(self, sample: Sample, answer: list[dict[str, Any]]) -> dict[str, float]:
         """`exact`: the answer's text is that of the record; `psnr` for a drawn answer of the same size."""
@@ -127,7 +137,7 @@ class OutsideTask:
             scores |= score_frames(drawn, images)
         return scores
 
-    def read(self) -> Any:
+    def read(self, faults: Faults) -> Any:
         raise NotImplementedError
 
     def content(self, record: Any) -> bytes:
@@ -145,8 +155,8 @@ class Captions(OutsideTask):
     def __init__(self, config: CaptionsConfig) -> None:
         super().__init__(config)
 
-    def read(self) -> Any:
-        return _loadable(read_captions(self.config.folder, Faults(self.config.on_error)), self.config)
+    def read(self, faults: Faults) -> Any:
+        return read_captions(self.config.folder, faults)
 
     def content(self, record: Caption) -> bytes:
         return record.text.encode() + b"\0" + record.path.read_bytes()
@@ -167,13 +177,12 @@ class Llava(OutsideTask):
     def __init__(self, config: LlavaConfig) -> None:
         super().__init__(config)
 
-    def read(self) -> Any:
-        faults = Faults(self.config.on_error)
-        return _loadable(read_llava(self.config.path, self.config.images, faults), self.config)
+    def read(self, faults: Faults) -> Any:
+        return read_llava(self.config.path, self.config.images, faults)
 
     def content(self, record: Conversation) -> bytes:
         texts = "\0".join(text for _, text in record.turns).encode()
-        return texts + b"".join(hashlib.sha256(path.read_bytes()).digest() for path in record.paths)
+        return texts + b"".join(hashlib.sha256(path.read_bytes()).digest() for path in record.images)
 
     def messages(self, record: Conversation) -> list[dict[str, Any]]:
         return record.messages(self.config.size)
@@ -182,22 +191,6 @@ class Llava(OutsideTask):
 def check_shares(validation: float, test: float) -> None:
     if not (0 <= validation <= 1 and 0 <= test <= 1 and validation + test <= 1):
         raise ValueError(f"validation and test are shares of the records, got {validation} and {test}")
-
-
-def _loadable(records: Any, config: Any) -> Any:
-    """With "skip", records whose images cannot be read are left out at once: an index must not fail later."""
-    if config.on_error == "raise":
-        yield from records
-        return
-    faults = Faults("skip")
-    for record in records:
-        try:
-            record.image() if isinstance(record, Caption) else record.messages()
-        except ValueError as error:
-            faults.lines.append(str(error))
-        else:
-            yield record
-    faults.warn()
 
 
 def _words(content: list[dict[str, Any]]) -> str:
@@ -212,8 +205,7 @@ class Stored(OutsideTask):
     def __init__(self, config: StoredConfig) -> None:
         super().__init__(config)
 
-    def read(self) -> Any:
-        faults = Faults(self.config.on_error)
+    def read(self, faults: Faults) -> Any:
         return read_stored(self.config.path, self.config.rows, self.config.form, faults)
 
     def content(self, record: Record) -> bytes:

@@ -7,10 +7,11 @@ pictures: VARGPT-v1.1, arXiv 2504.02949), image names being relative to the file
     {"prompt": "Draw a cat.", "chosen_image": "good.png", "rejected_image": "bad.png"}
     {"prompt": [turns], "chosen": [turns] or turn, "rejected": [turns] or turn, "images": [...]}
     {"conversations": [turns], "chosen": turn, "rejected": turn, "images": [...]}
+    {"chosen": [turns], "rejected": [turns]}, both of which begin with the same prompt
 
-A turn is {"from": "human" | "gpt", "value": ...} or {"role": ..., "content": ...}. `images` are those of the
-prompt, of the chosen and of the rejected answer, in this order of their `<image>`; a prompt with images
-and no `<image>` begins with them.
+A turn is {"from": "human" | "gpt", "value": ...} or {"role": ..., "content": ...}, see `placeholders`.
+`images` are those of the prompt, of the chosen and of the rejected answer, in this order of their `<image>`;
+a prompt with images and no `<image>` begins with them. Other keys are left alone, with one warning.
 """
 
 from __future__ import annotations
@@ -22,15 +23,8 @@ from typing import Any
 
 from unified.tasks.outside.faults import Faults
 from unified.tasks.outside.numbered import expect_object, expect_text, read_built
-from unified.tasks.outside.placeholders import (
-    PLACEHOLDER,
-    Turn,
-    check_count,
-    load_messages,
-    read_paths,
-    read_turn,
-    read_turns,
-)
+from unified.tasks.outside.placeholders import PLACEHOLDER, Turn, TurnReader, load_messages
+from unified.tasks.outside.sources import Source, read_source, read_sources
 
 Messages = list[dict[str, Any]]
 OPTIONAL = ("id", "images", "image", "chosen", "rejected", "chosen_image", "rejected_image")
@@ -43,7 +37,7 @@ class Preference:
     prompt: list[Turn]
     chosen: list[Turn]
     rejected: list[Turn]
-    paths: tuple[Path, ...]
+    images: tuple[Source, ...]
     where: str
 
     def messages(self, size: int | None = None) -> dict[str, Messages]:
@@ -53,7 +47,7 @@ class Preference:
         try:
             for name, turns in parts.items():
                 count = sum(text.count(PLACEHOLDER) for _, text in turns)
-                loaded[name] = load_messages(turns, self.paths[start : start + count], size)
+                loaded[name] = load_messages(turns, self.images[start : start + count], size)
                 start += count
         except ValueError as error:
             raise ValueError(f"{self.where}: {error}") from None
@@ -68,43 +62,68 @@ def read_preferences(
     return read_built(path, images, faults, _preference)
 
 
-def _preference(value: Any, folder: Path, where: str) -> Preference:
+def _preference(value: Any, folder: Path, where: str, faults: Faults) -> Preference:
+    value = _with_prompt(value)
     asked = "conversations" if isinstance(value, dict) and "conversations" in value else "prompt"
-    record = expect_object(value, (asked,), OPTIONAL)
-    given = read_paths(record.get("images", record.get("image")), folder, "images")
-    prompt = _prompt(record[asked], asked)
-    chosen, chosen_paths = _answer(record, "chosen", folder)
-    rejected, rejected_paths = _answer(record, "rejected", folder)
-    if (chosen, chosen_paths) == (rejected, rejected_paths) and PLACEHOLDER not in chosen[0][1]:
+    record = expect_object(value, (asked,), OPTIONAL, faults)
+    given = read_sources(record.get("images", record.get("image")), folder, "images")
+    reader = TurnReader(folder, faults)
+    prompt = _prompt(record[asked], asked, reader)
+    chosen, chosen_image = _answer(record, "chosen", reader)
+    rejected, rejected_image = _answer(record, "rejected", reader)
+    if (chosen, chosen_image) == (rejected, rejected_image) and PLACEHOLDER not in chosen[0][1]:
         raise ValueError("chosen and rejected are equal")
-    if given and not any(PLACEHOLDER in text for _, text in (*prompt, *chosen, *rejected)):
+    if given and not reader.images.count(None):
         first = next(k for k, (role, _) in enumerate(prompt) if role == "user")
+        before = sum(text.count(PLACEHOLDER) for _, text in prompt[:first])
+        reader.images[before:before] = [None] * len(given)
         prompt[first] = ("user", PLACEHOLDER * len(given) + prompt[first][1])
-    paths = given + chosen_paths + rejected_paths
-    check_count([text for _, text in (*prompt, *chosen, *rejected)], paths)
-    return Preference(prompt=prompt, chosen=chosen, rejected=rejected, paths=paths, where=where)
+    images = reader.found(given)
+    return Preference(prompt=prompt, chosen=chosen, rejected=rejected, images=images, where=where)
 
 
-def _prompt(value: Any, name: str) -> list[Turn]:
-    turns = [("user", expect_text(value, name))] if isinstance(value, str) else read_turns(value, name)
+def _with_prompt(value: Any) -> Any:
+    """Answers that are whole conversations, as TRL's data sets have them: the turns that both begin with are
+    the prompt."""
+    if not isinstance(value, dict):
+        return value
+    chosen, rejected = value.get("chosen"), value.get("rejected")
+    if not isinstance(chosen, list) or not isinstance(rejected, list):
+        return value
+    pairs = enumerate(zip(chosen[:-1], rejected[:-1], strict=False))
+    count = next((k for k, (one, other) in pairs if one != other), min(len(chosen), len(rejected)) - 1)
+    asked = value.get("prompt", value.get("conversations"))
+    said = chosen[count - 1].get("content") if count > 0 and isinstance(chosen[count - 1], dict) else None
+    if count < 1 or asked not in (None, said, chosen[:count]):
+        return value
+    whole = {key: part for key, part in value.items() if key != "conversations"}
+    return {**whole, "prompt": chosen[:count], "chosen": chosen[count:], "rejected": rejected[count:]}
+
+
+def _prompt(value: Any, name: str, reader: TurnReader) -> list[Turn]:
+    if isinstance(value, str):
+        return [("user", reader.text(expect_text(value, name), name))]
+    turns = reader.turns(value, name)
     if turns[-1][0] != "user":
         raise ValueError(f"{name} must end with a turn of the user")
     return turns
 
 
-def _answer(record: dict[str, Any], name: str, folder: Path) -> tuple[list[Turn], tuple[Path, ...]]:
+def _answer(record: dict[str, Any], name: str, reader: TurnReader) -> tuple[list[Turn], Source | None]:
     """The turns of an answer, and its image if that is given by a key of its own."""
     value, image = record.get(name), record.get(f"{name}_image")
     if value is None and image is None:
         raise ValueError(f"the key {name!r} (or '{name}_image') is missing")
     turns: list[Turn] = []
     if isinstance(value, str):
-        turns = [("assistant", expect_text(value, name))]
+        turns = [("assistant", reader.text(expect_text(value, name), name))]
     elif value is not None:
-        turns = read_turns(value, name) if isinstance(value, list) else [read_turn(value, name)]
+        turns = reader.turns(value, name) if isinstance(value, list) else [reader.turn(value, name)]
     if turns and {turns[0][0], turns[-1][0]} != {"assistant"}:
         raise ValueError(f"{name} must be said by the assistant (gpt)")
     if image is None:
-        return turns, ()
+        return turns, None
+    source = read_source(image, reader.folder, f"{name}_image")
+    reader.images.append(source)
     role, text = turns[-1] if turns else ("assistant", "")
-    return [*turns[:-1], (role, text + PLACEHOLDER)], read_paths(image, folder, f"{name}_image")
+    return [*turns[:-1], (role, text + PLACEHOLDER)], source

@@ -13,7 +13,6 @@ The columns say what a row is, in this order:
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import numpy as np
 from unified.tasks.outside.faults import Faults
 from unified.tasks.outside.images import read_image
 from unified.tasks.outside.placeholders import PLACEHOLDER
+from unified.tasks.outside.sources import Embedded
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -235,7 +235,7 @@ def _bytes(image: Any) -> bytes:
 def _decoded(item: dict[str, Any], size: int | None) -> dict[str, Any]:
     if "bytes" not in item:
         return item
-    return {"type": "image", "image": read_image(io.BytesIO(item["bytes"]), size)}
+    return {"type": "image", "image": read_image(Embedded(item["bytes"], "of the row"), size)}
 
 
 def _hashable(item: dict[str, Any]) -> Any:

@@ -23,7 +23,7 @@ try:
     from skimage.measure import label, regionprops
     from skimage.transform import resize
 except ImportError:
-    raise ImportError("the scene parser needs scikit-image: pip install 'unified[eval]'") from None
+    raise ImportError("the scene parser needs scikit-image: pip install 'unified-multimodal[eval]'") from None
 
 MINIMUM_SIDE = 32
 WORKING_SIDE = 80

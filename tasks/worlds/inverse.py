@@ -23,6 +23,7 @@ from unified.tasks.worlds.action_classes import CAMERA_BINS, CLASSES, camera_bin
 from unified.tasks.worlds.clips import Clip, WorldConfig, watch
 
 from unified.checkpoints.state_dict import load_strict, read_safetensors
+from unified.text_files import parse_json
 
 HEADS = {**CLASSES, "pitch": CAMERA_BINS, "yaw": CAMERA_BINS}
 
@@ -246,8 +247,8 @@ def load(path: Path) -> InverseModel:
     with safe_open(path, "pt") as file:
         metadata = file.metadata() or {}
     try:
-        model = InverseModel(InverseConfig(**json.loads(metadata["config"])))
+        model = InverseModel(InverseConfig(**parse_json(metadata["config"])))
         load_strict(model, {name: value.float() for name, value in state.items()})
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise ValueError(f"{path}: not an inverse dynamics model ({error})") from None
     return model.eval()

@@ -7,6 +7,7 @@ recording have neighbouring indices: a process decodes each file once as long as
 from __future__ import annotations
 
 import hashlib
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +17,8 @@ import numpy as np
 from unified.tasks.sample import check_split, generator, split_of
 from unified.tasks.worlds.clips import Clip, check_frames, check_seed, frame_size
 from unified.tasks.worlds.forms import FORMS
+
+from unified.text_files import read_bytes
 
 KEPT_DECODED = 2  # recordings in memory
 
@@ -48,14 +51,15 @@ class RecordedClips:
     """The clips of a folder by index. Raises ValueError for a folder without recordings."""
 
     def __init__(self, config: RecordingsConfig) -> None:
-        from unified.envs.recordings import find_recordings
+        from unified.envs.recordings import find_recordings, found_part
 
         self.config = config
         self._stems: dict[str, list[Path]] = {}
         self._counts: dict[Path, int] = {}
+        self._bad: set[Path] = set()  # recordings that could not be read
         videos = hashlib.sha256()
         for stem in find_recordings(config.folder):
-            lines = stem.with_name(f"{stem.name}.jsonl").read_bytes()
+            lines = read_bytes(found_part(stem, "jsonl"))
             name = split_of(hashlib.sha256(lines).hexdigest(), config.validation, config.test)
             self._stems.setdefault(name, []).append(stem)
             self._counts[stem] = max(lines.count(b"\n") // config.frames, 1)
@@ -85,14 +89,28 @@ class RecordedClips:
 
     def _cut(self, stems: list[Path], start: int) -> Clip:
         """The clip from `start` in the first recording, or from the nearest place where all lines and frames
-        are good; the next recording where there is none."""
+        are good; the next recording where there is none. One that cannot be read is passed over, with a
+        warning."""
         for stem in stems:
-            recording = _decoded(stem, frame_size(self.config.size))
+            recording = self._read(stem)
+            if recording is None:
+                continue
             good = _starts(recording, self.config.frames)
             if len(good):
                 begin = int(good[np.abs(good - start).argmin()])
                 return self._clip(stem, recording, begin)
         raise ValueError(f"{self.config.folder}: no recording has {self.config.frames} good frames in a row")
+
+    def _read(self, stem: Path) -> Any:
+        """The recording, or None if nothing in it can be used."""
+        if stem in self._bad:
+            return None
+        try:
+            return _decoded(stem, frame_size(self.config.size))
+        except (ValueError, OSError) as error:
+            self._bad.add(stem)
+            warnings.warn(f"left out: {error}", stacklevel=2)
+            return None
 
     def _clip(self, stem: Path, recording: Any, start: int) -> Clip:
         from unified.tokenizers.action import complete

@@ -29,7 +29,7 @@ def ssim(image: np.ndarray, truth: np.ndarray) -> float:
     try:
         from skimage.metrics import structural_similarity
     except ImportError as error:
-        raise ImportError("SSIM needs scikit-image: pip install 'unified[worlds]'") from error
+        raise ImportError("SSIM needs scikit-image: pip install 'unified-multimodal[worlds]'") from error
     return float(
         structural_similarity(
             image / 255.0,

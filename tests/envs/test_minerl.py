@@ -280,7 +280,7 @@ def test_without_minerl_the_error_says_what_to_install():
     for needed in (
         "Java 8 JDK",
         "pip install git+https://github.com/minerllabs/minerl@v1.0.2",
-        "unified[minerl]",
+        "unified-multimodal[minerl]",
     ):
         assert needed in text
 

@@ -11,7 +11,8 @@ from PIL import Image
 from unified.tasks.__main__ import main
 from unified.tasks.panels import action_words, panels
 from unified.tasks.registry import TASKS, make
-from unified.tasks.show import show
+from unified.tasks.sheet import COLOURS, LINE, MARGIN, TITLE_SIZE
+from unified.tasks.show import sheet, show
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,6 +52,16 @@ def test_a_sheet_grows_with_its_count_and_is_the_same_every_time():
     assert six.tobytes() == again.tobytes()
 
 
+def test_what_a_task_made_says_so_in_the_picture_and_answers_of_a_model_do_not():
+    def caption(image):
+        stripe = np.asarray(image)[MARGIN + TITLE_SIZE + 4 :][:LINE]
+        return bool((stripe == COLOURS["system"]).all(axis=2).any())
+
+    samples = [make("maze").sample(0, "train")]
+    assert caption(show("maze", count=1))
+    assert not caption(sheet(samples, "step 3"))
+
+
 def test_show_writes_a_png(tmp_path, capsys):
     out = tmp_path / "lake.png"
     arguments = ["show", "frozen_lake", "--out", str(out), "--count", "1", "--seed", "3", "--size", "96"]
@@ -70,7 +81,7 @@ def test_show_writes_a_png(tmp_path, capsys):
         (["show", "maze", "--split", "dev"], "unknown split 'dev'"),
         (["show", "captions"], "needs the option 'folder'"),
         (["show", "maze", "--count", "1", "--out", "/no/such/folder/a.png"], "No such file"),
-        (["build", "/no/such.json", "out"], "cannot read /no/such.json"),
+        (["build", "/no/such.json", "out"], "/no/such.json: cannot be read"),
         (["check", "mase"], "unknown task 'mase'"),
         (["check", "maze", "--count", "0"], "count must be at least 1"),
         (["validate", "captions", "/no/such/folder"], "not a folder"),

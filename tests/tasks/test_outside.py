@@ -1,11 +1,14 @@
 """Data of others: what is read, and how faults are told."""
 
+import base64
+import io
 import json
 
 import numpy as np
 import pytest
 from PIL import Image
 from unified.tasks.outside import Faults, read_captions, read_llava, read_preferences
+from unified.tasks.packing import pack
 from unified.tasks.registry import make
 
 
@@ -51,7 +54,6 @@ def test_captions_of_the_three_layouts(tmp_path):
         ('{"file_name": "x.png", "text": "t"}', "metadata.jsonl:2: no such image 'x.png'"),
         ('{"file_name": "a.png"}', "metadata.jsonl:2: the key 'text' is missing"),
         ('{"file_name": "a.png", "text": " "}', "metadata.jsonl:2: text must be a text, got ' '"),
-        ('{"file_name": "a.png", "text": "t", "labl": 1}', "metadata.jsonl:2: unknown key 'labl'"),
         ('{"file_name": "../secret.png", "text": "t"}', "metadata.jsonl:2: the image '../secret.png' lies"),
         ('{"file_name": 3, "text": "t"}', "metadata.jsonl:2: file_name must be a text, got 3"),
         ('["a.png", "t"]', "metadata.jsonl:2: expected an object, got list"),
@@ -59,7 +61,7 @@ def test_captions_of_the_three_layouts(tmp_path):
         ('{"file_name": "a.png", "text": NaN}', "metadata.jsonl:2: NaN is not a number"),
         (
             '{"file_name": "bad.png", "text": "t"}',
-            "metadata.jsonl:2: cannot read image 'bad.png': not an image",
+            "metadata.jsonl:2: cannot read image 'bad.png': not a picture",
         ),
         ('{"file_name": "cut.png", "text": "t"}', "metadata.jsonl:2: cannot read image 'cut.png'"),
     ],
@@ -187,7 +189,6 @@ def test_llava_conversations(tmp_path):
         ({"image": "a.png", "conversations": [{"from": "cat", "value": "<image>"}]}, "unknown speaker 'cat'"),
         ({"image": "a.png", "conversations": [{"from": "gpt"}]}, r"conversations\[0\] must be"),
         ({"image": "a.png", "conversations": [TALK[0], {"from": "gpt", "value": ""}]}, "must not be empty"),
-        ({"image": "a.png", "pictures": [], "conversations": TALK}, "unknown key 'pictures'"),
         ("talk", "expected an object, got str"),
     ],
 )
@@ -287,7 +288,6 @@ def test_a_drawing_may_come_with_words(tmp_path):
         ({"prompt": "P", "chosen": {"from": "human", "value": "A"}, "rejected": "B"}, "by the assistant"),
         ({"prompt": [gpt("P")], "chosen": "A", "rejected": "B"}, "must end with a turn of the user"),
         ({"prompt": "P", "chosen_image": "x.png", "rejected": "B"}, "no such image 'x.png'"),
-        ({"prompt": "P", "chosen": "A", "rejected": "B", "beta": 1}, "unknown key 'beta'"),
         ({"prompt": "P", "chosen": 3, "rejected": "B"}, "chosen must be {"),
         ({"prompt": "P", "chosen": [], "rejected": "B"}, "chosen must be a list of turns"),
         ({"prompt": "", "chosen": "A", "rejected": "B"}, "prompt must be a text"),
@@ -298,3 +298,201 @@ def test_a_bad_preference_names_its_line(record, message, tmp_path):
     said = refusal(read_preferences, write_lines(tmp_path, good, record))
     assert said.startswith("pairs.jsonl:2: ")
     assert message in said
+
+
+# Forms of published data, and what skipping covers ----------------------------------------------------------
+
+
+def data_url(colour="red"):
+    file = io.BytesIO()
+    Image.new("RGB", (5, 4), colour).save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def chat(*parts, key="messages", **more):
+    said = {"role": "assistant", "content": "A square."}
+    return {key: [{"role": "user", "content": list(parts)}, said], **more}
+
+
+ASKED = {"type": "text", "text": "What is this?"}
+FORMS = {
+    "further keys": {"id": 1, "model": "m", "width": 12, "image": "a.png", "conversations": TALK},
+    "keys that are null": {"image": "a.png", "images": None, "system": None, "conversations": TALK},
+    "keys in turns": {
+        "image": "a.png",
+        "conversations": [{**TALK[0], "weight": None}, {**TALK[1], "score": 1}],
+    },
+    "messages with images": {
+        "messages": [
+            {"role": "user", "content": "<image> What is this?"},
+            {"role": "assistant", "content": "A."},
+        ],
+        "images": ["a.png"],
+    },
+    "an image by its path": chat({"type": "image", "path": "a.png"}, ASKED),
+    "an image by its url": chat({"type": "image", "url": "a.png"}, ASKED),
+    "the next image": chat({"type": "image"}, ASKED, images=[{"path": "a.png", "bytes": None}]),
+    "a data URL": chat(ASKED, {"type": "image_url", "image_url": {"url": data_url(), "detail": "low"}}),
+    "a bare data URL": chat({"type": "image", "image": data_url()}, ASKED),
+    "parts in conversations": chat({"type": "image", "path": "a.png"}, ASKED, key="conversations"),
+}
+
+
+@pytest.mark.parametrize("record", FORMS.values(), ids=FORMS.keys())
+@pytest.mark.filterwarnings("ignore:.*keys that are not used")
+def test_common_forms_of_a_conversation_about_a_picture(record, tmp_path):
+    write_images(tmp_path, "a.png")
+    user, assistant = next(read_llava(write_llava(tmp_path, record))).messages()
+    assert sorted(item["type"] for item in user["content"]) == ["image", "text"]
+    assert next(item for item in user["content"] if item["type"] == "text")["text"] == "What is this?"
+    assert [item["type"] for item in assistant["content"]] == ["text"]
+
+
+def test_a_data_url_is_the_picture_in_it(tmp_path):
+    record = chat(ASKED, {"type": "image_url", "image_url": data_url("blue")})
+    image = next(read_llava(write_llava(tmp_path, record))).messages()[0]["content"][1]["image"]
+    assert image.shape == (4, 5, 3)
+    assert image[0, 0].tolist() == [0, 0, 255]
+    sample = make("llava", path=str(tmp_path / "talk.json"), size=8, validation=0, test=0).sample(0)
+    assert sample.messages[0]["content"][1]["image"].shape == (8, 8, 3)
+
+
+def test_unknown_keys_are_one_warning_for_the_file(tmp_path):
+    talk = [{"from": "human", "value": "Hi"}, TALK[1]]
+    records = [{"conversations": talk, "model": "m"}, {"conversations": talk, "length": 3, "model": ""}]
+    with pytest.warns(UserWarning, match="talk.json: keys that are not used: 'model', 'length'$") as told:
+        assert len(list(read_llava(write_llava(tmp_path, *records)))) == 2
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (chat(ASKED, {"type": "image", "url": "https://example.org/a.png"}), "is not downloaded: store"),
+        (chat({"type": "audio", "path": "a.wav"}), "part 0 has type 'audio': give text, image or image_url"),
+        (
+            chat(ASKED, {"type": "image_url", "image_url": "data:text/plain;base64,AA"}),
+            "must begin with data:image",
+        ),
+        (chat(ASKED, {"type": "image_url", "image_url": "data:image/png;base64,@"}), "not hold valid base64"),
+        (
+            chat(ASKED, {"type": "image", "url": "data:image/png;base64,AAAA"}),
+            "cannot read image 'png in a data",
+        ),
+        ({"messages": [{"role": "tool", "content": "42"}]}, "unknown speaker 'tool': turns of tools"),
+        ({"conversations": [TALK[1], {"from": "gpt", "value": "cut \ud83d"}]}, "half of a surrogate pair"),
+        ({"image": "a" * 5000, "conversations": TALK}, "File name too long"),
+        ({"image": "a\0.png", "conversations": TALK}, "no file can be called"),
+        ({"conversations": None}, "'conversations' is null"),
+    ],
+)
+def test_what_is_not_taken_is_named_in_the_terms_of_the_data(record, message, tmp_path):
+    good = {"conversations": [{"from": "human", "value": "Hi"}, TALK[1]]}
+    said = refusal(read_llava, write_llava(tmp_path, good, record))
+    assert said.startswith("talk.json:3: ")
+    assert message in said
+    assert "codes" not in said
+
+
+BAD_RECORDS = (
+    '{"conversations": [{"from": "human", "value": "\\ud83d"}, {"from": "gpt", "value": "A"}]}',
+    '{"image": "' + "a" * 5000 + '", "conversations": []}',
+    '{"id": 1' + "0" * 400 + "}",
+    '{"id": ' + "[" * 100_000 + "]" * 100_000 + "}",
+    '{"id": NaN}',
+    '{"id": 1e999}',
+    '{"id": 1,, "b": 2}',
+    "7",
+)
+
+
+@pytest.mark.parametrize("lines", [True, False])
+def test_skipping_covers_all_that_is_wrong_with_a_record(lines, tmp_path):
+    """What `validate` names, `skip` leaves out, and what is left is built."""
+    write_images(tmp_path, "a.png")
+    good = json.dumps({"image": "a.png", "conversations": TALK})
+    texts = [good, *BAD_RECORDS, good]
+    path = tmp_path / ("talk.jsonl" if lines else "talk.json")
+    path.write_text("\n".join(texts) if lines else "[" + ",\n".join(texts) + "]")
+    faults = Faults("skip")
+    with pytest.warns(UserWarning, match=f"and {len(BAD_RECORDS) - 1} more"):
+        assert len(list(read_llava(path, faults=faults))) == 2
+    wanted = [f"{path.name}:{number + 2}" for number in range(len(BAD_RECORDS))]
+    assert [line.split(": ")[0] for line in faults.lines] == wanted
+    with pytest.warns(UserWarning, match="left out"):
+        task = make("llava", path=str(path), on_error="skip", size=8, validation=0, test=0)
+    assert len(pack(task.sample(1))["images"]) == 1
+
+
+def test_a_file_that_breaks_off_keeps_what_came_before(tmp_path):
+    good = json.dumps({"conversations": [{"from": "human", "value": "Hi"}, TALK[1]]})
+    (tmp_path / "talk.json").write_text(f"[{good},\n{good},\n{good[:30]}")
+    faults = Faults("skip")
+    with pytest.warns(UserWarning, match=r"left out: talk.json:3: not JSON"):
+        assert len(list(read_llava(tmp_path / "talk.json", faults=faults))) == 2
+    assert len(faults.lines) == 1
+
+
+def test_a_data_set_without_a_good_record_says_so(tmp_path):
+    (tmp_path / "talk.json").write_text("[1, 2]")
+    said = r"no good record among 2 bad: talk.json:1: expected an object"
+    with pytest.warns(UserWarning, match="left out"), pytest.raises(ValueError, match=said):
+        make("llava", path=str(tmp_path / "talk.json"), on_error="skip")
+
+
+@pytest.mark.parametrize("name", ["talk.JSONL", "talk.json", "talk.jsonl"])
+def test_files_of_windows_editors(name, tmp_path):
+    """A byte order mark, CRLF, and endings in capitals; a `.json` may hold one record a line."""
+    write_images(tmp_path, "a.PNG")
+    line = json.dumps({"image": "a.PNG", "conversations": TALK})
+    (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + f"{line}\r\n{line}\r\n".encode())
+    assert len([record.messages() for record in read_llava(tmp_path / name)]) == 2
+    (tmp_path / name).write_bytes(f"[{line}]".encode("utf-16"))
+    assert "UTF-16: save it as UTF-8" in refusal(read_llava, tmp_path / name)
+
+
+def test_a_bad_byte_costs_its_line(tmp_path):
+    line = json.dumps({"conversations": [{"from": "human", "value": "Hi"}, TALK[1]]}).encode()
+    (tmp_path / "talk.jsonl").write_bytes(line + b"\n\xff" + line + b"\n" + line)
+    with pytest.warns(UserWarning, match=r"left out: talk.jsonl:2: not UTF-8 text: .* at byte 0"):
+        assert len(list(read_llava(tmp_path / "talk.jsonl", faults=Faults("skip")))) == 2
+
+
+def test_files_that_other_systems_leave_are_passed_over(tmp_path):
+    write_images(tmp_path, "a.JPG", "__MACOSX/._a.JPG", "._a.JPG", ".hidden/b.png")
+    (tmp_path / ".DS_Store").write_bytes(b"\0")
+    (tmp_path / "Thumbs.db").write_bytes(b"\0")
+    (tmp_path / "a.txt").write_text("A square.")
+    assert [record.path.name for record in read_captions(tmp_path)] == ["a.JPG"]
+
+
+def test_an_imagefolder_with_further_columns(tmp_path):
+    write_images(tmp_path, "a.png")
+    (tmp_path / "metadata.csv").write_bytes(b"\xef\xbb\xbffile_name,label,text\r\na.png,3,one\r\n")
+    with pytest.warns(UserWarning, match="keys that are not used: 'label'"):
+        assert [record.text for record in read_captions(tmp_path)] == ["one"]
+    line = {"file_name": "a.png", "text": "two", "caption": None, "objects": {"bbox": [1]}}
+    (tmp_path / "metadata.jsonl").write_text(json.dumps(line))
+    with pytest.warns(UserWarning, match="keys that are not used: 'objects'"):
+        assert [record.text for record in read_captions(tmp_path)] == ["two"]
+
+
+@pytest.mark.parametrize("prompt", [{}, {"prompt": "What is this?"}])
+@pytest.mark.filterwarnings("ignore:.*keys that are not used")
+def test_preferences_between_whole_conversations(prompt, tmp_path):
+    asked = {"role": "user", "content": "What is this?"}
+    answers = {name: [asked, {"role": "assistant", "content": name}] for name in ("chosen", "rejected")}
+    found = next(
+        read_preferences(write_lines(tmp_path, {**prompt, **answers, "score_chosen": 8.5}))
+    ).messages()
+    texts = {name: [turn["content"][0]["text"] for turn in turns] for name, turns in found.items()}
+    assert texts == {"prompt": ["What is this?"], "chosen": ["chosen"], "rejected": ["rejected"]}
+
+
+def test_a_prompt_begins_with_its_images_when_answers_have_their_own(tmp_path):
+    write_images(tmp_path, "a.png", "b.png", "c.png")
+    drawn = {"chosen_image": "b.png", "rejected_image": "c.png"}
+    record = {"prompt": "Mirror this.", "images": ["a.png"], **drawn}
+    found = next(read_preferences(write_lines(tmp_path, record))).messages()
+    shown = [found[name][0]["content"][0]["image"][0, 0, 0] for name in ("prompt", "chosen", "rejected")]
+    assert shown == [0, 40, 80]

@@ -36,7 +36,7 @@ import torch
 
 from unified.apps.answering import GREEDY, NUCLEUS, Content, GenerationSettings, Turn, images_of, text_of
 from unified.apps.best_of_n import TRIES, best_of_n
-from unified.apps.conversation import LONGEST, Conversation
+from unified.apps.conversation import Conversation
 from unified.apps.looking import LOOKING, after_look, concluded, for_list, only_list
 from unified.apps.pictures import fit
 from unified.apps.rollout import WINDOW, Player, Rollout
@@ -202,8 +202,7 @@ class Assistant:
 
     def picture(self, source: Source) -> np.ndarray:
         """An image at the size in which the model reads it: uint8 [H, W, 3]."""
-        image = read_picture(source)
-        return fit(image, self.side, self.visual.stride)
+        return fit(read_picture(source), self.side, self.visual.stride, self.processor.max_pixels)
 
     def shapes(self, size: tuple[int, int]) -> Shapes:
         """The maps of a generated image of (height, width) pixels. ValueError for a size the tokenizer cannot
@@ -217,9 +216,16 @@ class Assistant:
 
     def _request(self, words: str, image: Source | None = None) -> list[Message]:
         content: Content = [{"type": "text", "text": words}]
+        self._check_words(content)
         if image is not None:
             content.insert(0, {"type": "image", "image": self.picture(image)})
         return [{"role": "user", "content": content}]
+
+    def _check_words(self, content: Content) -> None:
+        """ValueError for a text that the model's context has no room for: before anything else is done."""
+        count, most = len(self.processor.stream.content(content)), self.model.context_length
+        if most is not None and count >= most:
+            raise ValueError(f"the text has {count} ids, the model's context {most} positions: shorten it")
 
     def _drawn(
         self,
@@ -249,7 +255,7 @@ class Assistant:
             given = messages[-1]["content"][0].get("image") if image is not None else None
             shapes = self.shapes(given.shape[:2] if given is not None else (self.side, self.side))
         session = Session(self.model, seed=self.seed if seed is None else seed)
-        session.feed(_short_enough(self.processor.encode(messages, prompt=True)))
+        session.feed(self.processor.encode(messages, prompt=True))
         turn = Turn(session, self.processor, shapes, settings)
         for _ in turn.events():
             pass
@@ -280,12 +286,6 @@ def _max_tokens(max_tokens: int, most_tokens: int | None) -> int:
         return max_tokens
     warnings.warn("most_tokens is now called max_tokens", DeprecationWarning, stacklevel=3)
     return most_tokens
-
-
-def _short_enough(ids: list[int]) -> list[int]:
-    if len(ids) > LONGEST:
-        raise ValueError(f"the request has {len(ids)} ids, the model reads {LONGEST} at once: shorten it")
-    return ids
 
 
 def _device(name: str | None) -> torch.device:

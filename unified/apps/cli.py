@@ -1,6 +1,6 @@
 """The command `unified`.
 
-Exit status: 0 done; 1 the work failed; 2 bad input, in one line; 130 stopped with Ctrl-C.
+Exit status: see `unified.command`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from unified import __version__
+from unified.command import Parser, run
 
 COMMANDS = {  # where the function of each command lives; imported only when it is called
     "demo": "unified.apps.demo:demo",
@@ -26,12 +26,6 @@ COMMANDS = {  # where the function of each command lives; imported only when it 
     "eval": "unified.apps.commands.evaluate:evaluate",
     "info": "unified.apps.commands.info:info",
 }
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line instead of the usage text."""
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -146,26 +140,12 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = parser().parse_args(arguments)
+    return run("unified", _work, parser().parse_args(arguments))
+
+
+def _work(options: argparse.Namespace) -> int:
     module, _, name = COMMANDS[options.command].partition(":")
-    try:
-        return int(getattr(importlib.import_module(module), name)(options))
-    except KeyboardInterrupt:
-        print("unified: stopped", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 1
-    except (ValueError, OSError) as error:
-        return _fail(error, 2)
-    except (ImportError, RuntimeError, MemoryError) as error:
-        return _fail(error, 1)
-
-
-def _fail(error: BaseException, status: int) -> int:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    print(f"unified: {reason}", file=sys.stderr)
-    return status
+    return int(getattr(importlib.import_module(module), name)(options))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Its state is a list of ids, from which the session with its KV cache can be rebuilt at any time. So an answer
 that is interrupted (Ctrl-C, an error) is closed where it is and the conversation continues, and a
-conversation longer than `LONGEST` ids drops its oldest turns.
+conversation longer than the model's context drops its oldest turns.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from unified.stream.messages import Message
 from unified.stream.processor import Processor
 from unified.tokenizers.images import Picture
 
-LONGEST = 16384  # ids of a conversation, at most
+UNBOUNDED = 16384  # ids of a conversation with a model that does not say how many positions it has
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # what an incomplete UTF-8 character decodes to
 
 
@@ -54,7 +54,8 @@ Event = Text | Scale | Painted
 
 class Conversation:
     """A conversation with one model. `shapes`: the maps of generated images until an image is given, whose
-    size they have from then on. `longest`: ids of the conversation, at most."""
+    size they have from then on. `longest`: ids of the conversation, at most; None for as many as the model's
+    context has positions."""
 
     def __init__(
         self,
@@ -64,10 +65,10 @@ class Conversation:
         shapes: Shapes,
         settings: GenerationSettings,
         seed: int = 0,
-        longest: int = LONGEST,
+        longest: int | None = None,
     ) -> None:
         self.model, self.processor, self.settings, self.seed = model, processor, settings, seed
-        self.shapes, self.longest = shapes, longest
+        self.shapes, self.longest = shapes, longest or model.context_length or UNBOUNDED
         self.ids: list[int] = [model.vocabulary.begin]
         self.turns: list[int] = []  # index in `ids` at which each turn starts
         self.forgotten = 0  # number of dropped turns

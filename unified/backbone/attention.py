@@ -134,7 +134,8 @@ def flash() -> Attend:
         from flash_attn import flash_attn_with_kvcache
     except ImportError:
         raise ValueError(
-            'attention "by_length" needs the package flash-attn: pip install "unified[gpu]" or use "sdpa"'
+            'attention "by_length" needs the package flash-attn: pip install "unified-multimodal[gpu]" '
+            'or use "sdpa"'
         ) from None
 
     def attend(query: Tensor, key: Tensor, value: Tensor, seen: Seen, scale: float) -> Tensor:

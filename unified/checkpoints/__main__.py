@@ -1,7 +1,7 @@
 """`python -m unified.checkpoints verify DIR`: recompute a golden folder and compare every tensor.
 
 One line per tensor with its largest error and the tolerance. Exit status 0 only if all that is compared
-agrees, 1 if not, 2 if the folder cannot be read.
+agrees, 1 if not, 2 if the folder cannot be read (see `unified.command`).
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from pathlib import Path
 
 from unified.checkpoints.check import Check
 from unified.checkpoints.folder import read_config
+from unified.command import Parser, run
+from unified.text_files import content_of
 
 CASES = (
     "var_tokenizer",
     "flexvar_tokenizer",
+    "cca_verify",
     "var_verify",
     "flexvar_verify",
     "mineworld_actions",
@@ -40,8 +43,13 @@ def verify(folder: Path) -> Iterator[Check]:
 
 def report(folder: Path) -> int:
     """Print the checks of one folder; the number that failed."""
-    checks = []
-    for check in verify(folder):
+    checks: list[Check] = []
+    found = verify(folder)
+    while True:
+        with content_of(folder):  # what the files of a folder lead to is said of it
+            check = next(found, None)
+        if check is None:
+            break
         print(check, flush=True)
         checks.append(check)
     counts = [sum(check.ok is state for check in checks) for state in (True, False, None)]
@@ -52,16 +60,15 @@ def report(folder: Path) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m unified.checkpoints")
+    parser = Parser(prog="python -m unified.checkpoints")
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("verify", help="recompute golden folders and compare")
     command.add_argument("folders", nargs="+", type=Path, metavar="DIR")
-    options = parser.parse_args(arguments)
-    try:
-        failures = [report(folder) for folder in options.folders]
-    except (ValueError, OSError) as error:
-        print(f"unified.checkpoints: {error}", file=sys.stderr)
-        return 2
+    return run("unified.checkpoints", _verify, parser.parse_args(arguments))
+
+
+def _verify(options: argparse.Namespace) -> int:
+    failures = [report(folder) for folder in options.folders]
     return 1 if any(failures) else 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from unified.checkpoints.formula_weights import formula_weights
 from unified.checkpoints.state_dict import read_safetensors, read_weights
+from unified.text_files import read_object
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -18,13 +18,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = Path(folder) / "config.json"
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not valid JSON ({error})") from None
-    if not isinstance(config, dict):
-        raise ValueError(f"{path}: expected an object, found {type(config).__name__}")
-    return config
+    return read_object(path)
 
 
 def read_io(folder: Path) -> dict[str, Tensor]:

@@ -47,6 +47,8 @@ class Infinity(nn.Module):
     order = "residual"
     after = 0
 
+    context_length = None  # no stream is read: a condition, and one image
+
     def __init__(self, config: InfinityConfig) -> None:
         super().__init__()
         self.config, self.grid, width = config, config.grid, config.width

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from unified.text_files import parse_json, read_lines, read_object
 from unified.tokenizers.action import ActionConfig, ActionTokenizer
 
 from .check import Check, close, exact, not_compared
@@ -31,7 +31,7 @@ def verify(folder: Path) -> Iterator[Check]:
     raw = _read_lines(folder / "actions.jsonl", ("raw", "env_action", "is_null", "camera_bins", "token_ids"))
     direct = _read_lines(folder / "env_actions.jsonl", ("env_action", "camera_bins", "token_ids"))
     tensors = _read_tensors(folder / "io.safetensors")
-    yield _same("vocab.json", [tokenizer.vocabulary], [_read_json(folder / "vocab.json")])
+    yield _same("vocab.json", [tokenizer.vocabulary], [read_object(folder / "vocab.json")])
     yield from _check_recorder_lines(tokenizer, raw)
     yield from _check_actions("env_actions.jsonl", tokenizer, direct)
     yield from _check_tensors(tokenizer, tensors, raw)
@@ -102,7 +102,7 @@ def _check_tensors(tokenizer: ActionTokenizer, tensors: dict, lines: list[dict])
 
 
 def _read_config(path: Path) -> ActionConfig:
-    config = _read_json(path)
+    config = read_object(path)
     try:
         return ActionConfig(
             camera_bins=config["num_camera_bins"],
@@ -118,30 +118,13 @@ def _read_config(path: Path) -> ActionConfig:
         raise ValueError(f"{path}: {error} is missing or has the wrong type") from None
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(_read_text(path))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not JSON ({error})") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{path}: expected a JSON object, found {type(value).__name__}")
-    return value
-
-
 def _read_lines(path: Path, fields: tuple[str, ...]) -> list[dict[str, Any]]:
     lines = []
-    for number, text in enumerate(_read_text(path).splitlines(), start=1):
+    for number, text in enumerate(read_lines(path), start=1):
         try:
-            line = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number}: not JSON ({error})") from None
+            line = parse_json(text)
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from None
         missing = [name for name in fields if not isinstance(line, dict) or name not in line]
         if missing:
             raise ValueError(f"{path}, line {number}: {missing[0]!r} is missing")

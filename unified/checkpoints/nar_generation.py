@@ -35,6 +35,8 @@ class Prompted:
     `null` [K] are the numbers that stand for them in the null branch. `prompts`: the streams that may be fed,
     of each class or of each caption."""
 
+    context_length = None  # no stream is read: a condition, and one image
+
     def __init__(
         self, model: NARTransformer, given: Tensor, null: Tensor, prompts: Sequence[list[int]]
     ) -> None:

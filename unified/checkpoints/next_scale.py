@@ -37,6 +37,8 @@ class NextScaleTransformer(nn.Module):
     order: str
     tokenizer: Any
 
+    context_length = None  # no stream is read: a condition, and one image
+
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unified.backbone.attention import Attend
-from unified.backbone.layer_pass import Pass
+from unified.backbone.layer_pass import LayerPart, Pass
 from unified.cache.kv_cache import KVCache
 from unified.cache.policy import CachePolicy, Held
 from unified.heads.distribution import first_rows
@@ -29,6 +29,10 @@ class Reads(Protocol):
     @property
     def device(self) -> torch.device: ...
 
+    @property
+    def context_length(self) -> int | None:
+        """The most positions that a row may hold; None for a model that reads no stream."""
+
     def steer(self, ids: Tensor, values: Mapping[str, Tensor] | None = None) -> Any:
         """The condition that ids [B, n], with `values` at placeholders, give the model besides keys and
         values (class-conditional models); None for none."""
@@ -42,6 +46,9 @@ class Reads(Protocol):
     def hidden(self, embeds: Tensor, run: Pass) -> list[Tensor]:
         """Embeddings [R, n, D] under a pass -> for each head, hidden states [R, n, D]."""
         ...
+
+
+PREFILL = 1024  # positions of one pass: its mask has so many rows, whatever the length of the context
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,24 @@ class Chunk:
             embeds = embeds.gather(1, taken[..., None].expand(-1, -1, embeds.shape[-1]))
             positions = positions.gather(2, taken.expand(3, -1, -1))
         return Chunk(embeds, index, positions, counts)
+
+    def pieces(self, most: int) -> Iterator[Chunk]:
+        """The chunk cut into pieces of at most `most` positions, one step of a row never into two: larger
+        pieces where a step is larger."""
+        length, start = int(self.counts.max()), 0
+        if length <= most:
+            yield self
+            return
+        label, padding = self.index.label[:, :length], self.index.sample[:, :length] == PADDING
+        between = ((label[:, 1:] > label[:, :-1]) | padding[:, 1:]).all(dim=0)
+        cuts = [*(between.nonzero()[:, 0] + 1).tolist(), length]
+        while start < length:
+            fitting = [cut for cut in cuts if start < cut <= start + most]
+            stop = fitting[-1] if fitting else next(cut for cut in cuts if cut > start)
+            part = slice(start, stop)
+            index = self.index.map(lambda field, part=part: field[:, part])
+            yield Chunk.of(self.embeds[:, part], index, self.positions[:, :, part])
+            start = stop
 
     def states(self, hidden: Tensor, before: np.ndarray, count: int) -> Tensor:
         """[R, count, D] of hidden states [R, n, D]: those after each row's first `before` [R] positions;
@@ -194,6 +219,30 @@ class Context:
         hidden = model.hidden(chunk.embeds, run)
         append.commit()
         return hidden
+
+    def read(
+        self,
+        model: Reads,
+        lists: Sequence[Sequence[int]],
+        branch: int = 0,
+        values: Mapping[str, Tensor] | None = None,
+        parts: Sequence[LayerPart] = (),
+    ) -> bool:
+        """Prefill one list of ids for each row of a branch, `PREFILL` positions in a pass, and remember the
+        states after them. False for ids that have no positions. If a pass raises, cache and cursors are as
+        before."""
+        rows = self.rows(branch)
+        chunk, cursors = self.chunk(model, lists, rows, values)
+        lengths, last = self.cache.lengths_by_layer, self.last[branch]
+        try:
+            for piece in () if chunk is None else chunk.pieces(PREFILL):
+                self.note(piece, self.run(model, piece, rows, parts=parts), piece.counts, branch)
+        except BaseException:
+            self.cache.truncate(lengths)
+            self.last[branch] = last
+            raise
+        self.cursors[rows] = cursors
+        return chunk is not None
 
     def forget(self, policy: CachePolicy, coming: Chunk | None = None, rows: slice = slice(None)) -> None:
         """Drop the entries that the cache policy does not keep. `coming`: positions that some rows run next,

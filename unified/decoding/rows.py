@@ -6,13 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from unified.decoding.drawing import Drawing
 from unified.extras.references import Image
-from unified.stream.segments import Kind, Segment, segments
+from unified.layout.patch_merging import positions_of
+from unified.orders.shapes import area
+from unified.stream.segments import Kind, Segment, as_ids, segments
 from unified.stream.vocabulary import Vocabulary
+from unified.tokenizers.shown import shown
 
 
 @dataclass
@@ -85,8 +89,10 @@ class Row:
 def per_row(ids: Any, count: int) -> list[list[int]]:
     """Lists of ids, one for each of `count` rows; a single list goes to all. ValueError for another
     number."""
-    flat = not len(ids) or not hasattr(ids[0], "__len__")
-    lists = [[int(token) for token in row] for row in ([ids] * count if flat else ids)]
+    if not isinstance(ids, Sequence | np.ndarray | Tensor) or isinstance(ids, str | bytes):
+        raise ValueError(f"ids must be a list of whole numbers, or one list for each row, got {shown(ids)}")
+    flat = not len(ids) or not isinstance(ids[0], Sequence | np.ndarray | Tensor) or np.ndim(ids[0]) == 0
+    lists = [as_ids(row, 1).tolist() for row in ([ids] * count if flat else ids)]
     if len(lists) != count:
         raise ValueError(f"{count} rows need {count} lists of ids, got {len(lists)}")
     return lists
@@ -99,3 +105,15 @@ def readable(ids: list[int], words: Vocabulary, images: bool = True) -> list[int
         return ids
     left_out = (Kind.WRITE,) if images else (Kind.WRITE, Kind.READ)
     return [t for s in segments(ids, words) if s.kind not in left_out for t in ids[s.start : s.stop]]
+
+
+def positions_read(parts: Sequence[Segment], words: Vocabulary) -> int:
+    """How many positions these segments take when they are read: none for WRITE segments, one for each block
+    of merged codes, one for every other id."""
+    count = 0
+    for part in parts:
+        if part.kind != Kind.WRITE:
+            count += part.stop - part.start
+        if part.kind == Kind.READ and part.shapes and words.merge:
+            count -= area(part.shapes) - positions_of(part.shapes, words.merge)
+    return count

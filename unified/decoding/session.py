@@ -23,7 +23,7 @@ from unified.decoding.guidance import Guidance, check_contrast, check_weights
 from unified.decoding.image import ImageRequest, write_image
 from unified.decoding.minimum_risk import MinimumRisk
 from unified.decoding.noise import Noise, PositionNoise
-from unified.decoding.rows import Row, per_row, readable
+from unified.decoding.rows import Row, per_row, positions_read, readable
 from unified.decoding.sampling import Sampler
 from unified.decoding.strategies import OnePass, Stats, Strategy
 from unified.decoding.text import TextRun, allowed_ids
@@ -32,7 +32,7 @@ from unified.finite import check_count
 from unified.orders import plan_for
 from unified.orders.shapes import as_shapes
 from unified.readers.values import latest_values, split_values
-from unified.stream.segments import segments
+from unified.stream.segments import Segment, segments
 
 
 class Session:
@@ -103,9 +103,11 @@ class Session:
     ) -> None:
         """Append ids to every row (one list per row; a single list goes to all) and prefill them. `values`:
         by name, the continuous values of their placeholders [N, C], row by row. `defer`: deferred prefill,
-        together with whatever runs next. ValueError for malformed ids, the session unchanged."""
+        together with whatever runs next. ValueError for malformed ids, and for more than fit into the
+        model's context; the session is then unchanged."""
         lists = per_row(ids, len(self.rows))
         found = [segments(new, self.vocabulary) for new in lists]
+        self._check_length(found)
         given = split_values(values or {}, lists, self.vocabulary)
         for row, new, parts, new_values in zip(self.rows, lists, found, given, strict=True):
             row.append(new, parts, self.vocabulary)
@@ -113,17 +115,25 @@ class Session:
         if not defer:
             self.read_pending()
 
+    def _check_length(self, found: Sequence[Sequence[Segment]]) -> None:
+        """ValueError if the segments to be appended to each row make it longer than the model's context."""
+        most = self.model.context_length
+        if most is None:
+            return
+        held = self.context.cache.lengths[self.context.rows()].tolist()
+        for before, row, parts in zip(held, self.rows, found, strict=True):
+            length = before + len(row.pending) + positions_read(parts, self.vocabulary)
+            if length > most:
+                raise ValueError(
+                    f"{length} positions, and the model's context has {most}: shorten what is said"
+                )
+
     @torch.no_grad()
     def read_pending(self) -> None:
         """Prefill the ids that were deferred."""
-        rows = self.context.rows()
         lists = [self.readable(row.pending) for row in self.rows]
         if any(lists):
-            chunk, cursors = self.context.chunk(self.model, lists, rows, self.pending_values())
-            if chunk is not None:
-                hidden = self.context.run(self.model, chunk, rows, parts=self.parts)
-                self.context.note(chunk, hidden, chunk.counts)
-            self.context.cursors[rows] = cursors
+            self.context.read(self.model, lists, 0, self.pending_values(), self.parts)
         for row in self.rows:
             row.pending = []
         if any(lists):
@@ -132,15 +142,10 @@ class Session:
     def read_null(self) -> None:
         """Prefill the null branch with the ids since it was last used."""
         self.context.open_null()
-        rows = self.context.rows(1)
         streams = [self.model.null_stream(self.readable(row.stream)) for row in self.rows]
         lists = [ids[row.null_read :] for ids, row in zip(streams, self.rows, strict=True)]
         if any(lists):
-            chunk, cursors = self.context.chunk(self.model, lists, rows, self._values_of(lists))
-            if chunk is not None:
-                hidden = self.context.run(self.model, chunk, rows, parts=self.parts)
-                self.context.note(chunk, hidden, chunk.counts, 1)
-            self.context.cursors[rows] = cursors
+            self.context.read(self.model, lists, 1, self._values_of(lists), self.parts)
             for row, ids in zip(self.rows, streams, strict=True):
                 row.null_read = len(ids)
             self.context.forget(self.policy)

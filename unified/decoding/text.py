@@ -35,11 +35,8 @@ class TextRun:
         """Read ids [B][n] without the images, if words are contrasted."""
         if not self.contrast:
             return
-        model, rows = self.session.model, self.blind.rows()
-        chunk, self.blind.cursors = self.blind.chunk(model, lists, rows)
-        if chunk is None:
+        if not self.blind.read(self.session.model, lists):
             raise ValueError("this model reads no text")
-        self.blind.note(chunk, self.blind.run(model, chunk, rows), chunk.counts)
 
     @property
     def contexts(self) -> list[Context]:

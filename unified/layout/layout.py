@@ -20,7 +20,7 @@ from unified.layout.patch_merging import Blocks, MergedLayout, blocks_of
 from unified.orders import Plan, plan_for
 from unified.orders.plan import spread
 from unified.orders.shapes import Shape
-from unified.stream.segments import Kind, Segment, segments
+from unified.stream.segments import Kind, Segment, as_ids, segments
 from unified.stream.vocabulary import Vocabulary
 
 IGNORED = -100  # the label of a position that is not a target, as in `transformers`
@@ -82,9 +82,7 @@ class Layout:
         ids: Tensor | Sequence[Sequence[int]], vocabulary: Vocabulary, cursors: Sequence[Cursor] | None = None
     ) -> Layout:
         """Layout of rows of ids [B, T]. Given cursors, the rows go on where an earlier layout ended."""
-        table = np.asarray(ids.cpu() if isinstance(ids, Tensor) else ids, dtype=np.int64)
-        if table.ndim != 2:
-            raise ValueError(f"ids must have shape [rows, length], got {table.shape}")
+        table = as_ids(ids, 2)
         cursors = cursors or [Cursor()] * len(table)
         rows = [_Row(row, vocabulary, cursor) for row, cursor in zip(table, cursors, strict=True)]
         device = ids.device if isinstance(ids, Tensor) else torch.device("cpu")

@@ -5,13 +5,21 @@ chooses it by name. Imports `layout` and `depth`."""
 from collections.abc import Mapping
 from typing import Any
 
+from unified.objectives.cca import CCA, CCAConfig
 from unified.objectives.cross_entropy import CrossEntropy, CrossEntropyConfig
+from unified.objectives.ddo import DDO, DDOConfig
 from unified.objectives.dpo import DPO, DPOConfig
 from unified.objectives.objective import Objective, ObjectiveOutput, Progress
 from unified.objectives.scores import Scores
 from unified.objectives.variant import Supernet
 
-OBJECTIVES: dict[str, type] = {"cross_entropy": CrossEntropy, "dpo": DPO, "variant": Supernet}
+OBJECTIVES: dict[str, type] = {
+    "cross_entropy": CrossEntropy,
+    "dpo": DPO,
+    "variant": Supernet,
+    "cca": CCA,
+    "ddo": DDO,
+}
 
 
 def build_objective(name: str, options: Mapping[str, Any] | None = None) -> Objective:
@@ -27,10 +35,14 @@ def build_objective(name: str, options: Mapping[str, Any] | None = None) -> Obje
 
 
 __all__ = [
+    "CCA",
+    "DDO",
     "DPO",
     "OBJECTIVES",
+    "CCAConfig",
     "CrossEntropy",
     "CrossEntropyConfig",
+    "DDOConfig",
     "DPOConfig",
     "Objective",
     "ObjectiveOutput",

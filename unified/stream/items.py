@@ -16,8 +16,10 @@ from torch import Tensor
 from unified.orders import plan_for
 from unified.orders.shapes import Shapes, area, as_shapes
 from unified.stream.vocabulary import CONTINUOUS, Vocabulary
+from unified.tokenizers.shown import shown
 
 Item = dict[str, Any]
+MOST_VECTORS = 2**24  # of one item
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def image_ids(item: Item, where: str, vocabulary: Vocabulary, values: Values) ->
     only(item, where, given, "shapes", optional=("order", "data"))
     try:
         shapes, order = as_shapes(item["shapes"]), item.get("order")
-        data = tuple(int(number) for number in item.get("data", ()))
+        data = tuple(whole_numbers(item.get("data", ()), "data"))
         if given == "codes":
             body = vocabulary.visual_ids(_codes(item["codes"], shapes))
         elif given == "latents":
@@ -85,7 +87,7 @@ def image_ids(item: Item, where: str, vocabulary: Vocabulary, values: Values) ->
             values.missing = values.missing or f"{where} (image)"
         return image_segments(body, shapes, order, vocabulary, data)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{where}: {error}") from None
+        raise ValueError(f"{where}: {error!s:.300}") from None
 
 
 def image_segments(
@@ -112,23 +114,37 @@ def feature_ids(item: Item, where: str, vocabulary: Vocabulary, values: Values) 
     only(item, where, *(("placeholder", "count") if alone else ("name", "values")))
     try:
         if alone:
-            token, count = _placeholder(item["placeholder"], vocabulary), int(item["count"])
+            token = _placeholder(item["placeholder"], vocabulary)
+            (count,) = whole_numbers([item["count"]], "count")
             values.missing = values.missing or f"{where} (features)"
         else:
             vectors = _vectors(item["values"], str(item["name"]))
             token, count = vocabulary.placeholder(str(item["name"])), len(vectors)
             values.add(str(item["name"]), vectors)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{where}: {error}") from None
-    if count < 1:
-        raise ValueError(f"{where}: features need at least one vector, got {count}")
+        raise ValueError(f"{where}: {error!s:.300}") from None
+    if not 1 <= count <= MOST_VECTORS:
+        limit = "at least one vector" if count < 1 else f"at most {MOST_VECTORS} vectors"
+        raise ValueError(f"{where}: features need {limit}, got {count}")
     return [vocabulary.special["read"], *[token] * count, vocabulary.special["close"]]
 
 
 def _codes(codes: Any, shapes: Shapes) -> list[int]:
-    found = [int(code) for code in np.asarray(codes).reshape(-1).tolist()]
+    found = whole_numbers(codes, "codes")
     _count(len(found), "codes", shapes)
     return found
+
+
+def whole_numbers(values: Any, name: str) -> list[int]:
+    """Numbers in any shape as a flat list. ValueError for fractions, what is not finite, and no numbers."""
+    try:
+        array = np.asarray(values.cpu() if isinstance(values, Tensor) else values)
+        whole = array.dtype.kind in "iu" or not array.size or bool((array == np.floor(array)).all())
+    except (TypeError, ValueError, OverflowError):
+        whole = False
+    if not whole or array.dtype.kind not in "iuf" or not np.isfinite(array).all():
+        raise ValueError(f"{name} must be whole numbers, got {shown(values)}")
+    return [int(number) for number in array.reshape(-1).tolist()]
 
 
 def _count(count: int, what: str, shapes: Shapes) -> None:
@@ -137,7 +153,10 @@ def _count(count: int, what: str, shapes: Shapes) -> None:
 
 
 def _vectors(values: Any, name: str) -> Tensor:
-    vectors = torch.as_tensor(values).detach().float().cpu()
+    try:
+        vectors = torch.as_tensor(values).detach().float().cpu()
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise ValueError(f"{name} must be numbers [vectors, channels], got {shown(values)}") from None
     if vectors.ndim != 2 or not vectors.shape[1]:
         raise ValueError(f"{name} must have shape [vectors, channels], got {tuple(vectors.shape)}")
     if not vectors.isfinite().all():
@@ -149,7 +168,7 @@ def _placeholder(name: Any, vocabulary: Vocabulary) -> int:
     token = next((token for token, known in vocabulary.placeholders.items() if known == name), None)
     if token is None:
         has = ", ".join(vocabulary.placeholders.values()) or "none"
-        raise ValueError(f"the vocabulary has no placeholder called {name!r}: it has {has}")
+        raise ValueError(f"the vocabulary has no placeholder called {name!r:.60}: it has {has}")
     return token
 
 
@@ -158,7 +177,7 @@ def _placeholder(name: Any, vocabulary: Vocabulary) -> int:
 
 def action_ids(item: Item, where: str, vocabulary: Vocabulary) -> list[int]:
     """An action of as many ids, counted from 0, as the vocabulary has action slots."""
-    ids = [int(number) for number in np.asarray(only(item, where, "ids")["ids"]).reshape(-1).tolist()]
+    ids = whole_numbers(only(item, where, "ids")["ids"], f"{where}: ids")
     if len(ids) != vocabulary.action_slots:
         raise ValueError(f"{where}: an action has {vocabulary.action_slots} ids, got {len(ids)}")
     for slot, number in enumerate(ids):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import io
 import reprlib
 import warnings
 from collections.abc import Mapping
@@ -17,9 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
-from PIL import Image, UnidentifiedImageError
-
 from unified.stream.vocabulary import ROLES
+from unified.tokenizers.picture_files import check_picture
 
 Message = dict[str, Any]
 
@@ -108,8 +106,8 @@ def _picture(item: Mapping[str, Any], where: str) -> Any:
 
 def read_picture(source: Any) -> Any:
     """The picture that a path, the bytes of a file, a `data:` or `file:` URL, or a mapping around one of
-    these stands for; a picture in memory is returned as it is. ValueError, in one line, for what is no
-    picture, and for addresses on the web."""
+    these stands for: a path or bytes, whose header was read; a picture in memory is returned as it is.
+    ValueError, in one line, for what is no picture, and for addresses on the web."""
     if isinstance(source, Mapping):  # image_url, Anthropic's source, or an image of `datasets`
         inner = next((source[key] for key in ("url", "bytes", "path") if source.get(key)), None)
         inner = _encoded(source["data"]) if inner is None and source.get("data") else inner
@@ -119,21 +117,18 @@ def read_picture(source: Any) -> Any:
     if isinstance(source, str):
         source = _located(source)
     if isinstance(source, bytes | bytearray):
-        return _opened(bytes(source))
-    return _opened(source) if isinstance(source, Path) else source
+        return _checked(bytes(source))
+    return _checked(source) if isinstance(source, Path) else source
 
 
-def _opened(source: Path | bytes) -> Image.Image:
-    """A picture whose header was read; its pixels are decoded when they are asked for."""
-    name = "the picture" if isinstance(source, bytes) else str(source)
+def _checked(source: Path | bytes) -> Path | bytes:
+    """A file whose header was read: it is decoded when its pixels are asked for."""
     try:
-        if isinstance(source, Path) and not source.is_file():
-            raise ValueError(f"{name}: no such file")
-        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
-    except UnidentifiedImageError:
-        raise ValueError(f"{name}: not a picture") from None
-    except OSError as error:
-        raise ValueError(f"{reprlib.repr(name)}: {error.strerror or error}") from None
+        check_picture(source)
+    except ValueError as error:
+        name = "" if isinstance(source, bytes) else str(source)
+        raise ValueError(str(error).replace(name, reprlib.repr(name)) if len(name) > 100 else error) from None
+    return source
 
 
 def _located(text: str) -> Path | bytes:

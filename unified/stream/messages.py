@@ -21,8 +21,9 @@ from typing import Any, Protocol
 
 from unified.stream.items import Encoded, Values, action_ids, feature_ids, image_ids, only
 from unified.stream.reading import MessageReader
-from unified.stream.segments import segments
+from unified.stream.segments import as_ids, segments
 from unified.stream.vocabulary import ROLES, Vocabulary
+from unified.tokenizers.shown import shown
 
 Message = dict[str, Any]
 
@@ -36,6 +37,12 @@ class TextTokenizer(Protocol):
     def decode(self, token_ids: list[int]) -> Any: ...
 
     def __len__(self) -> int: ...
+
+
+def check_messages(messages: Any) -> None:
+    """ValueError for what is no sequence of messages."""
+    if not isinstance(messages, Sequence) or isinstance(messages, str | bytes):
+        raise ValueError(f"messages must be a list of {{'role': ..., 'content': ...}}, got {shown(messages)}")
 
 
 class Stream:
@@ -63,8 +70,7 @@ class Stream:
         return Encoded(ids, values.tensors())
 
     def _encode(self, messages: Sequence[Message], prompt: bool, values: Values) -> list[int]:
-        if isinstance(messages, (str, dict)):
-            raise ValueError("messages must be a list of {'role': ..., 'content': ...}")
+        check_messages(messages)
         ids = [self.vocabulary.begin]
         for number, message in enumerate(messages):
             ids += self.turn(message, number, values)
@@ -76,7 +82,7 @@ class Stream:
         if not isinstance(message, dict) or set(message) != {"role", "content"}:
             raise ValueError(f"{where} must be a dict with exactly the keys 'role' and 'content'")
         if message["role"] not in ROLES:
-            raise ValueError(f"{where} has role {message['role']!r}: use one of {', '.join(ROLES)}")
+            raise ValueError(f"{where} has role {shown(message['role'])}: use one of {', '.join(ROLES)}")
         content = message["content"]
         if isinstance(content, str):
             content = [{"type": "text", "text": content}]
@@ -110,7 +116,7 @@ class Stream:
             return feature_ids(item, where, self.vocabulary, values)
         if kind == "action":
             return action_ids(item, where, self.vocabulary)
-        raise ValueError(f"{where} has type {kind!r}: use text, image, features or action")
+        raise ValueError(f"{where} has type {shown(kind)}: use text, image, features or action")
 
     def _text(self, item: dict[str, Any], where: str) -> list[int]:
         text = only(item, where, "text")["text"]
@@ -136,7 +142,7 @@ class Stream:
     def decode(self, ids: Sequence[int]) -> list[Message]:
         """Messages of one sample. An open last turn is returned as far as it goes. Ids that no messages give
         raise a ValueError that names the position."""
-        row = [int(token) for token in ids]
+        row = as_ids(ids, 1).tolist()
         while row and row[-1] == self.vocabulary.pad:
             row.pop()
         if not row or row[0] != self.vocabulary.begin:

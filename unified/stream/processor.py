@@ -21,9 +21,9 @@ from unified.orders.schedules import ladder
 from unified.orders.shapes import Shape, Shapes, as_shapes
 from unified.stream.items import Encoded
 from unified.stream.message_forms import plain_messages
-from unified.stream.messages import Message, Stream, TextTokenizer
+from unified.stream.messages import Message, Stream, TextTokenizer, check_messages
 from unified.stream.vocabulary import Vocabulary
-from unified.tokenizers.images import to_images, to_uint8
+from unified.tokenizers.images import bounded, resized, to_uint8
 from unified.tokenizers.visual import VisualTokenizer
 
 
@@ -44,7 +44,9 @@ class ActionCodec(Protocol):
 class Processor:
     """Tokenizers that fit one vocabulary; those that do not are refused here. `order` and `sides` (the longer
     sides of the maps before the last) say how drawn images are laid out; `frame_sides`, if not None, takes
-    the place of `sides` for frames: images drawn after an action."""
+    the place of `sides` for frames: images drawn after an action. `max_pixels`: larger images are scaled down
+    to at most so many, as in the image processors of Qwen-VL; in any case to the longest side that the
+    vocabulary has sizes for."""
 
     def __init__(
         self,
@@ -56,8 +58,9 @@ class Processor:
         order: str = "next_scale",
         sides: Sequence[int] | None = None,
         frame_sides: Sequence[int] | None = None,
+        max_pixels: int | None = None,
     ) -> None:
-        self.frame_sides = frame_sides
+        self.frame_sides, self.max_pixels = frame_sides, max_pixels
         self.vocabulary, self.stream = vocabulary, Stream(vocabulary, text)
         self.visual, self.action, self.order, self.sides = visual, action, order, sides
         if visual is not None and visual.codes != vocabulary.visual:
@@ -66,6 +69,7 @@ class Processor:
             )
         if visual is not None:
             self._check_order(visual)
+            self._check_max_pixels(visual.stride**2)
         if action is not None and (action.size, action.slots) != (vocabulary.action, vocabulary.action_slots):
             raise ValueError(
                 f"the action tokenizer has {action.size} ids in {action.slots} slots, "
@@ -78,11 +82,17 @@ class Processor:
             kind = type(visual).__name__
             raise ValueError(f"the order {self.order!r} does not read the maps that {kind} is decoded from")
 
+    def _check_max_pixels(self, least: int) -> None:
+        most = self.max_pixels
+        if most is not None and (type(most) is not int or most < least):
+            raise ValueError(f"max_pixels must be none or a whole number of at least {least}, got {most!r}")
+
     def extended(self, vocabulary: Vocabulary) -> Processor:
         """The same tokenizers with a vocabulary that has more ids at its end, see `grow_vocabulary`."""
         if not vocabulary.extends(self.vocabulary):
             raise ValueError("a vocabulary grows at its end only: use Vocabulary.extended")
         options: Any = {"order": self.order, "sides": self.sides, "frame_sides": self.frame_sides}
+        options["max_pixels"] = self.max_pixels
         return Processor(vocabulary, self.stream.text, self.visual, self.action, **options)
 
     # To ids -------------------------------------------------------------------------------------------------
@@ -111,7 +121,7 @@ class Processor:
         for place, (item, moved) in enumerate(zip(message["content"], frame, strict=True)):
             try:
                 content.append(self._coded_item(item, drawn, moved))
-            except (ValueError, OSError) as error:  # OSError: the rest of a file is read only now
+            except ValueError as error:
                 raise ValueError(f"message {number}, item {place}: {error}") from None
         return {**message, "content": content}
 
@@ -128,15 +138,21 @@ class Processor:
         """The codes of a picture as a content item: of its own grid, or of a whole schedule if it is drawn,
         of that of a `frame` if it follows an action."""
         visual = self._need(self.visual, "visual")
-        images = to_images(picture, visual.stride, resize=True)
-        if len(images) != 1:
-            raise ValueError(f"one image at a time, got a batch of {len(images)}")
+        images = self.pixels(picture)
         grid = (images.shape[2] // visual.stride, images.shape[3] // visual.stride)
         schedule = self.schedule(grid, frame=frame)
         shapes = schedule if drawn else plan_for(self.order, schedule).read_shapes
         codes = torch.cat(visual.encode(images, shapes), dim=1)[0].tolist()
         item = {"type": "image", "codes": codes, "shapes": [list(shape) for shape in shapes]}
         return {**item, "order": self.order} if drawn else item
+
+    def pixels(self, picture: Any) -> Tensor:
+        """One picture as the visual tokenizer is given it, float32 [1, 3, H, W] in [-1, 1]: sides are
+        multiples of its stride, and no more than `max_pixels` and the vocabulary's `max_side` allow."""
+        stride = self._need(self.visual, "visual").stride
+        most = self.vocabulary.max_side * stride
+        limits: Any = {"most_side": most, "max_pixels": self.max_pixels}
+        return resized(picture, lambda height, width: bounded(height, width, stride, **limits))
 
     def schedule(self, grid: Shape, *, frame: bool = False) -> Shapes:
         """The maps in which an image of this grid is written, or a frame that follows an action."""
@@ -219,6 +235,7 @@ class Processor:
 def frames(messages: Sequence[Message]) -> list[list[bool]]:
     """For each item of each message whether an action was said since the last image before it: such an image,
     drawn, is a frame. The rule that the layout goes by, too (`WriteGroup.actions`)."""
+    check_messages(messages)
     found, acted = [], False
     for message in messages:
         content = message.get("content") if isinstance(message, dict) else None

@@ -18,11 +18,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 
 from unified.orders.shapes import Shapes, area
 from unified.stream.vocabulary import ROLES, Vocabulary
+from unified.tokenizers.shown import shown
 
 
 class Kind(IntEnum):
@@ -59,7 +61,7 @@ class Segment:
 def segments(ids: Sequence[int] | np.ndarray, vocabulary: Vocabulary) -> list[Segment]:
     """Split one row of ids into segments. Text segments hold text and control ids; padding belongs to
     none."""
-    row = np.asarray(ids, dtype=np.int64)
+    row = as_ids(ids, 1)
     _check_range(row, vocabulary)
     breaks = _breaks(row, vocabulary)
     images = (vocabulary.read, vocabulary.write)
@@ -83,9 +85,21 @@ def segments(ids: Sequence[int] | np.ndarray, vocabulary: Vocabulary) -> list[Se
     return found
 
 
+def as_ids(ids: Any, dimensions: int) -> np.ndarray:
+    """Ids as int64: a row [T] (`dimensions` 1) or rows [B, T] (2). ValueError for what is no whole numbers of
+    64 bits or has another shape."""
+    try:
+        table = np.asarray(ids.cpu() if hasattr(ids, "cpu") else ids)
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # rows of several lengths, too
+        table = np.asarray(None)
+    if table.ndim != dimensions or (table.size and table.dtype.kind not in "iu"):
+        wanted = "one dimension" if dimensions == 1 else "the shape [rows, length]"
+        found = f"{table.dtype} {list(table.shape)}" if table.ndim else shown(ids)
+        raise ValueError(f"ids must be whole numbers in {wanted}, got {found}")
+    return table.astype(np.int64)
+
+
 def _check_range(row: np.ndarray, vocabulary: Vocabulary) -> None:
-    if row.ndim != 1:
-        raise ValueError(f"a row of ids must have one dimension, got shape {row.shape}")
     outside = (row < 0) | (row >= vocabulary.size)
     if outside.any():
         position = int(outside.argmax())

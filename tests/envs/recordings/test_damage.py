@@ -18,6 +18,9 @@ from unified.envs.recordings import (
     read_recording,
     write_recording,
 )
+from unified.tasks.outside import Faults
+from unified.tasks.outside.loading import read_all
+from unified.tasks.registry import make
 
 
 def turning(count):
@@ -54,10 +57,15 @@ def without(part, name):
         ("[1, 2]", "not a JSON object"),
         (without("mouse", "dx"), "mouse.dx must be a finite number"),
         (without("keyboard", "keys"), "keyboard.keys must be a list"),
-        (json.dumps(line_of({})).replace('"dx": 0.0', '"dx": NaN'), "mouse.dx must be a finite number"),
+        (json.dumps(line_of({})).replace('"dx": 0.0', '"dx": NaN'), "NaN is not a number that JSON has"),
         (json.dumps({**line_of({}), "hotbar": 12}), "hotbar must be 0 to 8"),
         ('{"ESC": 0, "camera": [0, 1], "fly": 1}', "unknown action key 'fly'"),
-        ('{"ESC": 0, "camera": [0, NaN]}', "camera must be finite"),
+        ('{"ESC": 0, "camera": [0, NaN]}', "NaN is not a number that JSON has"),
+        ('{"ESC": 0, "camera": [0, 1' + "0" * 400 + "]}", "a number of 401 digits is too large"),
+        ('{"ESC": 0, "camera": [0, 1e308]}', "camera must lie in -180 to 180 degrees"),
+        (json.dumps(line_of({})).replace('"dx": 0.0', '"dx": 1e308'), "mouse.dx must be a finite number"),
+        (json.dumps(line_of({})).replace('"x": 640.0', '"x": 1e300'), "mouse.x must be a number of pixels"),
+        ("[" * 100_000, "nested more than 100 levels deep"),
     ],
 )
 def test_a_corrupt_line_costs_one_step_and_keeps_the_alignment(stem, text, reason):
@@ -178,7 +186,7 @@ def test_a_video_without_a_single_frame_is_refused(stem, size):
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"\n\n", b"nonsense\n", b"\xff\xfe\x00\n{}\n"])
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"nonsense\n", b"\xff\x00\n{}\n"])
 def test_a_line_file_without_a_usable_line_is_refused(stem, content):
     stem.with_name("play.jsonl").write_bytes(content)
     with pytest.raises(ValueError, match="no usable line"):
@@ -237,3 +245,64 @@ def test_a_killed_recording_keeps_its_full_seconds(tmp_path):
     assert len(recording.frames) >= 60
     assert [frame[0, 0, 0] for frame in recording.frames] == list(range(len(recording.frames)))
     assert len((tmp_path / "killed.jsonl").read_text().splitlines()) == 65
+
+
+def test_an_absurd_line_costs_its_step_and_not_the_folder(stem, tmp_path):
+    text = json.dumps(line_of({}))
+    for number, bad in enumerate(
+        (
+            text.replace('"dy": 0.0', '"dy": 1' + "0" * 400),
+            text.replace('"keys": []', '"keys": ' + "[" * 50_000),
+            '"\\ud83d"',
+        )
+    ):
+        rewrite(stem, 4 + number, bad)
+    problems: list[str] = []
+    (recording,) = read_folder(stem.parent, on_problem=problems.append)
+    assert len(problems) == 1
+    assert np.flatnonzero(~recording.valid).tolist() == [4, 5, 6]
+    faults = Faults("skip")
+    assert read_all("recordings", stem.parent, None, faults) == 0
+    assert [line.split(": ")[0] for line in faults.lines] == [f"play.jsonl:{line}" for line in (5, 6, 7)]
+
+
+def test_half_of_a_character_that_was_typed_is_no_fault(stem):
+    """The recorder notes typed characters in UTF-16, one half at a time."""
+    line = line_of({"forward": 1})
+    line["keyboard"]["chars"] = "\ud83d"
+    rewrite(stem, 4, json.dumps(line))
+    recording = read_recording(stem)
+    assert recording.valid.all()
+    assert recording.actions[4]["forward"] == 1
+
+
+def test_files_of_other_systems(stem, tmp_path):
+    """Endings in capitals, byte order mark, CRLF, unknown buttons, and hidden files beside the data."""
+    lines = stem.with_name("play.jsonl").read_text().splitlines()
+    line = json.loads(lines[3])
+    line["mouse"]["buttons"] += [7, -1]
+    lines[3] = json.dumps(line)
+    content = b"\xef\xbb\xbf" + "\r\n".join(lines).encode()
+    folder = tmp_path / "other"
+    folder.mkdir()
+    (folder / "Play.MP4").write_bytes(stem.with_name("play.mp4").read_bytes())
+    (folder / "Play.JSONL").write_bytes(content)
+    for name in ("._Play.mp4", "._Play.jsonl", ".DS_Store"):
+        (folder / name).write_bytes(b"\0\1")
+    assert [found.name for found in find_recordings(folder)] == ["Play"]
+    (recording,) = read_folder(folder, on_problem=pytest.fail)
+    assert recording.valid.all()
+    assert len(recording.actions) == 50
+
+
+def test_clips_pass_over_a_recording_that_cannot_be_read(stem, tmp_path):
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for kind in ("mp4", "jsonl"):
+        (folder / f"bad.{kind}").write_bytes(b"<html>404</html>\n" * 50)
+        (folder / f"good.{kind}").write_bytes(stem.with_name(f"play.{kind}").read_bytes())
+    task = make("world_recordings", folder=str(folder), size=8, frames=4, validation=0, test=0)
+    with pytest.warns(UserWarning, match=r"left out: .*bad.jsonl: no usable line") as told:
+        samples = [task.sample(index) for index in range(30)]
+    assert {sample.meta["recording"] for sample in samples} == {"good"}
+    assert len(told) == 1

@@ -87,7 +87,7 @@ def test_registered_names_make_environments_and_registering_twice_is_silent():
 def test_make_works_without_an_import_and_the_same_seed_gives_the_same_bytes_in_another_process():
     script = (
         "import gymnasium, hashlib, warnings; warnings.simplefilter('ignore');"
-        "env = gymnasium.make('unified.envs.registration:unified/Voxel-v0', width=32, height=24,"
+        "env = gymnasium.make('unified:unified/Voxel-v0', width=32, height=24,"
         " world_size=(32, 32, 32)); observation, info = env.reset(seed=7);"
         "state = env.unwrapped.get_state();"
         "print(hashlib.sha256(observation['pov'].tobytes() + state['blocks'].tobytes()).hexdigest())"

@@ -10,6 +10,7 @@ from unified.tasks.mazes import TASKS, Record, read_records, write_records
 from unified.tasks.mazes.metrics import read_segments, score_text
 from unified.tasks.mazes.records import INDEX, record_messages
 from unified.tasks.mazes.trace import CLOSING
+from unified.tasks.outside import Faults
 
 FIELDS = ["input_text", "label_text", "input_img", "label_img", "label_actions", "rl_label_img", "total_step"]
 
@@ -85,7 +86,7 @@ def test_the_command_refuses_bad_options_and_writes_nothing(options, tmp_path):
     command = [sys.executable, "-m", "unified.tasks.mazes.write", "maze", str(tmp_path / "new")]
     done = subprocess.run(command + options, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "error: " in done.stderr.splitlines()[-1]
+    assert done.stderr.count("\n") == 1
     assert not (tmp_path / "new").exists()
 
 
@@ -118,7 +119,7 @@ def test_malformed_records_are_refused_with_their_line(tmp_path):
     data = json.loads(second)
     spoiled = {
         "not JSON": second[:-5],
-        "exactly the fields": json.dumps({**data, "extra": 1}),
+        "a record has the fields": json.dumps({"input_text": data["input_text"]}),
         "field total_step": json.dumps({**data, "total_step": "0"}),
         "field label_actions": json.dumps({**data, "label_actions": [["go forward"]]}),
         "field input_text": json.dumps({**data, "input_text": None}),
@@ -130,3 +131,16 @@ def test_malformed_records_are_refused_with_their_line(tmp_path):
         with pytest.raises(ValueError, match=f"line 2: .*{message}") as caught:
             read_records(tmp_path)
         assert "\n" not in str(caught.value)
+
+
+def test_bad_records_can_be_left_out_and_further_fields_are_told_once(tmp_path):
+    write_records(some("maze", 2), tmp_path)
+    good = (tmp_path / INDEX).read_text().splitlines()
+    more = json.dumps({**json.loads(good[1]), "id": 7})
+    (tmp_path / INDEX).write_bytes("\n".join([good[0], "[" * 5000, more, '"\\ud83d"']).encode() + b"\n\xff\n")
+    faults = Faults("skip")
+    with pytest.warns(UserWarning, match=r"left out: .* line 2: nested more .* and 2 more") as told:
+        records = read_records(tmp_path, faults)
+    assert len(records) == 2
+    assert len(faults.lines) == 3
+    assert [str(warning.message) for warning in told][1:] == ["records.jsonl: keys that are not used: 'id'"]

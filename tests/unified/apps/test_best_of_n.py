@@ -112,7 +112,7 @@ def test_what_need_not_be_looked_at_is_not(words, shades, tries):
 
 
 def test_no_tries_are_refused():
-    with pytest.raises(ValueError, match="tries must be at least 1"):
+    with pytest.raises(ValueError, match="tries must be a whole number of at least 1"):
         best_of_n(1, lambda numbers, attempt: [], lambda pictures: [], 0)
 
 

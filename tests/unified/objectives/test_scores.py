@@ -84,7 +84,7 @@ def test_every_objective_gives_a_finite_loss_with_gradient(name, packed):
     both = {"log_probs": log_probs, "segment_sums": output.segment_sums, "step_sums": output.step_sums}
     policy = Scores.of(both, layout, labels.expand(2, -1))
     objective = build_objective(name)
-    batch = objective.prepare({"rows": 2}, Progress())
+    batch = objective.prepare({"rows": 2, "input_ids": labels.expand(2, -1)}, Progress())
     reference = policy if objective.needs_reference else None
     found = objective.loss(policy, reference, batch)
     found.loss.backward()

@@ -24,7 +24,10 @@ from unified.apps.looking import LOOK_PROMPT, LOOKING, THINK_PROMPT
 from unified.apps.pictures import open_picture
 from unified.apps.rollout import Rollout
 from unified.apps.terminal import protocol, render
+from unified.command import told
 
+MARK = "\ufeff"  # byte order mark: Windows puts one before a file that is piped in
+NOT_TEXT = "this line is not UTF-8 text: nothing was said"
 HELP = """\
 Type to talk. Commands:
   /image FILE ...      show pictures with your next message
@@ -67,12 +70,15 @@ class Chat:
         """Until the end of input."""
         while True:
             try:
-                line = self.read("> ")
+                line = self.read("> ").lstrip(MARK)
             except EOFError:
                 self.write("\n")
                 return
             except KeyboardInterrupt:
                 self.write("\n(Ctrl-D or /quit leaves)\n")
+                continue
+            except UnicodeDecodeError:
+                self.write(f"! {NOT_TEXT}\n")
                 continue
             if line.strip() in ("/quit", "/exit"):
                 return
@@ -80,16 +86,28 @@ class Chat:
 
     def handle(self, line: str) -> None:
         """One line of input. Nothing that goes wrong here ends the conversation."""
+        self._try(lambda: self._hear(line))
+
+    def show_first(self, paths: list[str]) -> None:
+        """Pictures named on the command line, each on its own."""
+        for path in paths:
+            self._try(lambda path=path: self.show([Path(path)]))  # type: ignore[misc]
+
+    def _hear(self, line: str) -> None:
+        if not _is_text(line):
+            raise ValueError(NOT_TEXT)
+        self.lines.append(f"> {line}")
+        self._dispatch(line.strip())
+
+    def _try(self, work: Callable[[], None]) -> None:
         try:
-            self.lines.append(f"> {line}")
-            self._dispatch(line.strip())
+            work()
         except KeyboardInterrupt:
             self.write("\n(stopped)\n")
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            self.write(f"! {reason}\n")
+            self.write(f"! {told(error)}\n")
 
-    def show(self, paths: list[str]) -> None:
+    def show(self, paths: list[Path]) -> None:
         """Open pictures and keep them for the next message."""
         if not paths:
             raise ValueError("/image needs the name of a file")
@@ -114,7 +132,7 @@ class Chat:
         name, _, rest = line.partition(" ")
         commands: dict[str, Callable[[str], None]] = {
             "/help": lambda _: self._print(HELP + "\n"),
-            "/image": lambda words: self.show(shlex.split(words)),
+            "/image": lambda words: self.show(paths(words)),
             "/look": lambda _: self._look(),
             "/draw": self._draw,
             "/edit": self._edit,
@@ -148,8 +166,8 @@ class Chat:
         self._latest()
         self._say(instruction, **vars(EDITING))
 
-    def _solve(self, path: str) -> None:
-        maze = self.model.picture(open_picture(path).image) if path else self._latest()
+    def _solve(self, words: str) -> None:
+        maze = self.model.picture(open_picture(one_path(words)).image) if words else self._latest()
         self.waiting = [maze]
         self._say(MAZE_PROMPT, **vars(SOLVING))
 
@@ -173,7 +191,7 @@ class Chat:
             raise ValueError(
                 "/save needs the name of a file: .png for the picture, .txt for the conversation"
             )
-        path = Path(name).expanduser()
+        path = one_path(name)
         if path.suffix.lower() == ".txt":
             path.write_text("\n".join(self.lines) + "\n", encoding="utf-8")
         else:
@@ -242,7 +260,49 @@ def chat(options: argparse.Namespace) -> int:
     model = assistant(options)
     talk = Chat(model, folder=options.out, images=images, max_tokens=options.tokens)
     print(f"{model.folder}: type to talk, /help for commands, Ctrl-D to leave.")
-    for path in options.image or []:
-        talk.handle(f"/image {path}")
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(errors="surrogateescape")  # a bad byte costs its line, not all that was read
+    talk.show_first(options.image or [])
     talk.run()
     return 0
+
+
+def paths(words: str) -> list[Path]:
+    """The files that a line names as in a shell: quoted, with backslashes before blanks, `~` for the home
+    folder; or one file whose name stands there as it is, blanks included. On Windows backslashes are those of
+    its paths."""
+    whole = _home(words)
+    if words and whole.is_file():
+        return [whole]
+    lexer = shlex.shlex(words, posix=True)
+    lexer.whitespace_split, lexer.commenters = True, ""
+    lexer.escape = "" if os.name == "nt" else "\\"
+    try:
+        names = list(lexer)
+    except ValueError:
+        raise ValueError(f"a quote or a backslash in {words!r:.80} is not followed by its end") from None
+    return [_home(name) for name in names]
+
+
+def one_path(words: str) -> Path:
+    """The same for one file; a name with blanks or an apostrophe needs no quotes."""
+    try:
+        (found,) = paths(words)
+    except ValueError:  # several names, or a quote that does not end
+        return _home(words)
+    return found
+
+
+def _home(name: str) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:  # ~name of nobody
+        return Path(name)
+
+
+def _is_text(line: str) -> bool:
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in line

@@ -23,7 +23,7 @@ def evaluate(options: argparse.Namespace) -> int:
         from unified.eval.suites import SUITES
     except ImportError as error:
         raise ImportError(
-            f"evaluation needs the extras: pip install 'unified[worlds,eval]' ({error})"
+            f"evaluation needs the extras: pip install 'unified-multimodal[worlds,eval]' ({error})"
         ) from None
     names = list(dict.fromkeys(options.suites)) or list(SUITES)
     unknown = [name for name in names if name not in SUITES]

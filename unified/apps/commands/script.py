@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from unified.text_files import decoded, parse_json, read_lines
 from unified.tokenizers.action import complete
 
 
@@ -15,16 +15,13 @@ def read_script(path: Path) -> list[dict[str, Any]]:
     names the line at fault."""
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not readable text ({error.__class__.__name__})") from None
-    actions = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.lstrip().startswith("#"):
+    actions: list[dict[str, Any]] = []
+    for number, line in enumerate(read_lines(path), start=1):
+        if not line.strip() or line.lstrip().startswith(b"#"):
             continue
         try:
-            action, times = (json.loads(line), 1) if line.lstrip().startswith("{") else spelt(line.split())
+            written = line.lstrip().startswith(b"{")
+            action, times = (parse_json(line), 1) if written else spelt(decoded(line, "the line").split())
             actions += [complete(action)] * times
         except ValueError as error:
             raise ValueError(f"{path}:{number}: {error}") from None
@@ -44,10 +41,10 @@ def spelt(words: list[str]) -> tuple[dict[str, Any], int]:
             if len(left) < 2:
                 raise ValueError("camera needs two angles in degrees: pitch and yaw")
             action["camera"] = [_angle(left.pop(0)), _angle(left.pop(0))]
-        elif word[:1] == "x" and word[1:].isdigit():
-            times = int(word[1:])
+        elif word[:1] == "x" and word[1:].isdecimal():
+            times = int(word[1:7])
             if not 1 <= times <= 10_000:
-                raise ValueError(f"an action is repeated 1 to 10000 times, got {times}")
+                raise ValueError(f"an action is repeated 1 to 10000 times, got {word[1:21]}")
         elif word != "wait":
             action[word] = 1
     return action, times

@@ -1,0 +1,113 @@
+"""The model that a stage begins with: whole in every process, or in shares (`train/sharded.py`)."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import nn
+from transformers import TrainingArguments
+from unified.train.build import attention_for, first_model, own_attention, start_model, take_over
+from unified.train.recipe import ModelRecipe
+from unified.train.select import select
+from unified.train.sharded import share_fsdp, share_zero3, without_weights, write_first
+from unified.train.stage import Stage
+
+from unified.config import UnifiedConfig
+from unified.model import UnifiedModel
+from unified.objectives import build_objective
+from unified.pretrained import find
+
+FIRST = "first"  # folder of the weights that shares are taken of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beginning:
+    """What a stage's model is made of. `start`: weights of the stage before, as a file, if there is one;
+    `folder`: where files are kept while shares are taken."""
+
+    recipe: ModelRecipe
+    stage: Stage
+    processor: Any
+    start: Path | None
+    folder: Path
+    device: str
+
+    def whole(self) -> UnifiedModel:
+        """The model with all its weights, parts that are not trained frozen."""
+        recipe = self.recipe
+        model = self._first() if recipe.model else start_model(find(recipe.start), device=self.device)
+        if self.start is not None:
+            model.load_state_dict(load_file(self.start))
+        elif recipe.model and recipe.start:
+            take_over(model, find(recipe.start))
+        if recipe.model is None:
+            torch.manual_seed(recipe.seed)  # of the first weights of adapters
+        self._select(model)
+        return model
+
+    def _first(self) -> UnifiedModel:
+        """A model of the recipe's own shape, with fresh weights."""
+        shape = self.recipe.model
+        assert shape is not None
+        codes = F.normalize(self.processor.visual.codebook().detach().cpu(), dim=-1)
+        return first_model(shape, self.processor.vocabulary, self.recipe.seed, codes, device=self.device)
+
+    def sharded(self, arguments: TrainingArguments, deepspeed: dict[str, Any] | None) -> nn.Module:
+        """The same in shares, of ZeRO 3 if it has a configuration, else of FSDP2. All processes call it."""
+        path = self.folder / FIRST / "weights.safetensors"
+        if arguments.process_index == 0:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_first(partial(self._noted, path.parent), path)
+        wait()
+        model = without_weights(partial(self._empty, path.parent))
+        if deepspeed is not None:
+            share_zero3(model, path, deepspeed, bf16=self.stage.batch.bf16)
+        else:
+            share_fsdp(model, path, arguments.device)
+        wait()
+        if arguments.process_index == 0:
+            shutil.rmtree(path.parent)
+        return model
+
+    def _noted(self, folder: Path) -> UnifiedModel:
+        model = self.whole()
+        model.config.save_pretrained(folder)
+        return model
+
+    def _empty(self, folder: Path) -> UnifiedModel:
+        config: Any = UnifiedConfig.from_pretrained(folder)
+        shape = self.recipe.model
+        own = attention_for(shape.decoder, self.device) if shape else own_attention(config, self.device)
+        config._attn_implementation = own
+        model = UnifiedModel(config)
+        self._select(model)
+        return model
+
+    def _select(self, model: nn.Module) -> None:
+        chosen = self.stage.parameters
+        select(model, chosen.trains, rank=chosen.adapter)
+
+
+def wait() -> None:
+    """Until all processes are here."""
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+
+
+def cuts(deepspeed: dict[str, Any] | None, *, fsdp: bool) -> bool:
+    """Whether parameters are cut to pieces."""
+    stage = (deepspeed or {}).get("zero_optimization", {}).get("stage", 0)
+    return fsdp or stage == 3
+
+
+def copies_reference(stage: Stage) -> bool:
+    """Whether the stage's objective needs a second copy of the weights."""
+    objective = build_objective(stage.objective.name, stage.objective.options)
+    return objective.needs_reference and set(stage.parameters.trains) != {"lora"}
