@@ -76,9 +76,9 @@ def start_model(folder: str | Path, *, device: str = "cpu") -> UnifiedModel:
     return model.train()
 
 
-def own_attention(config: UnifiedConfig, device: str) -> str:
+def own_attention(config: Any, device: str) -> str:
     """The back-end of attention that a saved model trains with on `device`."""
-    own = config.backbone["model_type"] == "qwen3_vl_text"  # type: ignore[index]
+    own = config.backbone["model_type"] == "qwen3_vl_text"
     return attention_for(DecoderShape(pretrained="" if own else "other"), device)
 
 
