@@ -20,8 +20,9 @@ from typing import Any
 from unified.eval.measurement import DATA_SEED, Run, Stopwatch, Switched, Table, plain
 from unified.eval.metrics.rates import rate
 from unified.eval.report import table_lines
+from unified.eval.suites.following import STEPS
+from unified.eval.suites.imagining import imagined, psnr_curves, ssim_curves
 from unified.eval.suites.questions import absent_objects, correct, looked
-from unified.eval.suites.world import STEPS, imagined, quality
 from unified.tasks.scenes.scene_tasks import SceneConfig, SceneDraw, SceneEdit, SceneQuestion
 from unified.tasks.worlds.clips import WorldConfig, watch
 
@@ -59,10 +60,10 @@ def frames_right(run: Run) -> Figures:
     """PSNR and SSIM of imagined frames after 1 and 16 steps."""
     config = WorldConfig(size=run.assistant.side, frames=STEPS + 1, seed=DATA_SEED)
     clips = [watch(config, index, run.split) for index in range(run.count)]
-    found = quality(imagined(run, clips), clips)
+    found = {"frames": imagined(run, clips, STEPS)}
+    psnr, ssim = (curves(found, clips)["frames"] for curves in (psnr_curves, ssim_curves))
     return {
-        f"frames, step {step}": f"{found['psnr'][step - 1]:.2f} dB, SSIM {found['ssim'][step - 1]:.3f}"
-        for step in (1, STEPS)
+        f"frames, step {step}": f"{psnr[step - 1]:.2f} dB, SSIM {ssim[step - 1]:.3f}" for step in (1, STEPS)
     }
 
 
@@ -87,7 +88,12 @@ class Ablation:
 
 def _set(**values: Any) -> Callable[[Any], None]:
     """Sets attributes of a rollout."""
-    return lambda rollout: [setattr(rollout, name, value) for name, value in values.items()] and None
+
+    def change(rollout: Any) -> None:
+        for name, value in values.items():
+            setattr(rollout, name, value)
+
+    return change
 
 
 ABLATIONS: dict[str, Ablation] = {

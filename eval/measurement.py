@@ -17,6 +17,7 @@ from unified.apps.assistant import Assistant, another
 from unified.apps.best_of_n import TRIES, best_of_n
 from unified.apps.looking import LOOKING, only_list
 from unified.apps.rollout import Rollout
+from unified.decoding.sampling import Sampler
 
 Cell = str | float | int | Estimate | None
 DATA_SEED = 1  # of the samples that are evaluated; the model's own seed is another
@@ -39,14 +40,15 @@ class Switched:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """`count` samples per measurement from `split`; `batch` conversations at once; `switched`: what is
-    off."""
+    """`count` samples per measurement from `split`; `batch` conversations at once; `lpips`: the files of a
+    backbone and of LPIPS's linear weights; `switched`: what is off."""
 
     assistant: Assistant
     count: int = 200
     batch: int = 16
     split: str = "test"
     inverse: Path | None = None
+    lpips: tuple[Path, Path] | None = None
     switched: Switched = field(default_factory=Switched)
 
     def answers(
@@ -69,10 +71,12 @@ class Run:
 
         return best_of_n(len(samples), draw, look, self.switched.tries)
 
-    def rollout(self, first: Sequence[Sequence[np.ndarray]], seeds: Sequence[int]) -> Rollout:
-        """A rollout of the model from known frames of each row."""
+    def rollout(
+        self, first: Sequence[Sequence[np.ndarray]], seeds: Sequence[int], sampler: Sampler | None = None
+    ) -> Rollout:
+        """A rollout of the model from known frames of each row. `sampler` None: its own greedy decoding."""
         model = self.assistant
-        rollout = Rollout(model.model, model.processor, first, seed=seeds)
+        rollout = Rollout(model.model, model.processor, first, seed=seeds, sampler=sampler)
         self.switched.rollout(rollout)
         return rollout
 

@@ -63,7 +63,7 @@ def resized(picture: Picture, size: Callable[[int, int], Size]) -> Tensor:
     if height * width <= FLOAT_PIXELS or wanted == (height, width):
         images = to_images(image)
         return images if wanted == (height, width) else _interpolated(images, wanted)
-    pixels = Image.fromarray(image[0]).resize(wanted[::-1], Image.Resampling.BICUBIC)
+    pixels = Image.fromarray(np.asarray(image[0])).resize(wanted[::-1], Image.Resampling.BICUBIC)
     return to_images(np.asarray(pixels))
 
 

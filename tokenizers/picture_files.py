@@ -121,7 +121,7 @@ def gather(crop: Crop, height: int, width: int) -> np.ndarray:
             tile = crop(top, min(top + rows, height), left, min(left + columns, width))
             tile = tile.reduce((across, down)) if factor > 1 else tile
             y, x = top // down, left // across
-            image[y : y + tile.height, x : x + tile.width] = tile.convert("RGB")
+            image[y : y + tile.height, x : x + tile.width] = np.asarray(tile.convert("RGB"))
     return image
 
 

@@ -19,6 +19,8 @@ from unified.command import run as run_command
 
 COMMANDS = {  # where the function of each command lives; imported only when it is called
     "fine-tune": "unified.train.fine_tune:fine_tune",
+    "prefer": "unified.train.preference.command:prefer",
+    "pairs": "unified.train.preference.command:pairs",
 }
 INTERRUPTED = "interrupted; the same command goes on where it stopped"
 
@@ -46,13 +48,12 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     if words and words[0] in COMMANDS:
-        debug = argparse.Namespace(debug="--debug" in words)
-        return run_command("unified.train", lambda _: call(words[0], words[1:]), debug, INTERRUPTED)
+        return call(words[0], words[1:])
     return run_command("unified.train", _command, parser().parse_args(words), INTERRUPTED)
 
 
 def call(name: str, arguments: Sequence[str]) -> int:
-    """Run one of `COMMANDS`."""
+    """The exit status of one of `COMMANDS`, which says itself what is wrong."""
     module, _, function = COMMANDS[name].partition(":")
     return int(getattr(importlib.import_module(module), function)(arguments))
 
@@ -101,6 +102,7 @@ def recipe_named(name: str) -> Any:
 
 
 def _memory(recipe: Any, options: argparse.Namespace) -> int:
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler would tell of itself
     from transformers.utils import logging
     from unified.train.memory import Plan, report
     from unified.train.recipe import ModelRecipe

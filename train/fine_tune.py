@@ -23,10 +23,12 @@ from unified.train.recipe import ModelData, ModelRecipe, OutputConfig
 from unified.train.stage import BatchConfig, OptimisationConfig, ParameterConfig, Stage, StageData
 
 from unified.command import Parser
+from unified.command import run as run_command
 from unified.pretrained import SHIPPED_NAME, find, load_processor
 
 RATES = {"full": 2e-4, "lora": 1e-3}
 SHORTEST = 1024  # ids of a row, unless a sample is longer
+INTERRUPTED = "interrupted; the same command goes on where it stopped"
 FILLED = 0.97  # of a step's room, see `rows.FULL`
 
 
@@ -61,11 +63,15 @@ def parser() -> argparse.ArgumentParser:
 
 
 def fine_tune(arguments: Sequence[str]) -> int:
-    """Run the command; ValueError, in one line, before anything is made, for what cannot be trained on."""
+    """The command; its exit status."""
+    return run_command("unified.train", _fine_tune, parser().parse_args(arguments), INTERRUPTED)
+
+
+def _fine_tune(options: argparse.Namespace) -> int:
+    """ValueError, in one line, before anything is made, for what cannot be trained on."""
     from unified.train.override import override
     from unified.train.run import check_same, run_alone
 
-    options = parser().parse_args(arguments)
     data = [read_argument(text) for text in options.data]
     find(options.model)
     if any(item.form == PREFERENCE for item in data):
@@ -84,20 +90,18 @@ def fine_tune(arguments: Sequence[str]) -> int:
 
 def _prefer(options: argparse.Namespace, data: Sequence[Data]) -> int:
     """Pairs of replies are learned by an objective of their own: `prefer` runs it with the same options."""
-    from unified.train.__main__ import COMMANDS, call
+    from unified.train.preference.command import prefer
 
     if any(item.form != PREFERENCE for item in data):
         pairs = next(item.path for item in data if item.form == PREFERENCE)
         raise ValueError(
             f"{pairs}: pairs of replies are learned in a run of their own, not beside other data"
         )
-    if "prefer" not in COMMANDS:
-        raise ValueError(f"{data[0].path}: pairs of replies are for preference tuning, not for fine-tune")
     names = ("model", "size", "steps", "learning_rate", "lora", "seed", "resume", "deepspeed")
     given = {name: getattr(options, name) for name in names}
     words = [word for name, value in given.items() if value for word in (_option(name), str(value))]
     words += ["--cpu"] if options.cpu else []
-    return call("prefer", ["--pairs", *(str(item.path) for item in data), "--out", str(options.out), *words])
+    return prefer(["--pairs", *(str(item.path) for item in data), "--out", str(options.out), *words])
 
 
 def _option(name: str) -> str:

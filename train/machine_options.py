@@ -54,6 +54,7 @@ def machine_of(options: argparse.Namespace, out: Path, data: Path | None = None)
 def quiet() -> None:
     """Settings of libraries for a run: they say nothing but errors and warnings of ours."""
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
+    os.environ.setdefault("TQDM_DISABLE", "1")
     from transformers.utils import logging
 
     logging.disable_progress_bar()

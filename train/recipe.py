@@ -16,6 +16,7 @@ from typing import Any
 from unified.tasks.registry import TASKS, check_options
 from unified.tasks.sample import check_split
 from unified.tokenizers.vq import VQConfig
+from unified.train.preference.stage import PreferenceStage
 from unified.train.stage import Stage, at_least
 from unified.train.tokenizer import TokenizerTrainingConfig
 
@@ -230,7 +231,7 @@ class ModelRecipe:
     tokenizers: ModelTokenizers | None = None
     data: ModelData
     model: ModelShape | None = field(default_factory=ModelShape)
-    stages: tuple[Stage, ...]
+    stages: tuple[Stage | PreferenceStage, ...]
     output: OutputConfig = field(default_factory=OutputConfig)
 
     def __post_init__(self) -> None:
@@ -241,14 +242,32 @@ class ModelRecipe:
             raise ValueError("a recipe without tokenizers and model needs `start`, whose they are")
         tasks = [source.label for source in self.data.sources]
         for number, stage in enumerate(self.stages):
-            for name in (*stage.data.names, *stage.loss_weights.tasks):
+            for name in stage.sources():
                 if name not in tasks:
                     raise ValueError(f"stages.{number} mixes {name!r}, which is not among the sources")
         if len({stage.name for stage in self.stages}) < len(self.stages):
             raise ValueError("stages need names that differ")
 
 
-Recipe = TextTokenizerRecipe | VisualTokenizerRecipe | ModelRecipe
+@dataclass(frozen=True, kw_only=True)
+class PreferenceRecipe:
+    """Preference tuning of a finished model: that of the folder `start`, "" for the shipped one."""
+
+    name: str = "prefer"
+    seed: int = 0
+    start: str = ""
+    stages: tuple[PreferenceStage, ...]
+    output: OutputConfig = field(default_factory=lambda: OutputConfig(log_every=1, sheet_every=0))
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise ValueError("a recipe needs at least one stage")
+        if len({stage.name for stage in self.stages}) < len(self.stages):
+            raise ValueError("stages need names that differ")
+
+
+Recipe = TextTokenizerRecipe | VisualTokenizerRecipe | ModelRecipe | PreferenceRecipe
 RECIPE_KINDS: dict[str, type] = {
-    kind.__name__: kind for kind in (TextTokenizerRecipe, VisualTokenizerRecipe, ModelRecipe)
+    kind.__name__: kind
+    for kind in (TextTokenizerRecipe, VisualTokenizerRecipe, ModelRecipe, PreferenceRecipe)
 }

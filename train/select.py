@@ -67,7 +67,7 @@ def add_adapters(model: nn.Module, rank: int) -> None:
 
 
 def adapter_config(model: nn.Module, rank: int) -> Any:
-    """The configuration of `peft` for these adapters."""
+    """PEFT's configuration of these adapters."""
     from peft import LoraConfig
 
     targets = [
@@ -75,7 +75,7 @@ def adapter_config(model: nn.Module, rank: int) -> Any:
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and name.startswith("backbone.")
     ]
-    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets, task_type="CAUSAL_LM")
+    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets)
 
 
 def save_adapters(folder: Path, model: Any, weights: Mapping[str, Tensor], base: str) -> None:

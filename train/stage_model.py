@@ -42,22 +42,13 @@ class Beginning:
     def whole(self) -> UnifiedModel:
         """The model with all its weights, parts that are not trained frozen."""
         recipe = self.recipe
-        model = self._first() if recipe.model else start_model(find(recipe.start), device=self.device)
+        model = start_of(recipe, self.processor, self.device, take=self.start is None)
         if self.start is not None:
             model.load_state_dict(load_file(self.start))
-        elif recipe.model and recipe.start:
-            take_over(model, find(recipe.start))
         if recipe.model is None:
             torch.manual_seed(recipe.seed)  # of the first weights of adapters
         self._select(model)
         return model
-
-    def _first(self) -> UnifiedModel:
-        """A model of the recipe's own shape, with fresh weights."""
-        shape = self.recipe.model
-        assert shape is not None
-        codes = F.normalize(self.processor.visual.codebook().detach().cpu(), dim=-1)
-        return first_model(shape, self.processor.vocabulary, self.recipe.seed, codes, device=self.device)
 
     def sharded(self, arguments: TrainingArguments, deepspeed: dict[str, Any] | None) -> nn.Module:
         """The same in shares, of ZeRO 3 if it has a configuration, else of FSDP2. All processes call it."""
@@ -93,6 +84,19 @@ class Beginning:
     def _select(self, model: nn.Module) -> None:
         chosen = self.stage.parameters
         select(model, chosen.trains, rank=chosen.adapter)
+
+
+def start_of(recipe: ModelRecipe, processor: Any, device: str, *, take: bool = True) -> UnifiedModel:
+    """The model before the first stage: that of `start`, or one of the recipe's own shape, with the weights
+    of `start`, if it names one, unless not `take`."""
+    shape = recipe.model
+    if shape is None:
+        return start_model(find(recipe.start), device=device)
+    codes = F.normalize(processor.visual.codebook().detach().cpu(), dim=-1)
+    model = first_model(shape, processor.vocabulary, recipe.seed, codes, device=device)
+    if take and recipe.start:
+        take_over(model, find(recipe.start))
+    return model
 
 
 def wait() -> None:

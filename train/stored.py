@@ -50,7 +50,7 @@ def _built(data: Any, hint: Any, path: str) -> Any:
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     kinds = [option for option in options if dataclasses.is_dataclass(option)]
     if isinstance(data, dict) and kinds:
-        return _dataclass(data, kinds[0], path)
+        return _dataclass(data, _kind_of(data, kinds), path)
     if isinstance(data, list) and typing.get_origin(hint) is tuple:
         item = typing.get_args(hint)[0]
         return tuple(_built(value, item, f"{path}{number}.") for number, value in enumerate(data))
@@ -58,6 +58,12 @@ def _built(data: Any, hint: Any, path: str) -> Any:
         return fitting(data, hint)
     except ValueError as error:
         raise ValueError(f"{path.rstrip('.')}: {error}") from None
+
+
+def _kind_of(data: Mapping[str, Any], kinds: list[Any]) -> Any:
+    """Among several dataclasses the one whose default `kind` the data name, else the first."""
+    named = [kind for kind in kinds if "kind" in data and getattr(kind, "kind", None) == data["kind"]]
+    return (named or kinds)[0]
 
 
 def _dataclass(data: Mapping[str, Any], kind: Any, path: str) -> Any:

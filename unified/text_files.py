@@ -18,6 +18,7 @@ from typing import Any
 DEEPEST = 100  # levels of nesting
 LONGEST_NUMBER = 300  # digits of a whole number; a float64 ends near 1.8e308
 MARK = "\ufeff"  # the byte order mark
+_PLACE = re.compile(r"^not JSON: .*\((?:line (\d+), )?column \d+\)$")
 _TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
 
 
@@ -68,7 +69,8 @@ def parse_json(text: str | bytes) -> Any:
         check_depth(text)
         value = decoder(faults).decode(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error.msg} (line {error.lineno}, column {error.colno})") from None
+        line = f"line {error.lineno}, " if error.lineno > 1 else ""
+        raise ValueError(f"not JSON: {error.msg} ({line}column {error.colno})") from None
     if faults:
         raise ValueError(faults[0])
     return value
@@ -81,7 +83,9 @@ def read_json(path: str | Path) -> Any:
         check_unicode(value)
     except ValueError as error:
         said = str(error)
-        raise ValueError(said if str(path) in said else f"{path}: {said}") from None
+        place = _PLACE.search(said)
+        where = f"{path}:{place[1] or 1}" if place else str(path)
+        raise ValueError(said if str(path) in said else f"{where}: {said}") from None
     return value
 
 

@@ -1,7 +1,7 @@
 """Reads recordings: frames and actions paired, quirks repaired, damaged parts left out and named.
 
-Nothing is resampled: `fps` states the video's rate, one line is one frame whatever it is (VPT: 20 per
-second).
+`fps` states the video's rate, one line is one frame whatever it is (VPT: 20 per second). Nothing is resampled
+unless `ReadConfig.rate` asks for it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from unified.text_files import read_object
 from .cursor import blend_cursor, needs_cursor
 from .lines import Line, action_of, read_lines
 from .repair import REPAIRS, Repair, scale_gui_mouse
+from .resample import check_rate, resampled
 from .video import VideoReader, resize
 from .writer import found_part
 
@@ -29,7 +30,7 @@ class ReadConfig:
     """`size` is (height, width) of the frames handed out, None as stored. `recorder_version` ("6.8") is
     needed for some old versions, see `repair.scale_gui_mouse`. `pairing` "led_to_frame" is for clips whose
     line k says how frame k came about (MineWorld's evaluation script): their line 0 is dropped, so that here,
-    too, action k acts on frame k.
+    too, action k acts on frame k. `rate`: frames a second to hand out (`resample`), None as stored.
     """
 
     size: tuple[int, int] | None = None
@@ -38,10 +39,13 @@ class ReadConfig:
     repairs: tuple[Repair, ...] = REPAIRS
     recorder_version: str | None = None
     pairing: Literal["acts_on_frame", "led_to_frame"] = "acts_on_frame"
+    rate: float | None = None
 
     def __post_init__(self) -> None:
         if self.size is not None and (len(self.size) != 2 or min(self.size) < 1):
             raise ValueError(f"size must be (height, width), both positive, got {self.size}")
+        if self.rate is not None and not self.rate > 0:
+            raise ValueError(f"rate must be positive, got {self.rate}")
         version = self.recorder_version
         if version is not None and not (isinstance(version, str) and version):
             raise ValueError(f"recorder_version must be a text such as '6.8', got {version!r}")
@@ -82,7 +86,8 @@ class Transition:
 
 
 class RecordingStream:
-    """The steps of one recording, frame by frame, in constant memory.
+    """The steps of one recording, frame by frame, in constant memory. `lines`, `actions`, `is_null` and
+    `valid` are those of the file, whatever the rate.
 
     `problems` names what was left out; it is complete when an iteration has reached the end. Raises
     ValueError if a file is missing or holds nothing usable.
@@ -101,11 +106,17 @@ class RecordingStream:
         self.meta = _read_meta(found_part(self.stem, "meta.json"))
         self._video = VideoReader(found_part(self.stem, "mp4"))
         self.fps = self._video.fps
+        if self.config.rate is not None:
+            check_rate(self.fps, self.config.rate)
         self._line_problems = [read.problem] if read.problem else []
         self._line_faults = read.faults
         self.problems = list(self._line_problems)
 
     def __iter__(self) -> Iterator[Step]:
+        rate = self.config.rate
+        return self._steps() if rate is None else resampled(self._steps(), self.fps, rate)
+
+    def _steps(self) -> Iterator[Step]:
         self.problems = list(self._line_problems)
         count = 0
         for index, frame in enumerate(self._video):
@@ -188,17 +199,17 @@ def read_recording(stem: str | Path, config: ReadConfig | None = None) -> Record
     `stem` is the common name, with or without `.mp4` or `.jsonl`. Raises ValueError when nothing can be
     kept."""
     stream = RecordingStream(stem, config)
-    frames = [step.frame for step in stream]
-    if not frames:
+    steps = list(stream)
+    if not steps:
         raise ValueError("; ".join(stream.problems) or f"{stream.stem}: the video holds no frame")
-    kept = min(len(frames), len(stream.actions))
+    acted = [(step, step.action) for step in steps if step.action is not None]
     return Recording(
-        frames=np.stack(frames),
-        actions=stream.actions[:kept],
-        is_null=stream.is_null[:kept],
-        valid=stream.valid[:kept],
-        lines=stream.lines[:kept],
-        fps=stream.fps,
+        frames=np.stack([step.frame for step in steps]),
+        actions=[action for _, action in acted],
+        is_null=np.array([step.is_null for step, _ in acted], dtype=bool),
+        valid=np.array([step.valid for step, _ in acted], dtype=bool),
+        lines=[stream.lines[step.index] for step, _ in acted],
+        fps=stream.fps if stream.config.rate is None else stream.config.rate,
         problems=stream.problems,
         meta=stream.meta,
     )

@@ -45,3 +45,35 @@ def accuracy(
 ) -> float:
     """Mean over tasks of the share of frames that agree: for such labels micro precision = recall = F1."""
     return float(np.mean([(predicted[name] == truth[name]).mean() for name in tasks]))
+
+
+def by_key(
+    predicted: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarray]
+) -> dict[str, dict[str, float]]:
+    """For each button of the seven tasks how often it was pressed ("count"), and precision, recall and F1 of
+    reading it back, 0 where there is nothing to divide by."""
+    found = {}
+    for name, buttons in TASKS.items():
+        for label, button in enumerate(buttons, start=1):
+            made, real = predicted[name] == label, truth[name] == label
+            hits, read, pressed = int((made & real).sum()), int(made.sum()), int(real.sum())
+            found[button] = {
+                "count": pressed,
+                "precision": hits / read if read else 0.0,
+                "recall": hits / pressed if pressed else 0.0,
+                "f1": 2 * hits / (read + pressed) if read + pressed else 0.0,
+            }
+    return found
+
+
+def by_bin(predicted: np.ndarray, truth: np.ndarray) -> dict[int, dict[str, float]]:
+    """For each true camera bin that occurs how often it does ("count"), the share that is read back exactly,
+    and the mean of the bins that are read. predicted and truth [N]."""
+    return {
+        int(label): {
+            "count": int((truth == label).sum()),
+            "exact": float((predicted[truth == label] == label).mean()),
+            "read": float(predicted[truth == label].mean()),
+        }
+        for label in np.unique(truth)
+    }

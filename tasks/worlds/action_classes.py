@@ -40,3 +40,9 @@ def camera_bins(actions: Sequence[Mapping[str, Any]]) -> np.ndarray:
     share = np.clip(angles, -CAMERA_MOST, CAMERA_MOST) / CAMERA_MOST
     bent = np.sign(share) * np.log1p(CAMERA_MU * np.abs(share)) / np.log1p(CAMERA_MU) * CAMERA_MOST
     return np.round((bent + CAMERA_MOST) / CAMERA_BIN).astype(np.int64)
+
+
+def bin_degrees(label: int) -> float:
+    """The angle at the middle of a camera bin."""
+    share = label * CAMERA_BIN / CAMERA_MOST - 1
+    return float(np.sign(share) * ((1 + CAMERA_MU) ** abs(share) - 1) / CAMERA_MU * CAMERA_MOST)

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from unified.eval.metrics.codebook import CodeCount
-from unified.eval.metrics.following import accuracy, f1, macro_f1, varied
+from unified.eval.metrics.following import accuracy, by_bin, by_key, f1, macro_f1, varied
 from unified.eval.metrics.frechet import Gaussian, RandomConvFeatures, frechet, frechet_of
 from unified.eval.metrics.images import decibel, pooled_psnr, psnr, squared_error, ssim
 from unified.eval.metrics.rates import mean, rate, wilson
-from unified.tasks.worlds.action_classes import CLASSES, camera_bins, labels
+from unified.eval.metrics.sharpness import edge_energy, gaussian_blur, sharpness_ratio
+from unified.tasks.worlds.action_classes import CLASSES, bin_degrees, camera_bins, labels
 
 
 def noise(seed, shape=(32, 32, 3)):
@@ -185,3 +186,45 @@ def test_macro_f1_agrees_with_its_definition():
     assert accuracy(always, half) == 0.5
     with pytest.raises(ValueError, match="nothing to follow"):
         f1(always, half, [])
+
+
+def test_sharpness_is_lost_by_blurring_and_gained_by_noise():
+    rng = np.random.default_rng(0)
+    true = [np.kron(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8), np.ones((4, 4, 1), np.uint8))] * 2
+    ratios = [
+        sharpness_ratio([gaussian_blur(image, sigma) for image in true], true) for sigma in (0.5, 1, 2, 4)
+    ]
+    assert ratios == sorted(ratios, reverse=True)
+    assert ratios[0] < 1
+    assert sharpness_ratio(true, true) == 1
+    noisy = [np.clip(image + rng.normal(0, 20, image.shape), 0, 255).astype(np.uint8) for image in true]
+    assert sharpness_ratio(noisy, true) > 1
+    step = np.zeros((4, 4, 3), np.uint8)
+    step[:, 2:] = 255
+    assert edge_energy(step) == pytest.approx(1 / 3)  # one of three differences along rows is 1
+    assert sharpness_ratio([step], [step * 0]) == float("inf")
+
+
+def test_every_key_and_bin_is_counted():
+    truth = labels([{"forward": 1}, {"forward": 1, "jump": 1}, {"back": 1}, {}])
+    read = labels([{"forward": 1}, {"jump": 1}, {"forward": 1}, {}])
+    keys = by_key(read, truth)
+    assert keys["forward"] == {"count": 2, "precision": 0.5, "recall": 0.5, "f1": 0.5}
+    assert keys["jump"]["f1"] == 1
+    assert keys["attack"] == {"count": 0, "precision": 0, "recall": 0, "f1": 0}
+    bins = by_bin(np.array([5, 6, 9, 5]), np.array([5, 5, 9, 10]))
+    assert bins == {
+        5: {"count": 2, "exact": 0.5, "read": 5.5},
+        9: {"count": 1, "exact": 1, "read": 9},
+        10: {"count": 1, "exact": 0, "read": 5},
+    }
+
+
+def test_a_bin_has_its_angle_in_the_middle():
+    angles = [bin_degrees(label) for label in range(11)]
+    assert angles[0] == pytest.approx(-10)
+    assert angles[5] == 0
+    assert angles[10] == pytest.approx(10)
+    assert camera_bins([{"camera": [angle, -angle]} for angle in angles]).tolist() == [
+        [label, 10 - label] for label in range(11)
+    ]

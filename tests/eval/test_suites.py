@@ -6,13 +6,17 @@ from itertools import islice
 
 import numpy as np
 import pytest
+import torch
 from unified.eval import measurement
 from unified.eval.measurement import Example, Goal, Result, Run, Table
+from unified.eval.metrics.lpips import ALEXNET, Activations
 from unified.eval.metrics.rates import Estimate, rate
 from unified.eval.report import chart, table_lines, write_report
-from unified.eval.suites import SUITES, drawing, editing, mazes, questions, world
+from unified.eval.suites import SUITES, drawing, editing, mazes, questions, scripted, world
+from unified.eval.suites.scripted import away_and_back, own_place, scripted_clips, standing_still
 from unified.eval.suites.tokenizer import domains
 from unified.tasks.scenes.scene_tasks import SceneConfig, SceneQuestion
+from unified.tasks.worlds.action_classes import TASKS
 from unified.tasks.worlds.inverse import InverseConfig, InverseModel, save
 from unified.tokenizers.images import to_images
 
@@ -58,7 +62,11 @@ def short(monkeypatch):
 
 
 @pytest.mark.parametrize("name", SUITES)
-def test_every_suite_runs_is_repeatable_and_is_plain_data(name, run, short):
+def test_every_suite_runs_is_repeatable_and_is_plain_data(name, run, short, monkeypatch):
+    monkeypatch.setitem(world.__globals__, "HORIZONS", (1, 16))
+    monkeypatch.setattr(scripted, "TURNS", 1)
+    monkeypatch.setattr(scripted, "MOST_CLIPS", 2)
+    run = replace(run, batch=4) if name == "world" else run
     if name in ("mazes", "tokenizer"):
         run = replace(run, assistant=_large(run))
     result = SUITES[name](run)
@@ -134,26 +142,76 @@ def test_blind_questions_have_no_picture(knowing, monkeypatch):
     assert [item["type"] for item in sample.messages[0]["content"]] == ["image", "text"]
 
 
-def test_following_reads_actions_back(run, tmp_path):
+def test_following_reads_actions_back(run, near, tmp_path):
+    run = replace(run, batch=4)
     save(InverseModel(InverseConfig(width=8, size=SIDE)).eval(), tmp_path / "inverse.safetensors", {})
     result = world(replace(run, inverse=tmp_path / "inverse.safetensors"))
     found = result.numbers["action_following"]
     controls = {"actions of another clip", "true video of another clip"}
     assert set(found["scores"]) == {"true video", "imagined", *controls}
     assert found["relative"]["true video"] == 1
+    assert set(found["keys"]["imagined"]) == {name for buttons in TASKS.values() for name in buttons}
+    bins = found["camera"]["true video"]["yaw"]
+    assert sum(one["count"] for one in bins.values()) == 4 * 16
+    titles = [table.title for table in result.tables]
+    assert {"Every key, read back", "Every bin of the camera, read back"} <= set(titles)
     save(InverseModel(InverseConfig(width=8, size=64)).eval(), tmp_path / "b.safetensors", {})
     with pytest.raises(ValueError, match="reads frames of 64 pixels"):
         world(replace(run, inverse=tmp_path / "b.safetensors"))
     notes = world(run)
-    assert "no inverse dynamics model" in notes.notes[0]
+    assert "no inverse dynamics model" in notes.notes[-1]
     assert any(goal.value is None and not goal.reached for goal in notes.goals)
 
 
-def test_copies_get_better_with_less_motion(run):
-    numbers = world(run).numbers["by_step"]
+@pytest.fixture
+def near(monkeypatch):
+    """The world suite at a few steps, without the scripts."""
+    monkeypatch.setitem(world.__globals__, "HORIZONS", (1, 16))
+    monkeypatch.setitem(world.__globals__, "add_scripts", lambda *_: None)
+
+
+def test_copies_get_better_with_less_motion(run, near):
+    run = replace(run, batch=4)
+    result = world(run)
+    numbers = result.numbers["by_step"]
     assert len(numbers["imagined"]["psnr"]) == 16
     copied = numbers["last frame copied"]["psnr"]
     assert copied[0] > copied[15]
+    blurred = numbers["last frame blurred"]["psnr"]
+    assert all(two > one for one, two in zip(copied, blurred, strict=True)), "blurring pays where things move"
+    looks = result.numbers["by_horizon"]
+    assert looks["sharpness"]["last frame copied"][0] == pytest.approx(1, abs=0.5)
+    assert max(looks["sharpness"]["last frame blurred"]) < 0.5, "and is seen for what it is"
+    assert max(looks["sharpness"]["mean of the first frames"]) < 0.8
+    assert "LPIPS was not measured" in result.notes[0]
+    assert sum(name.startswith("frechet[random-") for name in looks) == 1
+
+
+def test_lpips_is_measured_where_there_are_weights(run, near, tmp_path):
+    rng = torch.Generator().manual_seed(0)
+    backbone = Activations(ALEXNET).state_dict()
+    linear = {f"lin{n}.model.1.weight": torch.rand(1, w, 1, 1, generator=rng)
+              for n, w in enumerate((64, 192, 384, 256, 256))}  # fmt: skip
+    torch.save(backbone, tmp_path / "a.pth")
+    torch.save(linear, tmp_path / "b.pth")
+    result = world(replace(run, count=2, lpips=(tmp_path / "a.pth", tmp_path / "b.pth")))
+    found = result.numbers["by_horizon"]["lpips-alexnet"]
+    assert found["last frame copied"][0] < found["mean of the first frames"][0]
+    assert not any("LPIPS" in note for note in result.notes)
+    with pytest.raises(ValueError, match="features"):
+        world(replace(run, lpips=(tmp_path / "b.pth", tmp_path / "b.pth")))
+
+
+def test_scripts_know_the_truth():
+    still = scripted_clips(3, "test", SIDE, lambda: standing_still(6))
+    assert all((clip.frames == clip.frames[0]).all() for clip in still)
+    turned = scripted_clips(3, "test", SIDE, away_and_back)
+    assert all(len(clip.frames) == 17 for clip in turned)
+    assert all((clip.frames[8] != clip.frames[0]).any() for clip in turned)
+    assert all((clip.frames[16] == clip.frames[0]).all() for clip in turned)
+    truth = [clip.frames[1:] for clip in turned]
+    assert own_place(truth, turned) == 1
+    assert own_place([truth[1], truth[2], truth[0]], turned) == 0
 
 
 def test_a_report_names_what_it_shows(tmp_path):

@@ -45,15 +45,15 @@ def data(tmp_path_factory):
     return root
 
 
-def command(smoke, out, *paths, more=()):
-    overrides = ["--override", "stages.0.bf16=false", "stages.0.length=256"]
+def command(smoke, out, *paths, more=(), override=True):
+    overrides = ["--override", "stages.0.bf16=false", "stages.0.length=256"] if override else []
     given = ["fine-tune", "--model", str(smoke / "model"), "--data", *map(str, paths), "--out", str(out)]
     return main([*given, *SMALL, *more, *overrides])
 
 
 @pytest.fixture
 def fine_tune(smoke, tmp_path):
-    return lambda *paths, more=(): command(smoke, tmp_path / "run", *paths, more=more)
+    return lambda *paths, **options: command(smoke, tmp_path / "run", *paths, **options)
 
 
 @pytest.fixture(scope="module")
@@ -216,6 +216,14 @@ def test_ids_that_build_has_written_are_trained_on_as_they_are(smoke, tmp_path):
     assert prepare(good, 0, "train", tokenizers, tmp_path / "made").ids(2) == ids
     with pytest.raises(ValueError, match="bad row 1: no stream of this model's"):
         prepare(bad, 0, "train", tokenizers, tmp_path / "made")
+
+
+def test_pairs_of_replies_are_learned_by_the_command_for_them(fine_tune, data, tmp_path):
+    assert fine_tune(data / "pairs.jsonl", more=["--steps", "1"], override=False) == 0
+    recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    assert recipe["recipe"] == "PreferenceRecipe"
+    assert to_json(from_json(json.dumps(recipe), RECIPE_KINDS)) == (tmp_path / "run/recipe.json").read_text()
+    load_model(tmp_path / "run" / "model")
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -75,17 +75,19 @@ class Rollout:
         self.processor, self.sampler = processor, sampler or Sampler(temperature=0)
         items = [[_drawn(processor, frame) for frame in frames] for frames in history]
         self.shapes = _one_shape(items)
+        self.carries = getattr(model, "carries", True)  # published models are rolled out as they are
         if contrast is None:
-            contrast = 0.0 if self.sampler.temperature else CONTRAST
+            contrast = 0.0 if self.sampler.temperature or not self.carries else CONTRAST
         check_contrast(contrast)
         check_count("window", window, 1)
         if contrast and self.sampler.temperature:
             raise ValueError("a contrast needs greedy decoding: a sampler of temperature 0, or none")
         words, read = model.vocabulary, processor.image_item(history[0][0])
         has_mean = model.head.symbols == 1 and len(read["shapes"]) == 1
-        self.mean = has_mean and self.sampler.temperature == 0 if mean is None else mean
-        self.contrast, self.carry = contrast, self.sampler.temperature == 0
-        self.minimum_risk = minimum_risk_decoding(model, processor, self.sampler, MINIMUM_RISK_WIDTH)
+        self.mean = has_mean and self.carries and not self.sampler.temperature if mean is None else mean
+        self.contrast, self.carry = contrast, self.carries and self.sampler.temperature == 0
+        width = MINIMUM_RISK_WIDTH if self.carries else 0.0
+        self.minimum_risk = minimum_risk_decoding(model, processor, self.sampler, width)
         if self.mean and not has_mean:
             raise ValueError(
                 "the mean over codes needs a softmax over one codebook and a single map that is read"

@@ -24,6 +24,8 @@ CASES = (
     "var_verify",
     "flexvar_verify",
     "mineworld_actions",
+    "mineworld_tokenizer_verify",
+    "mineworld_verify",
     "infinity_verify",
     "scalekv_verify",
     "nar_verify",

@@ -13,9 +13,15 @@ from unified.checkpoints.state_dict import read_safetensors, read_weights
 from unified.text_files import read_object
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """ValueError (one line) if config.json is missing or no JSON object."""
-    path = Path(folder) / "config.json"
+def prefixes(folder: Path) -> list[str]:
+    """What stands before the names of a folder's files, "" first: "full_" where there is full_config.json."""
+    found = [path.name.removesuffix("config.json") for path in sorted(Path(folder).glob("*config.json"))]
+    return sorted(prefix for prefix in found if not prefix or prefix.endswith("_"))
+
+
+def read_config(folder: Path, prefix: str = "") -> dict[str, Any]:
+    """ValueError (one line) if config.json is missing or no JSON object. `prefix`: see `prefixes`."""
+    path = Path(folder) / f"{prefix}config.json"
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     return read_object(path)

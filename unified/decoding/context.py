@@ -101,7 +101,7 @@ class Chunk:
             fitting = [cut for cut in cuts if start < cut <= start + most]
             stop = fitting[-1] if fitting else next(cut for cut in cuts if cut > start)
             part = slice(start, stop)
-            index = self.index.map(lambda field, part=part: field[:, part])
+            index = Index(*(field[:, part] for field in self.index.fields()))
             yield Chunk.of(self.embeds[:, part], index, self.positions[:, :, part])
             start = stop
 
@@ -191,10 +191,11 @@ class Context:
         words, cursors = model.vocabulary, self.cursors[rows]
         width = max(map(len, lists))
         padded = torch.tensor([[*ids, *[words.pad] * (width - len(ids))] for ids in lists])
-        if width == 1 and all(not ids or _is_text(ids[0], words) for ids in lists):
+        usual = width == 1 and not hasattr(model, "lay_out")
+        if usual and all(not ids or _is_text(ids[0], words) for ids in lists):
             layout = Layout.tokens(cursors, [len(ids) > 0 for ids in lists])
         else:
-            layout = Layout.of(padded, words, cursors)
+            layout = lay_out(model, padded, cursors)
         ids = padded.to(model.device)
         condition = model.steer(ids, values)
         if condition is not None:
@@ -257,6 +258,15 @@ class Context:
             stays = policy.stays(held)
             if stays is not None:
                 self.cache.keep(layers, stays[:, : int(entries.lengths.max(initial=0))])
+
+
+def lay_out(model: Reads, ids: Tensor, cursors: Sequence[Cursor]) -> Layout:
+    """The layout of ids [B, n] on the CPU: that of the stream, or of a model whose sequence is another
+    (`lay_out`). A layout in which codes that are written are of another kind than WRITE keeps their
+    entries."""
+    own = getattr(model, "lay_out", None)
+    found: Layout = Layout.of(ids, model.vocabulary, cursors) if own is None else own(ids, cursors)
+    return found
 
 
 def _is_text(token: int, words: Vocabulary) -> bool:

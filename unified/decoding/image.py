@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unified.backbone.layer_pass import layers_run
 from unified.cache.policy import Held
-from unified.decoding.context import Chunk
+from unified.decoding.context import Chunk, lay_out
 from unified.decoding.drawing import Choice, Drawing, Hook, WriterState
 from unified.decoding.guidance import Guidance, guide, needs_null
 from unified.decoding.minimum_risk import MinimumRisk
@@ -25,6 +25,7 @@ from unified.heads.distribution import Distribution
 from unified.layout.layout import Cursor, Layout
 from unified.layout.patch_merging import merged_steps
 from unified.orders import Plan
+from unified.stream.segments import Kind
 
 if TYPE_CHECKING:
     from unified.decoding.session import Session
@@ -128,7 +129,7 @@ class ImageRun:
         segment = [*header, *[words.visual_start] * self.request.plan.length, words.close]
         flags = self.request.active * (self.count // len(self.request.active))
         ids = torch.tensor([segment if flag else [words.pad] * len(segment) for flag in flags])
-        layout = Layout.of(ids, words, self.after or self.context.cursors[self.rows])
+        layout = lay_out(model, ids, self.after or self.context.cursors[self.rows])
         part = layout.part(slice(0, len(header)))
         embeds = model.read(ids[:, : len(header)].to(model.device), part.to(model.device))
         if embeds is not None:
@@ -307,7 +308,8 @@ class ImageRun:
 
     def finish(self) -> None:
         session = self.session
-        if not session.policy.keeps_writes:
+        writes = bool((self.layout.index.kind == Kind.WRITE).any())
+        if writes and not session.policy.keeps_writes:
             self.context.cache.truncate(self.start)
             self.context.cache.share()
         self.context.cursors[self.rows] = list(self.layout.cursors)

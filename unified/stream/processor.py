@@ -157,7 +157,7 @@ class Processor:
     def schedule(self, grid: Shape, *, frame: bool = False) -> Shapes:
         """The maps in which an image of this grid is written, or a frame that follows an action."""
         sides = self.frame_sides if frame and self.frame_sides is not None else self.sides
-        if self.order == "diagonal" or sides == ():
+        if self.order.split("(")[0] == "diagonal" or sides == ():
             return (grid,)
         return ladder(grid) if sides is None else ladder(grid, sides)
 

@@ -49,7 +49,8 @@ def test_data_makes_a_plan_of_its_own(order):
     ("name", "data", "message"),
     [
         ("raster(turns=2)", (), "the order raster has no parameter 'turns': it takes axis"),
-        ("diagonal(turns=2)", (), "the order diagonal has no parameter 'turns': it takes no parameters"),
+        ("residual(turns=2)", (), "the order residual has no parameter 'turns': it takes no parameters"),
+        ("diagonal(window=3)", (), r"must lie in 1 to 2 \(columns\), got 3"),
         ("raster(axis='both')", (), "axis must be rows or columns, got 'both'"),
         ("raster(axis=len)", (), "the value of axis is not a Python literal"),
         ("raster('columns')", (), r"an order is named like raster or raster\(axis='columns'\)"),

@@ -29,8 +29,9 @@ def evaluate(options: argparse.Namespace) -> int:
     unknown = [name for name in names if name not in SUITES]
     if unknown:
         raise ValueError(f"unknown suite {unknown[0]!r}: choose from {', '.join(SUITES)}")
-    if options.inverse is not None and not options.inverse.is_file():
-        raise ValueError(f"{options.inverse}: no such file")
+    for path in (options.inverse, *(options.lpips or ())):
+        if path is not None and not path.is_file():
+            raise ValueError(f"{path}: no such file")
     if options.out.exists() and not options.out.is_dir():
         raise ValueError(f"{options.out} is a file: name a folder")
     model = assistant(options)
@@ -40,6 +41,7 @@ def evaluate(options: argparse.Namespace) -> int:
         batch=options.batch,
         split=options.split,
         inverse=options.inverse,
+        lpips=tuple(options.lpips) if options.lpips else None,
     )
     results = {}
     header = describe_run(options, model)
