@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,8 +23,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 from unified.train.average import Average, is_sharded
-from unified.train.build import first_model, loaded, stage_model, take_over
+from unified.train.build import check_start, loaded, stage_model
 from unified.train.checkpoints import latest_checkpoint, problem
+from unified.train.lock import alone
 from unified.train.optimiser import is_inner, muon
 from unified.train.pictures import task_of
 from unified.train.preference.run import run_preference
@@ -33,15 +35,17 @@ from unified.train.recipe import (
     ModelRecipe,
     PreferenceRecipe,
     Recipe,
+    Source,
     TextTokenizerRecipe,
     VisualTokenizerRecipe,
 )
 from unified.train.rows import Rows
+from unified.train.select import save_adapters
 from unified.train.sharded import merge, save_shares
 from unified.train.sheets import Sheets
 from unified.train.stage import Stage
 from unified.train.stage_files import WEIGHTS
-from unified.train.stage_model import Beginning, copies_reference, cuts
+from unified.train.stage_model import Beginning, copies_reference, cuts, start_of
 from unified.train.stored import completed, to_json, write_text
 from unified.train.tensor_file import Entry, write_tensors
 from unified.train.train_tokenizers import text_tokenizer, visual_tokenizer
@@ -49,10 +53,11 @@ from unified.train.trainer import JsonLines, UnifiedTrainer
 
 from unified.config import UnifiedConfig
 from unified.objectives import build_objective
+from unified.pretrained import SHIPPED, SHIPPED_NAME, find, save_processor
 from unified.pretrained import WEIGHTS as MODEL
-from unified.pretrained import save_processor
 from unified.text_files import content_of, read_object
 
+LONGEST = 60  # characters of a value in a message
 PATIENCE = 24 * 3600  # seconds that other processes wait for the first one to prepare
 
 
@@ -78,7 +83,13 @@ class Machine:
 
 
 def run(recipe: Recipe, machine: Machine) -> Path:
-    """Run a recipe to its end; returns the folder of its result."""
+    """Run a recipe to its end; returns the folder of its result. ValueError if another run has the folder."""
+    with alone(machine.out):
+        return run_alone(recipe, machine)
+
+
+def run_alone(recipe: Recipe, machine: Machine) -> Path:
+    """`run` for a caller that has the folder to itself (`lock.alone`)."""
     _claim(recipe, machine)
     if isinstance(recipe, TextTokenizerRecipe):
         text_tokenizer(recipe, machine.out)
@@ -103,15 +114,17 @@ def _claim(recipe: Recipe, machine: Machine) -> None:
         number = next(n for n in range(1, 1000) if not (machine.out / f"stages.old-{n}").exists())
         stages.rename(machine.out / f"stages.old-{number}")
     elif path.is_file() and machine.resume == "auto":
-        _check_same(path, recipe)
+        check_same(path, recipe)
     write_text(path, to_json(recipe))
 
 
-def _check_same(path: Path, recipe: Recipe) -> None:
-    """ValueError with the first difference if the run in a folder was begun with another recipe."""
+def check_same(path: Path, recipe: Recipe, parts: Sequence[str] = ()) -> None:
+    """ValueError with the first difference if the run in a folder was begun with another recipe; `parts`:
+    the keys that are compared, all if there are none."""
     stored, wanted = read_object(path), json.loads(to_json(recipe))
     with content_of(path):
         stored = completed(stored, recipe)
+    stored, wanted = ({key: tree.get(key) for key in parts or tree} for tree in (stored, wanted))
     if stored != wanted:
         difference = _difference(stored, wanted)
         remedy = "choose another --out, or --resume none"
@@ -126,7 +139,8 @@ def _difference(old: Any, new: Any, path: str = "") -> str:
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         number = next(n for n in range(len(old)) if old[n] != new[n])
         return _difference(old[number], new[number], f"{path}.{number}")
-    return f"{path.lstrip('.')} was {json.dumps(old)}"
+    value = json.dumps(old)
+    return f"{path.lstrip('.')} was {value if len(value) <= LONGEST else value[:LONGEST] + ' ...'}"
 
 
 # Data -------------------------------------------------------------------------------------------------------
@@ -135,6 +149,10 @@ def _difference(old: Any, new: Any, path: str = "") -> str:
 def tokenizers_of(recipe: ModelRecipe, machine: Machine) -> Tokenizers:
     """Train the tokenizers of a model where they are missing; where they lie."""
     chosen = recipe.tokenizers
+    if (chosen is None) != (recipe.model is None):
+        raise ValueError("tokenizers and model are either both given or both those of `start` (null)")
+    if chosen is None:
+        return Tokenizers.of_model(find(recipe.start))
     text, visual = chosen.text, chosen.visual
     text_tokenizer(text, machine.out / "text_tokenizer")
     visual_tokenizer(visual, machine.out / "visual_tokenizer", workers=machine.workers, device=machine.device)
@@ -145,7 +163,7 @@ def tokenizers_of(recipe: ModelRecipe, machine: Machine) -> Tokenizers:
         max_side=chosen.max_side,
         merge=chosen.merge,
         frame_sides=chosen.frame_sides,
-        start=recipe.start,
+        start=str(find(recipe.start)) if recipe.start else "",
     )
 
 
@@ -158,7 +176,7 @@ def prepare_all(
     found = {}
     for source in recipe.data.sources:
         part = replace(source, samples=whole_shards(source.samples, share))
-        found[source.task] = prepare(
+        found[source.label] = prepare(
             part, recipe.seed, recipe.data.split, tokenizers, root, workers=machine.workers
         )
     return found
@@ -171,7 +189,8 @@ def _run_model(recipe: ModelRecipe, machine: Machine) -> Path:
     check_optimisers(recipe, machine)
     check_objectives(recipe)
     check_sharding(recipe, machine)
-    if recipe.start and not (Path(recipe.start) / "model.safetensors").is_file():
+    start = find(recipe.start) if recipe.start else None
+    if recipe.model and start and not (start / "model.safetensors").is_file():
         raise ValueError(f"start={recipe.start}: no model.safetensors there")
     done = machine.out / "model"
     pending = [
@@ -181,6 +200,8 @@ def _run_model(recipe: ModelRecipe, machine: Machine) -> Path:
     arguments = training_arguments(recipe, machine, first)  # joins the other processes, if any
     with arguments.main_process_first(local=False, desc="training tokenizers"):
         tokenizers = tokenizers_of(recipe, machine)
+    if recipe.model and start:
+        check_start(recipe.model, tokenizers.processor().vocabulary, start)
     for number in pending:
         with arguments.main_process_first(local=False, desc="preparing data"):
             stage = recipe.stages[number]
@@ -234,6 +255,7 @@ def run_stage(
         Average(chosen.average, checkpoint),
         bf16=stage.batch.bf16,
         objective=build_objective(stage.objective.name, stage.objective.options),
+        processing_class=processor,  # its tokenizers go into every checkpoint
         callbacks=[JsonLines(folder / "log.jsonl")],
         optimizers=(own_optimiser(model, stage, arguments.device), None),
     )
@@ -241,9 +263,9 @@ def run_stage(
     trainer.remove_callback(ProgressCallback)
     if recipe.output.sheet_every:
         samples = [
-            task_of(source, recipe.seed).sample(0, "validation")
+            _held_out(source, recipe.seed)
             for source in recipe.data.sources
-            if source.task in stage.data.names
+            if source.label in stage.data.names
         ]
         trainer.add_callback(
             Sheets(samples, processor, trainer.weights, build, folder / "sheets", recipe.output.sheet_every)
@@ -251,7 +273,7 @@ def run_stage(
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if arguments.process_index == 0:
         model.config.save_pretrained(folder)
-    _save_weights(trainer, folder, build)
+    _save_weights(trainer, folder, build, _base(recipe, number))
     trainer.accelerator.wait_for_everyone()
     trainer.accelerator.free_memory()
 
@@ -262,15 +284,32 @@ def _preference_stage(recipe: ModelRecipe, machine: Machine, number: int, proces
     if number:
         model = stage_model(stage_folder(recipe, machine, number - 1))
     else:
-        model = first_model(recipe.model, processor.vocabulary, recipe.seed, device=machine.device)
-        if recipe.start:
-            take_over(model, recipe.start)
+        model = start_of(recipe, processor, machine.device)
     settings = trainer_settings(recipe, machine, number)
     run_preference(stage, folder, model, processor, settings, stage_checkpoint(machine, folder))
 
 
-def _save_weights(trainer: UnifiedTrainer, folder: Path, build: Any) -> None:
-    """The stage's result. Of a model in shares, every process writes its own; the first one merges them."""
+def _base(recipe: ModelRecipe, number: int) -> str:
+    """The model that the adapters of the first stage belong to; "" if that is no folder on its own."""
+    if number or not recipe.start:
+        return ""
+    found = find(recipe.start)
+    return SHIPPED_NAME if found == SHIPPED else str(found.resolve())
+
+
+def _held_out(source: Source, seed: int) -> Any:
+    """A sample of a source for sheets: of its validation split, or of what it trains on if it has none."""
+    task = task_of(source, seed)
+    try:
+        return task.sample(0, "validation")
+    except ValueError:
+        return task.sample(0, "train")
+
+
+def _save_weights(trainer: UnifiedTrainer, folder: Path, build: Any, base: str) -> None:
+    """The stage's result, and adapters as `peft` reads them if it trained any (`base`: what they belong to).
+    Of a model in shares, every process writes its own; the first one merges them, and adapters are merged
+    alone."""
     main = trainer.args.process_index == 0
     if is_sharded(trainer.model):  # type: ignore[arg-type]
         parts = folder / "shares"
@@ -282,6 +321,8 @@ def _save_weights(trainer: UnifiedTrainer, folder: Path, build: Any) -> None:
         return
     weights = trainer.weights()
     if main:
+        if hasattr(trainer.model, "adapter_config"):
+            save_adapters(folder / "adapter", trainer.model, weights, base)
         merged = build(weights).state_dict()
         write_tensors(folder / WEIGHTS, {name: Entry.of(value) for name, value in merged.items()})
 

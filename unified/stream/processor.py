@@ -212,8 +212,10 @@ class Processor:
 
     # Files --------------------------------------------------------------------------------------------------
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write the tokenizers into a folder, see `stream.processor_files`."""
+    def save_pretrained(self, folder: str | Path, **_: object) -> None:
+        """Write the tokenizers into a folder, see `stream.processor_files`.
+        `Trainer(processing_class=processor)` calls it for every checkpoint, so that `unified.load` reads
+        them."""
         save_processor(folder, self)
 
     @staticmethod
