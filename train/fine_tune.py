@@ -152,7 +152,8 @@ def largest(processor: Any) -> int:
 def sized(recipe: ModelRecipe, machine: Any, options: argparse.Namespace) -> ModelRecipe:
     """The recipe with the shares, the row length and the number of steps that its data ask for, which are
     made first. Prints what is there, and how many samples do not fit a row."""
-    from unified.train.run import prepare_all, training_arguments
+    from unified.train.run import prepare_all
+    from unified.train.settings import training_arguments
 
     arguments = training_arguments(recipe, machine, 0)  # joins the other processes, if any
     with arguments.main_process_first(local=False, desc="preparing data"):

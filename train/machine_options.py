@@ -33,7 +33,7 @@ def machine_of(options: argparse.Namespace, out: Path, data: Path | None = None)
     """The `Machine` that they describe, with the libraries' own talk turned down. ValueError for a checkpoint
     or a DeepSpeed configuration that is not there."""
     quiet()
-    from unified.train.run import Machine
+    from unified.train.machine import Machine, Sharding
 
     resume = options.resume
     if resume not in ("auto", "none") and not Path(resume).is_dir():
@@ -42,8 +42,9 @@ def machine_of(options: argparse.Namespace, out: Path, data: Path | None = None)
         out=out,
         data=data,
         resume=resume,
-        deepspeed=deepspeed_config(options.deepspeed) if options.deepspeed else None,
-        fsdp=options.fsdp,
+        sharding=Sharding(
+            deepspeed=deepspeed_config(options.deepspeed) if options.deepspeed else None, fsdp=options.fsdp
+        ),
         workers=options.workers or os.cpu_count() or 1,
         loaders=options.loaders,
         cpu=options.cpu,

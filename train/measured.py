@@ -116,9 +116,12 @@ class Watch(TrainerCallback):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    from unified.train.__main__ import deepspeed_config, recipe_named
+    from unified.train.__main__ import recipe_named
+    from unified.train.machine import Machine, Sharding
+    from unified.train.machine_options import deepspeed_config
     from unified.train.override import override
-    from unified.train.run import Machine, micro_rows, own_optimiser, training_arguments
+    from unified.train.run import own_optimiser
+    from unified.train.settings import micro_rows, training_arguments
 
     told = json.loads((arguments or sys.argv[1:])[0])
     plan, number, out = Plan(**told["plan"]), told["number"], Path(told["out"])
@@ -126,7 +129,7 @@ def main(arguments: list[str] | None = None) -> int:
     stage = replace(recipe.stages[number], steps=1)
     recipe = replace(recipe, stages=(*recipe.stages[:number], stage, *recipe.stages[number + 1 :]))
     config = deepspeed_config(f"zero{plan.zero}") if plan.zero else None
-    machine = Machine(out=out, cpu=True, deepspeed=config, fsdp=plan.fsdp)
+    machine = Machine(out=out, cpu=True, sharding=Sharding(deepspeed=config, fsdp=plan.fsdp))
     args = training_arguments(recipe, machine, number)
     args.save_strategy = "no"  # type: ignore[assignment]
     args.report_to = []

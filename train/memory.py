@@ -281,7 +281,7 @@ def running(changes: list[tuple[int, int]]) -> Iterator[int]:
 
 def stage_plan(recipe: ModelRecipe, stage: Stage, plan: Plan) -> Held:
     """What a stage needs on each GPU, from its recipe alone. ValueError if its rows cannot be shared."""
-    from unified.train.run import micro_rows
+    from unified.train.settings import micro_rows
 
     rows = micro_rows(stage, plan.gpus)
     if plan.zero and stage.optimisation.optimiser == "muon":

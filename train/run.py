@@ -14,18 +14,19 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from transformers import PrinterCallback, ProgressCallback, TrainingArguments
+from transformers import PrinterCallback, ProgressCallback
 from unified.train.average import Average, is_sharded
 from unified.train.build import check_start, loaded, stage_model
-from unified.train.checkpoints import latest_checkpoint, problem
+from unified.train.checks import check_objectives, check_optimisers, check_sharding
 from unified.train.lock import alone
+from unified.train.machine import Machine, stage_checkpoint, stage_folder
 from unified.train.optimiser import is_inner, muon
 from unified.train.pictures import task_of
 from unified.train.preference.run import run_preference
@@ -41,6 +42,7 @@ from unified.train.recipe import (
 )
 from unified.train.rows import Rows
 from unified.train.select import save_adapters
+from unified.train.settings import trainer_settings, training_arguments
 from unified.train.sharded import merge, save_shares
 from unified.train.sheets import Sheets
 from unified.train.stage import Stage
@@ -58,28 +60,6 @@ from unified.pretrained import WEIGHTS as MODEL
 from unified.text_files import content_of, read_object
 
 LONGEST = 60  # characters of a value in a message
-PATIENCE = 24 * 3600  # seconds that other processes wait for the first one to prepare
-
-
-@dataclass(frozen=True, kw_only=True)
-class Machine:
-    """Where a recipe runs; none of it changes what is computed. `data`: folder of prepared ids (default
-    OUT/data), which may be shared by runs. `workers` make data, `loaders` read it. `compile`: layers go
-    through torch.compile. `deepspeed` (a configuration) or `fsdp` (FSDP2) cut the model to pieces."""
-
-    out: Path
-    data: Path | None = None
-    resume: str = "auto"
-    deepspeed: dict[str, Any] | None = None
-    fsdp: bool = False
-    workers: int = 1
-    loaders: int = 0
-    cpu: bool = False
-    compile: bool = False
-
-    @property
-    def device(self) -> str:
-        return "cpu" if self.cpu or not torch.cuda.is_available() else "cuda"
 
 
 def run(recipe: Recipe, machine: Machine) -> Path:
@@ -336,45 +316,6 @@ def compile_layers(model: Any) -> None:
         layer.compile()
 
 
-def check_optimisers(recipe: ModelRecipe, machine: Machine) -> None:
-    """ValueError, before anything is made, if a stage's optimiser cannot run on this machine."""
-    for stage in recipe.stages:
-        if machine.deepspeed and stage.optimisation.optimiser == "muon":
-            raise ValueError(
-                f"stage {stage.name!r} uses muon, which needs whole matrices, and DeepSpeed cuts them to "
-                "pieces: override its optimiser with adamw"
-            )
-
-
-def check_objectives(recipe: ModelRecipe) -> None:
-    """ValueError, before anything is made, if a stage's objective needs other data than sources give."""
-    for stage in recipe.stages:
-        if (
-            stage.kind == "supervised"
-            and build_objective(stage.objective.name, stage.objective.options).needs_pairs
-        ):
-            raise ValueError(
-                f"stage {stage.name!r}: objective {stage.objective.name!r} needs pairs of replies, which "
-                "the sources of a recipe do not give: give UnifiedTrainer PairedRows (train/pairs.py)"
-            )
-
-
-def check_sharding(recipe: ModelRecipe, machine: Machine) -> None:
-    """ValueError, before anything is made, for what FSDP2 cannot do."""
-    if machine.fsdp and machine.deepspeed:
-        raise ValueError("--fsdp and --deepspeed both cut the model to pieces: give one of them")
-    for stage in recipe.stages:
-        if machine.fsdp and stage.optimisation.optimiser == "muon":
-            raise ValueError(f"stage {stage.name!r} uses muon, which needs whole matrices: not with --fsdp")
-        if machine.fsdp and stage.kind == "preference":
-            raise ValueError(f"stage {stage.name!r} tunes on preferences: use --deepspeed, not --fsdp")
-        if machine.fsdp and copies_reference(stage):
-            raise ValueError(
-                f"stage {stage.name!r} needs a copy of the model as its reference, which --fsdp does not "
-                'cut: train adapters alone (trains=["lora"]), or use --deepspeed'
-            )
-
-
 def own_optimiser(model: Any, stage: Stage, device: Any) -> torch.optim.Optimizer | None:
     """What the stage names, or None for the trainer's own AdamW."""
     chosen = stage.optimisation
@@ -383,86 +324,4 @@ def own_optimiser(model: Any, stage: Stage, device: Any) -> torch.optim.Optimize
     model.to(device)  # it steps matrices that share their memory with the weights: they must lie still
     return muon(
         model.named_parameters(), is_inner, stage.optimisation.learning_rate, stage.optimisation.weight_decay
-    )
-
-
-def stage_folder(recipe: Any, machine: Machine, number: int) -> Path:
-    return machine.out / "stages" / f"{number}-{recipe.stages[number].name}"
-
-
-def stage_checkpoint(machine: Machine, folder: Path) -> Path | None:
-    """The checkpoint that a stage resumes from."""
-    if machine.resume in ("auto", "none"):
-        return latest_checkpoint(folder)
-    path = Path(machine.resume)
-    if path.parent.resolve() != folder.resolve():  # of another stage: that one is done
-        return latest_checkpoint(folder)
-    if reason := problem(path):
-        raise ValueError(f"{path} cannot be resumed: {reason}")
-    return path
-
-
-def micro_rows(stage: Any, processes: int) -> int:
-    """Rows that a process runs at once: the largest number that divides its part of a step."""
-    batch = stage.batch
-    if batch.rows % processes:
-        raise ValueError(f"{processes} processes cannot share the {batch.rows} rows of stage {stage.name!r}")
-    part = batch.rows // processes
-    return next(n for n in range(min(batch.micro_rows, part), 0, -1) if part % n == 0)
-
-
-def without_compilation() -> None:
-    """DeepSpeed would compile a shared-memory all-reduce for minutes; gloo does without."""
-    import deepspeed
-
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-
-
-def training_arguments(recipe: Any, machine: Machine, number: int) -> TrainingArguments:
-    """Hugging Face's arguments for one stage."""
-    return TrainingArguments(**trainer_settings(recipe, machine, number))
-
-
-def trainer_settings(recipe: Any, machine: Machine, number: int) -> dict[str, Any]:
-    """Them as a dict, for one stage of any kind."""
-    stage, folder = recipe.stages[number], stage_folder(recipe, machine, number)
-    batch, optimisation = stage.batch, stage.optimisation
-    processes = int(os.environ.get("WORLD_SIZE", 1))
-    micro = micro_rows(stage, processes)
-    cpu = machine.device == "cpu"
-    if cpu and machine.deepspeed:
-        without_compilation()
-    os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "tensorboard")
-    return dict(
-        output_dir=str(folder),
-        use_cpu=cpu,
-        ddp_backend="gloo" if cpu and processes > 1 else None,
-        ddp_timeout=PATIENCE,
-        deepspeed=machine.deepspeed,
-        seed=recipe.seed,
-        max_steps=stage.steps,
-        per_device_train_batch_size=micro,
-        gradient_accumulation_steps=batch.rows // processes // micro,
-        learning_rate=optimisation.learning_rate,
-        weight_decay=optimisation.weight_decay,
-        adam_beta2=0.95,
-        max_grad_norm=optimisation.clip,
-        lr_scheduler_type="cosine_with_min_lr",
-        lr_scheduler_kwargs={"min_lr_rate": optimisation.final},
-        warmup_steps=optimisation.warmup,
-        bf16=batch.bf16,
-        gradient_checkpointing=batch.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False} if batch.gradient_checkpointing else None,
-        logging_steps=recipe.output.log_every,
-        logging_first_step=True,
-        logging_nan_inf_filter=False,  # it waits for the loss at every step
-        save_steps=recipe.output.save_every,
-        save_total_limit=recipe.output.keep,
-        dataloader_num_workers=machine.loaders,
-        average_tokens_across_devices=False,
-        remove_unused_columns=False,
-        label_names=["labels"],
-        accelerator_config={"dispatch_batches": False, "split_batches": False, "even_batches": False},
-        report_to=["tensorboard"],
-        disable_tqdm=True,
     )

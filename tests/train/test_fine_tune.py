@@ -12,10 +12,11 @@ from safetensors.torch import load_file
 from unified.tasks.outside.stored import open_stored
 from unified.train.__main__ import main
 from unified.train.lock import alone
+from unified.train.machine import Machine
 from unified.train.own_data import DataOptions, form_of, read_argument, sources_of
 from unified.train.recipe import RECIPE_KINDS, ModelRecipe
 from unified.train.recipes import RECIPES
-from unified.train.run import Machine, prepare_all, run
+from unified.train.run import prepare_all, run
 from unified.train.stored import from_json, to_json
 
 import unified
