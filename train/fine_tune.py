@@ -158,7 +158,7 @@ def sized(recipe: ModelRecipe, machine: Any, options: argparse.Namespace) -> Mod
     arguments = training_arguments(recipe, machine, 0)  # joins the other processes, if any
     with arguments.main_process_first(local=False, desc="preparing data"):
         found = prepare_all(recipe, machine)
-    stage = recipe.stages[0]
+    stage: Any = recipe.stages[0]
     longest = max(int(part.lengths.max()) for part in found.values())
     length = options.length or max(SHORTEST, -(-longest // 16) * 16)
     ids = {name: int(part.lengths[part.lengths <= length].sum()) for name, part in found.items()}
