@@ -81,7 +81,7 @@ def _file(model: nn.Module) -> str:
 
 def _gathered(parameter: Any, value: Tensor) -> Tensor:
     if isinstance(parameter, DTensor):
-        spread = {"shape": parameter.shape, "stride": parameter.stride()}
+        spread: dict[str, Any] = {"shape": parameter.shape, "stride": parameter.stride()}
         placed = value.to(parameter.to_local())
         found: Tensor = DTensor.from_local(
             placed, parameter.device_mesh, parameter.placements, **spread

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unified.tasks.registry import TASKS, check_options
 from unified.tasks.sample import check_split
@@ -21,6 +21,11 @@ from unified.train.stage import Stage, at_least
 from unified.train.tokenizer import TokenizerTrainingConfig
 
 from unified.finite import check_tree
+
+if TYPE_CHECKING:
+    AnyStage = Any  # its `kind` says which
+else:
+    AnyStage = Stage | PreferenceStage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,7 +236,7 @@ class ModelRecipe:
     tokenizers: ModelTokenizers | None = None
     data: ModelData
     model: ModelShape | None = field(default_factory=ModelShape)
-    stages: tuple[Stage | PreferenceStage, ...]
+    stages: tuple[AnyStage, ...]
     output: OutputConfig = field(default_factory=OutputConfig)
 
     def __post_init__(self) -> None:

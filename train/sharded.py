@@ -13,6 +13,7 @@ import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,11 @@ def share_fsdp(model: nn.Module, path: Path, device: torch.device) -> None:
             first = min(rank() * rows, parameter.shape[0])
             piece = file.get_slice(name)[first : first + rows].to(device, copy=True)
             state[name] = DTensor.from_local(
-                piece, mesh, parameter.placements, shape=parameter.shape, stride=parameter.stride()
+                piece,
+                mesh,
+                getattr(parameter, "placements", None),
+                shape=parameter.shape,
+                stride=parameter.stride(),
             )
         model.load_state_dict(state, assign=True, strict=False)
         _fill_buffers(model, file)
@@ -187,10 +192,12 @@ def merge(folder: Path, path: Path) -> None:
         dtype = files[0].get_tensor(name).dtype
         plain = name.replace(".base_layer.", ".")
         adapted = None if plain == name else name.removesuffix("base_layer.weight")
-        entries[plain] = Entry(
-            dtype, shape, lambda name=name, at=adapted: [as_bytes(_merged(tensor, name, at))]
-        )
+        entries[plain] = Entry(dtype, shape, partial(_merged_bytes, tensor, name, adapted))
     write_tensors(path, entries)
+
+
+def _merged_bytes(tensor: Callable[[str], Tensor], name: str, adapted: str | None) -> list[bytes]:
+    return [as_bytes(_merged(tensor, name, adapted))]
 
 
 def _merged(tensor: Callable[[str], Tensor], name: str, adapted: str | None) -> Tensor:

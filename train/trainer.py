@@ -195,7 +195,7 @@ class UnifiedTrainer(Trainer):
         folder = Path(output_dir or str(self.args.output_dir))
         save_shares(folder, self.model, {})  # type: ignore[arg-type]
         if self.args.should_save:
-            self.model.config.save_pretrained(folder)  # type: ignore[union-attr]
+            self.model.config.save_pretrained(folder)  # type: ignore[union-attr,operator]
             torch.save(self.args, folder / "training_args.bin")
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:

@@ -35,7 +35,7 @@ class Row:
     values: dict[str, Tensor] = field(default_factory=dict)
     reference: Image | None = None
     actions: list[int] = field(default_factory=list)
-    stopped: str = ""
+    stopped: str = field(default="", init=False)
     offset: int = 0
     drawn: dict[int, float] | None = None
 
