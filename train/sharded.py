@@ -196,7 +196,7 @@ def merge(folder: Path, path: Path) -> None:
     write_tensors(path, entries)
 
 
-def _merged_bytes(tensor: Callable[[str], Tensor], name: str, adapted: str | None) -> list[bytes]:
+def _merged_bytes(tensor: Callable[[str], Tensor], name: str, adapted: str | None) -> list[memoryview]:
     return [as_bytes(_merged(tensor, name, adapted))]
 
 
