@@ -64,6 +64,13 @@ def deepspeed_config(name: str) -> dict[str, Any]:
     return read_object(path)
 
 
+def cut_by(deepspeed: str | None, *, fsdp: bool = False) -> Any:
+    """`Machine.cut` for options of a command line. ValueError for both."""
+    if deepspeed and fsdp:
+        raise ValueError("--fsdp and --deepspeed both cut the model to pieces: give one of them")
+    return deepspeed_config(deepspeed) if deepspeed else "fsdp" if fsdp else None
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     if words and words[0] in COMMANDS:
@@ -123,8 +130,7 @@ def _run(verb: str, recipe: Any, options: argparse.Namespace) -> int:
         out=options.out or Path("runs") / recipe.name,
         data=options.data,
         resume=resume,
-        deepspeed=deepspeed_config(options.deepspeed) if options.deepspeed else None,
-        fsdp=options.fsdp,
+        cut=cut_by(options.deepspeed, fsdp=options.fsdp),
         workers=options.workers or os.cpu_count() or 1,
         loaders=options.loaders,
         cpu=options.cpu,

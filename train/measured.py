@@ -127,7 +127,7 @@ def main(arguments: list[str] | None = None) -> int:
     stage = replace(recipe.stages[number], steps=1)
     recipe = replace(recipe, stages=(*recipe.stages[:number], stage, *recipe.stages[number + 1 :]))
     config = deepspeed_config(f"zero{plan.zero}") if plan.zero else None
-    machine = Machine(out=out, cpu=True, deepspeed=config, fsdp=plan.fsdp)
+    machine = Machine(out=out, cpu=True, cut="fsdp" if plan.fsdp else config)
     args = training_arguments(recipe, machine, number)
     args.save_strategy = "no"  # type: ignore[assignment]
     args.report_to = []

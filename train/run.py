@@ -16,7 +16,7 @@ import shutil
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import load_file
@@ -60,17 +60,22 @@ PATIENCE = 24 * 3600  # seconds that other processes wait for the first one to p
 class Machine:
     """Where a recipe runs; none of it changes what is computed. `data`: folder of prepared ids (default
     OUT/data), which may be shared by runs. `workers` make data, `loaders` read it. `compile`: layers go
-    through torch.compile. `deepspeed` (a configuration) or `fsdp` (FSDP2) cut the model to pieces."""
+    through torch.compile. `cut`: what cuts the model to pieces, a configuration of DeepSpeed or FSDP2
+    ("fsdp")."""
 
     out: Path
     data: Path | None = None
     resume: str = "auto"
-    deepspeed: dict[str, Any] | None = None
-    fsdp: bool = False
+    cut: dict[str, Any] | Literal["fsdp"] | None = None
     workers: int = 1
     loaders: int = 0
     cpu: bool = False
     compile: bool = False
+
+    @property
+    def deepspeed(self) -> dict[str, Any] | None:
+        """DeepSpeed's configuration, if it is what cuts the model."""
+        return self.cut if isinstance(self.cut, dict) else None
 
     @property
     def device(self) -> str:
@@ -217,7 +222,7 @@ def run_stage(
     beginning = Beginning(
         recipe=recipe, stage=stage, processor=processor, start=start, folder=folder, device=machine.device
     )
-    sharded = arguments.world_size > 1 and cuts(machine.deepspeed, fsdp=machine.fsdp)
+    sharded = arguments.world_size > 1 and cuts(machine.cut)
     if sharded and not (machine.deepspeed and copies_reference(stage)):
         model: Any = beginning.sharded(arguments, machine.deepspeed)
     else:
@@ -320,14 +325,14 @@ def check_objectives(recipe: ModelRecipe) -> None:
 
 def check_sharding(recipe: ModelRecipe, machine: Machine) -> None:
     """ValueError, before anything is made, for what FSDP2 cannot do."""
-    if machine.fsdp and machine.deepspeed:
-        raise ValueError("--fsdp and --deepspeed both cut the model to pieces: give one of them")
+    if machine.cut != "fsdp":
+        return
     for stage in recipe.stages:
-        if machine.fsdp and stage.optimisation.optimiser == "muon":
+        if stage.optimisation.optimiser == "muon":
             raise ValueError(f"stage {stage.name!r} uses muon, which needs whole matrices: not with --fsdp")
-        if machine.fsdp and stage.kind == "preference":
+        if stage.kind == "preference":
             raise ValueError(f"stage {stage.name!r} tunes on preferences: use --deepspeed, not --fsdp")
-        if machine.fsdp and copies_reference(stage):
+        if copies_reference(stage):
             raise ValueError(
                 f"stage {stage.name!r} needs a copy of the model as its reference, which --fsdp does not "
                 'cut: train adapters alone (trains=["lora"]), or use --deepspeed'

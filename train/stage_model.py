@@ -91,10 +91,12 @@ def wait() -> None:
         torch.distributed.barrier()
 
 
-def cuts(deepspeed: dict[str, Any] | None, *, fsdp: bool) -> bool:
-    """Whether parameters are cut to pieces."""
-    stage = (deepspeed or {}).get("zero_optimization", {}).get("stage", 0)
-    return fsdp or stage == 3
+def cuts(cut: dict[str, Any] | str | None) -> bool:
+    """Whether parameters are cut to pieces: by FSDP2 ("fsdp") or a configuration of DeepSpeed's ZeRO 3."""
+    if isinstance(cut, dict):
+        stage: int = cut.get("zero_optimization", {}).get("stage", 0)
+        return stage == 3
+    return cut == "fsdp"
 
 
 def copies_reference(stage: Stage) -> bool:

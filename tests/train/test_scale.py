@@ -217,6 +217,7 @@ def test_the_command_prints_every_part(capsys):
         (["memory", "nano_smoke", "--zero", "4"], "zero 0 to 3"),
         (["memory", "nano_smoke", "--zero", "3", "--fsdp"], "give one of them"),
         (["memory", "nano_smoke", "--gpus", "3"], "3 processes cannot share the 4 rows"),
+        (["nano_smoke", "--fsdp", "--deepspeed", "zero3"], "give one of them"),
         (["memory", "text_tokenizer"], "is no model"),
         (["memory", "nano", "--zero", "2"], "uses muon"),
     ],
@@ -229,17 +230,16 @@ def test_an_impossible_plan_is_one_line(arguments, words, capsys):
 
 
 @pytest.mark.parametrize(
-    ("settings", "deepspeed", "words"),
+    ("settings", "words"),
     [
-        (["stages.0.optimiser=muon"], None, "uses muon"),
-        (["stages.0.objective.name=dpo"], None, "needs a copy of the model as its reference"),
-        ([], {"zero_optimization": {"stage": 3}}, "give one of them"),
+        (["stages.0.optimiser=muon"], "uses muon"),
+        (["stages.0.objective.name=dpo"], "needs a copy of the model as its reference"),
     ],
 )
-def test_what_fsdp_cannot_do_is_refused_before_anything_is_made(settings, deepspeed, words, tmp_path):
+def test_what_fsdp_cannot_do_is_refused_before_anything_is_made(settings, words, tmp_path):
     recipe, _ = recipe_of(*settings)
     with pytest.raises(ValueError, match=words):
-        check_sharding(recipe, Machine(out=tmp_path, fsdp=True, deepspeed=deepspeed))
+        check_sharding(recipe, Machine(out=tmp_path, cut="fsdp"))
 
 
 # Files ------------------------------------------------------------------------------------------------------

@@ -85,7 +85,7 @@ def pairs(arguments: Sequence[str]) -> int:
 
 
 def _prefer(options: argparse.Namespace) -> int:
-    from unified.train.__main__ import deepspeed_config, quiet
+    from unified.train.__main__ import cut_by, quiet
     from unified.train.run import Machine, run
 
     recipe = recipe_of(options)
@@ -93,7 +93,7 @@ def _prefer(options: argparse.Namespace) -> int:
     machine = Machine(
         out=options.out,
         resume=options.resume,
-        deepspeed=deepspeed_config(options.deepspeed) if options.deepspeed else None,
+        cut=cut_by(options.deepspeed),
         cpu=options.cpu,
     )
     result = run(recipe, machine)
