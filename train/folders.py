@@ -15,9 +15,9 @@ from unified.tokenizers.text import byte_tokenizer, load_text_tokenizer
 from unified.tokenizers.vq import VQConfig, VQTokenizer
 from unified.train.stored import write_text
 
-from unified.pretrained import compact
 from unified.stream.migration import migrated
 from unified.stream.processor import Processor
+from unified.stream.processor_files import compact
 from unified.stream.vocabulary import Vocabulary
 from unified.text_files import content_of, read_object
 

@@ -177,7 +177,13 @@ class UnifiedTrainer(Trainer):
         super().log(logs, start_time)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        saved_whole(self, partial(super()._save_checkpoint, model, trial), self.average)
+        saved_whole(self, partial(self._write_checkpoint, model, trial), self.average)
+
+    def _write_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        config = getattr(self.model, "adapter_config", None)
+        if config is not None and self.args.should_save:  # says how the adapters in the weights are merged
+            config.save_pretrained(f"{self.args.output_dir}/checkpoint-{self.state.global_step}")
 
     # Models in shares ---------------------------------------------------------------------------------------
 

@@ -37,11 +37,11 @@ def log_prob(predicted: Distribution, values: Tensor) -> Tensor:
 
 @dataclass
 class UnifiedOutput(ModelOutput):
-    """`loss`: mean negative log-likelihood of the targets. `logits` [B, T, V]: the distribution *of* each
-    predicted token (not of the next one), float32, -inf where the target rule allows no such id; None unless
-    asked for or if the codes are more than a table can hold. `log_probs` [B, T]: of each target, 0 elsewhere.
-    `segment_sums` [B, S] and `step_sums` [B, S, K]: their sums by segment of the row and, for WRITE segments,
-    by step. All float32."""
+    """`loss`: mean negative log-likelihood of the targets (with `num_items_in_batch`, its sum over that
+    number). `logits` [B, T, V]: the distribution *of* each predicted token (not of the next one), float32,
+    -inf where the target rule allows no such id; None unless asked for or if the codes are more than a table
+    can hold. `log_probs` [B, T]: of each target, 0 elsewhere. `segment_sums` [B, S] and `step_sums`
+    [B, S, K]: their sums by segment of the row and, for WRITE segments, by step. All float32."""
 
     loss: Tensor | None = None
     logits: Tensor | None = None
@@ -58,12 +58,14 @@ def likelihoods(
     labels: Tensor | None,
     layout: Layout,
     return_logits: bool | None = None,
+    num_items: Tensor | int | None = None,
 ) -> UnifiedOutput:
     """Of ids [B, T] from hidden states, for each head [B, T, D]; the other arguments as of
     `UnifiedModel.forward`."""
     wanted = layout.predicted if labels is None else layout.predicted & (labels != IGNORED)
     log_probs = token_log_probs(model, states, ids, layout, wanted)
-    loss = None if labels is None else -log_probs.sum() / wanted.sum().clamp(min=1)
+    count = wanted.sum().clamp(min=1) if num_items is None else num_items
+    loss = None if labels is None else -log_probs.sum() / count
     segments, steps = sums(log_probs, layout)
     fits = ids.numel() * model.vocabulary.size <= LOGITS if return_logits is None else return_logits
     logits = token_logits(model, states, layout) if fits and model.head.symbols == 1 else None

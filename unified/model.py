@@ -28,7 +28,7 @@ from unified.extras.patch_merging import merging_of
 from unified.extras.slots import SlotEmbedding, WrittenSlots, written_slots
 from unified.extras.writer import Writer
 from unified.heads import HEADS
-from unified.layout.layout import Layout
+from unified.layout.layout import IGNORED, Layout
 from unified.likelihood import UnifiedOutput, likelihoods
 from unified.orders import Plan
 from unified.readers import make_readers, read_values
@@ -45,7 +45,6 @@ IGNORED_ARGUMENTS = frozenset(
         "return_dict",
         "output_attentions",
         "output_hidden_states",
-        "num_items_in_batch",
     }
 )
 
@@ -137,6 +136,15 @@ class UnifiedModel(PreTrainedModel):
     def get_output_embeddings(self) -> nn.Module:
         return self.text_head
 
+    def prepare_inputs_for_generation(self, *_: object, **__: object) -> dict[str, Any]:
+        """peft's `PeftModelForCausalLM` wants the method; ValueError if it is called: `generate` knows tokens
+        alone, so a `Session` generates."""
+        raise ValueError("generate cannot write images: use unified.decoding.session.Session")
+
+    @classmethod
+    def can_generate(cls) -> bool:
+        return False
+
     # Likelihood ---------------------------------------------------------------------------------------------
 
     def forward(
@@ -148,21 +156,27 @@ class UnifiedModel(PreTrainedModel):
         depth: Depth | None = None,
         parts: Sequence[LayerPart] = (),
         return_logits: bool | None = None,
+        num_items_in_batch: Tensor | int | None = None,
         **others: object,
     ) -> UnifiedOutput:
         """Likelihood of rows of ids [B, T]. `labels` [B, T]: the ids, IGNORED (-100) where a token is no
-        target; without them every token that the target rule allows is scored and no loss is returned.
+        target (`Layout.labels`: all but what the assistant says); without them every token that the target
+        rule allows is scored and no loss is returned. ValueError for labels that are other ids: nothing is to
+        be shifted. `num_items_in_batch`: what the loss is divided by in place of the number of targets here,
+        which transformers' `Trainer` counts over all micro-batches and processes of a step.
         `layout`: computed from the ids if not given. `values`: what stands at placeholders, by name
         (`readers`). `depth`: which layers the steps of images run; `parts`: what is plugged in around layers.
         `return_logits`: None for where they take at most `LOGITS` numbers. What trainers hand to every model
         (`IGNORED_ARGUMENTS`; <|pad|> ids are what counts as padding) is accepted; TypeError for anything
-        else."""
-        unknown = sorted(set(others) - IGNORED_ARGUMENTS)
+        else that is not None."""
+        unknown = sorted(name for name in set(others) - IGNORED_ARGUMENTS if others[name] is not None)
         if unknown:
             raise TypeError(f"UnifiedModel.forward takes no argument {unknown[0]!r}")
+        if layout is None and labels is not None:
+            _check_labels(input_ids, labels)
         layout = (layout or Layout.of(input_ids, self.vocabulary)).to(input_ids.device)
         states = self.states(input_ids, layout, values, depth, parts)
-        return likelihoods(self, states, input_ids, labels, layout, return_logits)
+        return likelihoods(self, states, input_ids, labels, layout, return_logits, num_items_in_batch)
 
     def states(
         self,
@@ -268,6 +282,8 @@ class UnifiedModel(PreTrainedModel):
         return null_stream(ids, self.vocabulary)
 
     def new_cache(self, rows: int = 1, capacity: int = 256, *, static: bool = False) -> KVCache:
+        if self.fused is not None and not fusible(self.backbone):  # adapters have been put in since
+            self.fused = None
         return KVCache(self.layers_in_all, rows, capacity, static=static, device=self.device)
 
     def write(self, plan: Plan, rows: int, condition: object = None) -> Writer:
@@ -281,6 +297,15 @@ class UnifiedModel(PreTrainedModel):
             merging=self.merging,
             heads=self.heads,
             embed_ids=self.embed_ids,
+        )
+
+
+def _check_labels(ids: Tensor, labels: Tensor) -> None:
+    """ValueError for labels that are neither the ids themselves nor IGNORED."""
+    if labels.shape != ids.shape or bool(((labels != IGNORED) & (labels != ids)).any()):
+        raise ValueError(
+            "labels must be input_ids with -100 where nothing is learned: every label stands at its own id, "
+            "none is shifted"
         )
 
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unified.eval.bench import comparison, layout, preference, rows, verbs, worlds
+from unified.eval.bench import comparison, layout, mineworld, preference, rows, verbs, worlds
 from unified.eval.bench.comparison import Checkout
 from unified.eval.bench.images import cases, in_own_process
 from unified.eval.bench.machine import machine, versions
@@ -27,7 +27,7 @@ from unified.pretrained import SHIPPED
 
 ROOT = Path(unified.__file__).resolve().parents[1]
 STATED = {1: {"transformer": 0.83, "decoder": 1.97}, 4: {"transformer": 2.75, "decoder": 7.43}}
-WORLD_REPEATS = 3  # frames of each case: one by raster takes seconds
+MINEWORLD_REPEATS = 3  # frames of each case: one by raster takes seconds
 GOALS = {"float32": 1.2, "bfloat16": 3.0}
 
 
@@ -104,9 +104,9 @@ def run_layout() -> dict[str, float]:
     return json.loads(result.stdout)["milliseconds"]
 
 
-def run_worlds(repeats: int) -> dict[str, dict[str, float]]:
+def run_mineworld(repeats: int) -> dict[str, dict[str, float]]:
     """Frames a second, and per second of processor time, at MineWorld's shape, in a process of its own."""
-    command = [sys.executable, "-m", "unified.eval.bench.worlds", "--json", "--repeats", str(repeats)]
+    command = [sys.executable, "-m", "unified.eval.bench.mineworld", "--json", "--repeats", str(repeats)]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(result.stdout)
 
@@ -116,6 +116,16 @@ def run_preference() -> dict[str, float]:
     command = [sys.executable, "-m", "unified.eval.bench.preference", "--json"]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(result.stdout.strip().splitlines()[-1])
+
+
+def run_worlds(seconds: float) -> dict[str, float] | None:
+    """Frames a second of the vector environments, in a process of its own; None where no weights are
+    shipped."""
+    if not (SHIPPED / "config.json").is_file():
+        return None
+    command = [sys.executable, "-m", "unified.eval.bench.worlds", "--json", "--seconds", str(seconds)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(result.stdout)["frames_per_second"]
 
 
 def bench(options: argparse.Namespace) -> dict[str, Any]:
@@ -129,10 +139,12 @@ def bench(options: argparse.Namespace) -> dict[str, Any]:
         print(f"{name}: {rate} frames/s")
     shipped = run_verbs()
     print("\n".join(verbs.lines(shipped) if shipped else ["no weights are shipped: no verb was timed"]))
+    rates = run_worlds(options.seconds)
+    print("\n".join(worlds.lines(rates or {})))
     token = run_layout()
     print("\n".join(layout.lines(token)))
-    imagined = run_worlds(min(repeats, WORLD_REPEATS))
-    print("\n".join(worlds.lines(*imagined.values())))
+    imagined = run_mineworld(min(repeats, MINEWORLD_REPEATS))
+    print("\n".join(mineworld.lines(*imagined.values())))
     tuned = run_preference()
     print("\n".join(preference.lines(tuned)))
     return {
@@ -144,8 +156,9 @@ def bench(options: argparse.Namespace) -> dict[str, Any]:
         "goals": goals(results),
         "voxel": voxel,
         "verbs": shipped,
+        "worlds": rates,
         "layout_milliseconds": token,
-        "worlds": imagined,
+        "mineworld": imagined,
         "preference": tuned,
     }
 

@@ -67,10 +67,12 @@ def trainers(
         def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
             return dataset
 
-    backbone = {"model_type": "qwen2", **sizes}
-    ours = UnifiedModel(UnifiedConfig(vocabulary=words, backbone=backbone, attn_implementation="by_sample"))
+    shape: dict[str, Any] = dict(sizes)
+    options: dict[str, Any] = {"attn_implementation": "by_sample"}
+    backbone = {"model_type": "qwen2", **shape}
+    ours = UnifiedModel(UnifiedConfig(vocabulary=words, backbone=backbone, **options))
     vocabulary = ours.vocabulary
-    plain = [Qwen2ForCausalLM(Qwen2Config(vocab_size=vocabulary.size, **sizes)) for _ in range(2)]
+    plain = [Qwen2ForCausalLM(Qwen2Config(vocab_size=vocabulary.size, **shape)) for _ in range(2)]
     plain[1].load_state_dict(plain[0].state_dict())
     pairs = Dataset.from_list(rows(vocabulary, sides=sides))
     settings: dict[str, Any] = {

@@ -1,200 +1,77 @@
-"""Frames a second at MineWorld's shape: raster, diagonal and next-scale decoding of the same frames.
+"""Frames a second of the vector environments by number of rows: imagined ones, and voxel worlds.
 
-    python -m unified.eval.bench.worlds [--repeats 3] [--json]
+    python -m unified.eval.bench.worlds [--rows 1 4 16] [--seconds 3] [--json]
 
-8 layers, width 512, 8 heads of which 4 have keys, 14 x 24 codes of 8192, 7 frames and 6 actions in the
-cache, then an action and the eighth frame, float32, greedy, without pixels. `own` is our model (its frames
-are read again after they are written: that is counted), once also with 2 x 2 codes to a position; `published`
-a MineWorld checkpoint, stepped through the same `Session`. Weights are random: time does not depend on them.
+One frame is one row of one `step`, as an agent gets it: sampled, with likelihood and picture. Every row is a
+whole episode; frames are timed when the window is full.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from gymnasium.vector import VectorEnv
 
-from unified.cache.policy import Window
-from unified.checkpoints.mineworld import MineWorldTransformer
-from unified.checkpoints.mineworld_config import MineWorldConfig
-from unified.checkpoints.mineworld_session import Played
-from unified.config import UnifiedConfig, text_decoder
-from unified.decoding.sampling import Sampler
-from unified.decoding.session import Session
-from unified.model import UnifiedModel
-from unified.orders.schedules import ladder
-from unified.orders.shapes import Shape, area
+from unified.apps.assistant import load
 
-GREEDY = Sampler(temperature=0)
-DIAGONAL = "diagonal(window=2)"
-SIDES = (1, 3, 6, 12)  # of the maps before the last, next-scale
-FRAMES = 8  # of context, the one that is written included
+ROWS = (1, 4, 16)
+WALK: dict[str, Any] = {"forward": 1, "camera": [0.0, 3.0]}
+WARM_UP = 6  # steps: the window of the dream is full, and what is compiled has been
 
 
-@dataclass(frozen=True, kw_only=True)
-class Size:
-    """Of model and frames."""
+def dream(rows: int, model: str | None = None) -> VectorEnv:
+    """Rows of the shipped model, or another, that start from one picture."""
+    from unified.envs.world_model import WorldModelVectorEnv
 
-    layers: int = 8
-    width: int = 512
-    heads: int = 8
-    kv_heads: int = 4
-    inner: int = 2048
-    grid: Shape = (14, 24)
-    codes: int = 8192
+    assistant = load(model)
+    picture = np.random.default_rng(0).integers(0, 256, (assistant.side, assistant.side, 3), dtype=np.uint8)
+    return WorldModelVectorEnv(rows, assistant, picture, undo=0)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """One measurement: a `model` (name in `MODELS`), an `order`, and how many `rows` are stepped at once."""
+def voxel(rows: int, model: str | None = None) -> VectorEnv:
+    """Rows of voxel worlds of 64 x 64 pixels."""
+    from unified.envs.voxel import VoxelVectorEnv
 
-    model: str
-    order: str
-    rows: int = 1
-
-    def __str__(self) -> str:
-        return f"{self.model}, {self.order} x{self.rows}"
+    return VoxelVectorEnv(rows, max_steps=0)
 
 
-CASES = (
-    Case(model="own", order="raster"),
-    Case(model="own", order=DIAGONAL),
-    Case(model="own", order="next_scale"),
-    Case(model="merged", order="next_scale"),
-    Case(model="published", order="raster"),
-    Case(model="published", order=DIAGONAL),
-    Case(model="own", order=DIAGONAL, rows=16),
-    Case(model="own", order="next_scale", rows=16),
-    Case(model="merged", order="next_scale", rows=16),
-)
-RATIOS = (  # what is to be how many times as fast as what
-    (CASES[2], CASES[1], 4.0),
-    (CASES[3], CASES[1], 4.0),
-    (CASES[1], CASES[0], 3.0),
-    (CASES[5], CASES[4], 3.0),
-    (CASES[6], CASES[1], 2.5),
-    (CASES[7], CASES[2], 2.5),
-    (CASES[8], CASES[3], 2.5),
-)
+KINDS: dict[str, Callable[..., VectorEnv]] = {"imagined": dream, "voxel": voxel}
 
 
-def own(size: Size, merge: int = 0) -> UnifiedModel:
-    actions = MineWorldConfig(grid=size.grid, codes=size.codes, ids=size.codes + 70).actions
-    vocabulary = {
-        "visual": size.codes,
-        "action": actions.size,
-        "action_slots": actions.slots,
-        "orders": ["raster", DIAGONAL, "next_scale"],
-        "merge": merge,
-    }
-    decoder = text_decoder(
-        width=size.width, layers=size.layers, heads=size.heads, kv_heads=size.kv_heads, mlp=size.inner
-    )
-    return UnifiedModel(UnifiedConfig(vocabulary=vocabulary, backbone=decoder)).eval().fuse()
+def rate(env: VectorEnv, seconds: float) -> float:
+    """Frames a second over at least `seconds` and one window."""
+    env.reset(seed=0)
+    actions = [WALK] * env.num_envs
+    for _ in range(WARM_UP):
+        env.step(actions)  # type: ignore[arg-type]
+    start, steps = time.perf_counter(), 0
+    while steps < WARM_UP or time.perf_counter() - start < seconds:
+        env.step(actions)  # type: ignore[arg-type]
+        steps += 1
+    return steps * env.num_envs / (time.perf_counter() - start)
 
 
-def published(size: Size) -> Played:
-    config = MineWorldConfig(
-        grid=size.grid,
-        codes=size.codes,
-        ids=size.codes + 70,
-        width=size.width,
-        inner=size.inner,
-        heads=size.heads,
-        kv_heads=size.kv_heads,
-        layers=size.layers,
-        context=FRAMES * (area((size.grid,)) + 11),
-    )
-    return Played(MineWorldTransformer(config).eval())
-
-
-MODELS: dict[str, Callable[[Size], Any]] = {
-    "own": own,
-    "merged": lambda size: own(size, merge=4),
-    "published": published,
-}
-
-
-def prepared(model: Any, size: Size) -> Session:
-    """A session of one row that has read all frames but the last, and the actions between them."""
-    words, rng = model.vocabulary, torch.Generator().manual_seed(0)
-    session = Session(model, policy=Window((FRAMES + 1) * (area((size.grid,)) + 20), keep=1))
-    for number in range(FRAMES - 1):
-        codes = torch.randint(size.codes, (area((size.grid,)),), generator=rng).tolist()
-        session.feed(words.read_segment(codes, [size.grid]) + (_action(words) if number < FRAMES - 2 else []))
-    return session
-
-
-def _action(words: Any) -> list[int]:
-    return [words.action_start + number for number in range(words.action_slots)]
-
-
-def copies(session: Session, rows: int) -> Session:
-    """The same conversation in so many rows."""
-    other = Session(session.model, rows=rows, policy=session.policy)
-    other.context.cache = session.context.cache.take([0] * rows)
-    other.context.cursors = session.context.cursors * rows
-    other.context.last = [[x.expand(rows, -1).contiguous() for x in heads] for heads in session.context.last]
-    for row in other.rows:
-        row.stream, row.reference = list(session.rows[0].stream), session.rows[0].reference
-    return other
-
-
-def frame(session: Session, order: str, grid: Shape) -> None:
-    """An action, and the frame after it, read again where the model does that."""
-    session.feed(_action(session.vocabulary), defer=True)
-    session.draw(ladder(grid, SIDES) if order == "next_scale" else (grid,), order=order, sampler=GREEDY)
-    session.read_pending()
-
-
-Rates = dict[str, float]  # frames a second by case
-
-
-@torch.no_grad()
-def measure(cases: Sequence[Case], repeats: int, size: Size | None = None) -> tuple[Rates, Rates]:
-    """Frames of each case, counting all rows, per second of the clock and of processor time: medians of
-    `repeats` frames. The two differ when other programs share the cores. The cases of a model take turns, so
-    that a busy moment meets all of them."""
-    size = size or Size()
-    found: dict[str, list[tuple[float, float]]] = {str(case): [] for case in cases}
-    for name in dict.fromkeys(case.model for case in cases):
-        torch.manual_seed(0)
-        first = prepared(MODELS[name](size), size)
-        chosen = [case for case in cases if case.model == name]
-        frame(copies(first, 1), min(chosen, key=lambda case: case.order == "raster").order, size.grid)
-        for _ in range(repeats):
-            for case in chosen:
-                session = copies(first, case.rows)
-                start = time.perf_counter(), time.process_time()
-                frame(session, case.order, size.grid)
-                taken = time.perf_counter() - start[0], time.process_time() - start[1]
-                found[str(case)].append((case.rows / taken[0], case.rows / taken[1]))
-    clock, busy = ({name: statistics.median(rate[n] for rate in rates) for name, rates in found.items()}
-                   for n in (0, 1))  # fmt: skip
-    return clock, busy
-
-
-def lines(clock: Rates, busy: Rates) -> list[str]:
-    """One line for each case, then one for each ratio with its goal."""
-    found = [
-        f"world, {name}: {rate:.3g} frames/s ({busy[name]:.3g} per second of processor time)"
-        for name, rate in clock.items()
-    ]
-    for fast, slow, goal in RATIOS:
-        ratio, by_processor = (rates[str(fast)] / rates[str(slow)] for rates in (clock, busy))
-        verdict = "reached" if ratio >= goal else "MISSED"
-        found.append(
-            f"world, {fast} beside {slow}: {ratio:.2f} times (goal {goal:g}: {verdict}; "
-            f"{by_processor:.2f} in processor time)"
-        )
+def measure(rows: Sequence[int], seconds: float, model: str | None = None) -> dict[str, float]:
+    """Frames a second, by kind and number of rows."""
+    found = {}
+    for kind, make in KINDS.items():
+        for count in rows:
+            env = make(count, model)
+            found[f"{kind} x{count}"] = rate(env, seconds)
+            env.close()
     return found
+
+
+def lines(measured: dict[str, float]) -> list[str]:
+    """One line for each figure."""
+    return [f"vector environment, {name}: {value:.1f} frames/s" for name, value in measured.items()]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -202,18 +79,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m unified.eval.bench.worlds", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("--repeats", type=int, default=3, help="frames of each case; the median counts")
+    parser.add_argument("--model", help="a folder (default: the shipped model)")
+    parser.add_argument("--rows", type=int, nargs="+", default=list(ROWS))
+    parser.add_argument("--seconds", type=float, default=3.0, help="time per figure, at least")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
-    if min(options.repeats, options.threads) < 1:
-        parser.error("--repeats and --threads must be at least 1")
+    if min(*options.rows, options.threads) < 1 or not options.seconds > 0:
+        parser.error("--rows and --threads must be at least 1, --seconds positive")
     torch.set_num_threads(options.threads)
-    clock, busy = measure(CASES, options.repeats)
-    if options.json:
-        print(json.dumps({"frames_per_second": clock, "frames_per_processor_second": busy}))
-    else:
-        print("\n".join(lines(clock, busy)))
+    try:
+        measured = measure(options.rows, options.seconds, options.model)
+    except ValueError as error:
+        parser.error(str(error))
+    print(json.dumps({"frames_per_second": measured}) if options.json else "\n".join(lines(measured)))
     return 0
 
 

@@ -11,10 +11,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 from unified.train.__main__ import main
+from unified.train.checks import check_sharding
+from unified.train.machine import Machine, Sharding
 from unified.train.memory import Held, Plan, activation_estimate, groups, model_for, planned
 from unified.train.override import override
 from unified.train.recipes import RECIPES
-from unified.train.run import Machine, check_sharding
 from unified.train.sharded import PART, in_files, merge, write_first
 from unified.train.tensor_file import Entry, write_tensors
 
@@ -217,7 +218,6 @@ def test_the_command_prints_every_part(capsys):
         (["memory", "nano_smoke", "--zero", "4"], "zero 0 to 3"),
         (["memory", "nano_smoke", "--zero", "3", "--fsdp"], "give one of them"),
         (["memory", "nano_smoke", "--gpus", "3"], "3 processes cannot share the 4 rows"),
-        (["nano_smoke", "--fsdp", "--deepspeed", "zero3"], "give one of them"),
         (["memory", "text_tokenizer"], "is no model"),
         (["memory", "nano", "--zero", "2"], "uses muon"),
     ],
@@ -230,16 +230,17 @@ def test_an_impossible_plan_is_one_line(arguments, words, capsys):
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "deepspeed", "words"),
     [
-        (["stages.0.optimiser=muon"], "uses muon"),
-        (["stages.0.objective.name=dpo"], "needs a copy of the model as its reference"),
+        (["stages.0.optimiser=muon"], None, "uses muon"),
+        (["stages.0.objective.name=dpo"], None, "needs a copy of the model as its reference"),
+        ([], {"zero_optimization": {"stage": 3}}, "give one of them"),
     ],
 )
-def test_what_fsdp_cannot_do_is_refused_before_anything_is_made(settings, words, tmp_path):
+def test_what_fsdp_cannot_do_is_refused_before_anything_is_made(settings, deepspeed, words, tmp_path):
     recipe, _ = recipe_of(*settings)
     with pytest.raises(ValueError, match=words):
-        check_sharding(recipe, Machine(out=tmp_path, cut="fsdp"))
+        check_sharding(recipe, Machine(out=tmp_path, sharding=Sharding(fsdp=True, deepspeed=deepspeed)))
 
 
 # Files ------------------------------------------------------------------------------------------------------

@@ -24,12 +24,13 @@ from typing import Any
 import torch
 from unified.tasks.registry import make
 from unified.train.experiments.supervised import supervised
+from unified.train.machine import Machine
 from unified.train.preference.on_policy import OnPolicy
 from unified.train.preference.rewards import TaskReward
 from unified.train.preference.sampling import Sampling, replies
 from unified.train.preference.stage import PairData, PairTask, PreferenceOptions, PreferenceStage
 from unified.train.recipe import OutputConfig, PreferenceRecipe
-from unified.train.run import Machine, run
+from unified.train.run import run
 from unified.train.stage import BatchConfig, OptimisationConfig, ParameterConfig
 
 from unified.pretrained import find, load_model, save_model
@@ -61,7 +62,7 @@ def _stage(sizes: Sizes, source: PairTask, *, lora: int = 0, **options: Any) -> 
         samples=sizes.samples, answers=sizes.answers, margin=0.2, sampling=Sampling(batch=sizes.rows)
     )
     rate = OptimisationConfig(learning_rate=2e-4 if lora else 2e-5, warmup=0, final=0.1, weight_decay=0.0)
-    adapter = {"trains": ("lora",), "adapter": lora} if lora else {}
+    adapter: dict[str, Any] = {"trains": ("lora",), "adapter": lora} if lora else {}
     return PreferenceStage(
         steps=sizes.updates,
         pairs=PairData(source=source, on_policy=policy),
@@ -141,7 +142,7 @@ def weakened(folder: Path | None, out: Path, noise: float, seed: int = 0) -> Pat
         for name, parameter in model.named_parameters():
             if ".layers." in name and parameter.ndim == 2:
                 drawn = torch.randn(parameter.shape, generator=generator)
-                parameter += noise * parameter.std() * drawn
+                parameter.add_(noise * parameter.std() * drawn)
     save_model(out, model, processor)
     return out
 
@@ -151,7 +152,8 @@ def run_arm(
 ) -> dict[str, Any]:
     """The result of an arm: before, after for every seed that was begun within the minutes, and its logs."""
     arm, source = ARMS[name]
-    began, seeds = time.monotonic(), []
+    began = time.monotonic()
+    seeds: list[dict[str, Any]] = []
     before = right(start, source, sizes)
     for seed in SEEDS:
         if seeds and time.monotonic() - began > 60 * minutes:
@@ -229,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(options: argparse.Namespace) -> int:
-    from unified.train.__main__ import quiet
+    from unified.train.machine_options import quiet
 
     if options.arm == "list":
         for name, (arm, _) in ARMS.items():

@@ -85,15 +85,16 @@ def pairs(arguments: Sequence[str]) -> int:
 
 
 def _prefer(options: argparse.Namespace) -> int:
-    from unified.train.__main__ import cut_by, quiet
-    from unified.train.run import Machine, run
+    from unified.train.machine import Machine, Sharding
+    from unified.train.machine_options import deepspeed_config, quiet
+    from unified.train.run import run
 
     recipe = recipe_of(options)
     quiet()
     machine = Machine(
         out=options.out,
         resume=options.resume,
-        cut=cut_by(options.deepspeed),
+        sharding=Sharding(deepspeed=deepspeed_config(options.deepspeed) if options.deepspeed else None),
         cpu=options.cpu,
     )
     result = run(recipe, machine)
@@ -119,7 +120,7 @@ def recipe_of(options: argparse.Namespace) -> Any:
         rounds=options.rounds,
     )
     rate = OptimisationConfig(learning_rate=options.learning_rate, warmup=0, final=0.1, weight_decay=0.0)
-    lora = {"trains": ("lora",), "adapter": options.lora} if options.lora else {}
+    lora: dict[str, Any] = {"trains": ("lora",), "adapter": options.lora} if options.lora else {}
     stage = PreferenceStage(
         steps=options.steps,
         pairs=data,

@@ -53,7 +53,7 @@ class StreamGRPOTrainer(GRPOTrainer):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Any,
         processor: Processor,
         reward: TaskReward,
         args: StreamGRPOConfig | None = None,
@@ -68,7 +68,8 @@ class StreamGRPOTrainer(GRPOTrainer):
             raise ValueError("no session can run on weights that ZeRO 3 has cut to pieces: use ZeRO 2")
         base.generation_config = getattr(base, "generation_config", None) or GenerationConfig()
         self.processor, self.reward, self.rollouts = processor, reward, 0
-        self.sampling = Sampling(batch=args.rollout_rows, max_tokens=args.max_completion_length)
+        self.split = args.split
+        self.sampling = Sampling(batch=args.rollout_rows, max_tokens=args.max_completion_length or 256)
         rows = [{"prompt": str(number)} for number in range(args.prompts)]
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*rollout_func.*")
@@ -85,7 +86,7 @@ class StreamGRPOTrainer(GRPOTrainer):
 
     def roll_out(self, prompts: list[str]) -> dict[str, list[Any]]:
         """Replies to samples by their numbers, one each, in the form that TRL asks for."""
-        samples = [self.reward.task.sample(int(prompt), self.args.split) for prompt in prompts]
+        samples = [self.reward.task.sample(int(prompt), self.split) for prompt in prompts]
         place = [self.args.seed, self.state.global_step, self.rollouts, self.accelerator.process_index]
         seeds = np.random.SeedSequence(place).generate_state(len(prompts)).tolist()
         self.rollouts += 1
@@ -112,10 +113,10 @@ def _ids(found: list[Reply]) -> dict[str, list[Any]]:
     }
 
 
-def _rollout(prompts: list[str], trainer: StreamGRPOTrainer) -> dict[str, list[Any]]:
+def _rollout(prompts: list[str], trainer: Any) -> dict[str, list[Any]]:
     return trainer.roll_out(prompts)
 
 
-def task_reward(prompts: list[str], reward: list[float], **_: Any) -> list[float]:
+def task_reward(prompts: list[str], reward: list[float | None], **_: Any) -> list[float | None]:
     """What the roll-out has scored."""
     return reward

@@ -65,7 +65,8 @@ def run_preference(
     args = preference_config(stage, settings)
     with args.main_process_first(local=False, desc="making pairs"):
         pairs = stage_pairs(stage, folder, model, processor)
-    chosen, options = stage.parameters, {}
+    chosen = stage.parameters
+    options: dict[str, Any] = {}
     if chosen.trains == ("lora",):
         options["peft_config"] = adapter_config(model, chosen.adapter)
     else:

@@ -87,7 +87,7 @@ def install(
         with context():
             return _scored(self, input_ids, labels, note, **given)
 
-    model.forward = types.MethodType(forward, model)
+    model.forward = types.MethodType(forward, model)  # type: ignore[method-assign]
 
 
 def _scored(

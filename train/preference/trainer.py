@@ -74,8 +74,8 @@ class PreferenceTrainer(DPOTrainer):
 
     def __init__(
         self,
-        model: nn.Module,
-        ref_model: nn.Module | None = None,
+        model: Any,
+        ref_model: Any = None,
         args: PreferenceConfig | None = None,
         train_dataset: Dataset | None = None,
         eval_dataset: Dataset | None = None,
@@ -87,7 +87,7 @@ class PreferenceTrainer(DPOTrainer):
         self.weighting = Weighting(scheme=args.weights, decay=args.decay)
         self.scored: list[Tensor] = []  # log-probabilities [2B, T] of the passes of a step, the policy first
         self.installed = False
-        self.longest = args.max_length
+        self.longest, self.sft = args.max_length, args.sft
         datasets = [d for d in (train_dataset, eval_dataset) if d is not None]
         self.width = max((self._width(dataset) for dataset in datasets), default=0)
         adapters = isinstance(model, PeftModel) or options.get("peft_config") is not None
@@ -173,11 +173,11 @@ class PreferenceTrainer(DPOTrainer):
         log_probs = self.scored[0]
         self.scored.clear()
         self._log_columns(log_probs.detach(), inputs)
-        if self.args.sft:
+        if self.sft:
             counts = inputs["completion_mask"].sum(dim=1).clamp(min=1)
             chosen, _ = (-log_probs.sum(dim=1) / counts).chunk(2)
             self._note("sft_loss", self.accelerator.gather(chosen.detach()).mean().item())
-            loss = loss + self.args.sft * chosen.mean()
+            loss = loss + self.sft * chosen.mean()
         return (loss, outputs) if return_outputs else loss
 
     def _log_columns(self, log_probs: Tensor, inputs: dict[str, Any]) -> None:
@@ -191,7 +191,8 @@ class PreferenceTrainer(DPOTrainer):
                     self._note(f"logps/{name_of(column)}/{side}", total / count)
 
     def _note(self, name: str, value: float) -> None:
-        self._metrics["train" if self.model.training else "eval"][name].append(value)
+        policy: Any = self.model
+        self._metrics["train" if policy.training else "eval"][name].append(value)
 
     # Checkpoints --------------------------------------------------------------------------------------------
 

@@ -261,7 +261,7 @@ class ImageRun:
     def places(self, step: int, members: slice = slice(None)) -> Tensor:
         """[B, n]: where in the streams the slots of a step stand, which index the noise."""
         offset = len(self.request.header) + self.request.plan.steps[step].decide
-        return torch.tensor([[len(row.stream)] for row in self.session.rows[members]]) + offset
+        return torch.tensor([[row.place] for row in self.session.rows[members]]) + offset
 
     def _ask_policy(self, step: int, queries: dict[int, Tensor]) -> None:
         """Let the cache policy decide, layer by layer, which entries of this image stay. `queries`: by layer

@@ -26,8 +26,8 @@ class Row:
     number of ids of its null stream that were read. `values`: by name, the continuous values of its
     placeholders [n, C]. `reference`: the latest image of the stream, None if there is none or it has no
     codes. `actions`: the action ids since then. `stopped`: why its text ended, "end", "write" or "length".
-    `drawn`: by index in the stream, the log-probabilities of ids that were generated, None if not
-    recorded."""
+    `offset`: ids that were forgotten before those of `stream`. `drawn`: by index in the stream, the
+    log-probabilities of ids that were generated, None if not recorded."""
 
     stream: list[int] = field(default_factory=list)
     pending: list[int] = field(default_factory=list)
@@ -36,7 +36,13 @@ class Row:
     reference: Image | None = None
     actions: list[int] = field(default_factory=list)
     stopped: str = ""
+    offset: int = 0
     drawn: dict[int, float] | None = None
+
+    @property
+    def place(self) -> int:
+        """Where the next id stands among all that were ever said, which indexes the noise."""
+        return self.offset + len(self.stream)
 
     def append(self, ids: Sequence[int], parts: Sequence[Segment], words: Vocabulary) -> None:
         """Add ids, split into segments, whose prefill is to come."""

@@ -101,6 +101,12 @@ class Session:
         strategy."""
         return [[(row.drawn or {}).get(n, math.nan) for n in range(len(row.stream))] for row in self.rows]
 
+    def restart(self, row: int, offset: int = 0) -> None:
+        """Forget all that one row has said and read, its null branch too; the others are unchanged. `offset`:
+        the index in the noise of the id that it says next."""
+        self.context.restart(row)
+        self.rows[row] = Row(offset=offset, drawn={} if self.recorded else None)
+
     @property
     def last(self) -> Tensor | None:
         """[B, D]: the first head's states after what each row has read."""

@@ -22,6 +22,7 @@ from unified.orders.shapes import Shape, Shapes, as_shapes
 from unified.stream.items import Encoded
 from unified.stream.message_forms import plain_messages
 from unified.stream.messages import Message, Stream, TextTokenizer, check_messages
+from unified.stream.processor_files import load_processor, save_processor
 from unified.stream.vocabulary import Vocabulary
 from unified.tokenizers.images import bounded, resized, to_uint8
 from unified.tokenizers.visual import VisualTokenizer
@@ -211,17 +212,15 @@ class Processor:
 
     # Files --------------------------------------------------------------------------------------------------
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write the tokenizers into a folder, see `unified.pretrained`."""
-        from unified.pretrained import save_processor
-
+    def save_pretrained(self, folder: str | Path, **_: object) -> None:
+        """Write the tokenizers into a folder, see `stream.processor_files`.
+        `Trainer(processing_class=processor)` calls it for every checkpoint, so that `unified.load` reads
+        them."""
         save_processor(folder, self)
 
     @staticmethod
     def from_pretrained(folder: str | Path) -> Processor:
         """The processor of a folder. ValueError, in one line, for what is missing or malformed."""
-        from unified.pretrained import load_processor
-
         return load_processor(folder)
 
     @staticmethod

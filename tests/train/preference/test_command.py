@@ -12,13 +12,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from unified.train.__main__ import main
+from unified.train.machine import Machine
 from unified.train.override import override
 from unified.train.preference.on_policy import OnPolicy
 from unified.train.preference.sampling import Sampling
 from unified.train.preference.stage import PairData, PairTask, PreferenceStage, unrolled
 from unified.train.recipe import PreferenceRecipe
 from unified.train.recipes import RECIPES
-from unified.train.run import Machine, run
+from unified.train.run import run
 from unified.train.stored import to_json
 
 import unified
@@ -202,7 +203,7 @@ def test_rounds_become_stages_on_further_prompts():
     ("command", "message"),
     [
         (["prefer"], "give --pairs FILE ... or --task NAME"),
-        (["prefer", "--pairs", "gone.jsonl"], "cannot read gone.jsonl"),
+        (["prefer", "--pairs", "gone.jsonl"], "gone.jsonl: cannot be read"),
         (["prefer", "--pairs", "x", "--weights", "fine"], "unknown weights 'fine'"),
         (["prefer", "--pairs", "x", "--loss", "best"], "unknown loss 'best'"),
         (["prefer", "--pairs", "x", "--rounds", "2"], "rounds make new pairs of a task"),

@@ -1,0 +1,197 @@
+"""A processor as files: `processor.json` and the tokenizers that it names, see `unified.pretrained`.
+
+Whatever is missing or does not fit raises ValueError in one line that names the file.
+"""
+
+from __future__ import annotations
+
+import json
+import typing
+from collections.abc import Callable
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import save_file
+
+from unified.stream.migration import migrated
+from unified.stream.vocabulary import Vocabulary
+from unified.text_files import content_of, read_object
+from unified.tokenizers.action import ActionConfig, ActionTokenizer
+from unified.tokenizers.residual_vq import ResidualVQConfig, ResidualVQTokenizer
+from unified.tokenizers.text import load_text_tokenizer
+from unified.tokenizers.vq import VQConfig, VQTokenizer
+from unified.weight_files import load_weights
+
+if TYPE_CHECKING:
+    from unified.stream.processor import Processor
+
+VISUAL: dict[str, tuple[Any, Callable[..., Any]]] = {
+    "vq": (VQConfig, VQTokenizer),
+    "residual_vq": (ResidualVQConfig, ResidualVQTokenizer),
+}
+FILES = {"text": "text_tokenizer.json", "visual": "visual_config.json", "action": "action.json"}
+CONFIG, PROCESSOR, VISUAL_WEIGHTS = "config.json", "processor.json", "visual.safetensors"
+
+
+# Loading --------------------------------------------------------------------------------------------------
+
+
+def load_processor(folder: str | Path) -> Processor:
+    """The tokenizers of a folder behind one pair of calls."""
+    from unified.stream.processor import Processor
+
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such model folder")
+    if not (folder / PROCESSOR).is_file() and any(folder.glob("model*.safetensors")):
+        raise ValueError(
+            f"{folder} has weights but no {PROCESSOR}: give Trainer processing_class=processor, or call "
+            "processor.save_pretrained(FOLDER)"
+        )
+    with content_of(folder / PROCESSOR):
+        data = migrated(read_json(folder / PROCESSOR))
+        names = {name: _file_name(data, name) for name in FILES}
+    words = _vocabulary(folder, data)
+    visual = _visual(folder, names["visual"]) if names["visual"] else None
+    action = _action(folder / names["action"]) if names["action"] else None
+    with content_of(folder / names["text"]):
+        text = load_text_tokenizer(folder / names["text"])
+    with content_of(folder / PROCESSOR):
+        return Processor(
+            words,
+            text,
+            visual,
+            action,
+            order=data.get("order", "next_scale"),
+            sides=_whole_numbers(data, "sides"),
+            frame_sides=_whole_numbers(data, "frame_sides"),
+            max_pixels=data.get("max_pixels"),
+        )
+
+
+def _file_name(data: dict[str, Any], name: str) -> str:
+    """What `processor.json` calls a file, "" for none."""
+    value = data.get(name, FILES[name] if name == "text" else None)
+    if value is None and name != "text":
+        return ""
+    if not isinstance(value, str) or Path(value).name != value:
+        raise ValueError(f"{name} must name a file in the same folder, got {value!r:.60}")
+    return value
+
+
+def _whole_numbers(data: dict[str, Any], name: str) -> tuple[int, ...] | None:
+    value = data.get(name)
+    if value is not None and not (isinstance(value, list) and all(type(item) is int for item in value)):
+        raise ValueError(f"{name} must be a list of whole numbers, got {value!r:.60}")
+    return None if value is None else tuple(value)
+
+
+def _vocabulary(folder: Path, data: dict[str, Any]) -> Vocabulary:
+    """That of `processor.json` or, where it names none, of the model's `config.json`."""
+    name = PROCESSOR if "vocabulary" in data else CONFIG
+    with content_of(folder / name):
+        return Vocabulary(**(data if name == PROCESSOR else _of_model(folder / name))["vocabulary"])
+
+
+def _of_model(path: Path) -> dict[str, Any]:
+    return {"vocabulary": {}, **migrated(read_json(path))}
+
+
+def _visual(folder: Path, name: str) -> Any:
+    path = folder / name
+    data = read_json(path)
+    kind = data.pop("kind", "vq")
+    if not isinstance(kind, str) or kind not in VISUAL:
+        raise ValueError(f"{path}: unknown kind {kind!r:.60}: choose one of {', '.join(VISUAL)}")
+    config, build = VISUAL[kind]
+    with content_of(path):
+        weights = folder / data.pop("weights", VISUAL_WEIGHTS)
+        tokenizer = build(_dataclass(config, data)).eval().requires_grad_(False)
+    load_weights(tokenizer, weights)
+    return tokenizer
+
+
+def _action(path: Path) -> ActionTokenizer:
+    with content_of(path):
+        return ActionTokenizer(_dataclass(ActionConfig, read_json(path)))
+
+
+def _dataclass(kind: Any, data: Any) -> Any:
+    """A configuration from plain data, parts within parts; lists stand for tuples."""
+    if not isinstance(data, dict):
+        raise ValueError(f"{kind.__name__} must be an object, got {type(data).__name__}")
+    hints, values = typing.get_type_hints(kind), {}
+    for name, value in data.items():
+        parts = [hint for hint in (hints.get(name), *typing.get_args(hints.get(name))) if is_dataclass(hint)]
+        if parts and (value is not None or type(None) not in typing.get_args(hints[name])):
+            value = _dataclass(parts[0], value)
+        values[name] = tuple(value) if isinstance(value, list) else value
+    return kind(**values)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    return read_object(path)
+
+
+# Saving ---------------------------------------------------------------------------------------------------
+
+
+def save_processor(folder: str | Path, processor: Processor) -> None:
+    """Write the tokenizers and `processor.json`. ValueError for a tokenizer of a kind that has no file
+    format."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    sides = processor.sides
+    data: dict[str, Any] = {
+        "order": processor.order,
+        "sides": None if sides is None else list(sides),
+        "vocabulary": processor.vocabulary.to_dict(),
+        "text": FILES["text"],
+    }
+    if processor.frame_sides is not None:
+        data["frame_sides"] = list(processor.frame_sides)
+    if processor.max_pixels is not None:
+        data["max_pixels"] = processor.max_pixels
+    _text_backend(processor.stream.text).save(str(folder / FILES["text"]))
+    if processor.visual is not None:
+        _save_visual(folder, processor.visual)
+        data["visual"] = FILES["visual"]
+    if processor.action is not None:
+        config = getattr(processor.action, "config", None)
+        if not isinstance(config, ActionConfig):
+            raise ValueError(f"no file format for an action tokenizer {type(processor.action).__name__}")
+        _write_json(folder / FILES["action"], asdict(config))
+        data["action"] = FILES["action"]
+    _write_json(folder / PROCESSOR, data)
+
+
+def compact(value: torch.Tensor) -> torch.Tensor:
+    """A tensor to be stored: in bfloat16 if no bit is lost by it, otherwise as it is."""
+    value = value.detach().cpu().contiguous()
+    half = value.bfloat16()
+    return half if value.dtype == torch.float32 and torch.equal(half.float(), value) else value
+
+
+def _text_backend(text: Any) -> Any:
+    backend = getattr(text, "backend_tokenizer", None)
+    if backend is None:
+        raise ValueError(f"no file format for a text tokenizer {type(text).__name__}")
+    return backend
+
+
+def _save_visual(folder: Path, visual: Any) -> None:
+    kind = next((name for name, (config, _) in VISUAL.items() if type(visual.config) is config), None)
+    if kind is None:
+        raise ValueError(f"no file format for a visual tokenizer {type(visual).__name__}")
+    state = {name: compact(value) for name, value in visual.state_dict().items()}
+    save_file(state, folder / VISUAL_WEIGHTS, metadata={"format": "pt"})
+    data = asdict(visual.config)
+    _write_json(folder / FILES["visual"], {"kind": kind, **data})
+
+
+def _write_json(path: Path, data: dict[str, Any]) -> None:
+    path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
