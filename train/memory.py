@@ -279,7 +279,7 @@ def running(changes: list[tuple[int, int]]) -> Iterator[int]:
 # The command ------------------------------------------------------------------------------------------------
 
 
-def stage_plan(recipe: ModelRecipe, stage: Stage, plan: Plan) -> Held:
+def stage_plan(recipe: ModelRecipe, stage: Any, plan: Plan) -> Held:
     """What a stage needs on each GPU, from its recipe alone. ValueError if its rows cannot be shared."""
     from unified.train.settings import micro_rows
 
@@ -312,6 +312,9 @@ def report(recipe: ModelRecipe, plan: Plan, measure: bool, settings: tuple[str, 
     from unified.train.measured import measure_stage
 
     for number, stage in enumerate(recipe.stages):
+        if stage.kind != "supervised":
+            print(f"stage {stage.name}: of kind {stage.kind}, which is not planned yet")
+            continue
         found = stage_plan(recipe, stage, plan)
         beside = measure_stage(*settings, number, plan) if measure else None
         print(f"stage {stage.name}: {plan.name}, bytes of each process")

@@ -109,16 +109,13 @@ def share_fsdp(model: nn.Module, path: Path, device: torch.device) -> None:
     fully_shard(model, mesh=mesh)
     with safe_open(path, framework="pt") as file:
         state = {}
-        for name, parameter in model.named_parameters():
+        named: Any = model.named_parameters()
+        for name, parameter in named:
             rows = math.ceil(parameter.shape[0] / mesh.size())
             first = min(rank() * rows, parameter.shape[0])
             piece = file.get_slice(name)[first : first + rows].to(device, copy=True)
             state[name] = DTensor.from_local(
-                piece,
-                mesh,
-                getattr(parameter, "placements", None),
-                shape=parameter.shape,
-                stride=parameter.stride(),
+                piece, mesh, parameter.placements, shape=parameter.shape, stride=parameter.stride()
             )
         model.load_state_dict(state, assign=True, strict=False)
         _fill_buffers(model, file)
@@ -192,11 +189,11 @@ def merge(folder: Path, path: Path) -> None:
         dtype = files[0].get_tensor(name).dtype
         plain = name.replace(".base_layer.", ".")
         adapted = None if plain == name else name.removesuffix("base_layer.weight")
-        entries[plain] = Entry(dtype, shape, partial(_merged_bytes, tensor, name, adapted))
+        entries[plain] = Entry(dtype, shape, partial(_parts, tensor, name, adapted))
     write_tensors(path, entries)
 
 
-def _merged_bytes(tensor: Callable[[str], Tensor], name: str, adapted: str | None) -> list[memoryview]:
+def _parts(tensor: Callable[[str], Tensor], name: str, adapted: str | None) -> list[memoryview]:
     return [as_bytes(_merged(tensor, name, adapted))]
 
 
