@@ -13,6 +13,7 @@ from torch import Tensor
 from unified.decoding.drawing import Drawing
 from unified.extras.references import Image
 from unified.layout.patch_merging import positions_of
+from unified.orders import Plan
 from unified.orders.shapes import area
 from unified.stream.segments import Kind, Segment, as_ids, segments
 from unified.stream.vocabulary import Vocabulary
@@ -71,19 +72,21 @@ class Row:
         self.stream += ids
         self.actions += ids
 
-    def append_image(
-        self, header: Sequence[int], drawing: Drawing, number: int, vectors: Tensor | None, words: Vocabulary
-    ) -> None:
-        """Add image `number` of a finished drawing, written under a header; the prefill of its READ segment
-        is to come. `vectors`: carried embeddings [R, D] that the next frame is made from in place of its
-        codes'."""
+    def append_image(self, drawing: Drawing, number: int, vectors: Tensor | None, words: Vocabulary) -> None:
+        """Add image `number` of a finished drawing; the prefill of its READ segment is to come. `vectors`:
+        carried embeddings [R, D] that the next frame is made from in place of its codes'."""
         written, read = drawing.codes[number].tolist(), drawing.read()[number].tolist()
         segment = words.read_segment(read, drawing.plan.read_shapes)
-        self.stream += [*header, *words.visual_ids(written), words.close, *segment]
+        self.stream += [*open_ids(drawing.plan, words), *words.visual_ids(written), words.close, *segment]
         self.pending += segment
         height, width = drawing.plan.read_shapes[-1]
         self.reference = Image((height, width), read[len(read) - height * width :], vectors)
         self.actions = []
+
+
+def open_ids(plan: Plan, words: Vocabulary) -> list[int]:
+    """The ids that open the WRITE segment of an image. ValueError for an order without an id."""
+    return words.open_write(plan.order, plan.shapes, plan.data)
 
 
 def per_row(ids: Any, count: int) -> list[list[int]]:
