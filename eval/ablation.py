@@ -88,7 +88,12 @@ class Ablation:
 
 def _set(**values: Any) -> Callable[[Any], None]:
     """Sets attributes of a rollout."""
-    return lambda rollout: [setattr(rollout, name, value) for name, value in values.items()] and None
+
+    def change(rollout: Any) -> None:
+        for name, value in values.items():
+            setattr(rollout, name, value)
+
+    return change
 
 
 ABLATIONS: dict[str, Ablation] = {

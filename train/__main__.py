@@ -1,9 +1,10 @@
-"""`python -m unified.train RECIPE | prepare RECIPE | show RECIPE | list`. Exit status: see
-`unified.command`."""
+"""`python -m unified.train RECIPE | prepare RECIPE | show RECIPE | list`, and the commands of `COMMANDS`,
+which have options of their own. Exit status: see `unified.command`."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 import warnings
@@ -15,6 +16,10 @@ from unified.command import Parser
 from unified.command import run as run_command
 from unified.text_files import read_object
 
+COMMANDS = {  # where the function of each command lives; imported only when it is called
+    "prefer": "unified.train.preference.command:prefer",
+    "pairs": "unified.train.preference.command:pairs",
+}
 DEEPSPEED = Path(__file__).parent / "deepspeed"
 INTERRUPTED = "interrupted; the same command goes on where it stopped"
 KERNELS = "20000"  # that oneDNN keeps: samples of every length have their own, and its 1024 are soon too few
@@ -60,7 +65,11 @@ def deepspeed_config(name: str) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    return run_command("unified.train", _command, parser().parse_args(arguments), INTERRUPTED)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if words and words[0] in COMMANDS:
+        module, _, name = COMMANDS[words[0]].partition(":")
+        return int(getattr(importlib.import_module(module), name)(words[1:]))
+    return run_command("unified.train", _command, parser().parse_args(words), INTERRUPTED)
 
 
 def _command(options: argparse.Namespace) -> int:
@@ -89,6 +98,7 @@ def _command(options: argparse.Namespace) -> int:
 
 
 def _memory(recipe: Any, options: argparse.Namespace) -> int:
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler would tell of itself
     from transformers.utils import logging
     from unified.train.memory import Plan, report
     from unified.train.recipe import ModelRecipe
@@ -102,14 +112,10 @@ def _memory(recipe: Any, options: argparse.Namespace) -> int:
 
 
 def _run(verb: str, recipe: Any, options: argparse.Namespace) -> int:
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
-    from transformers.utils import logging
+    quiet()
     from unified.train.recipe import ModelRecipe
     from unified.train.run import Machine, prepare_all, run
 
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    warnings.showwarning = _warn
     resume = options.resume
     if resume not in ("auto", "none") and not Path(resume).is_dir():
         raise ValueError(f"no checkpoint at {resume}: --resume takes auto, none or the path of one")
@@ -134,6 +140,17 @@ def _run(verb: str, recipe: Any, options: argparse.Namespace) -> int:
     if int(os.environ.get("RANK", 0)) == 0:
         print(f"wrote {result}")
     return 0
+
+
+def quiet() -> None:
+    """Settings of libraries for a run: they say nothing but errors and warnings of ours."""
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    warnings.showwarning = _warn
 
 
 def _warn(message: Any, category: Any, *_: Any, **__: Any) -> None:

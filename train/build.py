@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from unified.train.recipe import DecoderShape, ModelShape
 from unified.train.select import add_adapters, merge_adapters
+from unified.train.stage_files import WEIGHTS
 
 from unified.checkpoints.state_dict import read_safetensors
 from unified.config import text_decoder
@@ -89,6 +91,12 @@ def whole() -> Iterator[None]:
         yield
     finally:
         deepspeed._hf_deepspeed_config_weak_ref = reference
+
+
+def stage_model(folder: Path) -> UnifiedModel:
+    """The model that a stage has left in its folder."""
+    config: Any = UnifiedConfig.from_pretrained(folder)
+    return loaded(config, load_file(folder / WEIGHTS))
 
 
 def loaded(config: UnifiedConfig, weights: dict[str, Tensor], *, adapter: int = 0) -> UnifiedModel:

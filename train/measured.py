@@ -1,4 +1,4 @@
-"""The memory of a plan, measured: its processes train one step on this machine, and say what they hold."""
+"""The memory of a plan, measured: its processes train one step on the CPU, and say what they hold."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from unified.objectives import build_objective
 
 
 def measure_stage(name: str, settings: list[str], number: int, plan: Plan) -> Held:
-    """Bytes that the first process of a plan holds in stage `number` of a recipe. RuntimeError with the last
-    lines of the processes if they fail."""
+    """Bytes that the first process of a plan holds in stage `number` of a recipe. ValueError with the last
+    words of the processes if they fail."""
     with tempfile.TemporaryDirectory() as folder:
         told = {"name": name, "settings": settings, "number": number, "plan": vars(plan), "out": folder}
         command = ["-m", "torch.distributed.run", f"--nproc_per_node={plan.gpus}", "--standalone"]

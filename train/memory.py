@@ -1,10 +1,10 @@
-"""How much memory a stage needs on each GPU: `python -m unified.train memory RECIPE --gpus 8 --zero 3`.
+"""How much memory a stage needs on each GPU, before it starts (`python -m unified.train memory RECIPE`).
 
 Parameters, gradients and the optimiser's state follow from the shapes and from how they are cut, to the byte
-(`tests/train/test_memory.py` compares with what processes hold). Activations are measured on the processor in
+(`tests/train/test_scale.py` compares with what processes hold). Activations are measured on the processor in
 a model of one and of two layers, with one row of the stage's length that is full of drawn images, and
-extended to all layers and rows: GPUs with other attention kernels differ. Beside it comes what lies only
-while a step runs: gathered layers, buckets of communication.
+extended to all layers and rows: GPUs with other attention kernels differ. Not counted is what
+lies only while a step runs: gathered layers, buckets of communication.
 """
 
 from __future__ import annotations

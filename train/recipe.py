@@ -16,7 +16,8 @@ from typing import Any
 from unified.tasks.registry import TASKS, check_options
 from unified.tasks.sample import check_split
 from unified.tokenizers.vq import VQConfig
-from unified.train.stage import Stage, at_least
+from unified.train.preference.stage import PreferenceStage
+from unified.train.stage import at_least
 from unified.train.tokenizer import TokenizerTrainingConfig
 
 from unified.finite import check_tree
@@ -218,7 +219,7 @@ class ModelRecipe:
     tokenizers: ModelTokenizers
     data: ModelData
     model: ModelShape = field(default_factory=ModelShape)
-    stages: tuple[Stage, ...]
+    stages: tuple[Any, ...]  # each a Stage or a PreferenceStage
     output: OutputConfig = field(default_factory=OutputConfig)
 
     def __post_init__(self) -> None:
@@ -227,11 +228,28 @@ class ModelRecipe:
             raise ValueError("a recipe needs at least one stage")
         tasks = [source.task for source in self.data.sources]
         for number, stage in enumerate(self.stages):
-            for name in (*stage.data.names, *stage.loss_weights.tasks):
+            for name in stage.sources():
                 if name not in tasks:
                     raise ValueError(f"stages.{number} mixes {name!r}, which is not among the sources")
         if len({stage.name for stage in self.stages}) < len(self.stages):
             raise ValueError("stages need names that differ")
 
 
-Recipe = TextTokenizerRecipe | VisualTokenizerRecipe | ModelRecipe
+@dataclass(frozen=True, kw_only=True)
+class PreferenceRecipe:
+    """Preference tuning of a finished model: that of the folder `start`, "" for the shipped one."""
+
+    name: str = "prefer"
+    seed: int = 0
+    start: str = ""
+    stages: tuple[PreferenceStage, ...]
+    output: OutputConfig = field(default_factory=lambda: OutputConfig(log_every=1, sheet_every=0))
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise ValueError("a recipe needs at least one stage")
+        if len({stage.name for stage in self.stages}) < len(self.stages):
+            raise ValueError("stages need names that differ")
+
+
+Recipe = TextTokenizerRecipe | VisualTokenizerRecipe | ModelRecipe | PreferenceRecipe

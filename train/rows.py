@@ -253,7 +253,11 @@ class Collator:
             return row - 1
         if name != "ids":
             return row
-        words = self.vocabulary
-        image = [*words.open_write(words.order_names[0], [(1, 1)]), words.visual_start, words.close]
-        sample = [words.begin, words.assistant, *image, *words.read_segment([0], [(1, 1)]), words.end]
-        return pack([sample], like.shape[1], words)
+        return drawing_row(self.vocabulary, like.shape[1])
+
+
+def drawing_row(words: Vocabulary, length: int) -> Tensor:
+    """[1, length]: a row that draws an image of one code."""
+    image = [*words.open_write(words.order_names[0], [(1, 1)]), words.visual_start, words.close]
+    sample = [words.begin, words.assistant, *image, *words.read_segment([0], [(1, 1)]), words.end]
+    return pack([sample], length, words)

@@ -22,16 +22,25 @@ import torch
 from safetensors.torch import load_file
 from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 from unified.train.average import Average, is_sharded
-from unified.train.build import loaded
+from unified.train.build import first_model, loaded, stage_model, take_over
 from unified.train.checkpoints import latest_checkpoint, problem
 from unified.train.optimiser import is_inner, muon
 from unified.train.pictures import task_of
+from unified.train.preference.run import run_preference
+from unified.train.preference.stage import unrolled
 from unified.train.prepared import Prepared, Tokenizers, prepare, whole_shards
-from unified.train.recipe import ModelRecipe, Recipe, TextTokenizerRecipe, VisualTokenizerRecipe
+from unified.train.recipe import (
+    ModelRecipe,
+    PreferenceRecipe,
+    Recipe,
+    TextTokenizerRecipe,
+    VisualTokenizerRecipe,
+)
 from unified.train.rows import Rows
 from unified.train.sharded import merge, save_shares
 from unified.train.sheets import Sheets
 from unified.train.stage import Stage
+from unified.train.stage_files import WEIGHTS
 from unified.train.stage_model import Beginning, copies_reference, cuts
 from unified.train.stored import completed, to_json, write_text
 from unified.train.tensor_file import Entry, write_tensors
@@ -44,7 +53,6 @@ from unified.pretrained import WEIGHTS as MODEL
 from unified.pretrained import save_processor
 from unified.text_files import content_of, read_object
 
-WEIGHTS = "weights.safetensors"
 PATIENCE = 24 * 3600  # seconds that other processes wait for the first one to prepare
 
 
@@ -78,7 +86,11 @@ def run(recipe: Recipe, machine: Machine) -> Path:
     if isinstance(recipe, VisualTokenizerRecipe):
         visual_tokenizer(recipe, machine.out, workers=machine.workers, device=machine.device)
         return machine.out
-    return _run_model(recipe, machine)
+    if isinstance(recipe, PreferenceRecipe):
+        from unified.train.preference.recipe import run_recipe  # it runs stages as this module says
+
+        return run_recipe(recipe, machine)
+    return _run_model(replace(recipe, stages=unrolled(recipe.stages)), machine)
 
 
 def _claim(recipe: Recipe, machine: Machine) -> None:
@@ -162,22 +174,26 @@ def _run_model(recipe: ModelRecipe, machine: Machine) -> Path:
     if recipe.start and not (Path(recipe.start) / "model.safetensors").is_file():
         raise ValueError(f"start={recipe.start}: no model.safetensors there")
     done = machine.out / "model"
-    pending = [n for n in range(len(recipe.stages)) if not (_folder(recipe, machine, n) / WEIGHTS).is_file()]
+    pending = [
+        n for n in range(len(recipe.stages)) if not (stage_folder(recipe, machine, n) / WEIGHTS).is_file()
+    ]
     first = pending[0] if pending else len(recipe.stages) - 1
     arguments = training_arguments(recipe, machine, first)  # joins the other processes, if any
     with arguments.main_process_first(local=False, desc="training tokenizers"):
         tokenizers = tokenizers_of(recipe, machine)
     for number in pending:
         with arguments.main_process_first(local=False, desc="preparing data"):
-            sources = prepare_all(recipe, machine, tokenizers, recipe.stages[number].data.samples)
+            stage = recipe.stages[number]
+            share = stage.data.samples if stage.kind == "supervised" else 0.0
+            sources = prepare_all(recipe, machine, tokenizers, share) if share else {}
         run_stage(recipe, machine, number, sources, tokenizers.processor())
     if arguments.process_index == 0 and (pending or not done.exists()):
-        last = _folder(recipe, machine, len(recipe.stages) - 1)
-        _export(done, last, tokenizers.processor(), recipe.output.export_bf16)
+        last = stage_folder(recipe, machine, len(recipe.stages) - 1)
+        export(done, last, tokenizers.processor(), recipe.output.export_bf16)
     return done
 
 
-def _export(done: Path, last: Path, processor: Any, bf16: bool) -> None:
+def export(done: Path, last: Path, processor: Any, bf16: bool) -> None:
     """The finished model with its tokenizers, from the files of its last stage, one tensor at a time."""
     done.mkdir(parents=True, exist_ok=True)
     dtype = torch.bfloat16 if bf16 else torch.float32
@@ -191,10 +207,13 @@ def run_stage(
     recipe: ModelRecipe, machine: Machine, number: int, sources: dict[str, Prepared], processor: Any
 ) -> None:
     """One stage, from the weights of the one before to its own."""
-    stage, folder = recipe.stages[number], _folder(recipe, machine, number)
+    stage, folder = recipe.stages[number], stage_folder(recipe, machine, number)
+    if stage.kind == "preference":
+        _preference_stage(recipe, machine, number, processor)
+        return
     arguments = training_arguments(recipe, machine, number)
-    checkpoint = _checkpoint(machine, folder)
-    start = _folder(recipe, machine, number - 1) / WEIGHTS if number else None
+    checkpoint = stage_checkpoint(machine, folder)
+    start = stage_folder(recipe, machine, number - 1) / WEIGHTS if number else None
     beginning = Beginning(
         recipe=recipe, stage=stage, processor=processor, start=start, folder=folder, device=machine.device
     )
@@ -237,6 +256,19 @@ def run_stage(
     trainer.accelerator.free_memory()
 
 
+def _preference_stage(recipe: ModelRecipe, machine: Machine, number: int, processor: Any) -> None:
+    """A stage on pairs of replies, from the weights of the one before or those that the first one has."""
+    stage, folder = recipe.stages[number], stage_folder(recipe, machine, number)
+    if number:
+        model = stage_model(stage_folder(recipe, machine, number - 1))
+    else:
+        model = first_model(recipe.model, processor.vocabulary, recipe.seed, device=machine.device)
+        if recipe.start:
+            take_over(model, recipe.start)
+    settings = trainer_settings(recipe, machine, number)
+    run_preference(stage, folder, model, processor, settings, stage_checkpoint(machine, folder))
+
+
 def _save_weights(trainer: UnifiedTrainer, folder: Path, build: Any) -> None:
     """The stage's result. Of a model in shares, every process writes its own; the first one merges them."""
     main = trainer.args.process_index == 0
@@ -276,7 +308,10 @@ def check_optimisers(recipe: ModelRecipe, machine: Machine) -> None:
 def check_objectives(recipe: ModelRecipe) -> None:
     """ValueError, before anything is made, if a stage's objective needs other data than sources give."""
     for stage in recipe.stages:
-        if build_objective(stage.objective.name, stage.objective.options).needs_pairs:
+        if (
+            stage.kind == "supervised"
+            and build_objective(stage.objective.name, stage.objective.options).needs_pairs
+        ):
             raise ValueError(
                 f"stage {stage.name!r}: objective {stage.objective.name!r} needs pairs of replies, which "
                 "the sources of a recipe do not give: give UnifiedTrainer PairedRows (train/pairs.py)"
@@ -290,6 +325,8 @@ def check_sharding(recipe: ModelRecipe, machine: Machine) -> None:
     for stage in recipe.stages:
         if machine.fsdp and stage.optimisation.optimiser == "muon":
             raise ValueError(f"stage {stage.name!r} uses muon, which needs whole matrices: not with --fsdp")
+        if machine.fsdp and stage.kind == "preference":
+            raise ValueError(f"stage {stage.name!r} tunes on preferences: use --deepspeed, not --fsdp")
         if machine.fsdp and copies_reference(stage):
             raise ValueError(
                 f"stage {stage.name!r} needs a copy of the model as its reference, which --fsdp does not "
@@ -308,11 +345,11 @@ def own_optimiser(model: Any, stage: Stage, device: Any) -> torch.optim.Optimize
     )
 
 
-def _folder(recipe: ModelRecipe, machine: Machine, number: int) -> Path:
+def stage_folder(recipe: Any, machine: Machine, number: int) -> Path:
     return machine.out / "stages" / f"{number}-{recipe.stages[number].name}"
 
 
-def _checkpoint(machine: Machine, folder: Path) -> Path | None:
+def stage_checkpoint(machine: Machine, folder: Path) -> Path | None:
     """The checkpoint that a stage resumes from."""
     if machine.resume in ("auto", "none"):
         return latest_checkpoint(folder)
@@ -324,7 +361,7 @@ def _checkpoint(machine: Machine, folder: Path) -> Path | None:
     return path
 
 
-def micro_rows(stage: Stage, processes: int) -> int:
+def micro_rows(stage: Any, processes: int) -> int:
     """Rows that a process runs at once: the largest number that divides its part of a step."""
     batch = stage.batch
     if batch.rows % processes:
@@ -340,9 +377,14 @@ def without_compilation() -> None:
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
-def training_arguments(recipe: ModelRecipe, machine: Machine, number: int) -> TrainingArguments:
+def training_arguments(recipe: Any, machine: Machine, number: int) -> TrainingArguments:
     """Hugging Face's arguments for one stage."""
-    stage, folder = recipe.stages[number], _folder(recipe, machine, number)
+    return TrainingArguments(**trainer_settings(recipe, machine, number))
+
+
+def trainer_settings(recipe: Any, machine: Machine, number: int) -> dict[str, Any]:
+    """Them as a dict, for one stage of any kind."""
+    stage, folder = recipe.stages[number], stage_folder(recipe, machine, number)
     batch, optimisation = stage.batch, stage.optimisation
     processes = int(os.environ.get("WORLD_SIZE", 1))
     micro = micro_rows(stage, processes)
@@ -350,7 +392,7 @@ def training_arguments(recipe: ModelRecipe, machine: Machine, number: int) -> Tr
     if cpu and machine.deepspeed:
         without_compilation()
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "tensorboard")
-    return TrainingArguments(
+    return dict(
         output_dir=str(folder),
         use_cpu=cpu,
         ddp_backend="gloo" if cpu and processes > 1 else None,

@@ -14,6 +14,7 @@ visual side, then everything).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
@@ -53,15 +54,21 @@ def select(model: nn.Module, names: Sequence[str], *, rank: int = 8) -> int:
 
 def add_adapters(model: nn.Module, rank: int) -> None:
     """Low-rank adapters on every matrix of the decoder's layers."""
-    from peft import LoraConfig, inject_adapter_in_model
+    from peft import inject_adapter_in_model
+
+    inject_adapter_in_model(adapter_config(model, rank), model)
+
+
+def adapter_config(model: nn.Module, rank: int) -> Any:
+    """PEFT's configuration of these adapters."""
+    from peft import LoraConfig
 
     targets = [
         name
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and name.startswith("backbone.")
     ]
-    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets)
-    inject_adapter_in_model(config, model)
+    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets)
 
 
 def merge_adapters(model: nn.Module) -> nn.Module:

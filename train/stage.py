@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from unified.train.optimiser import check_optimiser
 from unified.train.select import check_selection
@@ -154,6 +154,11 @@ class Stage:
     parameters: ParameterConfig = field(default_factory=ParameterConfig)
     loss_weights: LossWeights = field(default_factory=LossWeights)
     objective: ObjectiveChoice = field(default_factory=ObjectiveChoice)
+    kind: ClassVar[str] = "supervised"
+
+    def sources(self) -> list[str]:
+        """Sources of the recipe that it mixes or names."""
+        return [*self.data.names, *self.loss_weights.tasks]
 
     def __post_init__(self) -> None:
         check_tree(self)

@@ -45,7 +45,8 @@ class Entry:
 def as_bytes(value: Tensor) -> memoryview:
     """The elements of a tensor in order, not copied where they lie so."""
     flat = value.detach().cpu().contiguous().flatten()
-    return memoryview(flat.view(torch.uint8).numpy() if flat.numel() else b"")
+    data: Any = flat.view(torch.uint8).numpy() if flat.numel() else b""
+    return memoryview(data)
 
 
 def write_tensors(path: Path, entries: Mapping[str, Entry]) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ from torch.distributed.tensor import DTensor
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from unified.train.average import Average, is_sharded
-from unified.train.checkpoints import MARK, mark_complete
 from unified.train.reference import Reference, reference_for
 from unified.train.rows import Batches
 from unified.train.sharded import save_shares
+from unified.train.stage_files import saved_whole
 from unified.train.throughput import ModelFlops, peak_flops
 
 from unified.objectives import CrossEntropy, Objective, Progress, Scores
@@ -176,16 +177,7 @@ class UnifiedTrainer(Trainer):
         super().log(logs, start_time)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """The mark of completeness comes last, when every process has written its part."""
-        folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
-        if self.args.should_save:
-            (folder / MARK).unlink(missing_ok=True)
-        self.accelerator.wait_for_everyone()
-        super()._save_checkpoint(model, trial)
-        self.average.save(folder, self.model)  # type: ignore[arg-type]
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            mark_complete(folder)
+        saved_whole(self, partial(super()._save_checkpoint, model, trial), self.average)
 
     # Models in shares ---------------------------------------------------------------------------------------
 
@@ -264,11 +256,11 @@ def _arguments(batch: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class JsonLines(TrainerCallback):
-    """The log as one JSON object a line, and the main figures on the screen; on resuming, lines after the
-    checkpoint go."""
+    """The log as one JSON object a line, and the main figures on the screen, a `line` of an entry and the
+    number of steps; on resuming, lines after the checkpoint go."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, line: Callable[[dict[str, Any], int], str] | None = None) -> None:
+        self.path, self.line = path, line or _line
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.is_world_process_zero:
@@ -280,7 +272,7 @@ class JsonLines(TrainerCallback):
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(state.log_history[-1]) + "\n")
             if "loss" in state.log_history[-1]:
-                print(_line(state.log_history[-1], state.max_steps), flush=True)
+                print(self.line(state.log_history[-1], state.max_steps), flush=True)
 
 
 def _line(entry: dict[str, Any], steps: int) -> str:

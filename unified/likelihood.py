@@ -26,6 +26,14 @@ if TYPE_CHECKING:
 PORTION = 2**26  # logits that are made at once
 LOGITS = 2**28  # numbers: a GiB in float32
 
+# What is computed of predicted tokens: their distribution, their values [N, ...] -> [N] or [N, C], float32.
+Measure = Callable[[Distribution, Tensor], Tensor]
+
+
+def log_prob(predicted: Distribution, values: Tensor) -> Tensor:
+    """[N]: the usual measure."""
+    return predicted.log_prob(values)
+
 
 @dataclass
 class UnifiedOutput(ModelOutput):
@@ -67,22 +75,38 @@ def token_log_probs(
 ) -> Tensor:
     """[B, T] float32 of the tokens marked in `wanted` [B, T], 0 elsewhere. states: for each head [B, T,
     D]."""
+    return measured(model, states, ids, layout, wanted, log_prob)
+
+
+def measured(
+    model: UnifiedModel,
+    states: Sequence[Tensor],
+    ids: Tensor,
+    layout: Layout,
+    wanted: Tensor,
+    measure: Measure,
+    columns: Sequence[int] = (),
+) -> Tensor:
+    """[B, T, *columns] float32: a measure, which gives [N, *columns], of the tokens marked in `wanted` [B,
+    T], 0 elsewhere. states: for each head [B, T, D]."""
     words = model.vocabulary
-    log_probs = torch.zeros(ids.shape, dtype=torch.float32, device=ids.device)
+    found = torch.zeros(*ids.shape, *columns, dtype=torch.float32, device=ids.device)
     visual = words.is_visual(ids)
     elsewhere = [group for group in layout.writes if not group.plan.own]
     own = _own(visual, elsewhere)
     rows, places = (wanted & ~visual).nonzero(as_tuple=True)
     text = states[0][rows, layout.source[rows, places]]  # [N, D]
     tokens = words.table_rows(ids[rows, places])[:, None]
-    scores = scored(lambda x: Categorical(model.text_logits(x)[:, None]), words.table_size, tokens, text)
-    log_probs = log_probs.index_put((rows, places), scores)
+    scores = scored(
+        lambda x: Categorical(model.text_logits(x)[:, None]), measure, words.table_size, tokens, text
+    )
+    found = found.index_put((rows, places), scores)
     rows, places = (wanted & own).nonzero(as_tuple=True)
     codes = states[0][rows, layout.source[rows, places]]
-    log_probs = log_probs.index_put((rows, places), _codes(model, ids[rows, places], (0,), codes))
+    found = found.index_put((rows, places), _codes(model, measure, ids[rows, places], (0,), codes))
     for group in elsewhere:
-        log_probs = _read_elsewhere(model, states, ids, group, wanted, log_probs)
-    return log_probs
+        found = _read_elsewhere(model, measure, states, ids, group, wanted, found)
+    return found
 
 
 def _own(visual: Tensor, elsewhere: Sequence[WriteGroup]) -> Tensor:
@@ -95,13 +119,14 @@ def _own(visual: Tensor, elsewhere: Sequence[WriteGroup]) -> Tensor:
 
 def _read_elsewhere(
     model: UnifiedModel,
+    measure: Measure,
     states: Sequence[Tensor],
     ids: Tensor,
     group: WriteGroup,
     wanted: Tensor,
-    log_probs: Tensor,
+    measures: Tensor,
 ) -> Tensor:
-    """log_probs [B, T] with those of images whose codes are read out at other places."""
+    """measures [B, T, ...] with those of images whose codes are read out at other places."""
     for part in group.plan.read_outs.groups(group.plan.slots):
         rows = group.rows[:, None].expand(-1, len(part.slots)).flatten()
         places = (group.starts[:, None] + part.slots.to(ids.device)).flatten()
@@ -111,20 +136,22 @@ def _read_elsewhere(
         sources = (group.starts[:, None, None] + source).flatten(0, 1)[chosen]  # [N, c]
         rows, places = rows[chosen], places[chosen]
         found = [states[head][rows, sources[:, n]] for n, head in enumerate(part.heads)]
-        scores = _codes(model, ids[rows, places], part.heads, *found)
-        log_probs = log_probs.index_put((rows, places), scores)
-    return log_probs
+        scores = _codes(model, measure, ids[rows, places], part.heads, *found)
+        measures = measures.index_put((rows, places), scores)
+    return measures
 
 
-def _codes(model: UnifiedModel, ids: Tensor, heads: Sequence[int], *states: Tensor) -> Tensor:
-    """Log-probabilities [N] of codes with ids [N], read out by some heads at states [N, D] each."""
+def _codes(
+    model: UnifiedModel, measure: Measure, ids: Tensor, heads: Sequence[int], *states: Tensor
+) -> Tensor:
+    """A measure of codes with ids [N], read out by some heads at states [N, D] each."""
     head = model.heads[0]
     symbols = head.to_symbols(ids - model.vocabulary.visual_start)
 
     def predicted(*given: Tensor) -> Distribution:
         return read_out([model.heads[number] for number in heads], given)
 
-    return scored(predicted, head.symbols * head.values, symbols, *states)
+    return scored(predicted, measure, head.symbols * head.values, symbols, *states)
 
 
 def read_out(heads: Sequence[Any], states: Sequence[Tensor]) -> Distribution:
@@ -133,12 +160,14 @@ def read_out(heads: Sequence[Any], states: Sequence[Tensor]) -> Distribution:
     return first.combined(others) if others else first
 
 
-def scored(predicted: Callable[..., Distribution], width: int, values: Tensor, *states: Tensor) -> Tensor:
-    """log_prob [N] of values [N, ...] under what is predicted from states [N, D], `width` logits each, in
-    portions; with gradients what a portion computes is computed again in the backward pass."""
+def scored(
+    predicted: Callable[..., Distribution], measure: Measure, width: int, values: Tensor, *states: Tensor
+) -> Tensor:
+    """A measure [N, ...] of values [N, ...] under what is predicted from states [N, D], `width` logits each,
+    in portions; with gradients what a portion computes is computed again in the backward pass."""
 
     def portion(given: Tensor, *part: Tensor) -> Tensor:
-        return predicted(*part).log_prob(given)
+        return measure(predicted(*part), given)
 
     size = max(PORTION // width, 1)
     if len(values) <= size:

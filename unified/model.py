@@ -161,12 +161,23 @@ class UnifiedModel(PreTrainedModel):
         if unknown:
             raise TypeError(f"UnifiedModel.forward takes no argument {unknown[0]!r}")
         layout = (layout or Layout.of(input_ids, self.vocabulary)).to(input_ids.device)
+        states = self.states(input_ids, layout, values, depth, parts)
+        return likelihoods(self, states, input_ids, labels, layout, return_logits)
+
+    def states(
+        self,
+        ids: Tensor,
+        layout: Layout,
+        values: Mapping[str, Tensor] | None = None,
+        depth: Depth | None = None,
+        parts: Sequence[LayerPart] = (),
+    ) -> list[Tensor]:
+        """For each head, the hidden states [B, T, D] that ids [B, T] are predicted from, in one
+        teacher-forced pass; the arguments as of `forward`."""
         for group in layout.writes:
             self._check_plan(group.plan)
-        embeds, slots = self._embed(input_ids, layout, values)
-        states = self.decode(embeds, layout, depth, parts)
-        states = [self._slot_states(hidden, slots) for hidden in states]
-        return likelihoods(self, states, input_ids, labels, layout, return_logits)
+        embeds, slots = self._embed(ids, layout, values)
+        return [self._slot_states(hidden, slots) for hidden in self.decode(embeds, layout, depth, parts)]
 
     def _check_plan(self, plan: Plan) -> None:
         if plan.heads > len(self.heads):

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unified.eval.bench import comparison, layout, rows, verbs, worlds
+from unified.eval.bench import comparison, layout, mineworld, preference, rows, verbs
 from unified.eval.bench.comparison import Checkout
 from unified.eval.bench.images import cases, in_own_process
 from unified.eval.bench.machine import machine, versions
@@ -27,7 +27,7 @@ from unified.pretrained import SHIPPED
 
 ROOT = Path(unified.__file__).resolve().parents[1]
 STATED = {1: {"transformer": 0.83, "decoder": 1.97}, 4: {"transformer": 2.75, "decoder": 7.43}}
-WORLD_REPEATS = 3  # frames of each case: one by raster takes seconds
+MINEWORLD_REPEATS = 3  # frames of each case: one by raster takes seconds
 GOALS = {"float32": 1.2, "bfloat16": 3.0}
 
 
@@ -104,11 +104,18 @@ def run_layout() -> dict[str, float]:
     return json.loads(result.stdout)["milliseconds"]
 
 
-def run_worlds(repeats: int) -> dict[str, dict[str, float]]:
+def run_mineworld(repeats: int) -> dict[str, dict[str, float]]:
     """Frames a second, and per second of processor time, at MineWorld's shape, in a process of its own."""
-    command = [sys.executable, "-m", "unified.eval.bench.worlds", "--json", "--repeats", str(repeats)]
+    command = [sys.executable, "-m", "unified.eval.bench.mineworld", "--json", "--repeats", str(repeats)]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(result.stdout)
+
+
+def run_preference() -> dict[str, float]:
+    """Pairs a second of preference tuning beside plain TRL, in a process of its own."""
+    command = [sys.executable, "-m", "unified.eval.bench.preference", "--json"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(result.stdout.strip().splitlines()[-1])
 
 
 def bench(options: argparse.Namespace) -> dict[str, Any]:
@@ -124,8 +131,10 @@ def bench(options: argparse.Namespace) -> dict[str, Any]:
     print("\n".join(verbs.lines(shipped) if shipped else ["no weights are shipped: no verb was timed"]))
     token = run_layout()
     print("\n".join(layout.lines(token)))
-    imagined = run_worlds(min(repeats, WORLD_REPEATS))
-    print("\n".join(worlds.lines(*imagined.values())))
+    imagined = run_mineworld(min(repeats, MINEWORLD_REPEATS))
+    print("\n".join(mineworld.lines(*imagined.values())))
+    tuned = run_preference()
+    print("\n".join(preference.lines(tuned)))
     return {
         "command": f"python -m unified.eval.bench --repeats {repeats}",
         "machine": machine(),
@@ -136,7 +145,8 @@ def bench(options: argparse.Namespace) -> dict[str, Any]:
         "voxel": voxel,
         "verbs": shipped,
         "layout_milliseconds": token,
-        "worlds": imagined,
+        "mineworld": imagined,
+        "preference": tuned,
     }
 
 

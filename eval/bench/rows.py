@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from unified.eval.bench import layout, verbs, voxel, worlds
+from unified.eval.bench import layout, mineworld, verbs, voxel
 from unified.eval.bench.images import Case, cases
 
 Result = dict[str, Any]  # what a process printed, and its `process_peak_mb`
@@ -45,7 +45,7 @@ def measurements(
     """The whole bench. `repeats`: calls timed in a process. `seconds`: for each rate of the voxel world.
     `fields`: the fields of `Case` that every checkout knows."""
     images = [_image(case, fields) for case in cases(repeats, batches)]
-    return [*images, _verbs(repeats), _voxel(seconds), _layout(repeats), _worlds(repeats)]
+    return [*images, _verbs(repeats), _voxel(seconds), _layout(repeats), _mineworld(repeats), _preference()]
 
 
 def chosen(found: Sequence[Measurement], only: str | None) -> list[Measurement]:
@@ -116,11 +116,25 @@ def _layout(repeats: int) -> Measurement:
     return Measurement(module="layout", arguments=arguments, rows=(*rows, whole))
 
 
-def _worlds(repeats: int) -> Measurement:
-    names = [str(case) for case in worlds.CASES]
+def _mineworld(repeats: int) -> Measurement:
+    names = [str(case) for case in mineworld.CASES]
     rows = [Row(name=f"world, {name}", seconds=_inverse(_at("frames_per_second", name))) for name in names]
-    whole = Row(name="worlds process", megabytes=_at("process_peak_mb"))
-    return Measurement(module="worlds", arguments=("--json", "--repeats", str(repeats)), rows=(*rows, whole))
+    whole = Row(name="mineworld process", megabytes=_at("process_peak_mb"))
+    return Measurement(
+        module="mineworld", arguments=("--json", "--repeats", str(repeats)), rows=(*rows, whole)
+    )
+
+
+def _preference() -> Measurement:
+    rows = (
+        Row(name="preference pair", seconds=_inverse(_at("ours_pairs_per_second"))),
+        Row(
+            name="preference pair, plain TRL",
+            seconds=_inverse(_at("plain_pairs_per_second")),
+            yardstick=True,
+        ),
+    )
+    return Measurement(module="preference", arguments=("--json",), rows=rows)
 
 
 def _at(*keys: str) -> Reader:

@@ -12,6 +12,7 @@ pictures: VARGPT-v1.1, arXiv 2504.02949), image names being relative to the file
 A turn is {"from": "human" | "gpt", "value": ...} or {"role": ..., "content": ...}, see `placeholders`.
 `images` are those of the prompt, of the chosen and of the rejected answer, in this order of their `<image>`;
 a prompt with images and no `<image>` begins with them. Other keys are left alone, with one warning.
+LLaMA-Factory's spelling is read too (`preference_forms.py`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 from unified.tasks.outside.faults import Faults
 from unified.tasks.outside.numbered import expect_object, expect_text, read_built
 from unified.tasks.outside.placeholders import PLACEHOLDER, Turn, TurnReader, load_messages
+from unified.tasks.outside.preference_forms import plain_form
 from unified.tasks.outside.sources import Source, read_source, read_sources
 
 Messages = list[dict[str, Any]]
@@ -59,11 +61,12 @@ def read_preferences(
 ) -> Iterator[Preference]:
     """The preferences of a file; `images` is the folder of the images, by default that of the file. Raises
     ValueError, in one line, for a file without any and, unless `faults` skips, for the first bad one."""
-    return read_built(path, images, faults, _preference)
+    return read_built(path, images, faults, preference)
 
 
-def _preference(value: Any, folder: Path, where: str, faults: Faults) -> Preference:
-    value = _with_prompt(value)
+def preference(value: Any, folder: Path, where: str, faults: Faults) -> Preference:
+    """The preference of one record. ValueError for a bad one."""
+    value = _with_prompt(plain_form(value))
     asked = "conversations" if isinstance(value, dict) and "conversations" in value else "prompt"
     record = expect_object(value, (asked,), OPTIONAL, faults)
     given = read_sources(record.get("images", record.get("image")), folder, "images")

@@ -1,7 +1,7 @@
 """Where the image of a record is: a file beside the data, or bytes inside the record.
 
-Taken are a file name, {"path": ...} or {"url": ...} as chat messages have them, and the data URLs of OpenAI's
-`image_url` (RFC 2397, base64). Nothing is downloaded.
+Taken are a file name, {"bytes": ...} as Hugging Face data sets have them, {"path": ...} or {"url": ...} as
+chat messages have them, and the data URLs of OpenAI's `image_url` (RFC 2397, base64). Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ Source = Path | Embedded
 
 def read_source(value: Any, folder: Path, name: str) -> Source:
     """One image, as a file in the folder or as bytes. ValueError for anything else."""
+    if isinstance(value, dict) and isinstance(value.get("bytes"), bytes):
+        return Embedded(value["bytes"], str(value.get("path") or "bytes"))
     if isinstance(value, dict):
         given = next((key for key in LOCATIONS if value.get(key) is not None), None)
         if given is None:

@@ -96,7 +96,7 @@ def test_bad_configurations_name_the_key_in_one_line(change, message, tmp_path):
         ('{"parts": [\n  {"task": "maze",}\n]}', ":2: not JSON"),
         ('{"parts": [{"task": "maze", "weight": NaN}]}', "NaN is not a number"),
         ("[1]", "the configuration must be an object, got list"),
-        (b"\xff\xfe", "utf-8"),
+        (b"\xff\xfe", "UTF-8"),
     ],
 )
 def test_bad_files_are_refused_in_one_line(text, message, tmp_path):
@@ -108,7 +108,7 @@ def test_bad_files_are_refused_in_one_line(text, message, tmp_path):
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"cannot read .*: No such file"):
+    with pytest.raises(ValueError, match=r"cannot be read .No such file"):
         read_config(tmp_path / "none.json")
 
 

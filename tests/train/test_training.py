@@ -274,37 +274,7 @@ def test_bf16_and_gradient_checkpointing_train(train, tmp_path):
     assert len(losses(tmp_path / "out")) == 3
 
 
-# Several processes ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("config", ["zero1", "zero2_offload", "zero3"])
-def test_two_processes_with_zero_give_the_loss_of_one(config, smoke, make_arguments, tmp_path):
-    pytest.importorskip("deepspeed")
-    command = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port", str(free_port())]
-    command += ["-m", "unified.train", *make_arguments(tmp_path, deepspeed=config)]
-    environment = {**os.environ, "DS_ACCELERATOR": "cpu", "DS_BUILD_OPS": "0", "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(
-        [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    checkpoint = tmp_path / STAGE / "checkpoint-12"
-    assert (checkpoint / "rng_state_1.pth").is_file()
-    assert (checkpoint / "global_step12").is_dir()
-    one, two = losses(smoke), losses(tmp_path)
-    worst = max(abs(one[step] - two[step]) for step in one)
-    print(f"{config}: largest difference of 12 losses {worst:.1e}")
-    assert one.keys() == two.keys()
-    assert worst < 1e-4
-    same_weights(tmp_path, smoke, rtol=1e-3, atol=1e-4)
-
-
-def free_port():
-    import socket
-
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
+# Other beginnings -------------------------------------------------------------------------------------------
 
 
 def test_a_visual_tokenizer_starts_from_the_networks_of_another(smoke, tmp_path):

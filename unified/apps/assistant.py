@@ -124,7 +124,7 @@ class Assistant:
         of what each part of the image shows and a chain of thought, neither of which is returned: about a
         second longer, more often right. `most_tokens`: former name of `max_tokens`, deprecated."""
         max_tokens = _max_tokens(max_tokens, most_tokens)
-        settings, request = replace(ASKING, max_tokens=max_tokens), self._request(question, image)
+        settings, request = replace(ASKING, max_tokens=max_tokens), self.request(question, image)
         if look and image is not None:
             request = after_look(request, self._answer(for_list(request), LOOKING, image))
             return text_of(concluded(self._answer(request, settings, image)))
@@ -145,7 +145,7 @@ class Assistant:
         shapes = self.shapes(size or (self.side, self.side))
         pixels = replace(NUCLEUS, temperature=temperature) if temperature else GREEDY
         settings = replace(DRAWING, guidance=Constant(guidance), image_sampler=pixels)
-        return self._drawn(self._request(prompt), settings, None, shapes, tries)
+        return self._drawn(self.request(prompt), settings, None, shapes, tries)
 
     def edit(
         self, image: Source, instruction: str, *, guidance: float = 1.5, tries: int = TRIES
@@ -153,12 +153,12 @@ class Assistant:
         """The image after the instruction was carried out, of the size that the model read it in; `tries` as
         in `draw`."""
         settings = replace(EDITING, guidance=Constant(guidance))
-        return self._drawn(self._request(instruction, image), settings, image, None, tries)
+        return self._drawn(self.request(instruction, image), settings, image, None, tries)
 
     def solve(self, maze: Source, *, sketches: bool = True) -> Solution:
         """The actions through a maze as drawn by the task `maze`; with `sketches` False by text alone."""
         settings = SOLVING if sketches else replace(SOLVING, image_after="")
-        content = self._answer(self._request(MAZE_PROMPT, maze), settings, maze)
+        content = self._answer(self.request(MAZE_PROMPT, maze), settings, maze)
         text = text_of(content)
         parts = re.findall(r"<actions>(.*?)</actions>", text, re.DOTALL)
         actions = [action.strip() for part in parts for action in part.split(",")]
@@ -214,7 +214,8 @@ class Assistant:
             )
         return self.processor.schedule((size[0] // stride, size[1] // stride))
 
-    def _request(self, words: str, image: Source | None = None) -> list[Message]:
+    def request(self, words: str, image: Source | None = None) -> list[Message]:
+        """One turn of the user."""
         content: Content = [{"type": "text", "text": words}]
         self._check_words(content)
         if image is not None:

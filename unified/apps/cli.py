@@ -23,6 +23,7 @@ COMMANDS = {  # where the function of each command lives; imported only when it 
     "solve": "unified.apps.commands.verbs:solve",
     "imagine": "unified.apps.commands.verbs:imagine",
     "act": "unified.apps.commands.verbs:act",
+    "prefer": "unified.apps.commands.prefer:prefer",
     "eval": "unified.apps.commands.evaluate:evaluate",
     "info": "unified.apps.commands.info:info",
 }
@@ -38,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_chat(commands)
     _add_verbs(commands)
+    _add_prefer(commands)
     _add_eval(commands)
     _command(commands, "info", "what a model is made of")
     return root
@@ -100,6 +102,19 @@ def _add_verbs(commands: argparse._SubParsersAction) -> None:
     act = _command(commands, "act", "choose an action for what a frame shows")
     act.add_argument("image", type=Path)
     act.add_argument("--task", default="Explore.", help="what to do, in words")
+
+
+def _add_prefer(commands: argparse._SubParsersAction) -> None:
+    prefer = _command(commands, "prefer", "choose between two answers; choices are pairs for training")
+    prefer.add_argument("prompt", nargs="?", default="")
+    prefer.add_argument("--prompts", type=Path, metavar="FILE", help="one prompt a line")
+    prefer.add_argument("--image", type=Path, metavar="FILE", help="a picture that every prompt is about")
+    prefer.add_argument("--draw", action="store_true", help="answers are drawings")
+    prefer.add_argument("--temperature", type=float, default=1.0, metavar="T", help="default 1")
+    prefer.add_argument("--tokens", type=_positive, default=128, help="longest answer (default 128)")
+    prefer.add_argument("--out", type=Path, default=Path("pairs.jsonl"), help="pairs are appended to it")
+    where = "folder for the pictures of the answers (default answers)"
+    prefer.add_argument("--pictures", type=Path, default=Path("answers"), help=where)
 
 
 def _add_eval(commands: argparse._SubParsersAction) -> None:

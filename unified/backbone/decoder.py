@@ -121,7 +121,8 @@ class LibraryLayers:
 
 ALONE = (
     "the decoder is run by UnifiedModel, not by itself: use log_probs of UnifiedModel.forward, which belong "
-    "to the tokens themselves (no shift); for preference tuning see unified.objectives"
+    "to the tokens themselves (no shift); in place of TRL's trainers use PreferenceTrainer (DPO) and "
+    "StreamGRPOTrainer of unified.train.preference, for supervised tuning a stage of unified.train"
 )
 
 

@@ -32,18 +32,18 @@ class LanguageModel(nn.Module):
         super().__init__()
         library = LlamaConfig(
             vocab_size=config.ids,
-            hidden_size=config.width,
-            intermediate_size=config.inner,
-            num_hidden_layers=config.layers,
-            num_attention_heads=config.heads,
-            num_key_value_heads=config.kv_heads,
+            hidden_size=config.sizes.width,
+            intermediate_size=config.sizes.inner,
+            num_hidden_layers=config.sizes.layers,
+            num_attention_heads=config.sizes.heads,
+            num_key_value_heads=config.sizes.kv_heads,
             max_position_embeddings=config.context,
             rms_norm_eps=config.norm_eps,
             rope_parameters={"rope_type": "default", "rope_theta": config.rope_base},
         )
         library._attn_implementation = "unified"  # see `backbone.decoder`
         self.model = LlamaModel(library)
-        self.lm_head = nn.Linear(config.width, config.ids, bias=False)
+        self.lm_head = nn.Linear(config.sizes.width, config.ids, bias=False)
 
 
 class CodeHead:

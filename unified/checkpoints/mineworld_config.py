@@ -6,7 +6,7 @@ Source: microsoft/mineworld (MIT), arXiv 2504.08388.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from unified.orders.shapes import Shape
@@ -18,12 +18,14 @@ CODES = 8192
 LETTERS = 256  # of the stream's text, which these models do not read
 ACTION_SLOTS = 11
 
-_FIELDS = {
+_SIZES = {
     "hidden_size": "width",
     "intermediate_size": "inner",
     "num_attention_heads": "heads",
     "num_key_value_heads": "kv_heads",
     "num_hidden_layers": "layers",
+}
+_FIELDS = {
     "rope_theta": "rope_base",
     "rms_norm_eps": "norm_eps",
     "vocab_size": "ids",
@@ -33,21 +35,15 @@ _FALSE = ("attention_bias", "mlp_bias", "tie_word_embeddings")
 
 
 @dataclass(frozen=True, kw_only=True)
-class MineWorldConfig:
-    """`grid`: rows and columns of a frame's `codes`. `ids`: rows of the embedding, which are the codes, the
-    ids of actions and some that are never used. `context`: positions that a checkpoint was trained with."""
+class LayerSizes:
+    """Of `layers` layers: width of the states and of the feed-forward networks, and how many heads there are,
+    of queries and of keys and values."""
 
-    grid: Shape = GRID
-    codes: int = CODES
     width: int = 64
     inner: int = 128
     heads: int = 4
     kv_heads: int = 2
     layers: int = 2
-    ids: int = CODES + 70
-    context: int = 16 * 347
-    rope_base: float = 10000.0
-    norm_eps: float = 1e-5
 
     def __post_init__(self) -> None:
         if self.width % self.heads or self.heads % self.kv_heads or self.width // self.heads % 2:
@@ -55,8 +51,26 @@ class MineWorldConfig:
                 f"width {self.width} must be heads times an even number, and {self.heads} heads a multiple "
                 f"of the {self.kv_heads} of keys and values"
             )
-        if min(*self.grid, self.layers, self.inner) < 1 or self.codes < 2:
-            raise ValueError("grid, layers and inner must be at least 1, codes at least 2")
+        if min(self.layers, self.inner) < 1:
+            raise ValueError("layers and inner must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MineWorldConfig:
+    """`grid`: rows and columns of a frame's `codes`. `ids`: rows of the embedding, which are the codes, the
+    ids of actions and some that are never used. `context`: positions that a checkpoint was trained with."""
+
+    grid: Shape = GRID
+    codes: int = CODES
+    sizes: LayerSizes = field(default_factory=LayerSizes)
+    ids: int = CODES + 70
+    context: int = 16 * 347
+    rope_base: float = 10000.0
+    norm_eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if min(self.grid) < 1 or self.codes < 2:
+            raise ValueError("grid must be at least 1 x 1, codes at least 2")
         if self.ids < self.codes + self.actions.size:
             raise ValueError(
                 f"{self.codes} codes and {self.actions.size} ids of actions need as many rows, got {self.ids}"
@@ -109,5 +123,6 @@ def config_from(options: Mapping[str, Any], *, grid: Shape = GRID, codes: int = 
     if options.get("hidden_act", "silu") != "silu" or options.get("rope_scaling"):
         raise ValueError("a MineWorld transformer has SiLU and unscaled rotary positions")
     fields = {ours: options[theirs] for theirs, ours in _FIELDS.items() if theirs in options}
-    fields.setdefault("kv_heads", fields["heads"])
-    return MineWorldConfig(grid=grid, codes=codes, **fields)
+    sizes = {ours: options[theirs] for theirs, ours in _SIZES.items() if theirs in options}
+    sizes.setdefault("kv_heads", sizes["heads"])
+    return MineWorldConfig(grid=grid, codes=codes, sizes=LayerSizes(**sizes), **fields)

@@ -28,8 +28,9 @@ class PlacedCache:
     """Keys and values [1, G, L, D] of each layer, zeros at first, written at given places."""
 
     def __init__(self, model: MineWorldTransformer) -> None:
-        config = model.config
-        shape = (config.layers, 1, config.kv_heads, config.context, config.width // config.heads)
+        sizes = model.config.sizes
+        width = sizes.width // sizes.heads
+        shape = (sizes.layers, 1, sizes.kv_heads, model.config.context, width)
         self.keys, self.values = torch.zeros(shape), torch.zeros(shape)
 
     def at(self, places: Tensor) -> PlacedAppend:

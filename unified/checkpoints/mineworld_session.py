@@ -51,7 +51,7 @@ class Played:
 
     @property
     def layer_count(self) -> int:
-        return self.config.layers
+        return self.config.sizes.layers
 
     @property
     def context_length(self) -> int | None:
@@ -85,7 +85,7 @@ class Played:
         raise ValueError("a MineWorld model has no null branch: guidance is not for it")
 
     def new_cache(self, rows: int = 1, capacity: int = 256, *, static: bool = False) -> KVCache:
-        return KVCache(self.config.layers, rows, capacity, static=static, device=self.device)
+        return KVCache(self.config.sizes.layers, rows, capacity, static=static, device=self.device)
 
     def write(self, plan: Plan, rows: int, condition: object = None) -> FrameWriter:
         """The state of one frame being written. ValueError for another size than the model's, or an order

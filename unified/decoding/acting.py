@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unified.decoding.context import Chunk
-from unified.decoding.sampling import Sampler
+from unified.decoding.sampling import Sampler, kept_share
 from unified.finite import check_logits
 from unified.layout.layout import Layout
 
@@ -22,21 +22,26 @@ def generate_action(
     sampler: Sampler,
     last: Tensor,
     choices: Callable[[int], Sequence[int]] | None = None,
-) -> Tensor:
-    """Ids counted from 0 [B, slots], read as they come after the states `last` [B, D]. `choices(slot)`: the
-    ids that a slot may take; without it any action id."""
+) -> tuple[Tensor, Tensor]:
+    """Ids counted from 0 [B, slots] and their log-probabilities [B, slots] (`Session.log_probs`; zeros if not
+    recorded), read as they come after the states `last` [B, D]. `choices(slot)`: the ids that a slot may
+    take; without it any action id."""
     words, context, model = session.vocabulary, session.context, session.model
     rows, device = context.rows(), model.device
     blank = torch.tensor([[words.action_start] * words.action_slots] * len(session.rows))
     layout = Layout.of(blank, words, context.cursors[rows])
     taken: list[Tensor] = []
+    scores = torch.zeros(len(session.rows), words.action_slots)
     for slot in range(words.action_slots):
         places = torch.tensor([[len(row.stream) + slot] for row in session.rows])
         options = torch.tensor(list(choices(slot)) if choices else range(words.action), device=device)
-        logits = model.text_logits(last)[:, words.visual_start + options]
+        every = model.text_logits(last)
+        logits = every[:, words.visual_start + options]
         check_logits(logits)
-        drawn = sampler.draw(logits[:, None, None, :], session.noise, places).symbols.flatten()
-        taken.append(options[drawn])
+        drawn = sampler.draw(logits[:, None, None, :], session.noise, places)
+        taken.append(options[drawn.symbols.flatten()])
+        if session.recorded:
+            scores[:, slot] = drawn.log_probs[:, 0] + kept_share(logits, every)
         part = layout.part(slice(slot, slot + 1))
         embeds = model.read((words.action_start + taken[-1])[:, None], part.to(device))
         if embeds is not None:
@@ -45,4 +50,4 @@ def generate_action(
             context.note(chunk, hidden, chunk.counts)
             last = hidden[0][:, -1]
     context.cursors[rows] = list(layout.cursors)
-    return torch.stack(taken, dim=1)
+    return torch.stack(taken, dim=1), scores

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,7 +26,9 @@ class Row:
     """One conversation. `stream`: its ids so far. `pending`: those whose prefill is deferred. `null_read`:
     number of ids of its null stream that were read. `values`: by name, the continuous values of its
     placeholders [n, C]. `reference`: the latest image of the stream, None if there is none or it has no
-    codes. `actions`: the action ids since then. `stopped`: why its text ended, "end", "write" or "length"."""
+    codes. `actions`: the action ids since then. `stopped`: why its text ended, "end", "write" or "length".
+    `drawn`: by index in the stream, the log-probabilities of ids that were generated, None if not
+    recorded."""
 
     stream: list[int] = field(default_factory=list)
     pending: list[int] = field(default_factory=list)
@@ -34,6 +37,7 @@ class Row:
     reference: Image | None = None
     actions: list[int] = field(default_factory=list)
     stopped: str = ""
+    drawn: dict[int, float] | None = None
 
     def append(self, ids: Sequence[int], parts: Sequence[Segment], words: Vocabulary) -> None:
         """Add ids, split into segments, whose prefill is to come."""
@@ -54,10 +58,11 @@ class Row:
         for name, vectors in values.items():
             self.values[name] = torch.cat([*([self.values[name]] if name in self.values else []), vectors])
 
-    def append_text(self, token: int, words: Vocabulary) -> int | None:
+    def append_text(self, token: int, words: Vocabulary, log_prob: float = math.nan) -> int | None:
         """Add one generated id of text: the id, or None where the row has stopped or now starts an image."""
         if self.stopped:
             return None
+        self.note([log_prob])
         if token == words.write:
             self.stopped = "write"
             return None
@@ -67,17 +72,27 @@ class Row:
             self.stopped = "end"
         return token
 
-    def append_action(self, ids: Sequence[int]) -> None:
-        """Add the ids of a generated action, which have been read."""
+    def append_action(self, ids: Sequence[int], log_probs: Sequence[float]) -> None:
+        """Add the ids of a generated action, which have been read, and the log-probability of each."""
+        self.note(log_probs)
         self.stream += ids
         self.actions += ids
+
+    def note(self, log_probs: Sequence[float], ahead: int = 0) -> None:
+        """Record log-probabilities of ids that stand `ahead` ids after the end of the stream and on, if any
+        are recorded."""
+        if self.drawn is not None:
+            start = len(self.stream) + ahead
+            self.drawn |= {start + n: value for n, value in enumerate(log_probs)}
 
     def append_image(self, drawing: Drawing, number: int, vectors: Tensor | None, words: Vocabulary) -> None:
         """Add image `number` of a finished drawing; the prefill of its READ segment is to come. `vectors`:
         carried embeddings [R, D] that the next frame is made from in place of its codes'."""
         written, read = drawing.codes[number].tolist(), drawing.read()[number].tolist()
-        segment = words.read_segment(read, drawing.plan.read_shapes)
-        self.stream += [*open_ids(drawing.plan, words), *words.visual_ids(written), words.close, *segment]
+        segment, header = words.read_segment(read, drawing.plan.read_shapes), open_ids(drawing.plan, words)
+        if self.drawn is not None:
+            self.note(drawing.log_probs[number].tolist(), len(header))
+        self.stream += [*header, *words.visual_ids(written), words.close, *segment]
         self.pending += segment
         height, width = drawing.plan.read_shapes[-1]
         self.reference = Image((height, width), read[len(read) - height * width :], vectors)

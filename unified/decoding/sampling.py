@@ -71,6 +71,12 @@ class Sampler:
         return Drawn(symbols, chosen.log().sum(dim=-1))
 
 
+def kept_share(kept: Tensor, logits: Tensor) -> Tensor:
+    """[...]: log of the share of the probability under logits [..., V] that the logits `kept` of some of them
+    [..., W] (others may be -inf) have."""
+    return kept.float().logsumexp(dim=-1) - logits.float().logsumexp(dim=-1)
+
+
 def _largest(logits: Tensor, top_k: int) -> Tensor:
     """Values in ascending order: the `top_k` largest (0: all), all that tie with them, perhaps more."""
     count, most = logits.shape[-1], top_k + TIES

@@ -7,6 +7,7 @@ prediction and acting are short loops over these calls.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -80,6 +81,25 @@ class Session:
             )
         self.context = Context(cache, len(self.rows))
         return self
+
+    def record_log_probs(self) -> Session:
+        """From now on keep the log-probability of every id that is generated, see `log_probs`."""
+        for row in self.rows:
+            row.drawn = {} if row.drawn is None else row.drawn
+        return self
+
+    @property
+    def recorded(self) -> bool:
+        return self.rows[0].drawn is not None
+
+    @property
+    def log_probs(self) -> list[list[float]]:
+        """For each id of `streams`, the log-probability with which it was drawn (after temperature, filters
+        and guidance), plus for text and actions the log of the share that the model gives to the ids that
+        were allowed there: at temperature 1 without filters, guidance and contrast the model's own. NaN for
+        ids that were read, for those generated before `record_log_probs`, and for text of a speculative
+        strategy."""
+        return [[(row.drawn or {}).get(n, math.nan) for n in range(len(row.stream))] for row in self.rows]
 
     @property
     def last(self) -> Tensor | None:
@@ -200,9 +220,9 @@ class Session:
         for row in self.rows:
             row.stopped = row.stopped or "length"
 
-    def say(self, row: Row, token: int) -> int | None:
+    def say(self, row: Row, token: int, log_prob: float = math.nan) -> int | None:
         """Append one generated id to a row (`Row.append_text`)."""
-        return row.append_text(token, self.vocabulary)
+        return row.append_text(token, self.vocabulary, log_prob)
 
     @torch.no_grad()
     def action(
@@ -215,9 +235,9 @@ class Session:
         self.read_pending()
         if self.last is None:
             raise ValueError("nothing has been read yet: feed a prompt first")
-        actions = generate_action(self, sampler, self.last, choices)
-        for row, numbers in zip(self.rows, actions.tolist(), strict=True):
-            row.append_action([words.action_start + number for number in numbers])
+        actions, log_probs = generate_action(self, sampler, self.last, choices)
+        for row, numbers, scores in zip(self.rows, actions.tolist(), log_probs.tolist(), strict=True):
+            row.append_action([words.action_start + number for number in numbers], scores)
         self.context.forget(self.policy)
         return actions
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,9 @@ from torch import Tensor
 
 from unified.decoding.context import Context
 from unified.decoding.guidance import contrasted
-from unified.decoding.sampling import Sampler
+from unified.decoding.sampling import Sampler, kept_share
 from unified.finite import check_logits
+from unified.heads.distribution import Drawn
 
 if TYPE_CHECKING:
     from unified.decoding.session import Session
@@ -27,6 +29,7 @@ class TextRun:
     ) -> None:
         self.session, self.sampler, self.max_tokens = session, sampler, max_tokens
         self.allowed, self.contrast = allowed, contrast
+        self.kept: Tensor  # [B, n]: log of the share of what is allowed, if it is recorded
         rows = len(session.rows)
         self.blind = Context(session.model.new_cache(rows), rows)
         self.read_blind([session.readable(row.stream, images=False) for row in session.rows])
@@ -45,11 +48,19 @@ class TextRun:
 
     def logits(self, *states: Tensor) -> Tensor:
         """[B, n, V] of what follows hidden states [B, n, D] of each context; -inf for what is not allowed."""
-        seen, *blind = [self.session.model.text_logits(found) for found in states]
-        seen = seen.masked_fill(~self.allowed[:, None], float("-inf"))
+        every, *blind = [self.session.model.text_logits(found) for found in states]
+        seen = every.masked_fill(~self.allowed[:, None], float("-inf"))
+        if self.session.recorded:
+            self.kept = kept_share(seen, every)
         logits = contrasted(seen, blind[0], self.contrast) if blind else seen
         check_logits(logits)
         return logits
+
+    def scores(self, drawn: Drawn) -> list[float]:
+        """Log-probabilities of ids [B, 1] drawn from the latest logits (`Session.log_probs`); NaN if not
+        recorded."""
+        rows = len(self.session.rows)
+        return (drawn.log_probs + self.kept)[:, 0].tolist() if self.session.recorded else [math.nan] * rows
 
     def places(self, count: int = 1) -> Tensor:
         """[B, count]: where in the streams the next ids will stand, which index the noise."""

@@ -18,7 +18,7 @@ from unified.apps.rollout import Rollout
 from unified.cache.policy import Full
 from unified.checkpoints.__main__ import main
 from unified.checkpoints.mineworld import MineWorldTransformer, load
-from unified.checkpoints.mineworld_config import MineWorldConfig, config_from
+from unified.checkpoints.mineworld_config import LayerSizes, MineWorldConfig, config_from
 from unified.checkpoints.mineworld_networks import MineWorldVQConfig
 from unified.checkpoints.mineworld_schedule import Decoder, PlacedCache
 from unified.checkpoints.mineworld_session import Played, sources, unwritten
@@ -34,7 +34,8 @@ GOLDEN = Path(__file__).parents[4] / "shared" / "golden"
 needs_golden = pytest.mark.skipif(
     not GOLDEN.is_dir(), reason="the reference vectors (../shared/golden) are absent"
 )
-CONFIG = MineWorldConfig(grid=(3, 5), codes=32, ids=102, context=8 * 26, width=32, inner=48)
+SIZES = LayerSizes(width=32, inner=48)
+CONFIG = MineWorldConfig(grid=(3, 5), codes=32, ids=102, context=8 * 26, sizes=SIZES)
 GREEDY = Sampler(temperature=0)
 WALK: list[dict[str, Any]] = [{"forward": 1}, {"jump": 1, "camera": [0.0, 20.0]}, {"attack": 1}]
 

@@ -20,8 +20,9 @@ class OnePass:
         session = run.session
         for _ in range(run.max_tokens):
             logits = run.logits(*(context.last[0][0][:, None] for context in run.contexts))
-            drawn = run.sampler.draw(logits[:, :, None], session.noise, run.places()).symbols.flatten()
-            said = [session.say(row, token) for row, token in zip(session.rows, drawn.tolist(), strict=True)]
+            drawn = run.sampler.draw(logits[:, :, None], session.noise, run.places())
+            found = zip(session.rows, drawn.symbols.flatten().tolist(), run.scores(drawn), strict=True)
+            said = [session.say(row, token, score) for row, token, score in found]
             if any(token is not None for token in said):
                 yield said
             if all(row.stopped for row in session.rows):

@@ -1,6 +1,6 @@
 """Frames a second at MineWorld's shape: raster, diagonal and next-scale decoding of the same frames.
 
-    python -m unified.eval.bench.worlds [--repeats 3] [--json]
+    python -m unified.eval.bench.mineworld [--repeats 3] [--json]
 
 8 layers, width 512, 8 heads of which 4 have keys, 14 x 24 codes of 8192, 7 frames and 6 actions in the
 cache, then an action and the eighth frame, float32, greedy, without pixels. `own` is our model (its frames
@@ -23,7 +23,7 @@ import torch
 
 from unified.cache.policy import Window
 from unified.checkpoints.mineworld import MineWorldTransformer
-from unified.checkpoints.mineworld_config import MineWorldConfig
+from unified.checkpoints.mineworld_config import LayerSizes, MineWorldConfig
 from unified.checkpoints.mineworld_session import Played
 from unified.config import UnifiedConfig, text_decoder
 from unified.decoding.sampling import Sampler
@@ -105,11 +105,13 @@ def published(size: Size) -> Played:
         grid=size.grid,
         codes=size.codes,
         ids=size.codes + 70,
-        width=size.width,
-        inner=size.inner,
-        heads=size.heads,
-        kv_heads=size.kv_heads,
-        layers=size.layers,
+        sizes=LayerSizes(
+            width=size.width,
+            inner=size.inner,
+            heads=size.heads,
+            kv_heads=size.kv_heads,
+            layers=size.layers,
+        ),
         context=FRAMES * (area((size.grid,)) + 11),
     )
     return Played(MineWorldTransformer(config).eval())
@@ -200,7 +202,7 @@ def lines(clock: Rates, busy: Rates) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns its exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m unified.eval.bench.worlds", description=__doc__.splitlines()[0]
+        prog="python -m unified.eval.bench.mineworld", description=__doc__.splitlines()[0]
     )
     parser.add_argument("--repeats", type=int, default=3, help="frames of each case; the median counts")
     parser.add_argument("--threads", type=int, default=2)

@@ -1,8 +1,8 @@
 """The bench of worlds on a tiny model: every case runs, and what it counts is a whole frame."""
 
 import torch
-from unified.eval.bench import worlds
-from unified.eval.bench.worlds import CASES, MODELS, RATIOS, Size, copies, frame, lines, measure, prepared
+from unified.eval.bench import mineworld
+from unified.eval.bench.mineworld import CASES, MODELS, RATIOS, Size, copies, frame, lines, measure, prepared
 
 TINY = Size(layers=2, width=32, heads=2, kv_heads=1, inner=32, grid=(2, 4), codes=16)
 
@@ -21,7 +21,7 @@ def test_a_copy_goes_on_as_the_original_does():
         torch.manual_seed(0)
         session = prepared(MODELS[name](TINY), TINY)
         many = copies(session, 2)
-        order = worlds.DIAGONAL
+        order = mineworld.DIAGONAL
         for one in (session, many):
             frame(one, order, TINY.grid)
         assert torch.equal(many.drawing.codes, session.drawing.codes.expand(2, -1))

@@ -1,0 +1,120 @@
+"""`unified prefer`: two answers to each prompt are shown, and a person's choice is recorded as a pair."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from unified.apps.answering import Content, GenerationSettings, Turn, images_of, text_of
+from unified.apps.assistant import Assistant
+from unified.apps.commands.common import assistant, check_target, save
+from unified.apps.pictures import open_picture
+from unified.apps.terminal import protocol, render
+from unified.decoding.sampling import Sampler
+from unified.decoding.session import Session
+
+KEYS = "1 or 2: the better one; s: skip; q: stop"
+
+
+def prefer(options: argparse.Namespace) -> int:
+    prompts = _prompts(options)
+    check_target(options.out)
+    guide = assistant(options)
+    recorded = 0
+    for number, prompt in enumerate(prompts):
+        messages = guide.request(prompt, open_picture(options.image).image if options.image else None)
+        pair = _pair(guide, messages, options, guide.seed + 2 * number)
+        _show(prompt, [content for _, content in pair], options.pictures)
+        choice = _ask(number, len(prompts))
+        if choice == "q":
+            break
+        if choice in "12":
+            recorded += _record(options.out, guide, messages, [ids for ids, _ in pair], int(choice) - 1)
+    print(f"{options.out}: {recorded} pairs recorded")
+    return 0
+
+
+def _prompts(options: argparse.Namespace) -> list[str]:
+    """The prompt, or the lines of a file of prompts. ValueError for neither, or an empty one."""
+    if bool(options.prompt) == bool(options.prompts):
+        raise ValueError("give one prompt, or a file of prompts with --prompts")
+    if options.prompt:
+        return [options.prompt]
+    if not options.prompts.is_file():
+        raise ValueError(f"{options.prompts}: no such file")
+    lines = [line.strip() for line in options.prompts.read_text(encoding="utf-8").splitlines()]
+    if not any(lines):
+        raise ValueError(f"{options.prompts}: no prompts in it")
+    return [line for line in lines if line]
+
+
+def _pair(
+    guide: Assistant, messages: list[dict[str, Any]], options: argparse.Namespace, seed: int
+) -> list[tuple[list[int], Content]]:
+    """Two sampled answers: ids and content of each."""
+    sampler = Sampler(temperature=options.temperature)
+    common: dict[str, Any] = {"text_sampler": sampler, "image_sampler": sampler, "max_tokens": options.tokens}
+    settings = GenerationSettings(**common, allow_images=options.draw, require_image=options.draw)
+    prompt = guide.processor.encode(messages, prompt=True)
+    session = Session(guide.model, rows=2, seed=seed)
+    session.feed(prompt)
+    turn = Turn(session, guide.processor, guide.shapes((guide.side, guide.side)), settings)
+    for _ in turn.events():
+        pass
+    streams = session.streams
+    return [(streams[row][len(prompt) : turn.stops[row]], turn.content(row)) for row in range(2)]
+
+
+def _show(prompt: str, answers: list[Content], folder: Path) -> None:
+    """Texts are printed; pictures too where the terminal can, and written into the folder."""
+    print(f"\n{prompt}")
+    how = protocol(os.environ, sys.stdout)
+    for number, content in enumerate(answers, start=1):
+        print(f"[{number}] {text_of(content)}")
+        for place, image in enumerate(images_of(content)):
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / f"answer-{number}{f'-{place + 1}' if place else ''}.png"
+            save(image, path)
+            print(render(image, how) if how else f"    {path}")
+
+
+def _ask(number: int, count: int) -> str:
+    """One of the keys; the end of the input stops."""
+    for line in _lines(f"{number + 1} of {count}. {KEYS} > "):
+        if line in ("1", "2", "s", "q"):
+            return line
+        print(KEYS)
+    return "q"
+
+
+def _lines(question: str) -> Iterator[str]:
+    while True:
+        try:
+            yield input(question).strip().lower()
+        except EOFError:
+            print()
+            return
+
+
+def _record(path: Path, guide: Assistant, messages: Any, ids: list[list[int]], better: int) -> bool:
+    """Append a record of ids, as `unified.train.preference.data` reads them; equal answers are left out."""
+    from unified.train.preference.data import tokenizer_digest
+
+    if ids[0] == ids[1]:
+        print("the answers are equal: not recorded")
+        return False
+    record = {
+        "prompt_ids": guide.processor.encode(messages, prompt=True),
+        "chosen_ids": ids[better],
+        "rejected_ids": ids[1 - better],
+        "tokenizer": tokenizer_digest(guide.processor),
+        "by": "person",
+    }
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+    return True
