@@ -114,7 +114,7 @@ def _memory(recipe: Any, options: argparse.Namespace) -> int:
 def _run(verb: str, recipe: Any, options: argparse.Namespace) -> int:
     quiet()
     from unified.train.recipe import ModelRecipe
-    from unified.train.run import Machine, prepare_all, run
+    from unified.train.run import Machine, Workers, prepare_all, run
 
     resume = options.resume
     if resume not in ("auto", "none") and not Path(resume).is_dir():
@@ -125,8 +125,7 @@ def _run(verb: str, recipe: Any, options: argparse.Namespace) -> int:
         resume=resume,
         deepspeed=deepspeed_config(options.deepspeed) if options.deepspeed else None,
         fsdp=options.fsdp,
-        workers=options.workers or os.cpu_count() or 1,
-        loaders=options.loaders,
+        workers=Workers(making=options.workers or os.cpu_count() or 1, reading=options.loaders),
         cpu=options.cpu,
         compile=options.compile,
     )

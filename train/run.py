@@ -57,18 +57,25 @@ PATIENCE = 24 * 3600  # seconds that other processes wait for the first one to p
 
 
 @dataclass(frozen=True, kw_only=True)
+class Workers:
+    """Processes beside those that train: `making` data, and `reading` it while training (of each)."""
+
+    making: int = 1
+    reading: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Machine:
     """Where a recipe runs; none of it changes what is computed. `data`: folder of prepared ids (default
-    OUT/data), which may be shared by runs. `workers` make data, `loaders` read it. `compile`: layers go
-    through torch.compile. `deepspeed` (a configuration) or `fsdp` (FSDP2) cut the model to pieces."""
+    OUT/data), which may be shared by runs. `compile`: layers go through torch.compile.
+    `deepspeed` (a configuration) or `fsdp` (FSDP2) cut the model to pieces."""
 
     out: Path
     data: Path | None = None
     resume: str = "auto"
     deepspeed: dict[str, Any] | None = None
     fsdp: bool = False
-    workers: int = 1
-    loaders: int = 0
+    workers: Workers = Workers()
     cpu: bool = False
     compile: bool = False
 
@@ -84,7 +91,7 @@ def run(recipe: Recipe, machine: Machine) -> Path:
         text_tokenizer(recipe, machine.out)
         return machine.out
     if isinstance(recipe, VisualTokenizerRecipe):
-        visual_tokenizer(recipe, machine.out, workers=machine.workers, device=machine.device)
+        visual_tokenizer(recipe, machine.out, workers=machine.workers.making, device=machine.device)
         return machine.out
     if isinstance(recipe, PreferenceRecipe):
         from unified.train.preference.recipe import run_recipe  # it runs stages as this module says
@@ -137,7 +144,9 @@ def tokenizers_of(recipe: ModelRecipe, machine: Machine) -> Tokenizers:
     chosen = recipe.tokenizers
     text, visual = chosen.text, chosen.visual
     text_tokenizer(text, machine.out / "text_tokenizer")
-    visual_tokenizer(visual, machine.out / "visual_tokenizer", workers=machine.workers, device=machine.device)
+    visual_tokenizer(
+        visual, machine.out / "visual_tokenizer", workers=machine.workers.making, device=machine.device
+    )
     return Tokenizers(
         text=text if isinstance(text, str) else str(machine.out / "text_tokenizer"),
         visual=visual if isinstance(visual, str) else str(machine.out / "visual_tokenizer"),
@@ -159,7 +168,7 @@ def prepare_all(
     for source in recipe.data.sources:
         part = replace(source, samples=whole_shards(source.samples, share))
         found[source.task] = prepare(
-            part, recipe.seed, recipe.data.split, tokenizers, root, workers=machine.workers
+            part, recipe.seed, recipe.data.split, tokenizers, root, workers=machine.workers.making
         )
     return found
 
@@ -417,7 +426,7 @@ def trainer_settings(recipe: Any, machine: Machine, number: int) -> dict[str, An
         logging_nan_inf_filter=False,  # it waits for the loss at every step
         save_steps=recipe.output.save_every,
         save_total_limit=recipe.output.keep,
-        dataloader_num_workers=machine.loaders,
+        dataloader_num_workers=machine.workers.reading,
         average_tokens_across_devices=False,
         remove_unused_columns=False,
         label_names=["labels"],

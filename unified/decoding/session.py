@@ -159,6 +159,7 @@ class Session:
         if any(lists):
             self.context.forget(self.policy)
 
+    @torch.no_grad()
     def read_null(self) -> None:
         """Prefill the null branch with the ids since it was last used."""
         self.context.open_null()

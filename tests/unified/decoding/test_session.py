@@ -196,6 +196,8 @@ def test_a_wrong_contrast_is_refused_and_nothing_is_said(model, stream, wrong):
     before = session.streams
     with pytest.raises(ValueError, match="contrast"):
         next(session.text(visual_contrast=wrong))
+    with pytest.raises(ValueError, match="contrast"):
+        next(session.text(contrast=wrong))  # the former name
     assert session.streams == before
 
 
