@@ -14,6 +14,7 @@ from torch import Tensor
 from unified.decoding.drawing import Drawing
 from unified.extras.references import Image
 from unified.layout.patch_merging import positions_of
+from unified.orders import Plan
 from unified.orders.shapes import area
 from unified.stream.segments import Kind, Segment, as_ids, segments
 from unified.stream.vocabulary import Vocabulary
@@ -90,14 +91,11 @@ class Row:
             start = len(self.stream) + ahead
             self.drawn |= {start + n: value for n, value in enumerate(log_probs)}
 
-    def append_image(
-        self, header: Sequence[int], drawing: Drawing, number: int, vectors: Tensor | None, words: Vocabulary
-    ) -> None:
-        """Add image `number` of a finished drawing, written under a header; the prefill of its READ segment
-        is to come. `vectors`: carried embeddings [R, D] that the next frame is made from in place of its
-        codes'."""
+    def append_image(self, drawing: Drawing, number: int, vectors: Tensor | None, words: Vocabulary) -> None:
+        """Add image `number` of a finished drawing; the prefill of its READ segment is to come. `vectors`:
+        carried embeddings [R, D] that the next frame is made from in place of its codes'."""
         written, read = drawing.codes[number].tolist(), drawing.read()[number].tolist()
-        segment = words.read_segment(read, drawing.plan.read_shapes)
+        segment, header = words.read_segment(read, drawing.plan.read_shapes), open_ids(drawing.plan, words)
         if self.drawn is not None:
             self.note(drawing.log_probs[number].tolist(), len(header))
         self.stream += [*header, *words.visual_ids(written), words.close, *segment]
@@ -105,6 +103,11 @@ class Row:
         height, width = drawing.plan.read_shapes[-1]
         self.reference = Image((height, width), read[len(read) - height * width :], vectors)
         self.actions = []
+
+
+def open_ids(plan: Plan, words: Vocabulary) -> list[int]:
+    """The ids that open the WRITE segment of an image. ValueError for an order without an id."""
+    return words.open_write(plan.order, plan.shapes, plan.data)
 
 
 def per_row(ids: Any, count: int) -> list[list[int]]:

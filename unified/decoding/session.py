@@ -24,7 +24,7 @@ from unified.decoding.guidance import Guidance, check_contrast, check_weights
 from unified.decoding.image import ImageRequest, write_image
 from unified.decoding.minimum_risk import MinimumRisk
 from unified.decoding.noise import Noise, PositionNoise
-from unified.decoding.rows import Row, per_row, positions_read, readable
+from unified.decoding.rows import Row, open_ids, per_row, positions_read, readable
 from unified.decoding.sampling import Sampler
 from unified.decoding.strategies import OnePass, Stats, Strategy
 from unified.decoding.text import TextRun, allowed_ids
@@ -165,6 +165,7 @@ class Session:
         if any(lists):
             self.context.forget(self.policy)
 
+    @torch.no_grad()
     def read_null(self) -> None:
         """Prefill the null branch with the ids since it was last used."""
         self.context.open_null()
@@ -199,16 +200,19 @@ class Session:
         max_tokens: int = 256,
         draw: bool | Sequence[bool] = True,
         end: bool | Sequence[bool] = True,
-        contrast: float = 0.0,
+        visual_contrast: float = 0.0,
+        contrast: float | None = None,
     ) -> Iterator[list[int | None]]:
         """Generate text in every row until it ends its turn, starts an image or has `max_tokens` new ids.
         Yields one id per row as they come, None for rows that have stopped or say nothing at that moment (a
         strategy may find more ids of one row than of another); `stopped` then says why. Ids are counted as in
         the vocabulary; `end` is yielded too, `write` is not (call `image`). `draw` and `end`: whether rows,
-        all or each, may start an image or end their turn. `contrast`: weight of visual contrastive decoding
-        against the same stream without images (`contrasted`; 0 is off). ValueError before anything was read,
-        for another number of flags than rows, or for a weight that is no finite number of at least 0."""
-        check_contrast(contrast)
+        all or each, may start an image or end their turn. `visual_contrast`: weight of visual contrastive
+        decoding against the same stream without images (`contrasted`; 0 is off), formerly named `contrast`.
+        ValueError before anything was read, for another number of flags than rows, or for a weight that is no
+        finite number of at least 0."""
+        weight = visual_contrast if contrast is None else contrast
+        check_contrast(weight)
         check_count("max_tokens", max_tokens)
         self.read_pending()
         if self.last is None:
@@ -217,7 +221,9 @@ class Session:
         for row in self.rows:
             row.stopped = ""
         self.stats = Stats.of(len(self.rows))
-        yield from self.strategy.text(TextRun(self, sampler or Sampler(), max_tokens, allowed, contrast))
+        yield from self.strategy.text(
+            TextRun(self, sampler or Sampler(), max_tokens, allowed, visual_contrast)
+        )
         for row in self.rows:
             row.stopped = row.stopped or "length"
 
@@ -277,9 +283,9 @@ class Session:
         if contrast is not None and not carry:
             raise ValueError("a contrast changes the carried embeddings: it needs carry=True")
         check_weights(guidance, plan)
+        open_ids(plan, self.vocabulary)  # refuses an order that the vocabulary has no id for
         request = ImageRequest(
             plan=plan,
-            header=self.vocabulary.open_write(order, plan.shapes, plan.data),
             active=active,
             sampler=sampler or Sampler(),
             guidance=guidance,
@@ -296,7 +302,7 @@ class Session:
         self.drawing = drawing
         for number, row in enumerate(self.rows):
             if request.active[number]:
-                row.append_image(request.header, drawing, number, vectors.get(number), self.vocabulary)
+                row.append_image(drawing, number, vectors.get(number), self.vocabulary)
 
     def draw(self, shapes: Sequence[int | Sequence[int]], **options: Any) -> Drawing:
         """`image` without streaming: the finished image."""
