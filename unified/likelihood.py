@@ -7,7 +7,7 @@ Logits of all targets at once can take gigabytes (10,500 codes of 160,000), so t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,17 @@ PORTION = 2**26  # logits that are made at once
 LOGITS = 2**28  # numbers: a GiB in float32
 
 # What is computed of predicted tokens: their distribution, their values [N, ...] -> [N] or [N, C], float32.
+IGNORED_ARGUMENTS = frozenset(
+    {
+        "attention_mask",
+        "position_ids",
+        "use_cache",
+        "return_dict",
+        "output_attentions",
+        "output_hidden_states",
+    }
+)
+
 Measure = Callable[[Distribution, Tensor], Tensor]
 
 
@@ -70,6 +81,22 @@ def likelihoods(
     fits = ids.numel() * model.vocabulary.size <= LOGITS if return_logits is None else return_logits
     logits = token_logits(model, states, layout) if fits and model.head.symbols == 1 else None
     return UnifiedOutput(loss, logits, log_probs, segments, steps, states[0])
+
+
+def check_arguments(others: Mapping[str, object]) -> None:
+    """TypeError for an argument of `forward` that is neither `IGNORED_ARGUMENTS` nor None."""
+    unknown = sorted(name for name in set(others) - IGNORED_ARGUMENTS if others[name] is not None)
+    if unknown:
+        raise TypeError(f"UnifiedModel.forward takes no argument {unknown[0]!r}")
+
+
+def check_labels(ids: Tensor, labels: Tensor) -> None:
+    """ValueError for labels that are neither the ids themselves nor IGNORED."""
+    if labels.shape != ids.shape or bool(((labels != IGNORED) & (labels != ids)).any()):
+        raise ValueError(
+            "labels must be input_ids with -100 where nothing is learned: every label stands at its own id, "
+            "none is shifted"
+        )
 
 
 def token_log_probs(

@@ -19,6 +19,7 @@ from unified.backbone.attention import BACKENDS, of_session
 from unified.backbone.batch import run_batch
 from unified.backbone.decoder import LibraryLayers, refuse_alone, run_layers
 from unified.backbone.fused import FusedLayers, fusible
+from unified.backbone.initialise import initialise
 from unified.backbone.layer_pass import Depth, LayerPart, Pass
 from unified.backbone.read_outs import ReadOut, make_read_outs
 from unified.cache.kv_cache import KVCache
@@ -28,25 +29,14 @@ from unified.extras.patch_merging import merging_of
 from unified.extras.slots import SlotEmbedding, WrittenSlots, written_slots
 from unified.extras.writer import Writer
 from unified.heads import HEADS
-from unified.layout.layout import IGNORED, Layout
-from unified.likelihood import UnifiedOutput, likelihoods
+from unified.layout.layout import Layout
+from unified.likelihood import UnifiedOutput, check_arguments, check_labels, likelihoods
 from unified.orders import Plan
 from unified.readers import make_readers, read_values
 from unified.stream.migration import WEIGHTS, weight_name
 from unified.stream.null_stream import null_stream
 from unified.stream.segments import Kind
 from unified.stream.vocabulary import Vocabulary
-
-IGNORED_ARGUMENTS = frozenset(
-    {
-        "attention_mask",
-        "position_ids",
-        "use_cache",
-        "return_dict",
-        "output_attentions",
-        "output_hidden_states",
-    }
-)
 
 
 class UnifiedModel(PreTrainedModel):
@@ -118,16 +108,7 @@ class UnifiedModel(PreTrainedModel):
         return super().train(mode)
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Modules with a method `initialise` know how they begin; children come before their parents."""
-        std = self.config.initializer_range
-        initialise = getattr(module, "initialise", None)
-        if initialise is not None:
-            initialise(std)
-        elif isinstance(module, (nn.Linear, nn.Embedding)):
-            nn.init.normal_(module.weight, std=std)
-            if isinstance(module, nn.Linear) and module.bias is not None:
-                nn.init.zeros_(module.bias)
-        else:
+        if not initialise(module, self.config.initializer_range):
             super()._init_weights(module)
 
     def get_input_embeddings(self) -> nn.Module:
@@ -167,13 +148,11 @@ class UnifiedModel(PreTrainedModel):
         `layout`: computed from the ids if not given. `values`: what stands at placeholders, by name
         (`readers`). `depth`: which layers the steps of images run; `parts`: what is plugged in around layers.
         `return_logits`: None for where they take at most `LOGITS` numbers. What trainers hand to every model
-        (`IGNORED_ARGUMENTS`; <|pad|> ids are what counts as padding) is accepted; TypeError for anything
-        else that is not None."""
-        unknown = sorted(name for name in set(others) - IGNORED_ARGUMENTS if others[name] is not None)
-        if unknown:
-            raise TypeError(f"UnifiedModel.forward takes no argument {unknown[0]!r}")
+        (`likelihood.IGNORED_ARGUMENTS`; <|pad|> ids are what counts as padding) is accepted; TypeError for
+        anything else that is not None."""
+        check_arguments(others)
         if layout is None and labels is not None:
-            _check_labels(input_ids, labels)
+            check_labels(input_ids, labels)
         layout = (layout or Layout.of(input_ids, self.vocabulary)).to(input_ids.device)
         states = self.states(input_ids, layout, values, depth, parts)
         return likelihoods(self, states, input_ids, labels, layout, return_logits, num_items_in_batch)
@@ -297,15 +276,6 @@ class UnifiedModel(PreTrainedModel):
             merging=self.merging,
             heads=self.heads,
             embed_ids=self.embed_ids,
-        )
-
-
-def _check_labels(ids: Tensor, labels: Tensor) -> None:
-    """ValueError for labels that are neither the ids themselves nor IGNORED."""
-    if labels.shape != ids.shape or bool(((labels != IGNORED) & (labels != ids)).any()):
-        raise ValueError(
-            "labels must be input_ids with -100 where nothing is learned: every label stands at its own id, "
-            "none is shifted"
         )
 
 

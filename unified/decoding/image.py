@@ -14,37 +14,20 @@ from torch import Tensor
 from unified.backbone.layer_pass import layers_run
 from unified.cache.policy import Held
 from unified.decoding.context import Chunk, lay_out
-from unified.decoding.drawing import Choice, Drawing, Hook, WriterState
-from unified.decoding.guidance import Guidance, guide, needs_null
-from unified.decoding.minimum_risk import MinimumRisk
+from unified.decoding.drawing import Choice, Drawing, WriterState
+from unified.decoding.guidance import guide, needs_null
+from unified.decoding.image_request import ImageRequest
 from unified.decoding.rows import open_ids
-from unified.decoding.sampling import Sampler
 from unified.decoding.stats import Stats
 from unified.extras.references import ActionContrast
 from unified.finite import refuse_prediction
 from unified.heads.distribution import Distribution
 from unified.layout.layout import Cursor, Layout
 from unified.layout.patch_merging import merged_steps
-from unified.orders import Plan
 from unified.stream.segments import Kind
 
 if TYPE_CHECKING:
     from unified.decoding.session import Session
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageRequest:
-    """An image to be generated: `plan`, `active` (the rows that write), and how codes are chosen (see
-    `Session.image`)."""
-
-    plan: Plan
-    active: list[bool]
-    sampler: Sampler
-    guidance: Guidance | None = None
-    minimum_risk: MinimumRisk | None = None
-    contrast: ActionContrast | None = None
-    carry: bool = False
-    hook: Hook | None = None
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,10 @@ class Row:
         """Where the next id stands among all that were ever said, which indexes the noise."""
         return self.offset + len(self.stream)
 
+    def log_probs(self) -> list[float]:
+        """For each id of the stream, NaN where none was recorded."""
+        return [(self.drawn or {}).get(number, math.nan) for number in range(len(self.stream))]
+
     def append(self, ids: Sequence[int], parts: Sequence[Segment], words: Vocabulary) -> None:
         """Add ids, split into segments, whose prefill is to come."""
         self.stream += ids
@@ -129,6 +133,21 @@ def readable(ids: list[int], words: Vocabulary, images: bool = True) -> list[int
         return ids
     left_out = (Kind.WRITE,) if images else (Kind.WRITE, Kind.READ)
     return [t for s in segments(ids, words) if s.kind not in left_out for t in ids[s.start : s.stop]]
+
+
+def check_length(
+    most: int | None,
+    held: Sequence[int],
+    rows: Sequence[Row],
+    found: Sequence[Sequence[Segment]],
+    words: Vocabulary,
+) -> None:
+    """ValueError if the segments to be appended to each row, whose cache holds so many positions, make it
+    longer than the model's context."""
+    for before, row, parts in zip(held, rows, found, strict=True):
+        length = before + len(row.pending) + positions_read(parts, words)
+        if most is not None and length > most:
+            raise ValueError(f"{length} positions, and the model's context has {most}: shorten what is said")
 
 
 def positions_read(parts: Sequence[Segment], words: Vocabulary) -> int:
