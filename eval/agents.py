@@ -66,7 +66,8 @@ class PlayerAgent:
 
 
 class PlannerAgent:
-    """Plans in the model's dream with the learned reward of the task; takes the first actions of each plan."""
+    """Plans in the model's dream with the learned reward of the task, and takes the first actions of each
+    plan."""
 
     def __init__(self, play: Play) -> None:
         assistant = _model(play)

@@ -82,7 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--goal", type=count, help="size of the task (default: its own)")
     parser.add_argument("--horizon", type=count, default=8, help="actions of a plan (default 8)")
     parser.add_argument("--candidates", type=count, default=16, help="plans tried at once (default 16)")
-    parser.add_argument("--rounds", type=count, default=1, help="1: random shooting; more: cross-entropy method")
+    parser.add_argument(
+        "--rounds", type=count, default=1, help="1 is random shooting, more the cross-entropy method"
+    )
     parser.add_argument("--commit", type=count, default=4, help="actions taken of each plan (default 4)")
     return run(parser.prog, _work, parser.parse_args(arguments))
 
@@ -95,10 +97,14 @@ def _work(options: argparse.Namespace) -> int:
 
     found = measured(options.tasks, options.agents, options, model, told)
     data = {
-        task: {name: {key: value.tolist() for key, value in asdict(outcome).items()} for name, outcome in row.items()}
+        task: {
+            name: {key: value.tolist() for key, value in asdict(outcome).items()}
+            for name, outcome in row.items()
+        }
         for task, row in found.items()
     }
-    note = f"Mean reward ± standard error (successes) of {options.episodes} episodes of at most {options.steps} steps."
+    size = f"{options.episodes} episodes of at most {options.steps} steps"
+    note = f"Mean reward ± standard error (successes) of {size}."
     show(options, [*table_lines(table(found)), "", note], {"steps": options.steps, "rewards": data})
     return 0
 

@@ -40,12 +40,14 @@ class ReadOutTraining:
     seed: int = 0
 
 
-def train_read_out(data: Steps, config: ReadOutConfig, training: ReadOutTraining | None = None) -> RewardReadOut:
+def train_read_out(
+    data: Steps, config: ReadOutConfig, training: ReadOutTraining | None = None
+) -> RewardReadOut:
     """Binary cross-entropy of both events, every sample weighted by how many steps it stands for over how
     often it is drawn, so that probabilities are those of all steps. `config.amount` is set to the mean
     reward of the rewarded steps. ValueError for data without a rewarded step."""
     training = training or ReadOutTraining()
-    truth = torch.stack([data.rewards != 0, data.ends], dim=1).float()   # [N, 2]
+    truth = torch.stack([data.rewards != 0, data.ends], dim=1).float()  # [N, 2]
     rare = truth.any(dim=1)
     if not truth[:, 0].any() or rare.all():
         raise ValueError("needs steps with and without a reward: play more episodes")
@@ -61,7 +63,7 @@ def train_read_out(data: Steps, config: ReadOutConfig, training: ReadOutTraining
     for _ in range(training.steps):
         rows = [g[torch.randint(len(g), (training.batch // 2,), generator=generator)] for g in groups]
         logits = model(_disturbed(small[torch.cat(rows)], generator))
-        nats = F.binary_cross_entropy_with_logits(logits, truth[torch.cat(rows)], reduction="none").mean(dim=1)
+        nats = F.binary_cross_entropy_with_logits(logits, truth[torch.cat(rows)], reduction="none")
         loss = (nats.view(2, -1).mean(dim=1) * shares).sum()
         optimiser.zero_grad()
         loss.backward()
@@ -88,17 +90,22 @@ def precision_recall(model: RewardReadOut, data: Steps) -> dict[str, dict[str, f
     found = torch.cat([model(part) for part in data.frames.split(512)]) >= 0
     truth = torch.stack([data.rewards != 0, data.ends], dim=1)
     weights = data.weights[:, None]
-    right, told, true = ((weights * some).sum(0) for some in (found & truth, found, truth))
+    right, told, true = ((weights * some).sum(0).tolist() for some in (found & truth, found, truth))
+    found_of = zip(EVENTS, right, told, true, strict=True)
     return {
-        name: {"precision": (right / told)[k].item(), "recall": (right / true)[k].item(), "true": true[k].item()}
-        for k, name in enumerate(EVENTS)
+        name: {"precision": _ratio(hits, some), "recall": _ratio(hits, every), "true": every}
+        for name, hits, some, every in found_of
     }
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else float("nan")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = Parser(prog="unified.train.read_out", description="Trains a reward and termination read-out.")
     parser.add_argument("--task", choices=REWARDED_TASKS, required=True)
-    parser.add_argument("--out", type=Path, required=True, help="folder of a model, for reward_TASK.safetensors")
+    parser.add_argument("--out", type=Path, required=True, help="folder of a model")
     parser.add_argument("--episodes", type=count, default=1500, help="to learn from (default 1500)")
     parser.add_argument("--test-episodes", type=count, default=200)
     parser.add_argument("--steps", type=count, default=ReadOutTraining.steps)
@@ -117,9 +124,7 @@ def _work(options: argparse.Namespace) -> int:
     print(f"{len(data)} steps, {int((data.rewards != 0).sum())} with a reward", flush=True)
     training = ReadOutTraining(steps=options.steps, seed=options.seed)
     model = train_read_out(data, ReadOutConfig(task=options.task), training)
-    scores = precision_recall(
-        model, rewarded_steps(replace(played, episodes=options.test_episodes), "test")
-    )
+    scores = precision_recall(model, rewarded_steps(replace(played, episodes=options.test_episodes), "test"))
     notes: dict[str, Any] = {
         "episodes": options.episodes,
         "steps": options.steps,

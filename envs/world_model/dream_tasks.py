@@ -2,8 +2,8 @@
 a step earns. The real twin of `unified/DreamReach-v0` is `unified/VoxelReach-v0`, that of
 `unified/DreamDig-v0` is `unified/VoxelDigDown-v0`.
 
-The read-out sees two frames and has no memory: it ends an episode of "reach" at the post; one of "dig_down" is
-rewarded for each level and ends by its length.
+The read-out sees two frames and has no memory: it ends an episode of "reach" at the post; one of "dig_down"
+is rewarded for each level and ends by its length.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from unified.apps.assistant import Assistant, load
 
 
 class TaskStart:
-    """A start of the world model: what is seen when a `task` of the voxel world begins, on another island each
-    time. ValueError for an unknown task."""
+    """A start of the world model: what is seen when a `task` of the voxel world begins, on another island
+    each time. ValueError for an unknown task."""
 
     def __init__(self, task: str) -> None:
         from unified.envs.voxel import VoxelEnv
@@ -35,9 +35,13 @@ class TaskStart:
 
 
 def make_dream(
-    task: str, model: Assistant | str | Path | None = None, *, reward_fn: RewardFn | None = None, **settings: Any
+    task: str,
+    model: Assistant | str | Path | None = None,
+    *,
+    reward_fn: RewardFn | None = None,
+    **settings: Any,
 ) -> WorldModelEnv:
-    """A `WorldModelEnv` of a task. `reward_fn`: in place of the read-out beside the model, or the shipped one;
+    """A `WorldModelEnv` of a task. `reward_fn`: in place of the read-out beside the model or the shipped one;
     `start` and all other `settings` as of that class. ValueError for a task without a read-out."""
     assistant = load(model) if model is None or isinstance(model, str | Path) else model
     return WorldModelEnv(assistant, **_settings(task, assistant, reward_fn, settings))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -56,16 +57,15 @@ class RewardReadOut(nn.Module):
         self.config = config
         widths = (6, config.width, 2 * config.width, 2 * config.width)
         self.layers = nn.ModuleList(
-            nn.Conv2d(before, after, 3, stride=2, padding=1)
-            for before, after in zip(widths, widths[1:], strict=False)
+            nn.Conv2d(before, after, 3, stride=2, padding=1) for before, after in pairwise(widths)
         )
         self.hidden = nn.Linear(widths[-1] * (config.size // 8) ** 2, 3 * config.width)
         self.events = nn.Linear(3 * config.width, len(EVENTS))
 
     def forward(self, frames: Tensor) -> Tensor:
-        x = self.averaged(frames) / 127.5 - 1                        # [B, 6, size, size]
+        x = self.averaged(frames) / 127.5 - 1  # [B, 6, size, size]
         for layer in self.layers:
-            x = F.gelu(layer(x))                                     # [B, 2 * width, size / 8, size / 8]
+            x = F.gelu(layer(x))  # [B, 2 * width, size / 8, size / 8]
         return self.events(F.gelu(self.hidden(x.flatten(1))))
 
     def averaged(self, frames: Tensor) -> Tensor:
@@ -118,7 +118,9 @@ def find_read_out(task: str, folder: Path | None = None) -> Path:
     for place in (folder, SHIPPED):
         if place is not None and (place / name).is_file():
             return place / name
-    raise ValueError(f"no {name} beside the model: train one with python -m unified.train.read_out --task {task}")
+    raise ValueError(
+        f"no {name} beside the model: train one with python -m unified.train.read_out --task {task}"
+    )
 
 
 def file_name(task: str) -> str:

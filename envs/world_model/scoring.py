@@ -35,8 +35,8 @@ class ClipScore:
 
 def score(env: WorldModelEnv, clips: Sequence[Clip]) -> list[ClipScore]:
     """Scores of clips (frames, actions) of n + 1 frames and the n actions between them, n at least 1; what
-    they show is not drawn, and the environment is left as it is. Rewards are those of its `reward_fn`, else 0.
-    ValueError for clips of other lengths and malformed actions."""
+    they show is not drawn, and the environment is left as it is. Rewards are those of its `reward_fn`, else
+    0. ValueError for clips of other lengths and malformed actions."""
     known = [_whole(env, *clip) for clip in clips]
     if not known:
         return []

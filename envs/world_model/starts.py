@@ -152,7 +152,8 @@ class Starts:
         return self._voxel.reset(seed=int(rng.integers(2**31)))[0]["pov"]
 
     def image(self, source: Any) -> np.ndarray:
-        """Any image, or the path of one, at the size of the frames: uint8 [H, W, 3]. ValueError for others."""
+        """Any image, or the path of one, at the size of the frames: uint8 [H, W, 3]. ValueError for
+        others."""
         if isinstance(source, (str, Path)):
             return self._fitted(open_picture(source).image)
         try:

@@ -24,9 +24,9 @@ REWARDED_TASKS = ("reach", "collect_logs", "dig_down", "follow_path")
 
 @dataclass(frozen=True, kw_only=True)
 class RewardedConfig:
-    """`task`; `episodes` on terrain of the `split`, of at most `ticks` each, in a world of `world_size`. `goals`:
-    least and largest, None is the task's own; near ones are reached more often. `kept`: share of steps
-    without a reward. `size`: side of a frame in pixels."""
+    """`task`; `episodes` on terrain of the `split`, of at most `ticks` each, in a world of `world_size`.
+    `goals`: least and largest, None is the task's own; near ones are reached more often. `kept`: share of
+    steps without a reward. `size`: side of a frame in pixels."""
 
     task: str = "reach"
     episodes: int = 400
@@ -50,8 +50,8 @@ class RewardedConfig:
 
 @dataclass(frozen=True)
 class Steps:
-    """`frames` uint8 [N, 2, H, W, 3] before and after a step, `rewards` [N], `ends` bool [N], and for how many
-    steps each counts, `weights` [N]."""
+    """`frames` uint8 [N, 2, H, W, 3] before and after a step, `rewards` [N], `ends` bool [N], and
+    for how many steps each counts, `weights` [N]."""
 
     frames: Tensor
     rewards: Tensor
@@ -68,7 +68,7 @@ def rewarded_steps(config: RewardedConfig, split: str) -> Steps:
     for index in range(config.episodes):
         found += _episode(config, split, generator(config.seed, split, index))
     if not found:
-        raise ValueError(f"no step of {config.task} in {config.episodes} episodes: raise the number of episodes")
+        raise ValueError(f"no step of {config.task} in {config.episodes} episodes: play more")
     frames, rewards, ends, weights = zip(*found, strict=True)
     return Steps(
         torch.from_numpy(np.stack(frames)),

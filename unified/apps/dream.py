@@ -100,9 +100,7 @@ class Dream:
             self._draw(actions, {row: state.written[step][1] for row, state in longer})
 
     @torch.no_grad()
-    def step(
-        self, actions: Sequence[Action | None], frames: Mapping[int, Picture] | None = None
-    ) -> Frames:
+    def step(self, actions: Sequence[Action | None], frames: Mapping[int, Picture] | None = None) -> Frames:
         """The next frames of the rows that have an action. `frames`: by row, known frames to be written in
         place of drawn ones (teacher forcing), which are scored as drawn ones are. ValueError for malformed
         actions, frames of another size, or a row that was not started, with nothing changed."""

@@ -86,7 +86,8 @@ def test_a_task_in_the_dream_starts_as_its_real_twin(assistant, name, task):
 def test_the_reward_beside_the_model_comes_first(assistant, read_out, tmp_path, monkeypatch):
     save_read_out(read_out, tmp_path / file_name("reach"))
     monkeypatch.setattr(assistant, "folder", tmp_path)
-    assert gymnasium.make("unified/DreamReach-v0", model=assistant).unwrapped.reward_fn.read_out.config.width == 4
+    env = gymnasium.make("unified/DreamReach-v0", model=assistant)
+    assert env.unwrapped.reward_fn.read_out.config.width == 4
     given = gymnasium.make("unified/DreamReach-v0", model=assistant, reward_fn=lambda *_: 7.0)
     given.reset(seed=0)
     assert given.step({})[1] == 7.0

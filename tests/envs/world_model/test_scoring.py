@@ -42,7 +42,8 @@ def test_it_is_the_models_likelihood_in_one_pass(env, assistant, clip):
     found = env.score(frames, actions)
     expected = log_probs[(kinds == Kind.WRITE) & is_code].view(3, found.codes).sum(1)
     assert found.log_probs == pytest.approx(expected.numpy(), rel=1e-3)
-    assert found.bits_per_code == pytest.approx(-expected.sum().item() / (3 * found.codes * np.log(2)), rel=1e-3)
+    bits = -expected.sum().item() / (3 * found.codes * np.log(2))
+    assert found.bits_per_code == pytest.approx(bits, rel=1e-3)
 
 
 def test_rewards_are_those_of_the_function(env, clip):
