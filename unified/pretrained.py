@@ -21,8 +21,8 @@ from unified.model import UnifiedModel
 from unified.stream.migration import weight_name
 from unified.stream.processor import Processor
 from unified.stream.processor_files import CONFIG, PROCESSOR, load_processor, read_json, save_processor
-from unified.text_files import content_of
-from unified.weight_files import load_weights
+from unified.text_files import at_home, content_of
+from unified.weight_files import check_shapes, load_weights
 
 SHIPPED = Path(__file__).resolve().parent / "weights" / "nano"
 WEIGHTS = "model.safetensors"
@@ -40,10 +40,12 @@ def find(model: str | Path | None = None) -> Path:
                 "no trained weights are shipped with this copy of the package: name a folder or a hub model"
             )
         return SHIPPED
-    folder = Path(model)
+    if not str(model).strip():
+        raise ValueError("the name of the model is empty: name a folder or a hub model")
+    folder = at_home(model)
     if folder.is_dir():
         return folder
-    if folder.exists() or str(model).count("/") != 1 or str(model).startswith((".", "/")):
+    if folder.exists() or str(model).count("/") != 1 or str(model).startswith((".", "/", "~")):
         raise ValueError(f"{model}: no such model folder")
     return _download(str(model))
 
@@ -70,8 +72,13 @@ def load_model(
     config = _config(folder / CONFIG)
     if config.words != processor.vocabulary:
         raise ValueError(f"{folder}: {CONFIG} and {PROCESSOR} have different vocabularies")
-    with content_of(folder / CONFIG):
-        model = UnifiedModel(config)
+
+    def build() -> UnifiedModel:
+        with content_of(folder / CONFIG):
+            return UnifiedModel(config)
+
+    check_shapes(build, folder / WEIGHTS, weight_name)
+    model = build()
     load_weights(model, folder / WEIGHTS, weight_name)
     return model.to(device=device, dtype=dtype).eval(), processor  # type: ignore[call-arg]
 

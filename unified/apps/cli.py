@@ -156,7 +156,7 @@ def _guidance(text: str) -> float:
 
 def _size(text: str) -> tuple[int, int]:
     sides = text.lower().split("x")
-    if len(sides) != 2 or not all(side.isdigit() and int(side) for side in sides):
+    if len(sides) != 2 or not all(side.isdecimal() and int(side) for side in sides):
         raise argparse.ArgumentTypeError(f"must be HEIGHTxWIDTH such as 64x64, got {text!r}")
     return int(sides[0]), int(sides[1])
 

@@ -110,6 +110,16 @@ def test_several_files_and_what_is_no_name(said, tmp_path, monkeypatch):
     assert "! /image needs the name of a file" in said("/image")
 
 
+@pytest.mark.parametrize("line", ["/image C:\\Users\\a.png", '/image "C:\\Users\\a.png"'])
+def test_a_windows_path_is_named_as_it_was_written(line, said):
+    assert "! C:\\Users\\a.png: no such file" in said(line)
+
+
+def test_what_cannot_be_shown_or_saved_says_why(said):
+    assert "pictures are not downloaded" in said("/image https://example.org/a.png")
+    assert "~nobody9/a.png: no such file" in said("/image ~nobody9/a.png")
+
+
 def test_a_line_that_is_no_text_costs_one_line(said):
     bad = UnicodeDecodeError("utf-8", b"\xe9", 0, 1, "invalid continuation byte")
     for line in ("caf\udce9", "half \ud83d", "nul\0", bad):

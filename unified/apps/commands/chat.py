@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from unified.apps.assistant import DRAWING, EDITING, MAZE_PROMPT, SOLVING, Assistant
-from unified.apps.commands.common import assistant, save
+from unified.apps.commands.common import assistant, check_folder, check_picture, save
 from unified.apps.commands.script import spelt
 from unified.apps.conversation import Event, Painted, Scale, Text
 from unified.apps.looking import LOOK_PROMPT, LOOKING, THINK_PROMPT
@@ -25,9 +26,11 @@ from unified.apps.pictures import open_picture
 from unified.apps.rollout import Rollout
 from unified.apps.terminal import protocol, render
 from unified.command import told
+from unified.text_files import at_home
 
 MARK = "\ufeff"  # byte order mark: Windows puts one before a file that is piped in
 NOT_TEXT = "this line is not UTF-8 text: nothing was said"
+DRIVE = re.compile(r"""["']?[A-Za-z]:\\""")
 HELP = """\
 Type to talk. Commands:
   /image FILE ...      show pictures with your next message
@@ -195,7 +198,7 @@ class Chat:
         if path.suffix.lower() == ".txt":
             path.write_text("\n".join(self.lines) + "\n", encoding="utf-8")
         else:
-            save(self._latest(), path)
+            save(self._latest(), check_picture(path))
         self._print(f"(saved {path})\n")
 
     def _new(self, _: str) -> None:
@@ -256,6 +259,9 @@ class Chat:
 
 def chat(options: argparse.Namespace) -> int:
     """`unified chat`."""
+    if sys.stdin is None:  # as it is where the shell closed it (<&-)
+        raise ValueError("there is no input to read: standard input is closed")
+    check_folder(options.out)
     images = protocol(os.environ, sys.stdout)
     model = assistant(options)
     talk = Chat(model, folder=options.out, images=images, max_tokens=options.tokens)
@@ -269,19 +275,19 @@ def chat(options: argparse.Namespace) -> int:
 
 def paths(words: str) -> list[Path]:
     """The files that a line names as in a shell: quoted, with backslashes before blanks, `~` for the home
-    folder; or one file whose name stands there as it is, blanks included. On Windows backslashes are those of
-    its paths."""
-    whole = _home(words)
+    folder; or one file whose name stands there as it is, blanks included. On Windows, and behind a drive such
+    as C:, backslashes are those of paths."""
+    whole = at_home(words)
     if words and whole.is_file():
         return [whole]
     lexer = shlex.shlex(words, posix=True)
     lexer.whitespace_split, lexer.commenters = True, ""
-    lexer.escape = "" if os.name == "nt" else "\\"
+    lexer.escape = "" if os.name == "nt" or DRIVE.match(words) else "\\"
     try:
         names = list(lexer)
     except ValueError:
         raise ValueError(f"a quote or a backslash in {words!r:.80} is not followed by its end") from None
-    return [_home(name) for name in names]
+    return [at_home(name) for name in names]
 
 
 def one_path(words: str) -> Path:
@@ -289,15 +295,8 @@ def one_path(words: str) -> Path:
     try:
         (found,) = paths(words)
     except ValueError:  # several names, or a quote that does not end
-        return _home(words)
+        return at_home(words)
     return found
-
-
-def _home(name: str) -> Path:
-    try:
-        return Path(name).expanduser()
-    except RuntimeError:  # ~name of nobody
-        return Path(name)
 
 
 def _is_text(line: str) -> bool:
