@@ -29,6 +29,7 @@ CASES = (
     "infinity_verify",
     "scalekv_verify",
     "nar_verify",
+    "llamagen_tokenizer_verify",
     "llamagen_verify",
 )
 
