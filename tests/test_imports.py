@@ -20,6 +20,7 @@ PARTS = {"heads", "readers", "cache", "backbone", "depth", "extras", "objectives
 CORE = {*LAYOUT, *PARTS, "config", "likelihood", "model", *FILES}
 UNIFIED = {
     *CORE,
+    "adapters",
     "growth",
     "pretrained",
     "pretrained_backbone",
@@ -44,12 +45,13 @@ ALLOWED: dict[str, set[str]] = {  # beside the area itself; `unified` is the pac
     "depth": {*LAYOUT, "backbone"},
     "extras": {*LAYOUT, "heads", "likelihood"},
     "objectives": {*LAYOUT, "depth"},
-    "config": CORE - {"model", "decoding"},
+    "adapters": set(),
+    "config": {*CORE, "adapters"} - {"model", "decoding"},
     "model": CORE - {"decoding"},
     "decoding": {*CORE, "tokenizers"},
     "checkpoints": {*CORE, "tokenizers", "command"},
     "likelihood": {*LAYOUT, "heads", "model"},
-    "pretrained": {*CORE, "tokenizers", "checkpoints"},
+    "pretrained": {*CORE, "adapters", "tokenizers", "checkpoints"},
     "pretrained_backbone": CORE,
     "growth": CORE,
     "text_files": set(),

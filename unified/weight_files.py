@@ -40,14 +40,21 @@ def check_file(path: Path) -> None:
         raise ValueError(f"{path}: a web page, not weights: download the file itself")
 
 
-def load_weights(module: nn.Module, path: Path, rename: Callable[[str], str] | None = None) -> None:
+def load_weights(
+    module: nn.Module,
+    path: Path,
+    rename: Callable[[str], str] | None = None,
+    change: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
+) -> None:
     """Fill a module (`load_strict`) from a .safetensors file or, where an index stands in its place, from the
-    files that the index names. ValueError, in one line, names the file."""
+    files that the index names. `change` makes the module's state of what was read. ValueError, in one line,
+    names the file."""
     index, parts = path.with_name(path.name + ".index.json"), [path]
     if index.is_file() and not path.is_file():
         with content_of(index):
             parts = [path.with_name(name) for name in sorted(set(read_object(index)["weight_map"].values()))]
     state = {name: value for part in parts for name, value in read_safetensors(part).items()}
+    state = change(state) if change else state
     try:
         load_strict(module, state, rename)
     except ValueError as error:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unified.eval.bench import comparison, layout, mineworld, preference, rows, verbs
+from unified.eval.bench import comparison, layout, mineworld, preference, rows, verbs, worlds
 from unified.eval.bench.comparison import Checkout
 from unified.eval.bench.images import cases, in_own_process
 from unified.eval.bench.machine import machine, versions
@@ -118,6 +118,16 @@ def run_preference() -> dict[str, float]:
     return json.loads(result.stdout.strip().splitlines()[-1])
 
 
+def run_worlds(seconds: float) -> dict[str, float] | None:
+    """Frames a second of the vector environments, in a process of its own; None where no weights are
+    shipped."""
+    if not (SHIPPED / "config.json").is_file():
+        return None
+    command = [sys.executable, "-m", "unified.eval.bench.worlds", "--json", "--seconds", str(seconds)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(result.stdout)["frames_per_second"]
+
+
 def bench(options: argparse.Namespace) -> dict[str, Any]:
     """Measure and print everything; the report."""
     repeats = options.repeats or 7
@@ -129,6 +139,8 @@ def bench(options: argparse.Namespace) -> dict[str, Any]:
         print(f"{name}: {rate} frames/s")
     shipped = run_verbs()
     print("\n".join(verbs.lines(shipped) if shipped else ["no weights are shipped: no verb was timed"]))
+    rates = run_worlds(options.seconds)
+    print("\n".join(worlds.lines(rates or {})))
     token = run_layout()
     print("\n".join(layout.lines(token)))
     imagined = run_mineworld(min(repeats, MINEWORLD_REPEATS))
@@ -144,6 +156,7 @@ def bench(options: argparse.Namespace) -> dict[str, Any]:
         "goals": goals(results),
         "voxel": voxel,
         "verbs": shipped,
+        "worlds": rates,
         "layout_milliseconds": token,
         "mineworld": imagined,
         "preference": tuned,
