@@ -70,7 +70,8 @@ class Example:
 
 
 def example(grid: BitGrid, latent: Tensor, shapes: Shapes, flips: Tensor | None = None) -> Example:
-    """Of a latent [B, d, H, W], with bits [B, T, S] flipped."""
+    """Of a latent [B, d, H, W], with bits [B, T, S] flipped (`SelfCorrection.flips`)."""
+    flips = None if flips is None else flips.to(latent.device)
     labels = grid.labels(latent, shapes, flips)
     fed = labels if flips is None else labels ^ flips
     return Example(labels, grid.transformer_inputs(fed, shapes))

@@ -50,9 +50,9 @@ def load(folder: Path) -> InfinityTokenizer:
     missing = [name for name in NEEDED if name not in config]
     if missing:
         raise ValueError(f"{folder}: config.json lacks {', '.join(missing)}")
-    fields = {ours: config[theirs] for theirs, ours in FIELDS.items()}
-    sizes = {name: tuple(fields.pop(name)) for name in ("encoder", "decoder")}
-    return infinity_tokenizer.load(InfinityTokenizerConfig(**fields, **sizes), read_state(folder, config))
+    fields: dict[str, Any] = {ours: config[theirs] for theirs, ours in FIELDS.items()}
+    fields |= {name: tuple(fields[name]) for name in ("encoder", "decoder")}
+    return infinity_tokenizer.load(InfinityTokenizerConfig(**fields), read_state(folder, config))
 
 
 @torch.no_grad()
@@ -79,7 +79,8 @@ def _coded(tokenizer: InfinityTokenizer, latent: Tensor, shapes: Shapes) -> dict
     """Bits of all maps, their sum, and the image of it."""
     grid, (height, width) = tokenizer.grid, shapes[-1]
     bits = grid.labels(latent, shapes)
-    parts, found = bits.split(areas(shapes), dim=1), {}
+    parts = bits.split(areas(shapes), dim=1)
+    found: dict[str, Tensor] = {}
     feed, carry = grid.feed(shapes), Carry()
     for number, (part, shape) in enumerate(zip(parts, shapes, strict=True)):
         own = part.unflatten(1, (1, *shape))  # [B, 1, h, w, d]

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unified.checkpoints.flexvar_tokenizer import to_official
+from unified.checkpoints.flexvar_tokenizer import official, to_official
 from unified.checkpoints.state_dict import check_fit, unwrap
 from unified.tokenizers.networks import NetworkConfig
 from unified.tokenizers.vq import VQConfig, VQTokenizer
@@ -82,8 +82,7 @@ def load(config: VQConfig, state_dict: Mapping[str, Any]) -> VQTokenizer:
         tokenizer = VQTokenizer(config)
     ours = tokenizer.state_dict()
     check_fit(to_official(ours), found)
-    names = to_official({name: name for name in ours})  # official name -> ours
-    filled = {own: found[name].to(torch.float32, copy=True) for name, own in names.items()}
+    filled = {name: found[official(name)].to(torch.float32, copy=True) for name in ours}
     tokenizer.load_state_dict(filled, assign=True)
     return tokenizer.eval()
 
