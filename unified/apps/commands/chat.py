@@ -217,7 +217,7 @@ class Chat:
                     said += event.text
                     self.write(event.text)
                 elif isinstance(event, Scale):
-                    self.write("\n" if isinstance(before, Text) else "")  # words stay, the last count does not
+                    self.write("\n" if isinstance(before, Text) else "")  # words stay, counts do not
                     self._count(f"(drawing {event.step}/{event.steps})")
                 elif isinstance(event, Painted):
                     self._count(" " * 20 + "\r")
