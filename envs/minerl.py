@@ -17,6 +17,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from unified.envs.action_space import ActionSpace
 from unified.tokenizers.action import BUTTONS, complete
 
 INSTALL = (
@@ -51,12 +52,7 @@ class MineRLEnv(gymnasium.Env):
             )
         self._resting = _resting(inner.action_space, [name for name in theirs if name not in _NAMES])
         shape = _pov_shape(_members(inner, "observation_space"))
-        self.action_space = spaces.Dict(
-            {
-                **{name: spaces.Discrete(2) for name in BUTTONS},
-                "camera": spaces.Box(-180, 180, shape=(2,), dtype=np.float32),
-            }
-        )
+        self.action_space = ActionSpace()
         self._shape = shape
         self.observation_space = spaces.Dict({"pov": spaces.Box(0, 255, shape=shape, dtype=np.uint8)})
         limit = getattr(getattr(inner, "spec", None), "max_episode_steps", None)

@@ -6,7 +6,8 @@
 
 import gymnasium
 
-_VOXEL = "unified.envs.voxel.env:VoxelEnv"
+_DREAM = "unified.envs.world_model"
+_VOXEL = "unified.envs.voxel"
 VOXEL_IDS = {
     "unified/Voxel-v0": "explore",
     "unified/VoxelReach-v0": "reach",
@@ -14,6 +15,8 @@ VOXEL_IDS = {
     "unified/VoxelDigDown-v0": "dig_down",
     "unified/VoxelFollowPath-v0": "follow_path",
 }
+VOXEL_STEPS = 2400  # two minutes, as the voxel world's own limit
+DREAM_STEPS = 256
 WORLD_MODEL_ID = "unified/WorldModel-v0"
 
 
@@ -21,9 +24,20 @@ def register_envs() -> None:
     """Makes the project's environments known to gymnasium."""
     for name, task in VOXEL_IDS.items():
         if name not in gymnasium.registry:
-            gymnasium.register(id=name, entry_point=_VOXEL, kwargs={"task": task})
+            gymnasium.register(
+                id=name,
+                entry_point=f"{_VOXEL}.env:VoxelEnv",
+                vector_entry_point=f"{_VOXEL}.vector:VoxelVectorEnv",
+                max_episode_steps=VOXEL_STEPS,
+                kwargs={"task": task},
+            )
     if WORLD_MODEL_ID not in gymnasium.registry:
-        gymnasium.register(id=WORLD_MODEL_ID, entry_point="unified.envs.world_model:WorldModelEnv")
+        gymnasium.register(
+            id=WORLD_MODEL_ID,
+            entry_point=f"{_DREAM}:WorldModelEnv",
+            vector_entry_point=f"{_DREAM}:WorldModelVectorEnv",
+            max_episode_steps=DREAM_STEPS,
+        )
 
 
 register_envs()

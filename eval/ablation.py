@@ -87,11 +87,11 @@ class Ablation:
 
 
 def _set(**values: Any) -> Callable[[Any], None]:
-    """Sets attributes of a rollout."""
+    """Sets attributes of what draws the frames of a rollout."""
 
     def change(rollout: Any) -> None:
         for name, value in values.items():
-            setattr(rollout, name, value)
+            setattr(rollout.writer, name, value)
 
     return change
 

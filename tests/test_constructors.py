@@ -25,7 +25,6 @@ KNOWN = {
     ("unified/checkpoints/adaln.py", "TransformerConfig"): PUBLISHED,
     ("unified/checkpoints/infinity_config.py", "InfinityConfig"): PUBLISHED,
     ("unified/checkpoints/nar_blocks.py", "NARConfig"): PUBLISHED,
-    ("unified/decoding/image.py", "ImageRequest"): "what one image is decoded by, with defaults",
     ("unified/layout/layout.py", "Layout"): "aligned tensors of a batch, made by `Layout.of`",
     ("unified/stream/vocabulary.py", "Vocabulary"): STORED,
 }

@@ -1,4 +1,4 @@
-"""Who imports whom: the table "Where things live" of the design, the layers of the core, and no cycles.
+"""Who imports whom: the last column of the README's table of folders, and no cycles.
 
 Imports are read from the source, those inside functions and under `TYPE_CHECKING` too. A folder or a module
 of `unified/` without a line in the tables below fails, so a new one gets its line.
@@ -20,6 +20,7 @@ PARTS = {"heads", "readers", "cache", "backbone", "depth", "extras", "objectives
 CORE = {*LAYOUT, *PARTS, "config", "likelihood", "model", *FILES}
 UNIFIED = {
     *CORE,
+    "adapters",
     "growth",
     "pretrained",
     "pretrained_backbone",
@@ -44,12 +45,13 @@ ALLOWED: dict[str, set[str]] = {  # beside the area itself; `unified` is the pac
     "depth": {*LAYOUT, "backbone"},
     "extras": {*LAYOUT, "heads", "likelihood"},
     "objectives": {*LAYOUT, "depth"},
-    "config": CORE - {"model", "decoding"},
+    "adapters": set(),
+    "config": {*CORE, "adapters"} - {"model", "decoding"},
     "model": CORE - {"decoding"},
     "decoding": {*CORE, "tokenizers"},
     "checkpoints": {*CORE, "tokenizers", "command"},
     "likelihood": {*LAYOUT, "heads", "model"},
-    "pretrained": {*CORE, "tokenizers", "checkpoints"},
+    "pretrained": {*CORE, "adapters", "tokenizers", "checkpoints"},
     "pretrained_backbone": CORE,
     "growth": CORE,
     "text_files": set(),

@@ -1,5 +1,6 @@
-"""`python -m unified.train RECIPE | prepare RECIPE | show RECIPE | list`, and the commands of `COMMANDS`,
-which have options of their own. Exit status: see `unified.command`."""
+"""`python -m unified.train RECIPE | prepare RECIPE | memory RECIPE | show RECIPE | list`, and `COMMANDS`,
+which have options of their own. RECIPE is a name or a saved `recipe.json`. Exit status: see
+`unified.command`."""
 
 from __future__ import annotations
 
@@ -7,36 +8,32 @@ import argparse
 import importlib
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from unified.train.machine_options import add_machine, deepspeed_config, machine_of, quiet, shipped
+
 from unified.command import Parser
 from unified.command import run as run_command
-from unified.text_files import read_object
 
 COMMANDS = {  # where the function of each command lives; imported only when it is called
+    "fine-tune": "unified.train.fine_tune:fine_tune",
     "prefer": "unified.train.preference.command:prefer",
     "pairs": "unified.train.preference.command:pairs",
 }
-DEEPSPEED = Path(__file__).parent / "deepspeed"
 INTERRUPTED = "interrupted; the same command goes on where it stopped"
-KERNELS = "20000"  # that oneDNN keeps: samples of every length have their own, and its 1024 are soon too few
+
+__all__ = ["COMMANDS", "call", "deepspeed_config", "main", "parser", "quiet", "shipped"]
 
 
 def parser() -> argparse.ArgumentParser:
+    commands = ", ".join(f"`{name} --help`" for name in COMMANDS)
+    verbs = "`prepare RECIPE` (its data alone), `memory RECIPE` (what it needs), `show RECIPE` or `list`"
     root = Parser(prog="python -m unified.train", description="Train a tokenizer or a model.")
-    verbs = (
-        "RECIPE, `prepare RECIPE` (its data alone), `memory RECIPE` (what it needs), `show RECIPE` or `list`"
-    )
-    root.add_argument("recipe", nargs="+", help=verbs)
-    root.add_argument("--override", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
+    root.add_argument("recipe", nargs="+", help=f"RECIPE (a name or a recipe.json), {verbs}; {commands}")
     root.add_argument("--out", type=Path, help="folder of the run (default: runs/RECIPE)")
     root.add_argument("--data", type=Path, help="folder of prepared ids (default: OUT/data)")
-    root.add_argument("--resume", default="auto", help="auto (default), none, or the path of a checkpoint")
-    root.add_argument("--deepspeed", metavar="NAME", help=f"a JSON file or one of {', '.join(shipped())}")
-    root.add_argument("--fsdp", action="store_true", help="cut the model to pieces with FSDP2")
     root.add_argument("--gpus", type=int, default=1, help="of `memory`: number of processes (default 1)")
     root.add_argument(
         "--zero", type=int, default=0, help="of `memory`: stage of DeepSpeed's ZeRO (default 0)"
@@ -44,32 +41,23 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument(
         "--measure", action="store_true", help="of `memory`: beside it what a step on the CPU holds"
     )
-    root.add_argument("--workers", type=int, default=0, help="processes that make data (default: all cores)")
-    root.add_argument("--loaders", type=int, default=0, help="processes that read data while training")
-    root.add_argument("--compile", action="store_true", help="compile the decoder's layers (torch.compile)")
-    root.add_argument("--cpu", action="store_true", help="leave GPUs alone")
+    add_machine(root)
     return root
-
-
-def shipped() -> list[str]:
-    """Names of the DeepSpeed configurations that come with the package."""
-    return sorted(path.stem for path in DEEPSPEED.glob("*.json"))
-
-
-def deepspeed_config(name: str) -> dict[str, Any]:
-    """A shipped configuration by name, or a file. ValueError for neither."""
-    path = DEEPSPEED / f"{name}.json" if name in shipped() else Path(name)
-    if not path.is_file():
-        raise ValueError(f"no DeepSpeed configuration {name!r}: give a JSON file or {', '.join(shipped())}")
-    return read_object(path)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
+    if "--cpu" in words:  # before DeepSpeed is imported: it looks for GPUs, and warns if there is none
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
     if words and words[0] in COMMANDS:
-        module, _, name = COMMANDS[words[0]].partition(":")
-        return int(getattr(importlib.import_module(module), name)(words[1:]))
+        return call(words[0], words[1:])
     return run_command("unified.train", _command, parser().parse_args(words), INTERRUPTED)
+
+
+def call(name: str, arguments: Sequence[str]) -> int:
+    """The exit status of one of `COMMANDS`, which says itself what is wrong."""
+    module, _, function = COMMANDS[name].partition(":")
+    return int(getattr(importlib.import_module(module), function)(arguments))
 
 
 def _command(options: argparse.Namespace) -> int:
@@ -84,9 +72,7 @@ def _command(options: argparse.Namespace) -> int:
     verb, name = ("train", words[0]) if len(words) == 1 else (words[0], words[1])
     if len(words) > 2 or verb not in ("train", "prepare", "memory", "show"):
         raise ValueError(f"expected RECIPE, prepare, memory or show RECIPE, or list, got {' '.join(words)!r}")
-    if name not in RECIPES:
-        raise ValueError(f"unknown recipe {name!r}: choose one of {', '.join(RECIPES)}")
-    recipe = override(RECIPES[name](), options.override)
+    recipe = override(recipe_named(name), options.override)
     if verb == "show":
         from unified.train.stored import to_json
 
@@ -95,6 +81,26 @@ def _command(options: argparse.Namespace) -> int:
     if verb == "memory":
         return _memory(recipe, options)
     return _run(verb, recipe, options)
+
+
+def recipe_named(name: str) -> Any:
+    """A recipe by name, or one that a run has saved. ValueError for neither."""
+    from unified.train.recipe import RECIPE_KINDS
+    from unified.train.recipes import RECIPES
+    from unified.train.stored import from_json
+
+    from unified.text_files import read_text
+
+    if name in RECIPES:
+        return RECIPES[name]()
+    if not name.endswith(".json"):
+        raise ValueError(
+            f"unknown recipe {name!r}: choose one of {', '.join(RECIPES)}, or give a recipe.json"
+        )
+    try:
+        return from_json(read_text(name), RECIPE_KINDS)
+    except ValueError as error:
+        raise ValueError(f"{name}: {str(error).removeprefix(f'{name}: ')}") from None
 
 
 def _memory(recipe: Any, options: argparse.Namespace) -> int:
@@ -112,24 +118,10 @@ def _memory(recipe: Any, options: argparse.Namespace) -> int:
 
 
 def _run(verb: str, recipe: Any, options: argparse.Namespace) -> int:
-    quiet()
     from unified.train.recipe import ModelRecipe
-    from unified.train.run import Machine, prepare_all, run
+    from unified.train.run import prepare_all, run
 
-    resume = options.resume
-    if resume not in ("auto", "none") and not Path(resume).is_dir():
-        raise ValueError(f"no checkpoint at {resume}: --resume takes auto, none or the path of one")
-    machine = Machine(
-        out=options.out or Path("runs") / recipe.name,
-        data=options.data,
-        resume=resume,
-        deepspeed=deepspeed_config(options.deepspeed) if options.deepspeed else None,
-        fsdp=options.fsdp,
-        workers=options.workers or os.cpu_count() or 1,
-        loaders=options.loaders,
-        cpu=options.cpu,
-        compile=options.compile,
-    )
+    machine = machine_of(options, options.out or Path("runs") / recipe.name, options.data)
     if verb == "prepare":
         if not isinstance(recipe, ModelRecipe):
             raise ValueError(f"{recipe.name} is no model: its data are made when it is trained")
@@ -140,23 +132,6 @@ def _run(verb: str, recipe: Any, options: argparse.Namespace) -> int:
     if int(os.environ.get("RANK", 0)) == 0:
         print(f"wrote {result}")
     return 0
-
-
-def quiet() -> None:
-    """Settings of libraries for a run: they say nothing but errors and warnings of ours."""
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
-    os.environ.setdefault("TQDM_DISABLE", "1")
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    warnings.showwarning = _warn
-
-
-def _warn(message: Any, category: Any, *_: Any, **__: Any) -> None:
-    """Warnings of ours in one line; those of libraries about themselves are left out."""
-    if category is UserWarning and "checkpoint" in str(message):
-        print(f"unified.train: warning: {message}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -81,12 +81,15 @@ def _file(model: nn.Module) -> str:
 
 def _gathered(parameter: Any, value: Tensor) -> Tensor:
     if isinstance(parameter, DTensor):
-        spread = {"shape": parameter.shape, "stride": parameter.stride()}
-        placed = value.to(parameter.to_local())
-        found: Tensor = DTensor.from_local(
-            placed, parameter.device_mesh, parameter.placements, **spread
-        ).full_tensor()
-        return found
+        share = value.to(parameter.to_local())
+        placed = DTensor.from_local(
+            share,
+            parameter.device_mesh,
+            parameter.placements,
+            shape=parameter.shape,
+            stride=parameter.stride(),
+        )
+        return placed.full_tensor()
     if not hasattr(parameter, "ds_tensor"):
         return value
     world = torch.distributed.get_world_size()

@@ -16,9 +16,11 @@ from unified.train.recipe import DecoderShape, ModelShape
 from unified.train.select import add_adapters, merge_adapters
 from unified.train.stage_files import WEIGHTS
 
+from unified.backbone.attention import of_session
 from unified.checkpoints.state_dict import read_safetensors
 from unified.config import text_decoder
 from unified.model import UnifiedConfig, UnifiedModel
+from unified.pretrained import load_model
 from unified.pretrained_backbone import from_backbone
 from unified.stream.migration import weight_name
 from unified.stream.vocabulary import Vocabulary
@@ -66,17 +68,46 @@ def _first_model(shape: ModelShape, vocabulary: Vocabulary, seed: int) -> Unifie
         return UnifiedModel(UnifiedConfig(vocabulary=words, backbone=backbone, **options))
 
 
+def start_model(folder: str | Path, *, device: str = "cpu") -> UnifiedModel:
+    """A saved model as it is, on the CPU in float32, to be trained on further on `device`."""
+    with whole():
+        model, _ = load_model(folder)
+    model.attention = own_attention(model.config, device)
+    model.attend = of_session(model.attention)
+    model.config._attn_implementation = model.attention
+    return model.train()
+
+
+def own_attention(config: Any, device: str) -> str:
+    """The back-end of attention that a saved model trains with on `device`."""
+    own = config.backbone["model_type"] == "qwen3_vl_text"
+    return attention_for(DecoderShape(pretrained="" if own else "other"), device)
+
+
+def check_start(shape: ModelShape, vocabulary: Vocabulary, folder: str | Path) -> None:
+    """ValueError, in one line, if a saved model's weights do not fit a model of this shape."""
+    with torch.device("meta"):
+        model = first_model(shape, vocabulary, 0)
+    _fitting_state(model, folder)
+
+
 def take_over(model: UnifiedModel, folder: str | Path) -> None:
     """The weights of a saved model, which may lack parts but has no others. ValueError in one line if it
     does not fit."""
+    own = model.state_dict()  # the weights themselves
+    for name, value in _fitting_state(model, folder).items():
+        own[name].copy_(value)
+
+
+def _fitting_state(model: UnifiedModel, folder: str | Path) -> dict[str, Tensor]:
     saved = read_safetensors(Path(folder) / "model.safetensors")
     state = {weight_name(name): value for name, value in saved.items()}
-    own = model.state_dict()  # the weights themselves
+    own = model.state_dict()
     wrong = [name for name, value in state.items() if name not in own or own[name].shape != value.shape]
     if wrong:
-        raise ValueError(f"{folder}: {wrong[0]} does not fit the recipe's model")
-    for name, value in state.items():
-        own[name].copy_(value)
+        remedy = "with tokenizers=null model=null the recipe takes both from there"
+        raise ValueError(f"{folder}: {wrong[0]} does not fit the recipe's model: {remedy}")
+    return state
 
 
 @contextmanager

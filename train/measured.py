@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from transformers import PrinterCallback, TrainerCallback
 from unified.train.average import Average
-from unified.train.memory import Held, Plan, activation_bytes, model_for
+from unified.train.memory import Held, Plan, activation_bytes, model_for, sides_of
 from unified.train.sharded import share_fsdp, share_zero3, without_weights, write_first
 from unified.train.synthetic import SyntheticRows
 from unified.train.trainer import UnifiedTrainer
@@ -116,23 +116,25 @@ class Watch(TrainerCallback):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    from unified.train.__main__ import deepspeed_config
+    from unified.train.__main__ import recipe_named
+    from unified.train.machine import Machine, Sharding
+    from unified.train.machine_options import deepspeed_config
     from unified.train.override import override
-    from unified.train.recipes import RECIPES
-    from unified.train.run import Machine, micro_rows, own_optimiser, training_arguments
+    from unified.train.run import own_optimiser
+    from unified.train.settings import micro_rows, training_arguments
 
     told = json.loads((arguments or sys.argv[1:])[0])
     plan, number, out = Plan(**told["plan"]), told["number"], Path(told["out"])
-    recipe = override(RECIPES[told["name"]](), told["settings"])
+    recipe = override(recipe_named(told["name"]), told["settings"])
     stage = replace(recipe.stages[number], steps=1)
     recipe = replace(recipe, stages=(*recipe.stages[:number], stage, *recipe.stages[number + 1 :]))
     config = deepspeed_config(f"zero{plan.zero}") if plan.zero else None
-    machine = Machine(out=out, cpu=True, deepspeed=config, fsdp=plan.fsdp)
+    machine = Machine(out=out, cpu=True, sharding=Sharding(deepspeed=config, fsdp=plan.fsdp))
     args = training_arguments(recipe, machine, number)
     args.save_strategy = "no"  # type: ignore[assignment]
     args.report_to = []
     model = _model(recipe, stage, plan, config, args)
-    rows = SyntheticRows(model.vocabulary, recipe.tokenizers.sides, stage.batch.length, stage.batch.rows)
+    rows = SyntheticRows(model.vocabulary, sides_of(recipe), stage.batch.length, stage.batch.rows)
     watch = Watch()
     trainer = UnifiedTrainer(
         model,

@@ -10,14 +10,14 @@ lies only while a step runs: gathered layers, buckets of communication.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 from unified.tokenizers.action import ActionTokenizer
-from unified.train.build import first_model
+from unified.train.build import first_model, own_attention
 from unified.train.folders import bytes_or, load_visual, vocabulary_of
 from unified.train.optimiser import splits
 from unified.train.recipe import ModelRecipe, TextTokenizerRecipe, VisualTokenizerRecipe
@@ -27,7 +27,9 @@ from unified.train.stage import Stage
 from unified.train.stage_model import copies_reference
 from unified.train.synthetic import SyntheticRows
 
+from unified.config import UnifiedConfig
 from unified.model import UnifiedModel
+from unified.pretrained import find, load_processor
 from unified.stream.vocabulary import Vocabulary
 
 PERSISTED = 100_000  # DeepSpeed's default: smaller parameters stay whole under ZeRO 3
@@ -167,8 +169,9 @@ def ceil(number: int, multiple: int) -> int:
 def vocabulary_for(recipe: ModelRecipe) -> Vocabulary:
     """That of a recipe's model, with tokenizers of the sizes that their recipes ask for."""
     chosen = recipe.tokenizers
-    if recipe.start and (known := vocabulary_of(recipe.start)) is not None:
+    if recipe.start and (known := vocabulary_of(find(recipe.start))) is not None:
         return known
+    assert chosen is not None  # else there is a start
     text, visual, action = chosen.text, chosen.visual, ActionTokenizer()
     return Vocabulary(
         text=text.size if isinstance(text, TextTokenizerRecipe) else len(bytes_or(text)),
@@ -185,11 +188,46 @@ def vocabulary_for(recipe: ModelRecipe) -> Vocabulary:
 def model_for(recipe: ModelRecipe, stage: Stage, *, layers: int | None = None) -> UnifiedModel:
     """The model of a stage on the CPU, with fresh weights; of so many `layers` if given."""
     shape = recipe.model
-    if layers is not None:
-        shape = replace(shape, decoder=replace(shape.decoder, layers=layers))
-    model = first_model(shape, vocabulary_for(recipe), recipe.seed)
+    if shape is None:
+        model = _like_start(recipe, layers)
+    else:
+        if layers is not None:
+            shape = replace(shape, decoder=replace(shape.decoder, layers=layers))
+        model = first_model(shape, vocabulary_for(recipe), recipe.seed)
     select(model, stage.parameters.trains, rank=stage.parameters.adapter)
     return model
+
+
+def _like_start(recipe: ModelRecipe, layers: int | None) -> UnifiedModel:
+    """A model of the shape of `start` with fresh weights."""
+    config = start_config(recipe)
+    config._attn_implementation = own_attention(config, "cpu")
+    if layers is not None:
+        backbone = {name: value for name, value in config.backbone.items() if name != "layer_types"}
+        config.backbone = {**backbone, "num_hidden_layers": layers}
+    return UnifiedModel(config)
+
+
+def start_config(recipe: ModelRecipe) -> Any:
+    """The configuration of the model that a recipe goes on from."""
+    return UnifiedConfig.from_pretrained(find(recipe.start))
+
+
+def layers_of(recipe: ModelRecipe) -> int:
+    """Of the decoder, whether the recipe says it or the model that it goes on from."""
+    if recipe.model is not None:
+        return recipe.model.decoder.layers
+    return int(start_config(recipe).backbone["num_hidden_layers"])
+
+
+def sides_of(recipe: ModelRecipe) -> Sequence[int]:
+    """The sides of the maps before the last, likewise."""
+    if recipe.tokenizers is not None:
+        return recipe.tokenizers.sides
+    processor = load_processor(find(recipe.start))
+    return processor.sides or [
+        side for side, _ in processor.schedule((processor.vocabulary.max_side,) * 2)[:-1]
+    ]
 
 
 def activation_estimate(recipe: ModelRecipe, stage: Stage, rows: int) -> int:
@@ -197,7 +235,7 @@ def activation_estimate(recipe: ModelRecipe, stage: Stage, rows: int) -> int:
     one, two = (
         activation_bytes(model_for(recipe, stage, layers=layers), recipe, stage, 1) for layers in (1, 2)
     )
-    return rows * (one + (recipe.model.decoder.layers - 1) * (two - one))
+    return rows * (one + (layers_of(recipe) - 1) * (two - one))
 
 
 def activation_bytes(model: UnifiedModel, recipe: ModelRecipe, stage: Stage, rows: int) -> int:
@@ -205,11 +243,11 @@ def activation_bytes(model: UnifiedModel, recipe: ModelRecipe, stage: Stage, row
     before: gradients were there already, as in all micro-batches of a step but the first."""
     from torch.profiler import ProfilerActivity, profile
 
-    data = SyntheticRows(model.vocabulary, recipe.tokenizers.sides, stage.batch.length, rows)
+    data = SyntheticRows(model.vocabulary, sides_of(recipe), stage.batch.length, rows)
     batch = data.collator(everywhere=False)([data[number] for number in range(rows)])
     given = {name: batch[name] for name in ("input_ids", "labels", "layout")}
     if stage.batch.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     model.train()
 
     def step() -> None:
@@ -241,9 +279,9 @@ def running(changes: list[tuple[int, int]]) -> Iterator[int]:
 # The command ------------------------------------------------------------------------------------------------
 
 
-def stage_plan(recipe: ModelRecipe, stage: Stage, plan: Plan) -> Held:
+def stage_plan(recipe: ModelRecipe, stage: Any, plan: Plan) -> Held:
     """What a stage needs on each GPU, from its recipe alone. ValueError if its rows cannot be shared."""
-    from unified.train.run import micro_rows
+    from unified.train.settings import micro_rows
 
     rows = micro_rows(stage, plan.gpus)
     if plan.zero and stage.optimisation.optimiser == "muon":
@@ -274,6 +312,9 @@ def report(recipe: ModelRecipe, plan: Plan, measure: bool, settings: tuple[str, 
     from unified.train.measured import measure_stage
 
     for number, stage in enumerate(recipe.stages):
+        if stage.kind != "supervised":
+            print(f"stage {stage.name}: of kind {stage.kind}, which is not planned yet")
+            continue
         found = stage_plan(recipe, stage, plan)
         beside = measure_stage(*settings, number, plan) if measure else None
         print(f"stage {stage.name}: {plan.name}, bytes of each process")

@@ -40,7 +40,7 @@ def _value(text: str) -> Any:
 
 def _replaced(node: Any, path: Sequence[str], value: Any, hint: Any) -> Any:
     if not path:
-        return _fitting(value, hint)
+        return fitting(value, hint)
     head, rest = path[0], path[1:]
     if dataclasses.is_dataclass(node) and not isinstance(node, type):
         return _in_dataclass(node, head, rest, value)
@@ -80,7 +80,7 @@ def _item_hint(hint: Any) -> Any:
     return parts[-1] if parts[-1] is not Ellipsis else parts[0]
 
 
-def _fitting(value: Any, hint: Any) -> Any:
+def fitting(value: Any, hint: Any) -> Any:
     """The value as the annotation wants it; ValueError if it is of another type."""
     if hint in (None, Any):
         return value
@@ -92,9 +92,9 @@ def _fitting(value: Any, hint: Any) -> Any:
             return value
         raise ValueError(f"choose one of {', '.join(map(repr, typing.get_args(hint)))}, got {value!r}")
     if origin is tuple and isinstance(value, list):
-        return tuple(_fitting(item, _item_hint(hint)) for item in value)
+        return tuple(fitting(item, _item_hint(hint)) for item in value)
     if isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, dict):
-        return {key: _fitting(item, _item_hint(hint)) for key, item in value.items()}
+        return {key: fitting(item, _item_hint(hint)) for key, item in value.items()}
     if hint is float and type(value) in (int, float):
         return float(value)
     if isinstance(hint, type) and type(value) is hint:
@@ -105,7 +105,7 @@ def _fitting(value: Any, hint: Any) -> Any:
 def _any_of(value: Any, hints: Sequence[Any]) -> Any:
     for hint in hints:
         try:
-            return _fitting(value, hint)
+            return fitting(value, hint)
         except ValueError:
             continue
     raise ValueError(f"expected {' or '.join(map(_name, hints))}, got {value!r}")

@@ -31,6 +31,7 @@ from unified.train.recipe import Source
 
 from unified.layout.layout import IGNORED, Layout
 from unified.orders import plan_for
+from unified.pretrained import load_processor
 from unified.stream.processor import Processor, frames
 from unified.stream.segments import Kind
 from unified.stream.vocabulary import Vocabulary
@@ -43,7 +44,8 @@ VERSION = 1  # of the format and of the tasks' meaning: raise it when either cha
 @dataclass(frozen=True)
 class Tokenizers:
     """Where the tokenizers lie, as plain data that travels to other processes. `text` may be "bytes";
-    `start`: the folder of a model whose special and appended ids are kept, if any."""
+    `start`: the folder of a model whose special and appended ids are kept, if any; with `text` "" its
+    tokenizers are taken whole."""
 
     text: str
     visual: str
@@ -53,6 +55,11 @@ class Tokenizers:
     frame_sides: tuple[int, ...] | None = None
     start: str = ""
 
+    @staticmethod
+    def of_model(folder: str | Path) -> Tokenizers:
+        """Those of a saved model."""
+        return Tokenizers(text="", visual="", sides=(), max_side=0, start=str(folder))
+
     def processor(self) -> Processor:
         return _processor(self)
 
@@ -61,13 +68,16 @@ class Tokenizers:
         processor = self.processor()
         sizes: list[Any] = [VERSION, self.sides, self.max_side]
         sizes += [] if self.frame_sides is None else [self.frame_sides]
+        if not self.text:
+            layout = (processor.order, processor.sides, processor.frame_sides)
+            sizes += [*layout, sorted(processor.vocabulary.to_dict().items())]
         words = processor.vocabulary
         if words.tail or words.named:  # else the ids are those of data prepared before there were any
             sizes += [words.orders, words.tail, sorted(words.named.items())]
         hasher = hashlib.sha256(json.dumps(sizes).encode())
         text: Any = processor.stream.text
         hasher.update(text.backend_tokenizer.to_str().encode())
-        weights = processor.visual.state_dict()  # type: ignore[union-attr]
+        weights = processor.visual.state_dict() if processor.visual is not None else {}  # type: ignore[attr-defined]
         for name, value in sorted(weights.items()):
             if name.startswith(("decoder.", "post_quant_conv.")):
                 continue
@@ -77,6 +87,8 @@ class Tokenizers:
 
 @lru_cache(maxsize=2)
 def _processor(tokenizers: Tokenizers) -> Processor:
+    if not tokenizers.text:
+        return load_processor(tokenizers.start)
     text = bytes_or(tokenizers.text)
     names = ("sides", "max_side", "merge", "frame_sides")
     options = {name: getattr(tokenizers, name) for name in names}
@@ -108,6 +120,7 @@ def prepare(
 ) -> Prepared:
     """The samples of a source as ids, made first where they are not yet in `root`."""
     key = [source.task, dict(source.options), seed, split, tokenizers.digest()]
+    key += [source.content] if source.content else []
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     folder = root / f"{source.task}-{split}-{digest[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -116,6 +129,8 @@ def prepare(
     if source.samples % SHARD and shards - 1 not in missing:
         last = np.load(_path(folder, shards - 1, "rows"))
         missing += [shards - 1] if len(last) < source.samples - SHARD * (shards - 1) else []
+    if missing and source.content and task_of(source, seed).fingerprint() != source.content:
+        raise ValueError(f"{source.label}: the data on disk have changed since the recipe was made")
     jobs = [(source, seed, split, tokenizers, folder, k) for k in missing]
     for _ in mapped(_shard, jobs, workers):
         pass
@@ -129,10 +144,13 @@ def whole_shards(samples: int, share: float) -> int:
 
 def _shard(job: tuple[Source, int, str, Tokenizers, Path, int]) -> int:
     source, seed, split, tokenizers, folder, number = job
-    processor, task = tokenizers.processor(), task_of(source, seed)
+    processor, task = tokenizers.processor(), _task(json.dumps([source.task, dict(source.options), seed]))
     start = number * SHARD
     samples = [task.sample(index, split) for index in range(start, min(start + SHARD, source.samples))]
-    encoded = encode(samples, processor)
+    try:
+        encoded = encode(samples, processor)
+    except ValueError as error:
+        raise ValueError(f"{source.label}: {error}") from None
     ends = np.cumsum([len(ids) for ids in encoded])
     starts = np.append([0], ends[:-1])
     counts = [target_counts(ids, processor.vocabulary) for ids in encoded]
@@ -143,14 +161,41 @@ def _shard(job: tuple[Source, int, str, Tokenizers, Path, int]) -> int:
     return number
 
 
+@lru_cache(maxsize=2)
+def _task(key: str) -> Any:
+    """A task read once for all its shards; one of data on disk may take long to open."""
+    name, options, seed = json.loads(key)
+    return task_of(Source(task=name, options=options), seed)
+
+
 def encode(samples: Sequence[Sample], processor: Processor, batch: int = 32) -> list[list[int]]:
-    """Ids of samples; their pictures are encoded in batches of equal size."""
+    """Ids of samples; their pictures are encoded in batches of equal size. Samples that are ids already are
+    checked: ValueError for what is no stream of this vocabulary."""
     places: Places = {}
-    messages = [_copied(sample.messages, places) for sample in samples]
+    ready = [_ready(sample, processor.vocabulary) for sample in samples]
+    pairs = zip(samples, ready, strict=True)
+    messages = [_copied(sample.messages if ids is None else [], places) for sample, ids in pairs]
     for (_, frame), items in places.items():
         for start in range(0, len(items), batch):
             _code(items[start : start + batch], processor, frame)
-    return [processor.encode(talk) for talk in messages]
+    return [processor.encode(talk) if ids is None else ids for talk, ids in zip(messages, ready, strict=True)]
+
+
+def _ready(sample: Sample, vocabulary: Vocabulary) -> list[int] | None:
+    """The ids of a sample that consists of ids (`tasks.outside.stored`), or None."""
+    found = [item["ids"] for item in sample.messages[-1]["content"] if item["type"] == "ids"]
+    if not found:
+        return None
+    ids, where = found[0], sample.meta.get("source", sample.task)
+    if not ids or min(ids) < 0 or max(ids) >= vocabulary.size or ids[0] != vocabulary.begin:
+        raise ValueError(
+            f"{where}: no stream of this model's {vocabulary.size} ids, which begins with <|begin|>"
+        )
+    try:
+        Layout.of([ids], vocabulary)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    return ids
 
 
 def _copied(messages: list[dict[str, Any]], places: Places) -> list[dict[str, Any]]:

@@ -11,27 +11,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unified.tasks.registry import TASKS, check_options
 from unified.tasks.sample import check_split
 from unified.tokenizers.vq import VQConfig
 from unified.train.preference.stage import PreferenceStage
-from unified.train.stage import at_least
+from unified.train.stage import Stage, at_least
 from unified.train.tokenizer import TokenizerTrainingConfig
 
 from unified.finite import check_tree
+
+if TYPE_CHECKING:
+    AnyStage = Any  # its `kind` says which
+else:
+    AnyStage = Stage | PreferenceStage
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """`samples` samples of a task; `weight` is its share of the pictures or texts where a tokenizer is
-    trained (stages of a model have weights of their own)."""
+    trained (stages of a model have weights of their own). `name`: what stages call it, "" for the task's
+    name: a task may occur more than once. `content`: hash of the data on disk that it reads, "" for whatever
+    they are: if others lie there, they are refused."""
 
     task: str
     samples: int = 1000
     weight: float = 1.0
     options: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+    content: str = ""
 
     def __post_init__(self) -> None:
         check_tree(self)
@@ -39,7 +48,14 @@ class Source:
             raise ValueError(f"unknown task {self.task!r}: choose one of {', '.join(sorted(TASKS))}")
         if self.samples < 1 or self.weight <= 0:
             raise ValueError(f"{self.task}: samples must be at least 1 and weight positive")
+        if "/" in self.name or "." in self.name:
+            raise ValueError(f"the name of a source has no '/' and no '.', got {self.name!r}")
         check_options(self.task, self.options)
+
+    @property
+    def label(self) -> str:
+        """What stages, logs and sheets call it."""
+        return self.name or self.task
 
 
 # The model --------------------------------------------------------------------------------------------------
@@ -186,9 +202,9 @@ class ModelData:
 
     def __post_init__(self) -> None:
         check_split(self.split)
-        tasks = [source.task for source in self.sources]
-        if len(set(tasks)) < len(tasks):
-            raise ValueError("sources names a task twice: add up its samples")
+        labels = [source.label for source in self.sources]
+        if len(set(labels)) < len(labels):
+            raise ValueError("two sources have one name: add up their samples, or give each a name")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,23 +226,26 @@ class OutputConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRecipe:
-    """A model with its tokenizers, data and stages. `start`: folder of a model to go on from; parts that it
-    lacks are fresh."""
+    """A model with its tokenizers, data and stages. `start`: a model to go on from, a folder, a hub name or
+    "shipped"; parts that it lacks are fresh. Without `tokenizers` and `model`, both None, tokenizers and
+    shape are those of `start`."""
 
     name: str
     seed: int = 0
     start: str = ""
-    tokenizers: ModelTokenizers
+    tokenizers: ModelTokenizers | None = None
     data: ModelData
-    model: ModelShape = field(default_factory=ModelShape)
-    stages: tuple[Any, ...]  # each a Stage or a PreferenceStage
+    model: ModelShape | None = field(default_factory=ModelShape)
+    stages: tuple[AnyStage, ...]
     output: OutputConfig = field(default_factory=OutputConfig)
 
     def __post_init__(self) -> None:
         check_tree(self)
         if not self.stages:
             raise ValueError("a recipe needs at least one stage")
-        tasks = [source.task for source in self.data.sources]
+        if (self.tokenizers is None or self.model is None) and not self.start:
+            raise ValueError("a recipe without tokenizers and model needs `start`, whose they are")
+        tasks = [source.label for source in self.data.sources]
         for number, stage in enumerate(self.stages):
             for name in stage.sources():
                 if name not in tasks:
@@ -253,3 +272,7 @@ class PreferenceRecipe:
 
 
 Recipe = TextTokenizerRecipe | VisualTokenizerRecipe | ModelRecipe | PreferenceRecipe
+RECIPE_KINDS: dict[str, type] = {
+    kind.__name__: kind
+    for kind in (TextTokenizerRecipe, VisualTokenizerRecipe, ModelRecipe, PreferenceRecipe)
+}

@@ -13,17 +13,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from transformers import PrinterCallback, ProgressCallback, TrainingArguments
+from transformers import PrinterCallback, ProgressCallback
 from unified.train.average import Average, is_sharded
-from unified.train.build import first_model, loaded, stage_model, take_over
-from unified.train.checkpoints import latest_checkpoint, problem
+from unified.train.build import check_start, loaded, stage_model
+from unified.train.checks import check_objectives, check_optimisers, check_sharding
+from unified.train.lock import alone
+from unified.train.machine import Machine, stage_checkpoint, stage_folder
 from unified.train.optimiser import is_inner, muon
 from unified.train.pictures import task_of
 from unified.train.preference.run import run_preference
@@ -33,15 +36,18 @@ from unified.train.recipe import (
     ModelRecipe,
     PreferenceRecipe,
     Recipe,
+    Source,
     TextTokenizerRecipe,
     VisualTokenizerRecipe,
 )
 from unified.train.rows import Rows
+from unified.train.select import save_adapters
+from unified.train.settings import trainer_settings, training_arguments
 from unified.train.sharded import merge, save_shares
 from unified.train.sheets import Sheets
 from unified.train.stage import Stage
 from unified.train.stage_files import WEIGHTS
-from unified.train.stage_model import Beginning, copies_reference, cuts
+from unified.train.stage_model import Beginning, copies_reference, cuts, start_of
 from unified.train.stored import completed, to_json, write_text
 from unified.train.tensor_file import Entry, write_tensors
 from unified.train.train_tokenizers import text_tokenizer, visual_tokenizer
@@ -49,36 +55,21 @@ from unified.train.trainer import JsonLines, UnifiedTrainer
 
 from unified.config import UnifiedConfig
 from unified.objectives import build_objective
+from unified.pretrained import SHIPPED, SHIPPED_NAME, find, save_processor
 from unified.pretrained import WEIGHTS as MODEL
-from unified.pretrained import save_processor
 from unified.text_files import content_of, read_object
 
-PATIENCE = 24 * 3600  # seconds that other processes wait for the first one to prepare
-
-
-@dataclass(frozen=True, kw_only=True)
-class Machine:
-    """Where a recipe runs; none of it changes what is computed. `data`: folder of prepared ids (default
-    OUT/data), which may be shared by runs. `workers` make data, `loaders` read it. `compile`: layers go
-    through torch.compile. `deepspeed` (a configuration) or `fsdp` (FSDP2) cut the model to pieces."""
-
-    out: Path
-    data: Path | None = None
-    resume: str = "auto"
-    deepspeed: dict[str, Any] | None = None
-    fsdp: bool = False
-    workers: int = 1
-    loaders: int = 0
-    cpu: bool = False
-    compile: bool = False
-
-    @property
-    def device(self) -> str:
-        return "cpu" if self.cpu or not torch.cuda.is_available() else "cuda"
+LONGEST = 60  # characters of a value in a message
 
 
 def run(recipe: Recipe, machine: Machine) -> Path:
-    """Run a recipe to its end; returns the folder of its result."""
+    """Run a recipe to its end; returns the folder of its result. ValueError if another run has the folder."""
+    with alone(machine.out):
+        return run_alone(recipe, machine)
+
+
+def run_alone(recipe: Recipe, machine: Machine) -> Path:
+    """`run` for a caller that has the folder to itself (`lock.alone`)."""
     _claim(recipe, machine)
     if isinstance(recipe, TextTokenizerRecipe):
         text_tokenizer(recipe, machine.out)
@@ -103,15 +94,17 @@ def _claim(recipe: Recipe, machine: Machine) -> None:
         number = next(n for n in range(1, 1000) if not (machine.out / f"stages.old-{n}").exists())
         stages.rename(machine.out / f"stages.old-{number}")
     elif path.is_file() and machine.resume == "auto":
-        _check_same(path, recipe)
+        check_same(path, recipe)
     write_text(path, to_json(recipe))
 
 
-def _check_same(path: Path, recipe: Recipe) -> None:
-    """ValueError with the first difference if the run in a folder was begun with another recipe."""
+def check_same(path: Path, recipe: Recipe, parts: Sequence[str] = ()) -> None:
+    """ValueError with the first difference if the run in a folder was begun with another recipe; `parts`:
+    the keys that are compared, all if there are none."""
     stored, wanted = read_object(path), json.loads(to_json(recipe))
     with content_of(path):
         stored = completed(stored, recipe)
+    stored, wanted = ({key: tree.get(key) for key in parts or tree} for tree in (stored, wanted))
     if stored != wanted:
         difference = _difference(stored, wanted)
         remedy = "choose another --out, or --resume none"
@@ -126,7 +119,8 @@ def _difference(old: Any, new: Any, path: str = "") -> str:
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         number = next(n for n in range(len(old)) if old[n] != new[n])
         return _difference(old[number], new[number], f"{path}.{number}")
-    return f"{path.lstrip('.')} was {json.dumps(old)}"
+    value = json.dumps(old)
+    return f"{path.lstrip('.')} was {value if len(value) <= LONGEST else value[:LONGEST] + ' ...'}"
 
 
 # Data -------------------------------------------------------------------------------------------------------
@@ -135,6 +129,10 @@ def _difference(old: Any, new: Any, path: str = "") -> str:
 def tokenizers_of(recipe: ModelRecipe, machine: Machine) -> Tokenizers:
     """Train the tokenizers of a model where they are missing; where they lie."""
     chosen = recipe.tokenizers
+    if (chosen is None) != (recipe.model is None):
+        raise ValueError("tokenizers and model are either both given or both those of `start` (null)")
+    if chosen is None:
+        return Tokenizers.of_model(find(recipe.start))
     text, visual = chosen.text, chosen.visual
     text_tokenizer(text, machine.out / "text_tokenizer")
     visual_tokenizer(visual, machine.out / "visual_tokenizer", workers=machine.workers, device=machine.device)
@@ -145,7 +143,7 @@ def tokenizers_of(recipe: ModelRecipe, machine: Machine) -> Tokenizers:
         max_side=chosen.max_side,
         merge=chosen.merge,
         frame_sides=chosen.frame_sides,
-        start=recipe.start,
+        start=str(find(recipe.start)) if recipe.start else "",
     )
 
 
@@ -158,7 +156,7 @@ def prepare_all(
     found = {}
     for source in recipe.data.sources:
         part = replace(source, samples=whole_shards(source.samples, share))
-        found[source.task] = prepare(
+        found[source.label] = prepare(
             part, recipe.seed, recipe.data.split, tokenizers, root, workers=machine.workers
         )
     return found
@@ -171,7 +169,8 @@ def _run_model(recipe: ModelRecipe, machine: Machine) -> Path:
     check_optimisers(recipe, machine)
     check_objectives(recipe)
     check_sharding(recipe, machine)
-    if recipe.start and not (Path(recipe.start) / "model.safetensors").is_file():
+    start = find(recipe.start) if recipe.start else None
+    if recipe.model and start and not (start / "model.safetensors").is_file():
         raise ValueError(f"start={recipe.start}: no model.safetensors there")
     done = machine.out / "model"
     pending = [
@@ -181,6 +180,8 @@ def _run_model(recipe: ModelRecipe, machine: Machine) -> Path:
     arguments = training_arguments(recipe, machine, first)  # joins the other processes, if any
     with arguments.main_process_first(local=False, desc="training tokenizers"):
         tokenizers = tokenizers_of(recipe, machine)
+    if recipe.model and start:
+        check_start(recipe.model, tokenizers.processor().vocabulary, start)
     for number in pending:
         with arguments.main_process_first(local=False, desc="preparing data"):
             stage = recipe.stages[number]
@@ -234,6 +235,7 @@ def run_stage(
         Average(chosen.average, checkpoint),
         bf16=stage.batch.bf16,
         objective=build_objective(stage.objective.name, stage.objective.options),
+        processing_class=processor,  # its tokenizers go into every checkpoint
         callbacks=[JsonLines(folder / "log.jsonl")],
         optimizers=(own_optimiser(model, stage, arguments.device), None),
     )
@@ -241,9 +243,9 @@ def run_stage(
     trainer.remove_callback(ProgressCallback)
     if recipe.output.sheet_every:
         samples = [
-            task_of(source, recipe.seed).sample(0, "validation")
+            _held_out(source, recipe.seed)
             for source in recipe.data.sources
-            if source.task in stage.data.names
+            if source.label in stage.data.names
         ]
         trainer.add_callback(
             Sheets(samples, processor, trainer.weights, build, folder / "sheets", recipe.output.sheet_every)
@@ -251,7 +253,7 @@ def run_stage(
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if arguments.process_index == 0:
         model.config.save_pretrained(folder)
-    _save_weights(trainer, folder, build)
+    _save_weights(trainer, folder, build, _base(recipe, number))
     trainer.accelerator.wait_for_everyone()
     trainer.accelerator.free_memory()
 
@@ -262,15 +264,32 @@ def _preference_stage(recipe: ModelRecipe, machine: Machine, number: int, proces
     if number:
         model = stage_model(stage_folder(recipe, machine, number - 1))
     else:
-        model = first_model(recipe.model, processor.vocabulary, recipe.seed, device=machine.device)
-        if recipe.start:
-            take_over(model, recipe.start)
+        model = start_of(recipe, processor, machine.device)
     settings = trainer_settings(recipe, machine, number)
     run_preference(stage, folder, model, processor, settings, stage_checkpoint(machine, folder))
 
 
-def _save_weights(trainer: UnifiedTrainer, folder: Path, build: Any) -> None:
-    """The stage's result. Of a model in shares, every process writes its own; the first one merges them."""
+def _base(recipe: ModelRecipe, number: int) -> str:
+    """The model that the adapters of the first stage belong to; "" if that is no folder on its own."""
+    if number or not recipe.start:
+        return ""
+    found = find(recipe.start)
+    return SHIPPED_NAME if found == SHIPPED else str(found.resolve())
+
+
+def _held_out(source: Source, seed: int) -> Any:
+    """A sample of a source for sheets: of its validation split, or of what it trains on if it has none."""
+    task = task_of(source, seed)
+    try:
+        return task.sample(0, "validation")
+    except ValueError:
+        return task.sample(0, "train")
+
+
+def _save_weights(trainer: UnifiedTrainer, folder: Path, build: Any, base: str) -> None:
+    """The stage's result, and adapters as `peft` reads them if it trained any (`base`: what they belong to).
+    Of a model in shares, every process writes its own; the first one merges them, and adapters are merged
+    alone."""
     main = trainer.args.process_index == 0
     if is_sharded(trainer.model):  # type: ignore[arg-type]
         parts = folder / "shares"
@@ -282,6 +301,8 @@ def _save_weights(trainer: UnifiedTrainer, folder: Path, build: Any) -> None:
         return
     weights = trainer.weights()
     if main:
+        if hasattr(trainer.model, "adapter_config"):
+            save_adapters(folder / "adapter", trainer.model, weights, base)
         merged = build(weights).state_dict()
         write_tensors(folder / WEIGHTS, {name: Entry.of(value) for name, value in merged.items()})
 
@@ -295,45 +316,6 @@ def compile_layers(model: Any) -> None:
         layer.compile()
 
 
-def check_optimisers(recipe: ModelRecipe, machine: Machine) -> None:
-    """ValueError, before anything is made, if a stage's optimiser cannot run on this machine."""
-    for stage in recipe.stages:
-        if machine.deepspeed and stage.optimisation.optimiser == "muon":
-            raise ValueError(
-                f"stage {stage.name!r} uses muon, which needs whole matrices, and DeepSpeed cuts them to "
-                "pieces: override its optimiser with adamw"
-            )
-
-
-def check_objectives(recipe: ModelRecipe) -> None:
-    """ValueError, before anything is made, if a stage's objective needs other data than sources give."""
-    for stage in recipe.stages:
-        if (
-            stage.kind == "supervised"
-            and build_objective(stage.objective.name, stage.objective.options).needs_pairs
-        ):
-            raise ValueError(
-                f"stage {stage.name!r}: objective {stage.objective.name!r} needs pairs of replies, which "
-                "the sources of a recipe do not give: give UnifiedTrainer PairedRows (train/pairs.py)"
-            )
-
-
-def check_sharding(recipe: ModelRecipe, machine: Machine) -> None:
-    """ValueError, before anything is made, for what FSDP2 cannot do."""
-    if machine.fsdp and machine.deepspeed:
-        raise ValueError("--fsdp and --deepspeed both cut the model to pieces: give one of them")
-    for stage in recipe.stages:
-        if machine.fsdp and stage.optimisation.optimiser == "muon":
-            raise ValueError(f"stage {stage.name!r} uses muon, which needs whole matrices: not with --fsdp")
-        if machine.fsdp and stage.kind == "preference":
-            raise ValueError(f"stage {stage.name!r} tunes on preferences: use --deepspeed, not --fsdp")
-        if machine.fsdp and copies_reference(stage):
-            raise ValueError(
-                f"stage {stage.name!r} needs a copy of the model as its reference, which --fsdp does not "
-                'cut: train adapters alone (trains=["lora"]), or use --deepspeed'
-            )
-
-
 def own_optimiser(model: Any, stage: Stage, device: Any) -> torch.optim.Optimizer | None:
     """What the stage names, or None for the trainer's own AdamW."""
     chosen = stage.optimisation
@@ -342,86 +324,4 @@ def own_optimiser(model: Any, stage: Stage, device: Any) -> torch.optim.Optimize
     model.to(device)  # it steps matrices that share their memory with the weights: they must lie still
     return muon(
         model.named_parameters(), is_inner, stage.optimisation.learning_rate, stage.optimisation.weight_decay
-    )
-
-
-def stage_folder(recipe: Any, machine: Machine, number: int) -> Path:
-    return machine.out / "stages" / f"{number}-{recipe.stages[number].name}"
-
-
-def stage_checkpoint(machine: Machine, folder: Path) -> Path | None:
-    """The checkpoint that a stage resumes from."""
-    if machine.resume in ("auto", "none"):
-        return latest_checkpoint(folder)
-    path = Path(machine.resume)
-    if path.parent.resolve() != folder.resolve():  # of another stage: that one is done
-        return latest_checkpoint(folder)
-    if reason := problem(path):
-        raise ValueError(f"{path} cannot be resumed: {reason}")
-    return path
-
-
-def micro_rows(stage: Any, processes: int) -> int:
-    """Rows that a process runs at once: the largest number that divides its part of a step."""
-    batch = stage.batch
-    if batch.rows % processes:
-        raise ValueError(f"{processes} processes cannot share the {batch.rows} rows of stage {stage.name!r}")
-    part = batch.rows // processes
-    return next(n for n in range(min(batch.micro_rows, part), 0, -1) if part % n == 0)
-
-
-def without_compilation() -> None:
-    """DeepSpeed would compile a shared-memory all-reduce for minutes; gloo does without."""
-    import deepspeed
-
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-
-
-def training_arguments(recipe: Any, machine: Machine, number: int) -> TrainingArguments:
-    """Hugging Face's arguments for one stage."""
-    return TrainingArguments(**trainer_settings(recipe, machine, number))
-
-
-def trainer_settings(recipe: Any, machine: Machine, number: int) -> dict[str, Any]:
-    """Them as a dict, for one stage of any kind."""
-    stage, folder = recipe.stages[number], stage_folder(recipe, machine, number)
-    batch, optimisation = stage.batch, stage.optimisation
-    processes = int(os.environ.get("WORLD_SIZE", 1))
-    micro = micro_rows(stage, processes)
-    cpu = machine.device == "cpu"
-    if cpu and machine.deepspeed:
-        without_compilation()
-    os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "tensorboard")
-    return dict(
-        output_dir=str(folder),
-        use_cpu=cpu,
-        ddp_backend="gloo" if cpu and processes > 1 else None,
-        ddp_timeout=PATIENCE,
-        deepspeed=machine.deepspeed,
-        seed=recipe.seed,
-        max_steps=stage.steps,
-        per_device_train_batch_size=micro,
-        gradient_accumulation_steps=batch.rows // processes // micro,
-        learning_rate=optimisation.learning_rate,
-        weight_decay=optimisation.weight_decay,
-        adam_beta2=0.95,
-        max_grad_norm=optimisation.clip,
-        lr_scheduler_type="cosine_with_min_lr",
-        lr_scheduler_kwargs={"min_lr_rate": optimisation.final},
-        warmup_steps=optimisation.warmup,
-        bf16=batch.bf16,
-        gradient_checkpointing=batch.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False} if batch.gradient_checkpointing else None,
-        logging_steps=recipe.output.log_every,
-        logging_first_step=True,
-        logging_nan_inf_filter=False,  # it waits for the loss at every step
-        save_steps=recipe.output.save_every,
-        save_total_limit=recipe.output.keep,
-        dataloader_num_workers=machine.loaders,
-        average_tokens_across_devices=False,
-        remove_unused_columns=False,
-        label_names=["labels"],
-        accelerator_config={"dispatch_batches": False, "split_batches": False, "even_batches": False},
-        report_to=["tensorboard"],
-        disable_tqdm=True,
     )

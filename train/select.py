@@ -13,10 +13,15 @@ visual side, then everything).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from torch import nn
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from unified.adapters import WEIGHTS
 
 PREFIXES: dict[str, tuple[str, ...]] = {
     "all": ("",),
@@ -56,7 +61,9 @@ def add_adapters(model: nn.Module, rank: int) -> None:
     """Low-rank adapters on every matrix of the decoder's layers."""
     from peft import inject_adapter_in_model
 
-    inject_adapter_in_model(adapter_config(model, rank), model)
+    config = adapter_config(model, rank)
+    inject_adapter_in_model(config, model)
+    model.adapter_config = config  # type: ignore[assignment]  # what `save_adapters` writes
 
 
 def adapter_config(model: nn.Module, rank: int) -> Any:
@@ -69,6 +76,20 @@ def adapter_config(model: nn.Module, rank: int) -> Any:
         if isinstance(module, nn.Linear) and name.startswith("backbone.")
     ]
     return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets)
+
+
+def save_adapters(folder: Path, model: Any, weights: Mapping[str, Tensor], base: str) -> None:
+    """The adapters among `weights` as a folder that `peft` reads. `base`: the model that they belong to."""
+    config = copy.deepcopy(model.adapter_config)
+    config.base_model_name_or_path, config.inference_mode = base, True
+    found = {
+        f"base_model.model.{name.replace('.default.', '.')}": value.detach().cpu().contiguous()
+        for name, value in weights.items()
+        if "lora_" in name
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(found, folder / WEIGHTS, metadata={"format": "pt"})
+    config.save_pretrained(str(folder))
 
 
 def merge_adapters(model: nn.Module) -> nn.Module:

@@ -13,6 +13,7 @@ import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,8 @@ def share_fsdp(model: nn.Module, path: Path, device: torch.device) -> None:
     fully_shard(model, mesh=mesh)
     with safe_open(path, framework="pt") as file:
         state = {}
-        for name, parameter in model.named_parameters():
+        named: Any = model.named_parameters()
+        for name, parameter in named:
             rows = math.ceil(parameter.shape[0] / mesh.size())
             first = min(rank() * rows, parameter.shape[0])
             piece = file.get_slice(name)[first : first + rows].to(device, copy=True)
@@ -187,10 +189,12 @@ def merge(folder: Path, path: Path) -> None:
         dtype = files[0].get_tensor(name).dtype
         plain = name.replace(".base_layer.", ".")
         adapted = None if plain == name else name.removesuffix("base_layer.weight")
-        entries[plain] = Entry(
-            dtype, shape, lambda name=name, at=adapted: [as_bytes(_merged(tensor, name, at))]
-        )
+        entries[plain] = Entry(dtype, shape, partial(_parts, tensor, name, adapted))
     write_tensors(path, entries)
+
+
+def _parts(tensor: Callable[[str], Tensor], name: str, adapted: str | None) -> list[memoryview]:
+    return [as_bytes(_merged(tensor, name, adapted))]
 
 
 def _merged(tensor: Callable[[str], Tensor], name: str, adapted: str | None) -> Tensor:

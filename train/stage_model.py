@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 from transformers import TrainingArguments
-from unified.train.build import attention_for, first_model, take_over
+from unified.train.build import attention_for, first_model, own_attention, start_model, take_over
 from unified.train.recipe import ModelRecipe
 from unified.train.select import select
 from unified.train.sharded import share_fsdp, share_zero3, without_weights, write_first
@@ -22,6 +22,7 @@ from unified.train.stage import Stage
 from unified.config import UnifiedConfig
 from unified.model import UnifiedModel
 from unified.objectives import build_objective
+from unified.pretrained import find
 
 FIRST = "first"  # folder of the weights that shares are taken of
 
@@ -40,14 +41,12 @@ class Beginning:
 
     def whole(self) -> UnifiedModel:
         """The model with all its weights, parts that are not trained frozen."""
-        recipe, visual = self.recipe, self.processor.visual
-        codes = F.normalize(visual.codebook().detach().cpu(), dim=-1)
-        words = self.processor.vocabulary
-        model = first_model(recipe.model, words, recipe.seed, codes, device=self.device)
+        recipe = self.recipe
+        model = start_of(recipe, self.processor, self.device, take=self.start is None)
         if self.start is not None:
             model.load_state_dict(load_file(self.start))
-        elif recipe.start:
-            take_over(model, recipe.start)
+        if recipe.model is None:
+            torch.manual_seed(recipe.seed)  # of the first weights of adapters
         self._select(model)
         return model
 
@@ -74,8 +73,10 @@ class Beginning:
         return model
 
     def _empty(self, folder: Path) -> UnifiedModel:
-        kind = attention_for(self.recipe.model.decoder, self.device)
-        config: Any = UnifiedConfig.from_pretrained(folder, attn_implementation=kind)
+        config: Any = UnifiedConfig.from_pretrained(folder)
+        shape = self.recipe.model
+        own = attention_for(shape.decoder, self.device) if shape else own_attention(config, self.device)
+        config._attn_implementation = own
         model = UnifiedModel(config)
         self._select(model)
         return model
@@ -83,6 +84,19 @@ class Beginning:
     def _select(self, model: nn.Module) -> None:
         chosen = self.stage.parameters
         select(model, chosen.trains, rank=chosen.adapter)
+
+
+def start_of(recipe: ModelRecipe, processor: Any, device: str, *, take: bool = True) -> UnifiedModel:
+    """The model before the first stage: that of `start`, or one of the recipe's own shape, with the weights
+    of `start`, if it names one, unless not `take`."""
+    shape = recipe.model
+    if shape is None:
+        return start_model(find(recipe.start), device=device)
+    codes = F.normalize(processor.visual.codebook().detach().cpu(), dim=-1)
+    model = first_model(shape, processor.vocabulary, recipe.seed, codes, device=device)
+    if take and recipe.start:
+        take_over(model, find(recipe.start))
+    return model
 
 
 def wait() -> None:

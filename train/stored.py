@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import types
+import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from unified.train.aliases import ALIASES
+from unified.train.override import fitting
 
 
 def to_json(recipe: Any) -> str:
@@ -28,6 +31,52 @@ def completed(stored: Any, recipe: Any) -> Any:
     if isinstance(stored, list) and isinstance(recipe, tuple) and len(stored) == len(recipe):
         return [completed(*pair) for pair in zip(stored, recipe, strict=True)]
     return stored
+
+
+def from_json(text: str, kinds: Mapping[str, type]) -> Any:
+    """The recipe that `to_json` wrote, of the class among `kinds` that it names. ValueError, in one line, for
+    anything else."""
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"not JSON: {error}") from None
+    if not isinstance(data, dict) or data.get("recipe") not in kinds:
+        raise ValueError(f'not a recipe: "recipe" must be one of {", ".join(kinds)}')
+    return _built(data, kinds[data["recipe"]], "")
+
+
+def _built(data: Any, hint: Any, path: str) -> Any:
+    """Parsed JSON as the annotation `hint` of its place says."""
+    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    kinds = [option for option in options if dataclasses.is_dataclass(option)]
+    if isinstance(data, dict) and kinds:
+        return _dataclass(data, _kind_of(data, kinds), path)
+    if isinstance(data, list) and typing.get_origin(hint) is tuple:
+        item = typing.get_args(hint)[0]
+        return tuple(_built(value, item, f"{path}{number}.") for number, value in enumerate(data))
+    try:
+        return fitting(data, hint)
+    except ValueError as error:
+        raise ValueError(f"{path.rstrip('.')}: {error}") from None
+
+
+def _kind_of(data: Mapping[str, Any], kinds: list[Any]) -> Any:
+    """Among several dataclasses the one whose default `kind` the data name, else the first."""
+    named = [kind for kind in kinds if "kind" in data and getattr(kind, "kind", None) == data["kind"]]
+    return (named or kinds)[0]
+
+
+def _dataclass(data: Mapping[str, Any], kind: Any, path: str) -> Any:
+    values = {name: value for name, value in regrouped(data, kind.__name__).items() if name != "recipe"}
+    hints = typing.get_type_hints(kind)
+    for name in values:
+        if name not in hints:
+            raise ValueError(f"{path}{name}: unknown key, {kind.__name__} has {', '.join(hints)}")
+    built = {name: _built(value, hints[name], f"{path}{name}.") for name, value in values.items()}
+    try:
+        return kind(**built)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path.rstrip('.') or 'the recipe'}: {error}") from None
 
 
 def regrouped(stored: Mapping[str, Any], kind: str) -> dict[str, Any]:

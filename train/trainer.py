@@ -177,7 +177,13 @@ class UnifiedTrainer(Trainer):
         super().log(logs, start_time)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        saved_whole(self, partial(super()._save_checkpoint, model, trial), self.average)
+        saved_whole(self, partial(self._write_checkpoint, model, trial), self.average)
+
+    def _write_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        config = getattr(self.model, "adapter_config", None)
+        if config is not None and self.args.should_save:  # says how the adapters in the weights are merged
+            config.save_pretrained(f"{self.args.output_dir}/checkpoint-{self.state.global_step}")
 
     # Models in shares ---------------------------------------------------------------------------------------
 
@@ -189,7 +195,8 @@ class UnifiedTrainer(Trainer):
         folder = Path(output_dir or str(self.args.output_dir))
         save_shares(folder, self.model, {})  # type: ignore[arg-type]
         if self.args.should_save:
-            self.model.config.save_pretrained(folder)  # type: ignore[union-attr]
+            own: Any = self.model
+            own.config.save_pretrained(folder)
             torch.save(self.args, folder / "training_args.bin")
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
@@ -239,12 +246,9 @@ class UnifiedTrainer(Trainer):
         processes must call it."""
         mean = self.average.whole(self.model)  # type: ignore[arg-type]
         if self.fsdp:
-            return {
-                name: mean[name]
-                if name in mean
-                else getattr(value, "full_tensor", lambda value=value: value)()
-                for name, value in self.model.state_dict().items()  # type: ignore[union-attr]
-            }
+            own: Any = self.model
+            found = {name: mean.get(name, value) for name, value in own.state_dict().items()}
+            return {n: v.full_tensor() if isinstance(v, DTensor) else v for n, v in found.items()}
         state = self.accelerator.get_state_dict(self.model_wrapped) or {}
         return {name: mean.get(name, value).detach() for name, value in state.items()}
 

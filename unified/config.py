@@ -8,6 +8,7 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
+from unified.adapters import register_targets
 from unified.backbone.decoder import is_spatial
 from unified.extras import check_extras
 from unified.finite import check_tree
@@ -100,6 +101,11 @@ class UnifiedConfig(PreTrainedConfig):
         """From the content of a `config.json`, which may be of an earlier form."""
         check_counts(config_dict)
         return super().from_dict(migrated(config_dict), **kwargs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data. `peft` asks for it just before it looks up which matrices get adapters."""
+        register_targets()
+        return super().to_dict()
 
     @property
     def words(self) -> Vocabulary:

@@ -7,7 +7,7 @@ Logits of all targets at once can take gigabytes (10,500 codes of 160,000), so t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,17 @@ PORTION = 2**26  # logits that are made at once
 LOGITS = 2**28  # numbers: a GiB in float32
 
 # What is computed of predicted tokens: their distribution, their values [N, ...] -> [N] or [N, C], float32.
+IGNORED_ARGUMENTS = frozenset(
+    {
+        "attention_mask",
+        "position_ids",
+        "use_cache",
+        "return_dict",
+        "output_attentions",
+        "output_hidden_states",
+    }
+)
+
 Measure = Callable[[Distribution, Tensor], Tensor]
 
 
@@ -37,11 +48,11 @@ def log_prob(predicted: Distribution, values: Tensor) -> Tensor:
 
 @dataclass
 class UnifiedOutput(ModelOutput):
-    """`loss`: mean negative log-likelihood of the targets. `logits` [B, T, V]: the distribution *of* each
-    predicted token (not of the next one), float32, -inf where the target rule allows no such id; None unless
-    asked for or if the codes are more than a table can hold. `log_probs` [B, T]: of each target, 0 elsewhere.
-    `segment_sums` [B, S] and `step_sums` [B, S, K]: their sums by segment of the row and, for WRITE segments,
-    by step. All float32."""
+    """`loss`: mean negative log-likelihood of the targets (with `num_items_in_batch`, its sum over that
+    number). `logits` [B, T, V]: the distribution *of* each predicted token (not of the next one), float32,
+    -inf where the target rule allows no such id; None unless asked for or if the codes are more than a table
+    can hold. `log_probs` [B, T]: of each target, 0 elsewhere. `segment_sums` [B, S] and `step_sums`
+    [B, S, K]: their sums by segment of the row and, for WRITE segments, by step. All float32."""
 
     loss: Tensor | None = None
     logits: Tensor | None = None
@@ -58,16 +69,34 @@ def likelihoods(
     labels: Tensor | None,
     layout: Layout,
     return_logits: bool | None = None,
+    num_items: Tensor | int | None = None,
 ) -> UnifiedOutput:
     """Of ids [B, T] from hidden states, for each head [B, T, D]; the other arguments as of
     `UnifiedModel.forward`."""
     wanted = layout.predicted if labels is None else layout.predicted & (labels != IGNORED)
     log_probs = token_log_probs(model, states, ids, layout, wanted)
-    loss = None if labels is None else -log_probs.sum() / wanted.sum().clamp(min=1)
+    count = wanted.sum().clamp(min=1) if num_items is None else num_items
+    loss = None if labels is None else -log_probs.sum() / count
     segments, steps = sums(log_probs, layout)
     fits = ids.numel() * model.vocabulary.size <= LOGITS if return_logits is None else return_logits
     logits = token_logits(model, states, layout) if fits and model.head.symbols == 1 else None
     return UnifiedOutput(loss, logits, log_probs, segments, steps, states[0])
+
+
+def check_arguments(others: Mapping[str, object]) -> None:
+    """TypeError for an argument of `forward` that is neither `IGNORED_ARGUMENTS` nor None."""
+    unknown = sorted(name for name in set(others) - IGNORED_ARGUMENTS if others[name] is not None)
+    if unknown:
+        raise TypeError(f"UnifiedModel.forward takes no argument {unknown[0]!r}")
+
+
+def check_labels(ids: Tensor, labels: Tensor) -> None:
+    """ValueError for labels that are neither the ids themselves nor IGNORED."""
+    if labels.shape != ids.shape or bool(((labels != IGNORED) & (labels != ids)).any()):
+        raise ValueError(
+            "labels must be input_ids with -100 where nothing is learned: every label stands at its own id, "
+            "none is shifted"
+        )
 
 
 def token_log_probs(

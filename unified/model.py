@@ -19,6 +19,7 @@ from unified.backbone.attention import BACKENDS, of_session
 from unified.backbone.batch import run_batch
 from unified.backbone.decoder import LibraryLayers, refuse_alone, run_layers
 from unified.backbone.fused import FusedLayers, fusible
+from unified.backbone.initialise import initialise
 from unified.backbone.layer_pass import Depth, LayerPart, Pass
 from unified.backbone.read_outs import ReadOut, make_read_outs
 from unified.cache.kv_cache import KVCache
@@ -29,25 +30,13 @@ from unified.extras.slots import SlotEmbedding, WrittenSlots, written_slots
 from unified.extras.writer import Writer
 from unified.heads import HEADS
 from unified.layout.layout import Layout
-from unified.likelihood import UnifiedOutput, likelihoods
+from unified.likelihood import UnifiedOutput, check_arguments, check_labels, likelihoods
 from unified.orders import Plan
 from unified.readers import make_readers, read_values
 from unified.stream.migration import WEIGHTS, weight_name
 from unified.stream.null_stream import null_stream
 from unified.stream.segments import Kind
 from unified.stream.vocabulary import Vocabulary
-
-IGNORED_ARGUMENTS = frozenset(
-    {
-        "attention_mask",
-        "position_ids",
-        "use_cache",
-        "return_dict",
-        "output_attentions",
-        "output_hidden_states",
-        "num_items_in_batch",
-    }
-)
 
 
 class UnifiedModel(PreTrainedModel):
@@ -119,16 +108,7 @@ class UnifiedModel(PreTrainedModel):
         return super().train(mode)
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Modules with a method `initialise` know how they begin; children come before their parents."""
-        std = self.config.initializer_range
-        initialise = getattr(module, "initialise", None)
-        if initialise is not None:
-            initialise(std)
-        elif isinstance(module, (nn.Linear, nn.Embedding)):
-            nn.init.normal_(module.weight, std=std)
-            if isinstance(module, nn.Linear) and module.bias is not None:
-                nn.init.zeros_(module.bias)
-        else:
+        if not initialise(module, self.config.initializer_range):
             super()._init_weights(module)
 
     def get_input_embeddings(self) -> nn.Module:
@@ -136,6 +116,15 @@ class UnifiedModel(PreTrainedModel):
 
     def get_output_embeddings(self) -> nn.Module:
         return self.text_head
+
+    def prepare_inputs_for_generation(self, *_: object, **__: object) -> dict[str, Any]:
+        """peft's `PeftModelForCausalLM` wants the method; ValueError if it is called: `generate` knows tokens
+        alone, so a `Session` generates."""
+        raise ValueError("generate cannot write images: use unified.decoding.session.Session")
+
+    @classmethod
+    def can_generate(cls) -> bool:
+        return False
 
     # Likelihood ---------------------------------------------------------------------------------------------
 
@@ -148,21 +137,25 @@ class UnifiedModel(PreTrainedModel):
         depth: Depth | None = None,
         parts: Sequence[LayerPart] = (),
         return_logits: bool | None = None,
+        num_items_in_batch: Tensor | int | None = None,
         **others: object,
     ) -> UnifiedOutput:
         """Likelihood of rows of ids [B, T]. `labels` [B, T]: the ids, IGNORED (-100) where a token is no
-        target; without them every token that the target rule allows is scored and no loss is returned.
+        target (`Layout.labels`: all but what the assistant says); without them every token that the target
+        rule allows is scored and no loss is returned. ValueError for labels that are other ids: nothing is to
+        be shifted. `num_items_in_batch`: what the loss is divided by in place of the number of targets here,
+        which transformers' `Trainer` counts over all micro-batches and processes of a step.
         `layout`: computed from the ids if not given. `values`: what stands at placeholders, by name
         (`readers`). `depth`: which layers the steps of images run; `parts`: what is plugged in around layers.
         `return_logits`: None for where they take at most `LOGITS` numbers. What trainers hand to every model
-        (`IGNORED_ARGUMENTS`; <|pad|> ids are what counts as padding) is accepted; TypeError for anything
-        else."""
-        unknown = sorted(set(others) - IGNORED_ARGUMENTS)
-        if unknown:
-            raise TypeError(f"UnifiedModel.forward takes no argument {unknown[0]!r}")
+        (`likelihood.IGNORED_ARGUMENTS`; <|pad|> ids are what counts as padding) is accepted; TypeError for
+        anything else that is not None."""
+        check_arguments(others)
+        if layout is None and labels is not None:
+            check_labels(input_ids, labels)
         layout = (layout or Layout.of(input_ids, self.vocabulary)).to(input_ids.device)
         states = self.states(input_ids, layout, values, depth, parts)
-        return likelihoods(self, states, input_ids, labels, layout, return_logits)
+        return likelihoods(self, states, input_ids, labels, layout, return_logits, num_items_in_batch)
 
     def states(
         self,
@@ -268,6 +261,8 @@ class UnifiedModel(PreTrainedModel):
         return null_stream(ids, self.vocabulary)
 
     def new_cache(self, rows: int = 1, capacity: int = 256, *, static: bool = False) -> KVCache:
+        if self.fused is not None and not fusible(self.backbone):  # adapters have been put in since
+            self.fused = None
         return KVCache(self.layers_in_all, rows, capacity, static=static, device=self.device)
 
     def write(self, plan: Plan, rows: int, condition: object = None) -> Writer:

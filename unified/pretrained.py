@@ -12,10 +12,12 @@ Whatever is missing or does not fit raises ValueError in one line that names the
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
 
+from unified import adapters
 from unified.config import UnifiedConfig
 from unified.model import UnifiedModel
 from unified.stream.migration import weight_name
@@ -25,6 +27,7 @@ from unified.text_files import at_home, content_of
 from unified.weight_files import check_shapes, load_weights
 
 SHIPPED = Path(__file__).resolve().parent / "weights" / "nano"
+SHIPPED_NAME = "shipped"  # what it is called in recipes and by adapters, wherever the package lies
 WEIGHTS = "model.safetensors"
 
 
@@ -34,7 +37,7 @@ WEIGHTS = "model.safetensors"
 def find(model: str | Path | None = None) -> Path:
     """The folder of a model: the shipped one, a folder on disk, or a name on the hub (downloaded unless
     offline). ValueError, in one line, if there is none."""
-    if model is None:
+    if model is None or str(model) == SHIPPED_NAME:
         if not (SHIPPED / CONFIG).is_file():
             raise ValueError(
                 "no trained weights are shipped with this copy of the package: name a folder or a hub model"
@@ -66,8 +69,11 @@ def _download(name: str) -> Path:
 def load_model(
     folder: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
 ) -> tuple[UnifiedModel, Processor]:
-    """The model in evaluation mode and its processor. The tokenizers stay on the CPU in their own type."""
+    """The model in evaluation mode and its processor. The tokenizers stay on the CPU in their own type. A
+    folder of adapters (`peft`) is the model that it names with the adapters merged."""
     folder = Path(folder)
+    if (folder / adapters.CONFIG).is_file() and not (folder / CONFIG).is_file():
+        return _load_adapted(folder, device, dtype)
     processor = load_processor(folder)
     config = _config(folder / CONFIG)
     if config.words != processor.vocabulary:
@@ -77,10 +83,28 @@ def load_model(
         with content_of(folder / CONFIG):
             return UnifiedModel(config)
 
-    check_shapes(build, folder / WEIGHTS, weight_name)
+    forms: Any = (weight_name, lambda state: adapters.merged(state, folder))
+    check_shapes(build, folder / WEIGHTS, *forms)
     model = build()
-    load_weights(model, folder / WEIGHTS, weight_name)
+    load_weights(model, folder / WEIGHTS, *forms)
+    model.name_or_path = SHIPPED_NAME if folder == SHIPPED else str(folder)  # the base of its adapters
     return model.to(device=device, dtype=dtype).eval(), processor  # type: ignore[call-arg]
+
+
+def _load_adapted(
+    folder: Path, device: str | torch.device, dtype: torch.dtype
+) -> tuple[UnifiedModel, Processor]:
+    """A base model with the adapters of a folder merged in float32; the folder's own processor, if it has
+    one."""
+    base = find(adapters.base_of(folder))
+    if base.resolve() == folder.resolve():
+        raise ValueError(f"{folder / adapters.CONFIG}: the adapters name themselves as their base")
+    model, processor = load_model(base)
+    own = load_processor(folder) if (folder / PROCESSOR).is_file() else processor
+    if own.vocabulary != processor.vocabulary:
+        raise ValueError(f"{folder}: its vocabulary is not that of {base}")
+    adapters.merge_folder(model, folder)
+    return model.to(device=device, dtype=dtype).eval(), own  # type: ignore[call-arg]
 
 
 def _config(path: Path) -> UnifiedConfig:

@@ -41,10 +41,17 @@ def check_file(path: Path) -> None:
         raise ValueError(f"{path}: {WEB_PAGE}")
 
 
-def load_weights(module: nn.Module, path: Path, rename: Callable[[str], str] | None = None) -> None:
+def load_weights(
+    module: nn.Module,
+    path: Path,
+    rename: Callable[[str], str] | None = None,
+    change: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
+) -> None:
     """Fill a module (`load_strict`) from a .safetensors file or, where an index stands in its place, from the
-    files that the index names. ValueError, in one line, names the file."""
+    files that the index names. `change` makes the module's state of what was read. ValueError, in one line,
+    names the file."""
     state = {name: value for part in _parts(path) for name, value in read_safetensors(part).items()}
+    state = change(state) if change else state
     try:
         load_strict(module, state, rename)
     except ValueError as error:
@@ -52,7 +59,10 @@ def load_weights(module: nn.Module, path: Path, rename: Callable[[str], str] | N
 
 
 def check_shapes(
-    build: Callable[[], nn.Module], path: Path, rename: Callable[[str], str] | None = None
+    build: Callable[[], nn.Module],
+    path: Path,
+    rename: Callable[[str], str] | None = None,
+    change: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
 ) -> None:
     """ValueError, in one line, unless the module that `build` would make has the names and shapes in the
     headers of the files of `load_weights`. No memory is taken for weights: a spoilt configuration may ask for
@@ -68,6 +78,7 @@ def check_shapes(
         except (SafetensorError, OSError, ValueError) as error:
             raise ValueError(f"{part}: not a readable safetensors file ({first_line(error)})") from None
         found |= {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    found = change(found) if change else found
     try:
         check_fit(_expected(module, found, rename), found)
     except ValueError as error:

@@ -11,5 +11,6 @@ except ImportError as error:  # pragma: no cover - depends on the installation
 
 from unified.envs.voxel.config import VoxelConfig
 from unified.envs.voxel.env import VoxelEnv
+from unified.envs.voxel.vector import VoxelVectorEnv
 
-__all__ = ["VoxelConfig", "VoxelEnv"]
+__all__ = ["VoxelConfig", "VoxelEnv", "VoxelVectorEnv"]

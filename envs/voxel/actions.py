@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from gymnasium import spaces
 
 HOTBAR_KEYS = tuple(f"hotbar.{number}" for number in range(1, 10))
 BUTTONS = (
@@ -28,13 +27,6 @@ class Controls:
     pressed: frozenset[str]
     pitch: float
     yaw: float
-
-
-def action_space() -> spaces.Dict:
-    """Exactly MineRL's 24 keys."""
-    parts: dict[str, spaces.Space] = {name: spaces.Discrete(2) for name in BUTTONS}
-    parts[CAMERA] = spaces.Box(-CAMERA_LIMIT, CAMERA_LIMIT, shape=(2,), dtype=np.float32)
-    return spaces.Dict(parts)
 
 
 def no_op() -> dict[str, Any]:

@@ -23,7 +23,7 @@ class VoxelConfig:
     field_of_view: vertical, as Minecraft's. view_distance: where the fog is complete.
     max_steps: the episode is truncated after so many steps; 0 means never.
     task: one of `TASK_NAMES`; goal: its size (logs, depth, path cells, distance), None for the task's own.
-    escape_ends: whether ESC ends the episode, as in MineRL's BASALT worlds; else it closes the inventory.
+    escape_ends: whether ESC ends the episode, as in MineRL's BASALT worlds; it always closes the inventory.
     start_items: what the player carries at first, item name to count.
     """
 
@@ -36,7 +36,7 @@ class VoxelConfig:
     max_steps: int = 2400
     task: str = "explore"
     goal: int | None = None
-    escape_ends: bool = True
+    escape_ends: bool = False
     start_items: Mapping[str, int] = field(default_factory=_default_items)
 
     def __post_init__(self) -> None:

@@ -8,8 +8,9 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 from gymnasium.error import ResetNeeded
+from unified.envs.action_space import ActionSpace
 from unified.envs.voxel import physics as p
-from unified.envs.voxel.actions import action_space, parse_action
+from unified.envs.voxel.actions import Controls, parse_action
 from unified.envs.voxel.blocks import BREAK_TICKS
 from unified.envs.voxel.config import VoxelConfig
 from unified.envs.voxel.hud import draw_hud
@@ -23,6 +24,7 @@ from unified.envs.voxel.window import Window
 from unified.envs.voxel.world import World
 
 TICKS_PER_SECOND = 20
+Begun = tuple[Simulation, Task, bool]  # a game, its task, and whether the episode has ended
 _OPTIONS = frozenset(("state", "terrain_seed"))
 
 
@@ -34,8 +36,8 @@ class VoxelEnv(gymnasium.Env):
     changes. Observation: {"pov": [height, width, 3] uint8 RGB}. The same seed gives the same bytes.
 
     `reset(options=...)` takes "terrain_seed" (whole number from 0) or "state" (from `get_state`).
-    `inventory` opens and closes a panel; while it is open, camera and other keys do not act. ESC ends the
-    episode (config.escape_ends). After the end, `step` raises ResetNeeded, as MineRL raises.
+    `inventory` opens and closes a panel; while it is open, camera and other keys do not act. ESC closes it,
+    and ends the episode if `escape_ends`. After the end, `step` raises ResetNeeded, as MineRL raises.
     """
 
     metadata = {"render_modes": ["human", "rgb_array"], "render_fps": TICKS_PER_SECOND}  # noqa: RUF012
@@ -52,7 +54,7 @@ class VoxelEnv(gymnasium.Env):
         except TypeError as error:
             raise ValueError(f"unknown setting of the voxel world: {error}") from None
         self.render_mode = render_mode
-        self.action_space = action_space()
+        self.action_space = ActionSpace()
         shape = (self.config.height, self.config.width, 3)
         self.observation_space = spaces.Dict({"pov": spaces.Box(0, 255, shape, dtype=np.uint8)})
         self._simulation: Simulation | None = None
@@ -79,23 +81,30 @@ class VoxelEnv(gymnasium.Env):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Starts a new world, or goes on from options["state"]. On a ValueError the running game stays."""
-        choice = _check_options(options)
         before = (self._np_random, self._np_random_seed)
         before_state = None if self._np_random is None else deepcopy(self._np_random.bit_generator.state)
         try:
             super().reset(seed=seed)
-            simulation, task, ended = (
-                self._restored(choice["state"]) if "state" in choice else self._new(choice)
-            )
+            made = self.prepare(options)
         except Exception:
             self._np_random, self._np_random_seed = before
             if self._np_random is not None:
                 self._np_random.bit_generator.state = before_state  # type: ignore[assignment]
             raise
-        self._simulation, self._task, self._ended = simulation, task, ended
-        return self._observe(), self._info()
+        self.begin(made)
+        return self._observe(), self.info()
 
-    def _new(self, options: Mapping[str, Any]) -> tuple[Simulation, Task, bool]:
+    def prepare(self, options: dict[str, Any] | None = None) -> Begun:
+        """What `begin` starts: a new game from the environment's random numbers, or that of a state. The
+        running game stays."""
+        choice = _check_options(options)
+        return self._restored(choice["state"]) if "state" in choice else self._new(choice)
+
+    def begin(self, made: Begun) -> None:
+        """Start what was prepared."""
+        self._simulation, self._task, self._ended = made
+
+    def _new(self, options: Mapping[str, Any]) -> Begun:
         drawn = int(self.np_random.integers(2**31))
         world = World.from_seed(self.config.world_size, options.get("terrain_seed", drawn))
         simulation = Simulation(
@@ -106,7 +115,7 @@ class VoxelEnv(gymnasium.Env):
         task.begin(simulation, self.np_random)
         return simulation, task, False
 
-    def _restored(self, state: Mapping[str, Any]) -> tuple[Simulation, Task, bool]:
+    def _restored(self, state: Mapping[str, Any]) -> Begun:
         simulation = restore(state, self.config.world_size, self.config.reach)
         task = task_from_dict(state["task"])
         generator = np.random.PCG64(0)
@@ -122,16 +131,31 @@ class VoxelEnv(gymnasium.Env):
     ) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         """One tick. ValueError on a bad action and ResetNeeded after the end, both with nothing changed."""
         controls = parse_action(action)
+        self.check_running()
+        reward, terminated, truncated = self.tick(controls)
+        return self._observe(), reward, terminated, truncated, self.info()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the episode has ended."""
+        return self._ended
+
+    def check_running(self) -> None:
+        """ResetNeeded before the first reset and after the end of an episode."""
+        if self._simulation is None or self._ended:
+            begun = self._simulation is not None
+            raise ResetNeeded("the episode has ended; call reset()" if begun else "call reset() first")
+
+    def tick(self, controls: Controls) -> tuple[float, bool, bool]:
+        """One step without its picture: reward, terminated, truncated."""
         simulation = self.simulation
-        if self._ended:
-            raise ResetNeeded("the episode has ended; call reset()")
         escaped = "ESC" in controls.pressed and self.config.escape_ends
         events = simulation.tick(controls)
         outcome = self.task.score(simulation, events)
         terminated = outcome.over or escaped
         truncated = not terminated and 0 < self.config.max_steps <= simulation.ticks
         self._ended = terminated or truncated
-        return self._observe(), float(outcome.reward), terminated, truncated, self._info()
+        return float(outcome.reward), terminated, truncated
 
     def get_state(self) -> dict[str, Any]:
         """The exact state as plain data, for `reset(options={"state": ...})`."""
@@ -164,13 +188,24 @@ class VoxelEnv(gymnasium.Env):
         return {"pov": self._frame.copy()}
 
     def _draw(self) -> np.ndarray:
+        frame = draw_world(self.simulation.world, self.view(), self.config.width, self.config.height)
+        self.draw_over(frame)
+        return frame
+
+    def draw_over(self, frame: np.ndarray) -> None:
+        """Draw hand, hotbar and panel over a picture of the world [H, W, 3]."""
+        hands = self.simulation.hands
+        draw_hud(frame, self.simulation.inventory, hands.swing, hands.gui_open)
+
+    def view(self) -> View:
+        """From where the player looks, and at what."""
         simulation, config = self.simulation, self.config
         hands, body = simulation.hands, simulation.body
         target = simulation.target()
         crack = 0.0
         if target and target.cell == hands.dig_cell and hands.dig_ticks:
             crack = hands.dig_ticks / max(int(BREAK_TICKS[simulation.world.blocks[target.cell]]), 1)
-        view = View(
+        return View(
             eye=simulation.eye,
             yaw=float(body[p.YAW]),
             pitch=float(body[p.PITCH]),
@@ -179,9 +214,6 @@ class VoxelEnv(gymnasium.Env):
             target=target.cell if target else None,
             crack=crack,
         )
-        frame = draw_world(simulation.world, view, config.width, config.height)
-        draw_hud(frame, simulation.inventory, hands.swing, hands.gui_open)
-        return frame
 
     def _show(self) -> None:
         if self._window is None:
@@ -189,7 +221,7 @@ class VoxelEnv(gymnasium.Env):
         if self._frame is not None:
             self._window.show(self._frame)
 
-    def _info(self) -> dict[str, Any]:
+    def info(self) -> dict[str, Any]:
         """Plain numbers under MineRL's names, and how the task stands."""
         simulation, task = self.simulation, self.task
         x, y, z, _, _, _, yaw, pitch = simulation.body.tolist()

@@ -5,10 +5,11 @@ The world ends in an endless sea, so an island looks like one.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
+from numba import njit, prange
 from unified.envs.voxel.blocks import GLOWS, LOOK, OUTSIDE, WATER
 from unified.envs.voxel.noise import value_noise
 from unified.envs.voxel.textures import CRACK_STAGES, CRACKS, FACE_TILES, TILES
@@ -47,16 +48,41 @@ class View:
 def draw_world(world: World, view: View, width: int, height: int) -> np.ndarray:
     """The view as [height, width, 3] uint8 RGB, row 0 at the top."""
     frame = np.empty((height, width, 3), dtype=np.uint8)
-    target = -1
-    if view.target is not None:
-        x, y, z = view.target
-        target = ((x + 1) * world.cells.shape[1] + y + 1) * world.cells.shape[2] + z + 1
-    stage = int(view.crack * CRACK_STAGES) if view.crack > 0 else -1
+    stage = _stage(view)
     _cast(
         frame, world.cells, world.light, LOOK, GLOWS, FACE_TILES, TILES, CRACKS[min(stage, CRACK_STAGES - 1)],
-        BRIGHTNESS, CLOUDS, _camera(view, height), view.distance, world.sea_level + 0.9, target, stage >= 0,
+        BRIGHTNESS, CLOUDS, _camera(view, height), view.distance, world.sea_level + 0.9,
+        _target(view, world.cells.shape), stage >= 0,
     )  # fmt: skip
     return frame
+
+
+def draw_worlds(
+    cells: np.ndarray, light: np.ndarray, views: Sequence[View], sea_level: int, width: int, height: int
+) -> np.ndarray:
+    """The views of n worlds of one size, `cells` and `light` [n, x, y, z], as [n, height, width, 3] uint8, in
+    one compiled loop over the worlds that threads share (NUMBA_NUM_THREADS)."""
+    frames = np.empty((len(views), height, width, 3), dtype=np.uint8)
+    stages = np.array([_stage(view) for view in views])
+    _cast_all(
+        frames, cells, light, LOOK, GLOWS, FACE_TILES, TILES, CRACKS, BRIGHTNESS, CLOUDS,
+        np.stack([_camera(view, height) for view in views]), views[0].distance, sea_level + 0.9,
+        np.array([_target(view, cells.shape[1:]) for view in views]), stages,
+    )  # fmt: skip
+    return frames
+
+
+def _target(view: View, shape: tuple[int, ...]) -> int:
+    """The flat index of the outlined cell in the padded grid, -1 for none."""
+    if view.target is None:
+        return -1
+    x, y, z = view.target
+    return ((x + 1) * shape[1] + y + 1) * shape[2] + z + 1
+
+
+def _stage(view: View) -> int:
+    """How far the target is broken, in stages; -1 for not at all."""
+    return int(view.crack * CRACK_STAGES) if view.crack > 0 else -1
 
 
 def _camera(view: View, height: int) -> np.ndarray:
@@ -301,3 +327,30 @@ def _cast(
             frame[row, column, 0] = int(min(red, 255.0))
             frame[row, column, 1] = int(min(green, 255.0))
             frame[row, column, 2] = int(min(blue, 255.0))
+
+
+@njit(cache=True, parallel=True)
+def _cast_all(
+    frames: np.ndarray,
+    cells: np.ndarray,
+    light: np.ndarray,
+    look: np.ndarray,
+    glows: np.ndarray,
+    face_tiles: np.ndarray,
+    tiles: np.ndarray,
+    cracks: np.ndarray,
+    brightness: np.ndarray,
+    clouds: np.ndarray,
+    cameras: np.ndarray,
+    view_distance: float,
+    sea_y: float,
+    targets: np.ndarray,
+    stages: np.ndarray,
+) -> None:  # pragma: no cover
+    """`_cast` for each of n worlds."""
+    for n in prange(len(frames)):
+        crack = cracks[min(stages[n], len(cracks) - 1)]
+        _cast(
+            frames[n], cells[n], light[n], look, glows, face_tiles, tiles, crack, brightness, clouds,
+            cameras[n], view_distance, sea_y, targets[n], stages[n] >= 0,
+        )  # fmt: skip

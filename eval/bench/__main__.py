@@ -1,8 +1,7 @@
 """`make bench`: all benchmarks, printed and written to a file with the machine, the versions and the command.
 
-The yardstick of a comparison is measured in the same run. Beside it stand the seconds the issue names for the
-published code on a like machine; they were not measured here. `--against PATH` compares with another checkout
-instead (`comparison.py`).
+The yardstick of a comparison is measured in the same run. `--against PATH` compares with another
+checkout instead (`comparison.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unified.eval.bench import comparison, layout, mineworld, preference, rows, verbs
+from unified.eval.bench import comparison, layout, mineworld, preference, rows, verbs, worlds
 from unified.eval.bench.comparison import Checkout
 from unified.eval.bench.images import cases, in_own_process
 from unified.eval.bench.machine import machine, versions
@@ -26,7 +25,6 @@ from unified.command import Parser, run
 from unified.pretrained import SHIPPED
 
 ROOT = Path(unified.__file__).resolve().parents[1]
-STATED = {1: {"transformer": 0.83, "decoder": 1.97}, 4: {"transformer": 2.75, "decoder": 7.43}}
 MINEWORLD_REPEATS = 3  # frames of each case: one by raster takes seconds
 GOALS = {"float32": 1.2, "bfloat16": 3.0}
 
@@ -118,6 +116,16 @@ def run_preference() -> dict[str, float]:
     return json.loads(result.stdout.strip().splitlines()[-1])
 
 
+def run_worlds(seconds: float) -> dict[str, float] | None:
+    """Frames a second of the vector environments, in a process of its own; None where no weights are
+    shipped."""
+    if not (SHIPPED / "config.json").is_file():
+        return None
+    command = [sys.executable, "-m", "unified.eval.bench.worlds", "--json", "--seconds", str(seconds)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(result.stdout)["frames_per_second"]
+
+
 def bench(options: argparse.Namespace) -> dict[str, Any]:
     """Measure and print everything; the report."""
     repeats = options.repeats or 7
@@ -129,6 +137,8 @@ def bench(options: argparse.Namespace) -> dict[str, Any]:
         print(f"{name}: {rate} frames/s")
     shipped = run_verbs()
     print("\n".join(verbs.lines(shipped) if shipped else ["no weights are shipped: no verb was timed"]))
+    rates = run_worlds(options.seconds)
+    print("\n".join(worlds.lines(rates or {})))
     token = run_layout()
     print("\n".join(layout.lines(token)))
     imagined = run_mineworld(min(repeats, MINEWORLD_REPEATS))
@@ -139,11 +149,11 @@ def bench(options: argparse.Namespace) -> dict[str, Any]:
         "command": f"python -m unified.eval.bench --repeats {repeats}",
         "machine": machine(),
         "versions": versions(),
-        "stated_for_the_published_code": STATED,
         "images": results,
         "goals": goals(results),
         "voxel": voxel,
         "verbs": shipped,
+        "worlds": rates,
         "layout_milliseconds": token,
         "mineworld": imagined,
         "preference": tuned,

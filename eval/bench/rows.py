@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from unified.eval.bench import layout, mineworld, verbs, voxel
+from unified.eval.bench import layout, mineworld, verbs, voxel, worlds
 from unified.eval.bench.images import Case, cases
 
 Result = dict[str, Any]  # what a process printed, and its `process_peak_mb`
@@ -45,7 +45,8 @@ def measurements(
     """The whole bench. `repeats`: calls timed in a process. `seconds`: for each rate of the voxel world.
     `fields`: the fields of `Case` that every checkout knows."""
     images = [_image(case, fields) for case in cases(repeats, batches)]
-    return [*images, _verbs(repeats), _voxel(seconds), _layout(repeats), _mineworld(repeats), _preference()]
+    rest = [_verbs(repeats), _voxel(seconds), _worlds(seconds), _layout(repeats), _mineworld(repeats)]
+    return [*images, *rest, _preference()]
 
 
 def chosen(found: Sequence[Measurement], only: str | None) -> list[Measurement]:
@@ -103,6 +104,16 @@ def _voxel(seconds: float) -> Measurement:
         arguments=("--json", "--seconds", str(seconds)),
         rows=tuple(rows),
         environment=ONE_THREAD,
+    )
+
+
+def _worlds(seconds: float) -> Measurement:
+    names = [f"{kind} x{count}" for kind in worlds.KINDS for count in worlds.ROWS]
+    rows = [Row(name=f"{name} frame", seconds=_inverse(_at("frames_per_second", name))) for name in names]
+    return Measurement(
+        module="worlds",
+        arguments=("--json", "--seconds", str(seconds)),
+        rows=(*rows, Row(name="worlds process", megabytes=_at("process_peak_mb"))),
     )
 
 

@@ -1,4 +1,4 @@
-"""Outside data as tasks, so that a mixture can hold them: `captions` and `llava`.
+"""Outside data as tasks, so that a mixture can hold them: `captions`, `llava` and `dataset`.
 
 The content of a record (texts and image files) decides its split by hash, so doubles stay together. Indices
 beyond the number of records start again from the first.
@@ -15,6 +15,7 @@ from unified.tasks.outside.faults import Faults, reason
 from unified.tasks.outside.images import check_size
 from unified.tasks.outside.llava import Conversation, read_llava
 from unified.tasks.outside.loading import loadable
+from unified.tasks.outside.stored import Record, read_stored
 from unified.tasks.sample import Sample, check_split, split_of
 
 FORMS = ("read", "draw")
@@ -59,6 +60,27 @@ class LlavaConfig:
         check_shares(self.validation, self.test)
 
 
+@dataclass(frozen=True, kw_only=True)
+class StoredConfig:
+    """`path` of the data set, `rows` the name of its split, if it has several; `form` "read" or "draw" for
+    rows of an image with a text; the rest as in `CaptionsConfig`, but images keep their size by default."""
+
+    path: str
+    rows: str = "train"
+    form: str = "read"
+    size: int | None = None
+    on_error: str = "raise"
+    validation: float = 0.05
+    test: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.form not in FORMS:
+            raise ValueError(f"unknown form {self.form!r}: choose one of {', '.join(FORMS)}")
+        check_size(self.size)
+        Faults(self.on_error)
+        check_shares(self.validation, self.test)
+
+
 class OutsideTask:
     """Records by split and index."""
 
@@ -67,16 +89,26 @@ class OutsideTask:
     def __init__(self, config: Any) -> None:
         self.config = config
         self._records: dict[str, list[Any]] = {}
-        faults = Faults(config.on_error)
+        faults, hasher = Faults(config.on_error), hashlib.sha256()
         records = self.read(faults)
         # With "skip", records whose images cannot be read are left out at once: an index must not fail later.
         for record in records if config.on_error == "raise" else loadable(records, faults):
             with faults.at(record.where):
                 content = hashlib.sha256(self.content(record)).hexdigest()
+                hasher.update(content.encode())
                 split = split_of(content, config.validation, config.test)
                 self._records.setdefault(split, []).append(record)
         if not self._records:
             raise ValueError(f"{self.name}: no good record among {len(faults.lines)} bad: {faults.lines[0]}")
+        self._fingerprint = hasher.hexdigest()
+
+    def count(self, split: str = "train") -> int:
+        """How many records a split has."""
+        return len(self._records.get(split, ()))
+
+    def fingerprint(self) -> str:
+        """Hash of all records and their images, in order."""
+        return self._fingerprint
 
     def sample(self, index: int, split: str = "train") -> Sample:
         """The sample with this number. Raises ValueError for a split without records or a damaged image."""
@@ -165,4 +197,22 @@ def _words(content: list[dict[str, Any]]) -> str:
     return " ".join(" ".join(item["text"] for item in content if item["type"] == "text").lower().split())
 
 
-TASKS: dict[str, Any] = {Captions.name: Captions, Llava.name: Llava}
+class Stored(OutsideTask):
+    """A Hugging Face data set on disk (option `path`), see `stored`."""
+
+    name = "dataset"
+
+    def __init__(self, config: StoredConfig) -> None:
+        super().__init__(config)
+
+    def read(self, faults: Faults) -> Any:
+        return read_stored(self.config.path, self.config.rows, self.config.form, faults)
+
+    def content(self, record: Record) -> bytes:
+        return record.content()
+
+    def messages(self, record: Record) -> list[dict[str, Any]]:
+        return record.messages(self.config.size)
+
+
+TASKS: dict[str, Any] = {Captions.name: Captions, Llava.name: Llava, Stored.name: Stored}

@@ -57,11 +57,18 @@ class RecordedClips:
         self._stems: dict[str, list[Path]] = {}
         self._counts: dict[Path, int] = {}
         self._bad: set[Path] = set()  # recordings that could not be read
+        videos = hashlib.sha256()
         for stem in find_recordings(config.folder):
             lines = read_bytes(found_part(stem, "jsonl"))
             name = split_of(hashlib.sha256(lines).hexdigest(), config.validation, config.test)
             self._stems.setdefault(name, []).append(stem)
             self._counts[stem] = max(lines.count(b"\n") // config.frames, 1)
+            videos.update(lines + str(stem.with_name(f"{stem.name}.mp4").stat().st_size).encode())
+        self.fingerprint = videos.hexdigest()  # of all lines and the sizes of all videos
+
+    def count(self, split: str) -> int:
+        """How many clips a split is cut into."""
+        return sum(self._counts[stem] for stem in self._stems.get(split, ()))
 
     def clip(self, index: int, split: str) -> Clip:
         """The clip of this index; after the last window of a split its recordings are cut anew, with another
@@ -70,7 +77,7 @@ class RecordedClips:
         stems = self._stems.get(split)
         if not stems:
             raise ValueError(f"{self.config.folder}: no recording falls into the split {split!r}")
-        total = sum(self._counts[stem] for stem in stems)
+        total = self.count(split)
         rng = generator(self.config.seed, split, index // total)
         number, offset = index % total, int(rng.integers(self.config.frames))
         order = [stems[k] for k in rng.permutation(len(stems))]

@@ -58,6 +58,14 @@ class WorldRecordings:
         self.config = config
         self._clips = RecordedClips(config)
 
+    def count(self, split: str = "train") -> int:
+        """How many clips a split is cut into."""
+        return self._clips.count(split)
+
+    def fingerprint(self) -> str:
+        """Hash of all recordings, see `RecordedClips`."""
+        return self._clips.fingerprint
+
     def sample(self, index: int, split: str = "train") -> Sample:
         """The sample with this number, the same every time. Raises ValueError where nothing can be read."""
         check_index(index)

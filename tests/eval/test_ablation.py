@@ -50,8 +50,8 @@ def test_a_setting_is_off_and_the_others_stay(name, settings, field, off):
 def test_a_rollout_is_made_without_it(run, name, field):
     whole = run.rollout([[FRAME]], [0])
     less = Run(assistant=run.assistant, switched=ABLATIONS[name].switched).rollout([[FRAME]], [0])
-    assert getattr(whole, field)
-    assert not getattr(less, field)
+    assert getattr(whole.writer, field)
+    assert not getattr(less.writer, field)
     assert less.step([{"forward": 1}]).shape == (1, 32, 32, 3)
 
 

@@ -61,12 +61,27 @@ def llava_file(captions_folder, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def data_options(recordings_folder, captions_folder, llava_file):
+def stored_folder(captions_folder, tmp_path_factory):
+    """Thirty rows of an image and a text, as `save_to_disk` writes them."""
+    from datasets import Dataset, Features, Image, Value
+
+    rows = {
+        "image": [str(captions_folder / f"{number}.png") for number in range(30)],
+        "text": [f"Noise number {number}." for number in range(30)],
+    }
+    folder = tmp_path_factory.mktemp("stored")
+    Dataset.from_dict(rows, Features({"image": Image(), "text": Value("string")})).save_to_disk(str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_options(recordings_folder, captions_folder, llava_file, stored_folder):
     """The options that a task with outside data needs; {} for every other."""
     shares = {"validation": 0.3, "test": 0.3}
     needed = {
         "world_recordings": {"folder": str(recordings_folder), "frames": 5, "size": 32, **shares},
         "captions": {"folder": str(captions_folder), "size": 16, **shares},
+        "dataset": {"path": str(stored_folder), "size": 16, **shares},
         "llava": {"path": str(llava_file), "images": str(captions_folder), "size": 16, **shares},
     }
     return lambda name: needed.get(name, {})

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -96,12 +97,10 @@ def test_what_stands_in_a_pictures_place_is_named(content, reason, tmp_path):
 
 
 def test_an_address_given_as_a_path_is_named():
-    from pathlib import Path
-
     with pytest.raises(ValueError, match="pictures are not downloaded"):
         open_picture(Path("https://example.org/a.png"))
 
 
 def test_kinds_of_others():
-    assert [kind_of(item) for item in ({"type": "input_image"}, {"text": "a"}, {"image": 1}, {}, {"type": [1]})] == [
-        "image", "text", "image", None, [1]]  # fmt: skip
+    items = ({"type": "input_image"}, {"text": "a"}, {"image": 1}, {}, {"type": [1]})
+    assert [kind_of(item) for item in items] == ["image", "text", "image", None, [1]]

@@ -181,7 +181,7 @@ def test_a_curriculum_moves_from_one_mixture_to_the_other():
 
 
 def test_every_stage_of_a_preset_fits_one_and_two_processes():
-    from unified.train.run import micro_rows
+    from unified.train.settings import micro_rows
 
     for make in RECIPES.values():
         if isinstance(recipe := make(), ModelRecipe):

@@ -11,10 +11,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 from unified.train.__main__ import main
+from unified.train.checks import check_sharding
+from unified.train.machine import Machine, Sharding
 from unified.train.memory import Held, Plan, activation_estimate, groups, model_for, planned
 from unified.train.override import override
 from unified.train.recipes import RECIPES
-from unified.train.run import Machine, check_sharding
 from unified.train.sharded import PART, in_files, merge, write_first
 from unified.train.tensor_file import Entry, write_tensors
 
@@ -239,7 +240,7 @@ def test_an_impossible_plan_is_one_line(arguments, words, capsys):
 def test_what_fsdp_cannot_do_is_refused_before_anything_is_made(settings, deepspeed, words, tmp_path):
     recipe, _ = recipe_of(*settings)
     with pytest.raises(ValueError, match=words):
-        check_sharding(recipe, Machine(out=tmp_path, fsdp=True, deepspeed=deepspeed))
+        check_sharding(recipe, Machine(out=tmp_path, sharding=Sharding(fsdp=True, deepspeed=deepspeed)))
 
 
 # Files ------------------------------------------------------------------------------------------------------

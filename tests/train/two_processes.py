@@ -21,6 +21,8 @@ def main() -> int:
         if "remove" in job and int(os.environ["RANK"]) == 0:
             for path in job["remove"]:
                 shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
+        if "remove" in job:
+            wait()  # or the others would see what is about to go
         if "arguments" in job:
             status = train(job["arguments"])
         if "plan" in job:

@@ -96,7 +96,7 @@ def test_sessions_refuse_before_the_model_runs(assistant):
     with pytest.raises(ValueError, match="weight of guidance at step 1 must be a finite number"):
         session.image([1, 2], guidance=Drifting())
     with pytest.raises(ValueError, match="contrast must be"):
-        next(session.text(contrast=INF))
+        next(session.text(visual_contrast=INF))
     with pytest.raises(ValueError, match="max_tokens must be"):
         next(session.text(max_tokens=NAN))
 

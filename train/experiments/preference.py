@@ -24,12 +24,13 @@ from typing import Any
 import torch
 from unified.tasks.registry import make
 from unified.train.experiments.supervised import supervised
+from unified.train.machine import Machine
 from unified.train.preference.on_policy import OnPolicy
 from unified.train.preference.rewards import TaskReward
 from unified.train.preference.sampling import Sampling, replies
 from unified.train.preference.stage import PairData, PairTask, PreferenceOptions, PreferenceStage
 from unified.train.recipe import OutputConfig, PreferenceRecipe
-from unified.train.run import Machine, run
+from unified.train.run import run
 from unified.train.stage import BatchConfig, OptimisationConfig, ParameterConfig
 
 from unified.pretrained import find, load_model, save_model
@@ -230,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(options: argparse.Namespace) -> int:
-    from unified.train.__main__ import quiet
+    from unified.train.machine_options import quiet
 
     if options.arm == "list":
         for name, (arm, _) in ARMS.items():

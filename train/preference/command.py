@@ -85,15 +85,16 @@ def pairs(arguments: Sequence[str]) -> int:
 
 
 def _prefer(options: argparse.Namespace) -> int:
-    from unified.train.__main__ import deepspeed_config, quiet
-    from unified.train.run import Machine, run
+    from unified.train.machine import Machine, Sharding
+    from unified.train.machine_options import deepspeed_config, quiet
+    from unified.train.run import run
 
     recipe = recipe_of(options)
     quiet()
     machine = Machine(
         out=options.out,
         resume=options.resume,
-        deepspeed=deepspeed_config(options.deepspeed) if options.deepspeed else None,
+        sharding=Sharding(deepspeed=deepspeed_config(options.deepspeed) if options.deepspeed else None),
         cpu=options.cpu,
     )
     result = run(recipe, machine)

@@ -9,17 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from unified.train.build import stage_model
+from unified.train.machine import Machine, stage_checkpoint, stage_folder
 from unified.train.preference.run import run_preference
 from unified.train.preference.stage import unrolled
 from unified.train.recipe import PreferenceRecipe
-from unified.train.run import (
-    Machine,
-    export,
-    stage_checkpoint,
-    stage_folder,
-    trainer_settings,
-    training_arguments,
-)
+from unified.train.run import export
+from unified.train.settings import trainer_settings, training_arguments
 from unified.train.stage_files import WEIGHTS
 
 from unified.pretrained import find, load_model

@@ -48,7 +48,7 @@ class StageTrainer(PreferenceTrainer):
         """All weights in full under the names of a `UnifiedModel` with adapters in it, the averaged ones in
         place of their latest values where there are any. All processes must call it."""
         state = self.accelerator.get_state_dict(self.model_wrapped) or {}
-        mean = self.average.whole(self.model)
+        mean = self.average.whole(self.model)  # type: ignore[arg-type]
         return {name.removeprefix(PREFIX): mean.get(name, value).detach() for name, value in state.items()}
 
 
@@ -72,7 +72,7 @@ def run_preference(
     else:
         select(model, chosen.trains)
     adapter = chosen.adapter if options else 0
-    build = partial(loaded, model.config, adapter=adapter)
+    build = partial(loaded, model.config, adapter=adapter)  # type: ignore[arg-type]
     trainer = StageTrainer(
         model,
         args,
@@ -128,14 +128,14 @@ def _make(stage: PreferenceStage, path: Path, model: UnifiedModel, processor: Pr
     assert source is not None
     reward = TaskReward(make(source.task, **source.options), source.scores, source.following or None)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model.to(device).eval()
+    model.to(device).eval()  # type: ignore[arg-type]
     found = make_pairs(model, processor, reward, stage.pairs.on_policy, tally=tally)
     if not write_pairs(path, found):
         path.unlink()
         raise ValueError(
             f"no pairs of a gap of {stage.pairs.on_policy.margin} were made ({tally}): lower margin"
         )
-    model.to("cpu").train()
+    model.to("cpu").train()  # type: ignore[arg-type]
     print(f"{path}: {tally}", flush=True)
 
 

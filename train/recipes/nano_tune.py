@@ -1,10 +1,13 @@
-"""Goes on from a `nano` on two cores: `--override start=FOLDER`."""
+"""Goes on from the shipped model on two cores, or from another `nano`: `--override start=FOLDER`."""
 
 from dataclasses import replace
+from typing import Any
 
 from unified.train.recipe import ModelRecipe, OutputConfig
 from unified.train.recipes.nano import nano
 from unified.train.stage import ParameterConfig
+
+from unified.pretrained import SHIPPED_NAME
 
 MIXTURE = {
     "scene_caption": 0.02,
@@ -26,7 +29,7 @@ MIXTURE = {
 
 
 def nano_tune() -> ModelRecipe:
-    """One stage of small steps at a low rate."""
+    """One stage of small steps at a low rate; tokenizers and shape are those of `start`."""
     recipe = nano()
     first = recipe.stages[0]
     stage = replace(
@@ -39,4 +42,5 @@ def nano_tune() -> ModelRecipe:
         parameters=ParameterConfig(average=0.99),
     )
     output = OutputConfig(log_every=10, save_every=100, sheet_every=0)
-    return replace(recipe, name="nano_tune", stages=(stage,), output=output)
+    own: dict[str, Any] = {"start": SHIPPED_NAME, "tokenizers": None, "model": None}
+    return replace(recipe, name="nano_tune", stages=(stage,), output=output, **own)

@@ -138,7 +138,7 @@ class Turn:
             max_tokens=most,
             draw=draw,
             end=end,
-            contrast=self.settings.visual_contrast,
+            visual_contrast=self.settings.visual_contrast,
         )
         for ids in tokens:
             new = [None if self.stops[row] else token for row, token in enumerate(ids)]

@@ -37,10 +37,14 @@ import torch
 from unified.apps.answering import GREEDY, NUCLEUS, Content, GenerationSettings, Turn, images_of, text_of
 from unified.apps.best_of_n import TRIES, best_of_n
 from unified.apps.conversation import Conversation
+from unified.apps.dream import WINDOW as DREAM_WINDOW
+from unified.apps.dream import Dream
+from unified.apps.frame_writer import FrameWriter
 from unified.apps.looking import LOOKING, after_look, concluded, for_list, only_list
 from unified.apps.pictures import fit
 from unified.apps.rollout import WINDOW, Player, Rollout
 from unified.decoding.guidance import Constant
+from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
 from unified.model import UnifiedModel
 from unified.orders.shapes import Shapes
@@ -182,6 +186,14 @@ class Assistant:
         """One action for a frame: 23 buttons (0 or 1) and `camera` in degrees. For an episode use
         `player`."""
         return self.player(task).act(self.picture(frame))
+
+    def dream(self, size: tuple[int, int], *, rows: int = 1, window: int = DREAM_WINDOW,
+              sampler: Sampler | None = None, mean: bool | None = None) -> Dream:  # fmt: skip
+        """Rows of imagined frames of `size` (height, width) pixels that are started, stepped and restored one
+        by one; what the environments run on."""
+        writer = FrameWriter(self.model, self.processor, sampler=sampler, mean=mean)
+        grid = self.shapes(size)[-1]
+        return Dream(writer, self.processor.schedule(grid, frame=True), rows=rows, window=window)
 
     def player(self, task: str = "Explore.") -> Player:
         """A player that chooses an action for each frame of an episode."""

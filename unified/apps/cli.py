@@ -54,7 +54,7 @@ def _command(commands: argparse._SubParsersAction, name: str, text: str) -> argp
 
 
 def _add_demo(commands: argparse._SubParsersAction) -> None:
-    demo = _command(commands, "demo", "a one-minute tour: prints a conversation, writes pictures")
+    demo = _command(commands, "demo", "a tour of about a minute: prints a conversation, writes pictures")
     demo.add_argument("--out", type=Path, default=Path("demo_out"), help="folder for the pictures")
 
 
@@ -94,7 +94,7 @@ def _add_verbs(commands: argparse._SubParsersAction) -> None:
     imagine = _command(commands, "imagine", "roll out frames from a picture and a script of actions")
     imagine.add_argument("image", type=Path)
     imagine.add_argument(
-        "actions", type=Path, help="a .jsonl of actions, or lines such as: forward camera 0 5 x4"
+        "actions", type=Path, metavar="FILE", help="actions: .jsonl, or lines such as: forward camera 0 5 x4"
     )
     imagine.add_argument("--out", type=Path, default=Path("walk.gif"), help=".gif or .png, default walk.gif")
     window = "frames that stay in the cache (default 8)"

@@ -14,27 +14,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from unified.apps.frame_writer import FrameWriter
 from unified.cache.policy import Window
 from unified.decoding.drawing import Generator
-from unified.decoding.guidance import check_contrast
-from unified.decoding.minimum_risk import minimum_risk_decoding
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
-from unified.extras.references import ActionContrast
 from unified.finite import check_count
 from unified.layout.patch_merging import positions_of
-from unified.orders import Plan
 from unified.orders.shapes import Shapes, as_shapes
 from unified.stream.processor import Processor
 from unified.stream.vocabulary import Vocabulary
 from unified.tokenizers.action import complete
-from unified.tokenizers.images import Picture, to_uint8
+from unified.tokenizers.images import Picture
 
 WINDOW = 4  # frames that stay in the cache: the default model is trained on clips of five frames
-MINIMUM_RISK_WIDTH = 1.5  # of minimum-risk decoding: errors add up more slowly over sixteen frames
-CONTRAST = 0.2  # weight; a larger one follows the actions better and has a larger error after many frames
 BORDERS = 6  # positions of a frame beside its image and action: roles, ends, and the two of its READ segment
 Action = Mapping[str, Any]
 
@@ -50,9 +44,9 @@ class Rollout:
     has the least expected squared error and is blurred where much is possible, instead of the decoding of
     the chosen codes; None: where decoding is greedy and the model has one codebook and one map to read.
     `contrast`: weight of contrastive guidance of the carried embeddings by the opposite actions, 0 is off,
-    None is `CONTRAST` where decoding is greedy, otherwise 0. Without it, the likeliest frame after an
-    uncertain movement is often one without movement. ValueError for unequal histories or options that
-    exclude each other."""
+    None is `frame_writer.CONTRAST` where decoding is greedy, otherwise 0. Without it, the likeliest frame
+    after an uncertain movement is often one without movement. ValueError for unequal histories or options
+    that exclude each other."""
 
     def __init__(
         self,
@@ -72,27 +66,13 @@ class Rollout:
             raise ValueError("imagining needs at least one frame to start from")
         if any(len(frames) != len(actions) + 1 for frames, actions in zip(history, taken, strict=True)):
             raise ValueError("n known frames have n - 1 actions between them")
-        self.processor, self.sampler = processor, sampler or Sampler(temperature=0)
         items = [[_drawn(processor, frame) for frame in frames] for frames in history]
         self.shapes = _one_shape(items)
-        self.carries = getattr(model, "carries", True)  # published models are rolled out as they are
-        if contrast is None:
-            contrast = 0.0 if self.sampler.temperature or not self.carries else CONTRAST
-        check_contrast(contrast)
         check_count("window", window, 1)
-        if contrast and self.sampler.temperature:
-            raise ValueError("a contrast needs greedy decoding: a sampler of temperature 0, or none")
-        words, read = model.vocabulary, processor.image_item(history[0][0])
-        has_mean = model.head.symbols == 1 and len(read["shapes"]) == 1
-        self.mean = has_mean and self.carries and not self.sampler.temperature if mean is None else mean
-        self.contrast, self.carry = contrast, self.carries and self.sampler.temperature == 0
-        width = MINIMUM_RISK_WIDTH if self.carries else 0.0
-        self.minimum_risk = minimum_risk_decoding(model, processor, self.sampler, width)
-        if self.mean and not has_mean:
-            raise ValueError(
-                "the mean over codes needs a softmax over one codebook and a single map that is read"
-            )
-        policy = Window(window * _frame_positions(read, words), keep=1)
+        self.processor = processor
+        self.writer = FrameWriter(model, processor, sampler=sampler, mean=mean, contrast=contrast)
+        read = processor.image_item(history[0][0])
+        policy = Window(window * frame_positions(read, model.vocabulary), keep=1)
         self.session = Session(model, rows=len(history), seed=seed, policy=policy)
         self.started = False
         self.first = [processor.image_item(frames[0]) for frames in history]
@@ -100,41 +80,18 @@ class Rollout:
             self._ask([actions[number] for actions in taken])
             self.session.feed([processor.stream.content([frames[number + 1]]) for frames in items])
 
+    @property
+    def mean(self) -> bool:
+        """Whether frames are shown as means."""
+        return self.writer.mean
+
     @torch.no_grad()
     def step(self, actions: Sequence[Action]) -> np.ndarray:
         """The next frames after one action per row: uint8 [B, H, W, 3]. ValueError for a malformed action,
         with nothing changed."""
         self._ask(actions)
-        contrast = self._contrast()
-        visual: Any = self.processor.visual
-        if visual is None:
-            raise ValueError("this model has no visual tokenizer: it cannot imagine frames")
-        codebook, vectors = visual.codebook(), []
-        images = self.session.image(
-            self.shapes,
-            order=self.processor.order,
-            sampler=self.sampler,
-            minimum_risk=self.minimum_risk,
-            contrast=contrast,
-            carry=self.carry,
-        )
-        for choice in images:
-            if self.mean:
-                vectors.append(choice.logits[:, :, 0].softmax(dim=-1).to(codebook) @ codebook)
-        drawing = self.session.drawing
-        shapes = drawing.plan.read_shapes
-        if self.mean:
-            return to_uint8(visual.decode_vectors(_map(vectors, drawing.plan)))
-        maps = drawing.read().to(codebook.device).split([height * width for height, width in shapes], dim=1)
-        return to_uint8(visual.decode_maps(list(maps), shapes))
-
-    def _contrast(self) -> ActionContrast | None:
-        """With the opposites of the latest actions; None if it is off."""
-        if not self.contrast:
-            return None
-        slots = self.session.vocabulary.action_slots
-        pressed = torch.tensor([row.actions for row in self.session.rows]).unflatten(1, (-1, slots))
-        return ActionContrast(self.processor.opposite(pressed).flatten(1).tolist(), self.contrast)
+        rows = [True] * len(self.session.rows)
+        return self.writer.show(self.writer.draw(self.session, self.shapes, rows), scored=False).images
 
     def _ask(self, actions: Sequence[Action]) -> None:
         """Append the turn that asks for the next frame after one action per row; its prefill is deferred."""
@@ -179,7 +136,7 @@ class Player:
         image = self.processor.image_item(frame)
         words = self.model.vocabulary
         if self.session is None:
-            policy = Window(self.window * _frame_positions(image, words), keep=1)
+            policy = Window(self.window * frame_positions(image, words), keep=1)
             self.session = Session(self.model, seed=self.seed, policy=policy)
             content = [{"type": "text", "text": self.task}, image]
             self.session.feed(self.processor.encode([{"role": "user", "content": content}], prompt=True))
@@ -195,19 +152,11 @@ class Player:
         return [number - offset for number in action.choices(slot)]
 
 
-def _map(vectors: Sequence[Tensor], plan: Plan) -> Tensor:
-    """Vectors in the order of the plan's decoding steps, each [B, n, C] -> the map that is read [B, C, h,
-    w]."""
-    slots = torch.cat([step.decide for step in plan.steps]).argsort().to(vectors[0].device)
-    read = torch.cat(list(vectors), dim=1)[:, slots[plan.read.to(slots.device)]]
-    return read.transpose(1, 2).unflatten(2, plan.read_shapes[0])
-
-
 def _drawn(processor: Processor, frame: Picture) -> dict[str, Any]:
     return processor.image_item(frame, drawn=True, frame=True)
 
 
-def _frame_positions(image: Mapping[str, Any], words: Vocabulary) -> int:
+def frame_positions(image: Mapping[str, Any], words: Vocabulary) -> int:
     """Positions of one environment step: an image that is read, an action, and the ids that delimit them."""
     shapes = as_shapes(image["shapes"])
     return positions_of(shapes, words.merge) + 2 * len(shapes) + words.action_slots + BORDERS

@@ -148,12 +148,14 @@ POOLING: dict[str, Callable[[Tensor, int], Tensor]] = {
 class Selector:
     """The rule: `scores` of up to `window` observers, pooled along the sequence over `kernel` entries.
     Observers themselves score -inf before and after pooling, so that an average is -inf next to one (its
-    neighbours come last), and a maximum is not."""
+    neighbours come last), and a maximum is not. `repeats`: where less than the budget has a finite average,
+    observers may be named a second time, as in the release (a cache holds an entry once)."""
 
     window: int = 16
     kernel: int = 5
     scores: str = "attention"
     pooling: str = "average"
+    repeats: bool = False
 
     def __post_init__(self) -> None:
         if self.window < 1 or self.kernel < 1 or self.kernel % 2 == 0:
@@ -174,7 +176,9 @@ class Selector:
         asked = seeing[seeing >= length - count] - (length - count)
         scores = SCORES[self.scores](logits(queries[:, :, asked], keys))  # [R, G, K]
         scores = POOLING[self.pooling](_without(scores, seeing), self.kernel)
-        scores = _without(scores.clamp(min=torch.finfo(scores.dtype).min), seeing)
+        if not self.repeats:
+            scores = scores.clamp(min=torch.finfo(scores.dtype).min)
+        scores = _without(scores, seeing)
         # Maxima tie; which of those tied stays is what topk returns, as in the release.
         best = scores.topk(max(budget - len(seeing), 0), dim=-1).indices
         every = seeing.to(best.device).expand(*best.shape[:2], -1)

@@ -67,6 +67,7 @@ def released_selector(config: Mapping[str, Any]) -> Selector:
         kernel=config["kernel_size"],
         scores="logits",
         pooling=POOLING[config["pooling"]],
+        repeats=True,
     )
 
 

@@ -33,7 +33,7 @@ def generate_action(
     taken: list[Tensor] = []
     scores = torch.zeros(len(session.rows), words.action_slots)
     for slot in range(words.action_slots):
-        places = torch.tensor([[len(row.stream) + slot] for row in session.rows])
+        places = torch.tensor([[row.place + slot] for row in session.rows])
         options = torch.tensor(list(choices(slot)) if choices else range(words.action), device=device)
         every = model.text_logits(last)
         logits = every[:, words.visual_start + options]

@@ -149,6 +149,13 @@ class Context:
             self.conditions.append(None)
             self.last.append([])
 
+    def restart(self, row: int) -> None:
+        """Forget what one row has read, in every branch."""
+        lengths = self.cache.lengths
+        for number in range(row, self.branches * self.size, self.size):
+            lengths[number], self.cursors[number] = 0, Cursor()
+        self.cache.truncate(lengths)
+
     def condition(self, rows: slice, members: slice = slice(None)) -> Any:
         """The condition of some rows, stacked over their branches, for all conversations or some."""
         chosen = self.conditions[rows.start // self.size : rows.stop // self.size]

@@ -14,37 +14,20 @@ from torch import Tensor
 from unified.backbone.layer_pass import layers_run
 from unified.cache.policy import Held
 from unified.decoding.context import Chunk, lay_out
-from unified.decoding.drawing import Choice, Drawing, Hook, WriterState
-from unified.decoding.guidance import Guidance, guide, needs_null
-from unified.decoding.minimum_risk import MinimumRisk
-from unified.decoding.sampling import Sampler
+from unified.decoding.drawing import Choice, Drawing, WriterState
+from unified.decoding.guidance import guide, needs_null
+from unified.decoding.image_request import ImageRequest
+from unified.decoding.rows import open_ids
 from unified.decoding.stats import Stats
 from unified.extras.references import ActionContrast
 from unified.finite import refuse_prediction
 from unified.heads.distribution import Distribution
 from unified.layout.layout import Cursor, Layout
 from unified.layout.patch_merging import merged_steps
-from unified.orders import Plan
 from unified.stream.segments import Kind
 
 if TYPE_CHECKING:
     from unified.decoding.session import Session
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageRequest:
-    """An image to be generated: `plan`, `header` (the ids that open its WRITE segment), `active` (the rows
-    that write), and how codes are chosen (see `Session.image`)."""
-
-    plan: Plan
-    header: list[int]
-    active: list[bool]
-    sampler: Sampler
-    guidance: Guidance | None = None
-    minimum_risk: MinimumRisk | None = None
-    contrast: ActionContrast | None = None
-    carry: bool = False
-    hook: Hook | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +65,7 @@ class ImageRun:
 
     def __init__(self, session: Session, request: ImageRequest) -> None:
         self.session, self.request, self.context = session, request, session.context
+        self.header = open_ids(request.plan, session.vocabulary)
         guided = needs_null(request.guidance, request.plan)
         self.first: Chunk | None = None  # deferred prefill and header: run in the pass of the first step
         self.after: list[Cursor] = []  # cursors of the rows after the deferred prefill
@@ -90,11 +74,11 @@ class ImageRun:
             session.read_null()
         self.rows = self.context.rows(0, 2 if guided else 1)
         self.count = self.rows.stop
-        self.said = np.zeros(self.count, dtype=np.int64)  # positions of the deferred prefill
+        self.prefilled = np.zeros(self.count, dtype=np.int64)  # positions of the deferred prefill
         if not guided:
             self._defer_pending()
         self.start = self.context.cache.lengths_by_layer  # [L, R]: entries that are not the image's own
-        self.start[:, self.rows] += self.said
+        self.start[:, self.rows] += self.prefilled
         self.layout = self._open()
         if not session.policy.by_step:  # such a policy keeps less
             before = self.context.cache.lengths[self.rows] + (0 if self.first is None else self.first.counts)
@@ -119,13 +103,13 @@ class ImageRun:
                 session.model, lists, self.rows, session.pending_values()
             )
             if self.first is not None:
-                self.said = self.first.counts
+                self.prefilled = self.first.counts
             self.context.forget(session.policy, self.first, self.rows)
 
     def _open(self) -> Layout:
         """The layout of the WRITE segment without its codes; the header goes into the pass of the first
         step."""
-        words, model, header = self.session.vocabulary, self.session.model, self.request.header
+        words, model, header = self.session.vocabulary, self.session.model, self.header
         segment = [*header, *[words.visual_start] * self.request.plan.length, words.close]
         flags = self.request.active * (self.count // len(self.request.active))
         ids = torch.tensor([segment if flag else [words.pad] * len(segment) for flag in flags])
@@ -220,14 +204,14 @@ class ImageRun:
         return [states[:, None][:, :0] for states in latest], last
 
     def _chunk(self, step: int) -> Chunk:
-        part = self.layout.part(len(self.request.header) + self.steps[step].slots)
+        part = self.layout.part(len(self.header) + self.steps[step].slots)
         return Chunk.of(self.writer.inputs(step), part.index, part.positions)
 
     def _note(self, chunk: Chunk, hidden: list[Tensor]) -> None:
         """After the first pass: the deferred prefill is done."""
         self.begun, session = True, self.session
-        if self.said.any():
-            self.context.note(chunk, hidden, self.said)
+        if self.prefilled.any():
+            self.context.note(chunk, hidden, self.prefilled)
         if self.after:
             self.context.cursors[self.rows] = self.after
             for row in session.rows:
@@ -260,8 +244,8 @@ class ImageRun:
 
     def places(self, step: int, members: slice = slice(None)) -> Tensor:
         """[B, n]: where in the streams the slots of a step stand, which index the noise."""
-        offset = len(self.request.header) + self.request.plan.steps[step].decide
-        return torch.tensor([[len(row.stream)] for row in self.session.rows[members]]) + offset
+        offset = len(self.header) + self.request.plan.steps[step].decide
+        return torch.tensor([[row.place] for row in self.session.rows[members]]) + offset
 
     def _ask_policy(self, step: int, queries: dict[int, Tensor]) -> None:
         """Let the cache policy decide, layer by layer, which entries of this image stay. `queries`: by layer

@@ -55,6 +55,11 @@ class PositionNoise:
         self._rows = _mix(integers * _signed(_ROW) + _signed(_START))[:, None, None]
         self._keys: dict[tuple[str, torch.device], Tensor] = {}
 
+    def reseed(self, row: int, seed: int) -> None:
+        """Another seed for one row."""
+        self._rows[row] = PositionNoise([seed])._rows[0]
+        self._keys.clear()
+
     def uniform(
         self, places: Tensor, count: int, purpose: str = SAMPLE, device: torch.device | None = None
     ) -> Tensor:

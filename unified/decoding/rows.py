@@ -14,6 +14,7 @@ from torch import Tensor
 from unified.decoding.drawing import Drawing
 from unified.extras.references import Image
 from unified.layout.patch_merging import positions_of
+from unified.orders import Plan
 from unified.orders.shapes import area
 from unified.stream.segments import Kind, Segment, as_ids, segments
 from unified.stream.vocabulary import Vocabulary
@@ -26,8 +27,8 @@ class Row:
     number of ids of its null stream that were read. `values`: by name, the continuous values of its
     placeholders [n, C]. `reference`: the latest image of the stream, None if there is none or it has no
     codes. `actions`: the action ids since then. `stopped`: why its text ended, "end", "write" or "length".
-    `drawn`: by index in the stream, the log-probabilities of ids that were generated, None if not
-    recorded."""
+    `offset`: ids that were forgotten before those of `stream`. `drawn`: by index in the stream, the
+    log-probabilities of ids that were generated, None if not recorded."""
 
     stream: list[int] = field(default_factory=list)
     pending: list[int] = field(default_factory=list)
@@ -35,8 +36,18 @@ class Row:
     values: dict[str, Tensor] = field(default_factory=dict)
     reference: Image | None = None
     actions: list[int] = field(default_factory=list)
-    stopped: str = ""
+    stopped: str = field(default="", init=False)
+    offset: int = 0
     drawn: dict[int, float] | None = None
+
+    @property
+    def place(self) -> int:
+        """Where the next id stands among all that were ever said, which indexes the noise."""
+        return self.offset + len(self.stream)
+
+    def log_probs(self) -> list[float]:
+        """For each id of the stream, NaN where none was recorded."""
+        return [(self.drawn or {}).get(number, math.nan) for number in range(len(self.stream))]
 
     def append(self, ids: Sequence[int], parts: Sequence[Segment], words: Vocabulary) -> None:
         """Add ids, split into segments, whose prefill is to come."""
@@ -84,14 +95,11 @@ class Row:
             start = len(self.stream) + ahead
             self.drawn |= {start + n: value for n, value in enumerate(log_probs)}
 
-    def append_image(
-        self, header: Sequence[int], drawing: Drawing, number: int, vectors: Tensor | None, words: Vocabulary
-    ) -> None:
-        """Add image `number` of a finished drawing, written under a header; the prefill of its READ segment
-        is to come. `vectors`: carried embeddings [R, D] that the next frame is made from in place of its
-        codes'."""
+    def append_image(self, drawing: Drawing, number: int, vectors: Tensor | None, words: Vocabulary) -> None:
+        """Add image `number` of a finished drawing; the prefill of its READ segment is to come. `vectors`:
+        carried embeddings [R, D] that the next frame is made from in place of its codes'."""
         written, read = drawing.codes[number].tolist(), drawing.read()[number].tolist()
-        segment = words.read_segment(read, drawing.plan.read_shapes)
+        segment, header = words.read_segment(read, drawing.plan.read_shapes), open_ids(drawing.plan, words)
         if self.drawn is not None:
             self.note(drawing.log_probs[number].tolist(), len(header))
         self.stream += [*header, *words.visual_ids(written), words.close, *segment]
@@ -99,6 +107,11 @@ class Row:
         height, width = drawing.plan.read_shapes[-1]
         self.reference = Image((height, width), read[len(read) - height * width :], vectors)
         self.actions = []
+
+
+def open_ids(plan: Plan, words: Vocabulary) -> list[int]:
+    """The ids that open the WRITE segment of an image. ValueError for an order without an id."""
+    return words.open_write(plan.order, plan.shapes, plan.data)
 
 
 def per_row(ids: Any, count: int) -> list[list[int]]:
@@ -120,6 +133,21 @@ def readable(ids: list[int], words: Vocabulary, images: bool = True) -> list[int
         return ids
     left_out = (Kind.WRITE,) if images else (Kind.WRITE, Kind.READ)
     return [t for s in segments(ids, words) if s.kind not in left_out for t in ids[s.start : s.stop]]
+
+
+def check_length(
+    most: int | None,
+    held: Sequence[int],
+    rows: Sequence[Row],
+    found: Sequence[Sequence[Segment]],
+    words: Vocabulary,
+) -> None:
+    """ValueError if the segments to be appended to each row, whose cache holds so many positions, make it
+    longer than the model's context."""
+    for before, row, parts in zip(held, rows, found, strict=True):
+        length = before + len(row.pending) + positions_read(parts, words)
+        if most is not None and length > most:
+            raise ValueError(f"{length} positions, and the model's context has {most}: shorten what is said")
 
 
 def positions_read(parts: Sequence[Segment], words: Vocabulary) -> int:

@@ -20,11 +20,12 @@ from unified.cache.policy import CachePolicy, DropWrite
 from unified.decoding.acting import generate_action
 from unified.decoding.context import Context
 from unified.decoding.drawing import Choice, Drawing, Generator, Hook
-from unified.decoding.guidance import Guidance, check_contrast, check_weights
-from unified.decoding.image import ImageRequest, write_image
+from unified.decoding.guidance import Guidance, check_contrast
+from unified.decoding.image import write_image
+from unified.decoding.image_request import ImageRequest, active_rows
 from unified.decoding.minimum_risk import MinimumRisk
 from unified.decoding.noise import Noise, PositionNoise
-from unified.decoding.rows import Row, per_row, positions_read, readable
+from unified.decoding.rows import Row, check_length, open_ids, per_row, readable
 from unified.decoding.sampling import Sampler
 from unified.decoding.strategies import OnePass, Stats, Strategy
 from unified.decoding.text import TextRun, allowed_ids
@@ -33,7 +34,7 @@ from unified.finite import check_count
 from unified.orders import plan_for
 from unified.orders.shapes import as_shapes
 from unified.readers.values import latest_values, split_values
-from unified.stream.segments import Segment, segments
+from unified.stream.segments import segments
 
 
 class Session:
@@ -99,7 +100,13 @@ class Session:
         were allowed there: at temperature 1 without filters, guidance and contrast the model's own. NaN for
         ids that were read, for those generated before `record_log_probs`, and for text of a speculative
         strategy."""
-        return [[(row.drawn or {}).get(n, math.nan) for n in range(len(row.stream))] for row in self.rows]
+        return [row.log_probs() for row in self.rows]
+
+    def restart(self, row: int, offset: int = 0) -> None:
+        """Forget all that one row has said and read, its null branch too; the others are unchanged. `offset`:
+        the index in the noise of the id that it says next."""
+        self.context.restart(row)
+        self.rows[row] = Row(offset=offset, drawn={} if self.recorded else None)
 
     @property
     def last(self) -> Tensor | None:
@@ -127,26 +134,14 @@ class Session:
         model's context; the session is then unchanged."""
         lists = per_row(ids, len(self.rows))
         found = [segments(new, self.vocabulary) for new in lists]
-        self._check_length(found)
+        held = self.context.cache.lengths[self.context.rows()].tolist()
+        check_length(self.model.context_length, held, self.rows, found, self.vocabulary)
         given = split_values(values or {}, lists, self.vocabulary)
         for row, new, parts, new_values in zip(self.rows, lists, found, given, strict=True):
             row.append(new, parts, self.vocabulary)
             row.append_values(new_values)
         if not defer:
             self.read_pending()
-
-    def _check_length(self, found: Sequence[Sequence[Segment]]) -> None:
-        """ValueError if the segments to be appended to each row make it longer than the model's context."""
-        most = self.model.context_length
-        if most is None:
-            return
-        held = self.context.cache.lengths[self.context.rows()].tolist()
-        for before, row, parts in zip(held, self.rows, found, strict=True):
-            length = before + len(row.pending) + positions_read(parts, self.vocabulary)
-            if length > most:
-                raise ValueError(
-                    f"{length} positions, and the model's context has {most}: shorten what is said"
-                )
 
     @torch.no_grad()
     def read_pending(self) -> None:
@@ -159,6 +154,7 @@ class Session:
         if any(lists):
             self.context.forget(self.policy)
 
+    @torch.no_grad()
     def read_null(self) -> None:
         """Prefill the null branch with the ids since it was last used."""
         self.context.open_null()
@@ -193,16 +189,19 @@ class Session:
         max_tokens: int = 256,
         draw: bool | Sequence[bool] = True,
         end: bool | Sequence[bool] = True,
-        contrast: float = 0.0,
+        visual_contrast: float = 0.0,
+        contrast: float | None = None,
     ) -> Iterator[list[int | None]]:
         """Generate text in every row until it ends its turn, starts an image or has `max_tokens` new ids.
         Yields one id per row as they come, None for rows that have stopped or say nothing at that moment (a
         strategy may find more ids of one row than of another); `stopped` then says why. Ids are counted as in
         the vocabulary; `end` is yielded too, `write` is not (call `image`). `draw` and `end`: whether rows,
-        all or each, may start an image or end their turn. `contrast`: weight of visual contrastive decoding
-        against the same stream without images (`contrasted`; 0 is off). ValueError before anything was read,
-        for another number of flags than rows, or for a weight that is no finite number of at least 0."""
-        check_contrast(contrast)
+        all or each, may start an image or end their turn. `visual_contrast`: weight of visual contrastive
+        decoding against the same stream without images (`contrasted`; 0 is off), formerly named `contrast`.
+        ValueError before anything was read, for another number of flags than rows, or for a weight that is no
+        finite number of at least 0."""
+        weight = visual_contrast if contrast is None else contrast
+        check_contrast(weight)
         check_count("max_tokens", max_tokens)
         self.read_pending()
         if self.last is None:
@@ -211,7 +210,9 @@ class Session:
         for row in self.rows:
             row.stopped = ""
         self.stats = Stats.of(len(self.rows))
-        yield from self.strategy.text(TextRun(self, sampler or Sampler(), max_tokens, allowed, contrast))
+        yield from self.strategy.text(
+            TextRun(self, sampler or Sampler(), max_tokens, allowed, visual_contrast)
+        )
         for row in self.rows:
             row.stopped = row.stopped or "length"
 
@@ -263,18 +264,10 @@ class Session:
         ValueError for an unknown order, flags and actions of another number of rows, guidance that is not
         finite, and (while it is written) for predictions that are not."""
         plan = plan_for(order, as_shapes(shapes), tuple(data))
-        active = [True] * len(self.rows) if rows is None else [bool(flag) for flag in rows]
-        if len(active) != len(self.rows) or not any(active):
-            raise ValueError(f"rows must mark at least one of {len(self.rows)} rows")
-        if contrast is not None and len(contrast.actions) != len(self.rows):
-            raise ValueError(f"{len(self.rows)} rows need as many actions, got {len(contrast.actions)}")
-        if contrast is not None and not carry:
-            raise ValueError("a contrast changes the carried embeddings: it needs carry=True")
-        check_weights(guidance, plan)
+        open_ids(plan, self.vocabulary)  # refuses an order that the vocabulary has no id for
         request = ImageRequest(
             plan=plan,
-            header=self.vocabulary.open_write(order, plan.shapes, plan.data),
-            active=active,
+            active=active_rows(rows, len(self.rows)),
             sampler=sampler or Sampler(),
             guidance=guidance,
             minimum_risk=minimum_risk,
@@ -290,7 +283,7 @@ class Session:
         self.drawing = drawing
         for number, row in enumerate(self.rows):
             if request.active[number]:
-                row.append_image(request.header, drawing, number, vectors.get(number), self.vocabulary)
+                row.append_image(drawing, number, vectors.get(number), self.vocabulary)
 
     def draw(self, shapes: Sequence[int | Sequence[int]], **options: Any) -> Drawing:
         """`image` without streaming: the finished image."""

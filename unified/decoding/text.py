@@ -64,7 +64,7 @@ class TextRun:
 
     def places(self, count: int = 1) -> Tensor:
         """[B, count]: where in the streams the next ids will stand, which index the noise."""
-        return torch.tensor([[len(row.stream)] for row in self.session.rows]) + torch.arange(count)
+        return torch.tensor([[row.place] for row in self.session.rows]) + torch.arange(count)
 
 
 def allowed_ids(session: Session, draw: bool | Sequence[bool], end: bool | Sequence[bool]) -> Tensor:

@@ -39,12 +39,12 @@ class ActionContrast:
 class References:
     """Of N images to be written that share a plan: `images` [N, R, D], embeddings of their reference images'
     codes, zero without one, all of the size `shape` (R = height * width); `actions` [N, D], the sum of the
-    embeddings of the action ids since; `acted` [N] bool, whether there are any."""
+    embeddings of the action ids since; `has_actions` [N] bool, whether there are any."""
 
     images: Tensor
     shape: Shape
     actions: Tensor
-    acted: Tensor
+    has_actions: Tensor
 
     @staticmethod
     def of(codes: Tensor, others: Tensor, group: WriteGroup) -> References:

@@ -110,13 +110,13 @@ class Transition(nn.Module, Extra):
 
     def references(self, given: Sequence[References]) -> Sequence[References]:
         """Images of all sizes in one call; in training also if nothing was done after any."""
-        if not self.training and not any(one.acted.any() for one in given):
+        if not self.training and not any(one.has_actions.any() for one in given):
             return given
         height, width = (max(one.shape[axis] for one in given) for axis in (0, 1))
         padded = torch.cat([_padded(one, height, width) for one in given])
-        counts = [int(one.acted.sum()) for one in given]
+        counts = [int(one.has_actions.sum()) for one in given]
         shapes = torch.tensor([one.shape for one in given]).repeat_interleave(torch.tensor(counts), dim=0)
-        actions = torch.cat([one.actions[one.acted] for one in given])
+        actions = torch.cat([one.actions[one.has_actions] for one in given])
         changed = self(padded, shapes.to(padded.device), actions).split(counts)
         return [_with(one, images) for one, images in zip(given, changed, strict=True)]
 
@@ -124,7 +124,7 @@ class Transition(nn.Module, Extra):
 def _padded(given: References, height: int, width: int) -> Tensor:
     """[n, height, width, D]: the images after which something was done."""
     h, w = given.shape
-    images = given.images[given.acted].unflatten(1, given.shape)
+    images = given.images[given.has_actions].unflatten(1, given.shape)
     return nn.functional.pad(images, (0, 0, 0, width - w, 0, height - h))
 
 
@@ -132,7 +132,7 @@ def _with(given: References, changed: Tensor) -> References:
     """With the images after which something was done as `changed` [n, H, W, D], padded, says."""
     h, w = given.shape
     images = changed[:, :h, :w].flatten(1, 2).to(given.images.dtype)
-    return replace(given, images=given.images.index_put((given.acted,), images))
+    return replace(given, images=given.images.index_put((given.has_actions,), images))
 
 
 class Block(nn.Module):

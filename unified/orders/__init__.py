@@ -34,6 +34,16 @@ def plan_for(order: str, shapes: Shapes, data: tuple[int, ...] = ()) -> Plan:
 
 
 @lru_cache(maxsize=256)
+def takes_schedule(order: str) -> bool:
+    """Whether an order writes maps that grow; others write the last map alone."""
+    try:
+        plan_for(order, ((2, 2), (4, 4)))
+    except ValueError:
+        return False
+    return True
+
+
+@lru_cache(maxsize=256)
 def made(order: str, shapes: Shapes, data: tuple[int, ...]) -> Plan:
     """A new plan, see `plan_for`."""
     name, parameters = parsed(order)
@@ -56,4 +66,5 @@ __all__ = [
     "SelfFeed",
     "Step",
     "plan_for",
+    "takes_schedule",
 ]

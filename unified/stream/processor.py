@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unified.orders import plan_for
+from unified.orders import plan_for, takes_schedule
 from unified.orders.schedules import ladder
 from unified.orders.shapes import Shape, Shapes, as_shapes
 from unified.stream.items import Encoded
@@ -158,7 +158,7 @@ class Processor:
     def schedule(self, grid: Shape, *, frame: bool = False) -> Shapes:
         """The maps in which an image of this grid is written, or a frame that follows an action."""
         sides = self.frame_sides if frame and self.frame_sides is not None else self.sides
-        if self.order.split("(")[0] == "diagonal" or sides == ():
+        if sides == () or not takes_schedule(self.order):
             return (grid,)
         return ladder(grid) if sides is None else ladder(grid, sides)
 
@@ -212,8 +212,10 @@ class Processor:
 
     # Files --------------------------------------------------------------------------------------------------
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write the tokenizers into a folder, see `stream.processor_files`."""
+    def save_pretrained(self, folder: str | Path, **_: object) -> None:
+        """Write the tokenizers into a folder, see `stream.processor_files`.
+        `Trainer(processing_class=processor)` calls it for every checkpoint, so that `unified.load` reads
+        them."""
         save_processor(folder, self)
 
     @staticmethod

@@ -45,6 +45,11 @@ def load_processor(folder: str | Path) -> Processor:
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such model folder")
+    if not (folder / PROCESSOR).is_file() and any(folder.glob("model*.safetensors")):
+        raise ValueError(
+            f"{folder} has weights but no {PROCESSOR}: give Trainer processing_class=processor, or call "
+            "processor.save_pretrained(FOLDER)"
+        )
     with content_of(folder / PROCESSOR):
         data = migrated(read_json(folder / PROCESSOR))
         names = {name: _file_name(data, name) for name in FILES}

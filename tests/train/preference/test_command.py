@@ -12,13 +12,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from unified.train.__main__ import main
+from unified.train.machine import Machine
 from unified.train.override import override
 from unified.train.preference.on_policy import OnPolicy
 from unified.train.preference.sampling import Sampling
 from unified.train.preference.stage import PairData, PairTask, PreferenceStage, unrolled
 from unified.train.recipe import PreferenceRecipe
 from unified.train.recipes import RECIPES
-from unified.train.run import Machine, run
+from unified.train.run import run
 from unified.train.stored import to_json
 
 import unified

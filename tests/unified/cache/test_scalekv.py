@@ -97,6 +97,15 @@ def test_averages_leave_the_neighbours_of_observers_for_last():
     assert set(selector.kept(queries, keys, None, 7)[0, 0].tolist()) > {0, 1, 2, 3, 6, 7}
 
 
+def test_where_averages_run_out_the_release_names_observers_again_and_we_never_do():
+    """Two of 8 entries are the neighbours of observers, and score -inf as those do."""
+    queries, keys = torch.randn(1, 1, 2, 4), torch.randn(1, 1, 8, 4)
+    released = Selector(window=2, kernel=5, repeats=True).kept(queries, keys, None, 8)
+    assert released.shape == (1, 1, 8)
+    assert set(released[0, 0].tolist()) >= {0, 1, 2, 3, 6, 7}
+    assert Selector(window=2, kernel=5).kept(queries, keys, None, 8).tolist() == [[[*range(8)]]]
+
+
 def test_observers_are_the_centres_of_patches():
     assert observers(109, 9, (3, 3), 9).tolist() == list(range(100, 109))
     assert (observers(136, 36, (6, 6), 9) - 100).tolist() == [0, 2, 4, 12, 14, 16, 24, 26, 28]

@@ -163,8 +163,8 @@ def test_a_rollout_of_several_known_frames(world: Assistant) -> None:
     again = Rollout(world.model, world.processor, [[picture(2), picture(1)]], [WALK[:1]]).step([WALK[1]])
     assert frame.shape == (1, 12, 20, 3)
     assert (frame != again).any()  # the first of them is not forgotten
-    assert not rollout.contrast
-    assert rollout.minimum_risk is None
+    assert not rollout.writer.contrast
+    assert rollout.writer.minimum_risk is None
 
 
 def test_what_these_models_cannot_do_is_said(model: MineWorldTransformer) -> None:

@@ -161,7 +161,7 @@ def test_words_are_contrasted_with_those_of_a_session_without_the_images(model, 
     session = Session(model, rows=2)
     session.feed([prompt for prompt, _ in prompts])
     sampler = Sampler(temperature=0)
-    said = list(session.text(sampler=sampler, max_tokens=6, draw=False, end=False, contrast=2.0))
+    said = list(session.text(sampler=sampler, max_tokens=6, draw=False, end=False, visual_contrast=2.0))
     for row, (prompt, blind) in enumerate(prompts):
         logits = []
         for ids in (prompt, blind):
@@ -195,7 +195,9 @@ def test_a_wrong_contrast_is_refused_and_nothing_is_said(model, stream, wrong):
     session.feed(prompts(stream))
     before = session.streams
     with pytest.raises(ValueError, match="contrast"):
-        next(session.text(contrast=wrong))
+        next(session.text(visual_contrast=wrong))
+    with pytest.raises(ValueError, match="contrast"):
+        next(session.text(contrast=wrong))  # the former name
     assert session.streams == before
 
 

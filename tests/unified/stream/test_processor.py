@@ -100,6 +100,13 @@ def test_one_tokenizer_serves_other_orders(processor, order):
     assert np.array_equal(shown, processor.picture(read))
 
 
+@pytest.mark.parametrize("order", ["diagonal", "nar"])
+def test_an_order_of_one_map_is_asked_for_the_last_alone(processor, order):
+    """Without a list of sides: the ladder is for orders that write maps that grow."""
+    assert Processor(processor.vocabulary, byte_tokenizer(), order=order).schedule((3, 4)) == ((3, 4),)
+    assert len(Processor(processor.vocabulary, byte_tokenizer(), order="raster").schedule((3, 4))) > 1
+
+
 def test_a_residual_tokenizer_reads_all_maps():
     torch.manual_seed(0)
     visual = ResidualVQTokenizer(ResidualVQConfig(sizes=(1, 2, 4))).eval()

@@ -46,7 +46,8 @@ Type to talk. Commands:
 
 class Chat:
     """State of one interactive conversation. `read` gives the next line (EOFError ends), `write` prints,
-    `images` is a protocol of `terminal` ("": images are saved to `folder`)."""
+    `images` is a protocol of `terminal` ("": images are saved to `folder`). `progress` counts the steps of an
+    image in a line that is overwritten: for terminals."""
 
     def __init__(
         self,
@@ -57,8 +58,10 @@ class Chat:
         write: Callable[[str], Any] | None = None,
         images: str = "",
         max_tokens: int = 512,
+        progress: bool = True,
     ) -> None:
         self.model, self.folder, self.read, self.images = model, folder, read, images
+        self.progress = progress
         self.write = write or (lambda text: print(text, end="", flush=True))
         self.max_tokens = max_tokens
         self.talk = model.chat(max_tokens=max_tokens)
@@ -190,11 +193,11 @@ class Chat:
         self._present(self._latest())
 
     def _save(self, name: str) -> None:
-        if not name:
+        path = one_path(name) if name else Path()
+        if not path.suffix:
             raise ValueError(
                 "/save needs the name of a file: .png for the picture, .txt for the conversation"
             )
-        path = one_path(name)
         if path.suffix.lower() == ".txt":
             path.write_text("\n".join(self.lines) + "\n", encoding="utf-8")
         else:
@@ -217,10 +220,10 @@ class Chat:
                     said += event.text
                     self.write(event.text)
                 elif isinstance(event, Scale):
-                    line = "\n" if isinstance(before, Text) else "\r"  # words stay, the last count does not
-                    self.write(f"{line}(drawing {event.step}/{event.steps})")
+                    self.write("\n" if isinstance(before, Text) else "")  # words stay, counts do not
+                    self._count(f"(drawing {event.step}/{event.steps})")
                 elif isinstance(event, Painted):
-                    self.write("\r" + " " * 20 + "\r")
+                    self._count(" " * 20 + "\r")
                     self._keep(event.image)
                     self._present(event.image)
                 before = event
@@ -232,6 +235,11 @@ class Chat:
             self._print(
                 f"(the conversation grew long: its first {self.talk.forgotten} turns are forgotten)\n"
             )
+
+    def _count(self, words: str) -> None:
+        """Overwrite the line that says how far a drawing is."""
+        if self.progress:
+            self.write(f"\r{words}")
 
     def _present(self, image: np.ndarray) -> None:
         if self.images:
@@ -264,7 +272,8 @@ def chat(options: argparse.Namespace) -> int:
     check_folder(options.out)
     images = protocol(os.environ, sys.stdout)
     model = assistant(options)
-    talk = Chat(model, folder=options.out, images=images, max_tokens=options.tokens)
+    shown = sys.stdout.isatty()
+    talk = Chat(model, folder=options.out, images=images, max_tokens=options.tokens, progress=shown)
     print(f"{model.folder}: type to talk, /help for commands, Ctrl-D to leave.")
     if hasattr(sys.stdin, "reconfigure"):
         sys.stdin.reconfigure(errors="surrogateescape")  # a bad byte costs its line, not all that was read

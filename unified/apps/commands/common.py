@@ -23,7 +23,7 @@ def add_model_options(command: argparse.ArgumentParser) -> None:
         "--model", metavar="FOLDER", help="a folder or hub name (default: the shipped model)"
     )
     command.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
-    command.add_argument("--dtype", choices=DTYPES, help="default: float32, on a GPU bfloat16")
+    command.add_argument("--dtype", choices=DTYPES, help="default: bfloat16 where it is fast, else float32")
     command.add_argument("--seed", type=seed, default=0, help="same seed, same answer (default 0)")
     command.add_argument("--json", action="store_true", help="print one JSON object for machines")
 

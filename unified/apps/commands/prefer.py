@@ -37,7 +37,7 @@ def prefer(options: argparse.Namespace) -> int:
             break
         if choice in "12":
             recorded += _record(options.out, guide, messages, [ids for ids, _ in pair], int(choice) - 1)
-    print(f"{options.out}: {recorded} pairs recorded")
+    print(f"{options.out}: {recorded} pair{'' if recorded == 1 else 's'} recorded")
     return 0
 
 

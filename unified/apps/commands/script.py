@@ -14,7 +14,7 @@ def read_script(path: Path) -> list[dict[str, Any]]:
     of words such as `forward jump x10 camera 0 5`. Empty lines and lines with # are skipped. ValueError
     names the line at fault."""
     if not path.is_file():
-        raise ValueError(f"{path}: no such file")
+        raise ValueError(f"{path}: no such file of actions (lines such as: forward camera 0 5 x4)")
     actions: list[dict[str, Any]] = []
     for number, line in enumerate(read_lines(path), start=1):
         if not line.strip() or line.lstrip().startswith(b"#"):

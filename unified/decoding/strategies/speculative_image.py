@@ -185,7 +185,7 @@ class ImageRounds:
 
     def _chunk(self, lanes: list[Lane], number: int | None = None) -> Chunk:
         """The positions of all steps of the round, or of the one of this number, each row's own."""
-        run, header = self.run, len(self.run.request.header)
+        run, header = self.run, len(self.run.header)
         first = lanes[0].inputs[0]
         places, embeds = {}, {}
         for lane in lanes:

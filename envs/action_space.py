@@ -1,0 +1,27 @@
+"""The action space of all environments: MineRL's 24 keys, with MineRL's `noop` and samples without ESC."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from unified.tokenizers.action import BUTTONS, CAMERA_LIMIT
+
+
+class ActionSpace(spaces.Dict):
+    """23 buttons (0 or 1) and `camera` float32 [2], pitch and yaw in degrees. ESC may be pressed, but samples
+    never press it: in MineRL, and in worlds where `escape_ends`, it ends the episode."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        parts: dict[str, spaces.Space[Any]] = {name: spaces.Discrete(2) for name in BUTTONS}
+        parts["camera"] = spaces.Box(-CAMERA_LIMIT, CAMERA_LIMIT, shape=(2,), dtype=np.float32)
+        super().__init__(parts, seed=seed)
+
+    def noop(self) -> dict[str, Any]:
+        """The action that presses nothing, with all 24 keys."""
+        return {**dict.fromkeys(BUTTONS, 0), "camera": np.zeros(2, dtype=np.float32)}
+
+    def sample(self, *arguments: Any, **options: Any) -> dict[str, Any]:
+        """A random action without ESC."""
+        return {**super().sample(*arguments, **options), "ESC": np.int64(0)}
