@@ -23,6 +23,7 @@ COMMANDS = {  # where the function of each command lives; imported only when it 
     "solve": "unified.apps.commands.verbs:solve",
     "imagine": "unified.apps.commands.verbs:imagine",
     "act": "unified.apps.commands.verbs:act",
+    "play": "unified.apps.commands.play:play",
     "prefer": "unified.apps.commands.prefer:prefer",
     "eval": "unified.apps.commands.evaluate:evaluate",
     "info": "unified.apps.commands.info:info",
@@ -39,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_chat(commands)
     _add_verbs(commands)
+    _add_play(commands)
     _add_prefer(commands)
     _add_eval(commands)
     _command(commands, "info", "what a model is made of")
@@ -104,6 +106,30 @@ def _add_verbs(commands: argparse._SubParsersAction) -> None:
     act.add_argument("--task", default="Explore.", help="what to do, in words")
 
 
+def _add_play(commands: argparse._SubParsersAction) -> None:
+    play = _command(commands, "play", "play the voxel world and the dream of it side by side, by keyboard")
+    which = play.add_mutually_exclusive_group()
+    which.add_argument("--dream-only", action="store_true", help="without the real world")
+    which.add_argument("--real-only", action="store_true", help="without the dream; needs no model")
+    start = "a picture, a recording, or words: where the dream starts (with --dream-only)"
+    play.add_argument("--start", metavar="FILE|WORDS", help=start)
+    play.add_argument(
+        "--size", type=_size, metavar="HxW", help="of a frame, in pixels (default: the model's)"
+    )
+    views = ("auto", "window", "terminal", "none")
+    view = "default: a window where there is a display and pygame, else the terminal; none with --script"
+    play.add_argument("--view", choices=views, default="auto", help=view)
+    script = "keys instead of a keyboard, a step a line: w space x10"
+    play.add_argument("--script", type=Path, metavar="FILE", help=script)
+    play.add_argument(
+        "--fps", type=_rate, default=20.0, metavar="N", help="steps a second at most (default 20)"
+    )
+    play.add_argument("--turn", type=_turn, default=10.0, metavar="DEG", help="of an arrow key (default 10)")
+    play.add_argument(
+        "--out", type=Path, default=Path("play_out"), help="folder for clips (default play_out)"
+    )
+
+
 def _add_prefer(commands: argparse._SubParsersAction) -> None:
     prefer = _command(commands, "prefer", "choose between two answers; choices are pairs for training")
     prefer.add_argument("prompt", nargs="?", default="")
@@ -146,6 +172,18 @@ def _temperature(text: str) -> float:
     from unified.apps.commands.common import number
 
     return number(text, 0)
+
+
+def _rate(text: str) -> float:
+    from unified.apps.commands.common import number
+
+    return number(text, 0.1, 1000)
+
+
+def _turn(text: str) -> float:
+    from unified.apps.commands.common import number
+
+    return number(text, 0.1, 180)
 
 
 def _guidance(text: str) -> float:
