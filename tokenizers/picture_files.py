@@ -20,8 +20,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
-
-from unified.text_files import LFS_POINTER, WEB_PAGE, is_lfs_pointer, is_web_page
+from unified.tokenizers.stand_ins import LFS_POINTER, WEB_PAGE, is_lfs_pointer, is_web_page
 
 FORMATS = ("PNG", "JPEG", "MPO", "GIF", "WEBP", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM", "TGA", "PCX",
            "SGI", "QOI", "DDS", "DIB")  # fmt: skip

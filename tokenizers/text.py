@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
+from unified.tokenizers.stand_ins import check_file
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from unified.weight_files import check_file
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:

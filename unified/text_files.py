@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from unified.tokenizers.stand_ins import LFS_POINTER, WEB_PAGE, is_lfs_pointer, is_web_page
+
 DEEPEST = 100  # levels of nesting
 LONGEST_NUMBER = 300  # digits of a whole number; a float64 ends near 1.8e308
 MARK = "\ufeff"  # the byte order mark
-LFS_POINTER = "a Git LFS pointer, not the file itself: fetch it with `git lfs pull`"
-WEB_PAGE = "a web page, not the file itself: download that"
 _PLACE = re.compile(r"^not JSON: .*\((?:line (\d+), )?column \d+\)$")
 _TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
 
@@ -46,17 +46,6 @@ def read_bytes(path: str | Path) -> bytes:
     if is_lfs_pointer(content):
         raise ValueError(f"{path}: {LFS_POINTER}")
     return content
-
-
-def is_lfs_pointer(content: bytes) -> bool:
-    """Whether a file begins as what Git puts in the place of a large one."""
-    return content.startswith(b"version https://git-lfs")
-
-
-def is_web_page(content: bytes) -> bool:
-    """Whether a file begins as a page that a server gives out in place of a file."""
-    head = content[:256].removeprefix(MARK.encode()).lstrip().lower()
-    return head.startswith((b"<!doctype", b"<html", b"<?xml", b"<head"))
 
 
 def decoded(content: bytes, name: str) -> str:

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from unified.finite import check_weights
-from unified.text_files import LFS_POINTER, WEB_PAGE, content_of, is_lfs_pointer, is_web_page, read_object
+from unified.text_files import content_of, read_object
+from unified.tokenizers.stand_ins import check_file
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -22,23 +23,6 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"{path}: not a readable safetensors file ({first_line(error)})") from None
-
-
-def check_file(path: Path) -> None:
-    """ValueError for what stands in a file's place where a download failed."""
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    try:
-        with path.open("rb") as file:
-            head = file.read(256).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({first_line(error)})") from None
-    if not head:
-        raise ValueError(f"{path}: the file is empty")
-    if is_lfs_pointer(head):
-        raise ValueError(f"{path}: {LFS_POINTER}")
-    if is_web_page(head):
-        raise ValueError(f"{path}: {WEB_PAGE}")
 
 
 def load_weights(
