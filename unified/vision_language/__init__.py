@@ -1,0 +1,6 @@
+"""Image-text models of `transformers` in a session: `unified.load(FOLDER)` of one of them comes here. Imports
+the core and `apps`.
+
+Vision tower, projector, decoder layers, image processor and chat template are the library's own; the loop over
+the layers, the attention rule, the KV cache, sampling and decoding strategies are those of every other model.
+"""
