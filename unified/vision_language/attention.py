@@ -63,7 +63,7 @@ def within_window(run: Pass, layer: int, window: int) -> Attend:
 
 def near_entries(run: Pass, layer: int, window: int, keys: int) -> Tensor | None:
     """[R, 1, n, keys] bool: which entries are within the window of each position; None if all are."""
-    asked, count = run.index, run.index.sample.shape[1]
+    asked, count = run.index.to("cpu"), run.index.sample.shape[1]
     before, held = torch.zeros(len(asked.sample), dtype=torch.long), asked
     if run.append is not None:
         entries, counts = run.append.cache.entries[layer], run.append.counts

@@ -6,6 +6,7 @@ in one line.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
+    BitsAndBytesConfig,
     GenerationConfig,
     PreTrainedModel,
 )
@@ -24,6 +26,7 @@ from transformers.models.auto.modeling_auto import (
 
 from unified.decoding.sampling import Sampler
 from unified.text_files import read_object
+from unified.vision_language.agreement import COVERED, check_agreement
 from unified.vision_language.model import PretrainedReader
 from unified.vision_language.processor import LOCAL, PretrainedProcessor, load_processor
 from unified.weight_files import check_file, first_line
@@ -46,17 +49,18 @@ def load_pretrained(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     device_map: Any = None,
-    quantization: Any = None,
+    load_in_4bit: bool = False,
 ) -> tuple[PretrainedReader, PretrainedProcessor]:
     """The model in evaluation mode, and its processor. `device_map`: as in `transformers`, in place of
-    `device`; `quantization`: a `BitsAndBytesConfig` or another of its configurations."""
+    `device`; `load_in_4bit`: weights in 4 bits (QLoRA's NF4, arXiv 2305.14314) by bitsandbytes. A family that
+    the tests do not cover is compared with `transformers` once (`agreement`)."""
     config = _config(folder)
     sees = config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
     processor = load_processor(folder, config.model_type, sees=sees)
     _check_shards(folder)
     options: dict[str, Any] = {"dtype": dtype, "attn_implementation": "sdpa", **LOCAL}
     options |= {"device_map": device_map} if device_map is not None else {}
-    options |= {"quantization_config": quantization} if quantization is not None else {}
+    options |= {"quantization_config": four_bits(dtype)} if load_in_4bit else {}
     family: Any = AutoModelForImageTextToText if sees else AutoModelForCausalLM
     try:
         model, found = family.from_pretrained(folder, config=config, output_loading_info=True, **options)
@@ -64,12 +68,21 @@ def load_pretrained(
         raise ValueError(f"{folder}: its weights do not load: {first_line(error)}") from None
     if missing := sorted(found["missing_keys"]):
         raise ValueError(f"{folder}: {len(missing)} of its weights are missing (first: {missing[0]})")
-    if device_map is None and quantization is None:
+    if device_map is None and not load_in_4bit:
         model = model.to(device)
     reader = PretrainedReader(model.eval(), ends_of(model, processor))
     if reader.sees != sees:
         raise ValueError(f"{folder}: {config.model_type} has no get_image_features: it is not read here")
+    if config.model_type not in COVERED:
+        check_agreement(reader, processor)
     return reader, processor
+
+
+def four_bits(dtype: torch.dtype) -> Any:
+    """The configuration of 4-bit weights. ValueError where bitsandbytes is not installed."""
+    if find_spec("bitsandbytes") is None:
+        raise ValueError("load_in_4bit needs the package bitsandbytes: pip install bitsandbytes")
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
 
 
 def ends_of(model: PreTrainedModel, processor: PretrainedProcessor) -> list[int]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from unified.backbone.attention import Attend, sdpa
+from unified.backbone.batch import run_batch
 from unified.backbone.decoder import LibraryLayers, run_layers
 from unified.backbone.layer_pass import LayerPart, Pass
 from unified.cache.kv_cache import KVCache
@@ -117,6 +118,17 @@ class PretrainedReader:
             run = replace(run, parts=[*run.parts, DeepStack(deep)])
         return run_layers([self.layers], embeds[..., : self.width], run)
 
+    @torch.no_grad()
+    def logits(self, lists: Sequence[Sequence[int]], values: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Rows of ids [B][n] in one pass without a cache -> the model's own logits [B, T, V], without meaning
+        after a row's end."""
+        width = max(map(len, lists))
+        ids = torch.tensor([[*row, *[self.vocabulary.pad] * (width - len(row))] for row in lists])
+        layout = self.lay_out(ids, [Cursor()] * len(lists), values)
+        embeds = self.read(ids.to(self.device), layout, values)
+        states = run_batch(self.hidden, embeds, layout.to(self.device), "sdpa", self.layer_count)
+        return self.all_logits(states[0])
+
     def all_logits(self, hidden: Tensor) -> Tensor:
         """Hidden states [..., D] -> the model's own logits, one for each row of its head."""
         logits: Tensor = self.pretrained.get_output_embeddings()(hidden)
@@ -124,14 +136,10 @@ class PretrainedReader:
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
     def text_logits(self, hidden: Tensor) -> Tensor:
-        """[..., ids]: those of the ids that may be said; -inf for placeholders and control words, which are
-        not."""
+        """[..., ids]: -inf for control words, which have no row in the model's head."""
         logits = self.all_logits(hidden)
         missing = self.vocabulary.table_size - logits.shape[-1]
-        logits = torch.nn.functional.pad(logits, (0, missing), value=float("-inf"))
-        if self.sees:
-            logits[..., self.vocabulary.image] = float("-inf")
-        return logits
+        return torch.nn.functional.pad(logits, (0, missing), value=float("-inf"))
 
     def new_cache(self, rows: int = 1, capacity: int = 256, *, static: bool = False) -> KVCache:
         return KVCache(self.layer_count, rows, capacity, static=static, device=self.device)

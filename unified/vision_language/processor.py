@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
+from torch import Tensor
 from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 from transformers.utils import is_torchvision_available
@@ -33,6 +35,11 @@ class Prompt:
 
     ids: list[int]
     inputs: Mapping[str, Any]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a model of `transformers` is called with: a batch of one row."""
+        found = {name: value for name, value in self.inputs.items() if isinstance(value, Tensor)}
+        return found or {"input_ids": torch.tensor([self.ids])}
 
 
 class PretrainedProcessor:

@@ -28,6 +28,7 @@ from unified.command import told
 
 MARK = "\ufeff"  # byte order mark: Windows puts one before a file that is piped in
 NOT_TEXT = "this line is not UTF-8 text: nothing was said"
+DRAWS = ("/look", "/draw", "/edit", "/solve", "/play")  # what our own models were trained for
 HELP = """\
 Type to talk. Commands:
   /image FILE ...      show pictures with your next message
@@ -143,6 +144,8 @@ class Chat:
         }
         if name not in commands:
             raise ValueError(f"unknown command {name}: /help lists them")
+        if name in DRAWS and not self.model.draws:
+            raise ValueError(f"{name} is not for this model: it reads images and does not draw")
         commands[name](rest.strip())
 
     def _say(self, text: str, **changes: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,6 +176,74 @@ def gemma3(words: Any) -> tuple[Any, Any]:
     return [processor], transformers.Gemma3ForConditionalGeneration(config)
 
 
+def idefics3(words: Any) -> tuple[Any, Any]:
+    from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+
+    config = transformers.Idefics3Config(
+        text_config={"model_type": "llama", **TEXT, "vocab_size": len(words), "pad_token_id": 0},
+        vision_config={**VISION, "image_size": 16, "patch_size": 4},
+        scale_factor=2,
+        image_token_id=_token(words, "<image>"),
+        pad_token_id=0,
+    )
+    images = Idefics3ImageProcessorPil(size={"longest_edge": 32}, max_image_size={"longest_edge": 16})
+    processor = transformers.Idefics3Processor(images, words, image_seq_len=4)
+    return [processor], transformers.Idefics3ForConditionalGeneration(config)
+
+
+def llava_onevision(words: Any) -> tuple[Any, Any]:
+    from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
+        LlavaOnevisionImageProcessorPil,
+    )
+
+    grid = [[16, 16], [16, 32], [32, 16], [32, 32]]
+    config = transformers.LlavaOnevisionConfig(
+        text_config={"model_type": "qwen2", **TEXT, "vocab_size": len(words)},
+        vision_config={
+            "model_type": "siglip_vision_model", **VISION, "image_size": 16, "patch_size": 4,
+            "vision_use_head": False,
+        },
+        image_token_index=_token(words, "<image>"),
+        video_token_index=_token(words, "<video>"),
+        image_grid_pinpoints=grid,
+        vision_feature_select_strategy="full",
+        vision_feature_layer=-1,
+    )  # fmt: skip
+    images = LlavaOnevisionImageProcessorPil(size={"height": 16, "width": 16}, image_grid_pinpoints=grid)
+    settings = Settings(
+        {"processor_class": "LlavaOnevisionProcessor", "num_image_tokens": 16,
+         "vision_feature_select_strategy": "full"}
+    )  # fmt: skip
+    return [images, settings], transformers.LlavaOnevisionForConditionalGeneration(config)
+
+
+def internvl(words: Any) -> tuple[Any, Any]:
+    from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+
+    config = transformers.InternVLConfig(
+        text_config={"model_type": "qwen2", **TEXT, "vocab_size": len(words)},
+        vision_config={**VISION, "image_size": [16, 16], "patch_size": [4, 4]},
+        image_token_id=_token(words, "<IMG_CONTEXT>"),
+        image_seq_length=4,
+        downsample_ratio=0.5,
+    )
+    images = GotOcr2ImageProcessorPil(
+        size={"height": 16, "width": 16}, crop_to_patches=True, min_patches=1, max_patches=3
+    )
+    settings = Settings({"processor_class": "InternVLProcessor", "image_seq_length": 4})
+    return [images, settings], transformers.InternVLForConditionalGeneration(config)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `processor_config.json` holds where the class cannot be built without torchvision."""
+
+    found: dict[str, Any]
+
+    def save_pretrained(self, folder: Path) -> None:
+        (folder / "processor_config.json").write_text(json.dumps(self.found), encoding="utf-8")
+
+
 QWEN = {
     "image_token": "<|image_pad|>",
     "video_token": "<|video_pad|>",
@@ -193,5 +262,31 @@ FAMILIES = {
         "<start_of_image>",
         gemma3,
         metaspace=True,
+    ),
+    "idefics3": Family(
+        {
+            "image_token": "<image>",
+            "fake_image_token": "<fake_token_around_image>",
+            "global_image_token": "<global-img>",
+            "row_col_1": "<row_1_col_1>",
+            "row_col_2": "<row_1_col_2>",
+            "row_col_3": "<row_2_col_1>",
+            "row_col_4": "<row_2_col_2>",
+        },
+        "<image>",
+        idefics3,
+    ),
+    "llava_onevision": Family(
+        {"image_token": "<image>", "video_token": "<video>"}, "<image>\\n", llava_onevision
+    ),
+    "internvl": Family(
+        {
+            "start_image_token": "<img>",
+            "end_image_token": "</img>",
+            "context_image_token": "<IMG_CONTEXT>",
+            "video_token": "<video>",
+        },
+        "<IMG_CONTEXT>",
+        internvl,
     ),
 }

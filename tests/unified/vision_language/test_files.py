@@ -1,0 +1,124 @@
+"""Folders that are wrong: one line each. And tokenizers stay as they are."""
+
+import json
+import shutil
+
+import image_text_families as families
+import pytest
+import unified
+from transformers import AutoTokenizer
+from unified.decoding.sampling import Sampler
+from unified.vision_language import agreement
+from unified.vision_language.files import load_pretrained, sampler_of
+
+TEXTS = ["What is in the picture?", "  two  blanks\n\nand lines", "Grüße, 世界", "a\tb", ""]
+
+
+@pytest.fixture
+def copy(folders, tmp_path):
+    def make(name):
+        return shutil.copytree(folders.folder(name), tmp_path / name)
+
+    return make
+
+
+def refusal(folder):
+    with pytest.raises(ValueError) as error:
+        unified.load(folder, device="cpu", dtype="float32")
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_no_weights(copy):
+    folder = copy("gemma3")
+    (folder / "model.safetensors").unlink()
+    assert "no weights" in refusal(folder)
+
+
+def test_a_missing_shard(copy):
+    folder = copy("gemma3")
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    assert "model-00002-of-00002.safetensors: no such file" in refusal(folder)
+
+
+def test_missing_weights(copy):
+    folder = copy("gemma3")
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["num_hidden_layers"] = 4
+    config["text_config"]["layer_types"].append("full_attention")
+    (folder / "config.json").write_text(json.dumps(config))
+    assert "weights are missing" in refusal(folder)
+
+
+def test_a_damaged_file_of_weights(copy):
+    folder = copy("gemma3")
+    (folder / "model.safetensors").write_bytes(b"not weights at all")
+    assert "do not load" in refusal(folder)
+
+
+def test_no_processor(copy):
+    folder = copy("qwen2_5_vl")
+    for path in (*folder.glob("*processor*"), *folder.glob("tokenizer*")):
+        path.unlink()
+    assert "processor" in refusal(folder)
+
+
+def test_no_chat_template(copy):
+    folder = copy("qwen2_5_vl")
+    (folder / "chat_template.jinja").unlink()
+    model = unified.load(folder, device="cpu", dtype="float32")
+    with pytest.raises(ValueError, match="no chat template"):
+        model.ask("What?")
+
+
+def test_code_of_a_folder_is_not_run(copy):
+    folder = copy("gemma3")
+    config = json.loads((folder / "config.json").read_text())
+    config["model_type"] = "own"
+    config["auto_map"] = {"AutoConfig": "own.Config", "AutoModelForImageTextToText": "own.Model"}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "own.py").write_text("raise SystemExit('this was run')")
+    refusal(folder)
+
+
+def test_four_bits_need_their_package(folders):
+    pytest.importorskip("transformers")
+    from importlib.util import find_spec
+
+    if find_spec("bitsandbytes"):
+        pytest.skip("bitsandbytes is installed")
+    with pytest.raises(ValueError, match="bitsandbytes"):
+        load_pretrained(folders.folder("gemma3"), load_in_4bit=True)
+
+
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "gemma3"], ids=["byte_level", "metaspace"])
+def test_the_tokenizer_is_untouched(folders, name):
+    _, processor = folders.load(name)
+    own = AutoTokenizer.from_pretrained(folders.folder(name))
+    for text in TEXTS:
+        ids = own.encode(text)
+        assert processor.tokenizer.encode(text) == ids
+        assert processor.text(ids) == own.decode(ids, skip_special_tokens=True)
+    assert processor.text(own.encode(TEXTS[1])) == TEXTS[1]
+
+
+@pytest.mark.parametrize("name", families.FAMILIES)
+def test_what_the_tests_cover_agrees(folders, name):
+    agreement.check_agreement(*folders.load(name))
+
+
+def test_a_family_that_is_computed_in_another_way_is_refused(folders, monkeypatch):
+    model, processor = folders.load("gemma3")
+    monkeypatch.setattr(model, "together", False)
+    with pytest.raises(ValueError, match="not supported"):
+        agreement.check_agreement(model, processor)
+
+
+def test_generation_settings():
+    from transformers import GenerationConfig
+
+    assert sampler_of(GenerationConfig()) == Sampler(temperature=0)
+    settings = GenerationConfig(do_sample=True, temperature=0.5, top_k=7, top_p=0.9)
+    assert sampler_of(settings) == Sampler(temperature=0.5, top_k=7, top_p=0.9)
