@@ -1,7 +1,7 @@
 """Attention of pretrained decoders in a session, sliding windows included.
 
-Layers with a sliding window (Gemma 3, Mistral) see the latest `window` entries of the cache and, whatever the
-distance, the features of their own image. Called without a pass, as by `generate` of `transformers`, the
+Layers with a sliding window (Gemma 3, Mistral) see, of what the attention rule lets them, entries that are
+less than `window` back in the cache. Called without a pass, as by `generate` of `transformers`, the
 function is the library's SDPA.
 """
 
@@ -19,7 +19,6 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from unified.backbone.attention import Attend
 from unified.backbone.layer_pass import Pass
 from unified.layout.attention import Seen
-from unified.stream.segments import Kind
 
 NAME = "unified_pretrained"
 
@@ -48,8 +47,7 @@ def attend_pretrained(
 
 
 def within_window(run: Pass, layer: int, window: int) -> Attend:
-    """The back-end of a pass for a layer in which entry i sees entries j with i - j < window and those of its
-    own image."""
+    """The back-end of a pass for a layer in which entry i sees entries j with i - j < window."""
 
     def attend(query: Tensor, key: Tensor, value: Tensor, seen: Seen, scale: float) -> Tensor:
         near = near_entries(run, layer, window, key.shape[2])
@@ -63,21 +61,13 @@ def within_window(run: Pass, layer: int, window: int) -> Attend:
 
 def near_entries(run: Pass, layer: int, window: int, keys: int) -> Tensor | None:
     """[R, 1, n, keys] bool: which entries are within the window of each position; None if all are."""
-    asked, count = run.index.to("cpu"), run.index.sample.shape[1]
-    before, held = torch.zeros(len(asked.sample), dtype=torch.long), asked
+    count, before = run.index.sample.shape[1], torch.zeros(len(run.index.sample), dtype=torch.long)
     if run.append is not None:
-        entries, counts = run.append.cache.entries[layer], run.append.counts
-        lengths = entries.lengths[run.rows]
-        before, held = torch.from_numpy(lengths).long(), entries.index(run.rows, lengths + counts)
+        before = torch.from_numpy(run.append.cache.entries[layer].lengths[run.rows]).long()
     if int(before.max()) + count <= window:
         return None
-    place = before[:, None] + torch.arange(count)
-    near = place[:, :, None] - torch.arange(keys) < window
-    image = (asked.kind == Kind.READ)[:, :, None] & (held.kind == Kind.READ)[:, None]
-    own = image & (asked.segment[:, :, None] == held.segment[:, None])
-    near[:, :, : own.shape[2]] |= own
-    near[asked.sample < 0] = True  # padding: what comes of it is not used, but it must see something
-    return near[:, None]
+    place = (before[:, None] + torch.arange(count)).clamp(max=keys - 1)  # padding, too, must see something
+    return (place[:, :, None] - torch.arange(keys) < window)[:, None]
 
 
 AttentionInterface.register(NAME, attend_pretrained)

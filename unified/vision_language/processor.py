@@ -49,6 +49,8 @@ class PretrainedProcessor:
     def __init__(self, processor: Any, *, sees: bool) -> None:
         self.processor, self.sees = processor, sees
         self.tokenizer: Any = processor.tokenizer if sees else processor
+        if not getattr(processor, "chat_template", None):  # older folders keep it with the tokenizer
+            processor.chat_template = getattr(self.tokenizer, "chat_template", None)
 
     def prompt(self, messages: Sequence[Mapping[str, Any]]) -> Prompt:
         """Ids of a conversation, the turn of the assistant opened. Content is text, or a list of `{"type":

@@ -162,17 +162,17 @@ def gemma3(words: Any) -> tuple[Any, Any]:
             **TEXT,
             "head_dim": 8,
             "vocab_size": len(words),
-            "sliding_window": 16,
+            "sliding_window": 8,
             "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
         },
         vision_config={"model_type": "siglip_vision_model", **VISION, "image_size": 16, "patch_size": 4},
-        mm_tokens_per_image=4,
+        mm_tokens_per_image=16,
         image_token_index=_token(words, "<image_soft_token>"),
         boi_token_index=_token(words, "<start_of_image>"),
         eoi_token_index=_token(words, "<end_of_image>"),
     )
     images = Gemma3ImageProcessorPil(size={"height": 16, "width": 16})
-    processor = transformers.Gemma3Processor(images, words, image_seq_length=4)
+    processor = transformers.Gemma3Processor(images, words, image_seq_length=16)
     return [processor], transformers.Gemma3ForConditionalGeneration(config)
 
 

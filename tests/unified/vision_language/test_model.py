@@ -102,6 +102,18 @@ def test_a_row_says_the_same_alone_and_in_a_batch(folders, name):
     assert answers(prompts, list(range(len(prompts)))) == alone
 
 
+def test_windows_of_rows_that_read_on_by_different_lengths(folders):
+    """The padding of one row is longer than its window, beside a row that reads much."""
+    model, _ = folders.load("gemma3")
+    first, second = [list(range(20, 50)), [20, 21]], [[33], list(range(30, 60))]
+    session = Session(model, rows=2)
+    session.feed(first)
+    session.feed(second)
+    for row in range(2):
+        alone = model.logits([[*first[row], *second[row]]])[0, -1]
+        torch.testing.assert_close(model.all_logits(session.last)[row], alone, atol=CLOSE, rtol=0)
+
+
 @EVERY
 @pytest.mark.parametrize("draft", [PromptLookup(), Shallow()], ids=["lookup", "shallow"])
 def test_speculative_decoding_says_the_same(folders, name, draft):
