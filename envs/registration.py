@@ -18,6 +18,7 @@ VOXEL_IDS = {
 VOXEL_STEPS = 2400  # two minutes, as the voxel world's own limit
 DREAM_STEPS = 256
 WORLD_MODEL_ID = "unified/WorldModel-v0"
+DREAM_IDS = {"unified/DreamReach-v0": "reach", "unified/DreamDig-v0": "dig_down"}
 
 
 def register_envs() -> None:
@@ -38,6 +39,15 @@ def register_envs() -> None:
             vector_entry_point=f"{_DREAM}:WorldModelVectorEnv",
             max_episode_steps=DREAM_STEPS,
         )
+    for name, task in DREAM_IDS.items():
+        if name not in gymnasium.registry:
+            gymnasium.register(
+                id=name,
+                entry_point=f"{_DREAM}.dream_tasks:make_dream",
+                vector_entry_point=f"{_DREAM}.dream_tasks:make_dream_rows",
+                max_episode_steps=DREAM_STEPS,
+                kwargs={"task": task},
+            )
 
 
 register_envs()

@@ -85,7 +85,8 @@ def build_dataset(options: argparse.Namespace) -> int:
     config = read_config(options.config)
     shards = build(config, options.out, workers=options.workers, progress=not options.quiet)
     rows, size = sum(shard.rows for shard in shards), sum(shard.bytes for shard in shards)
-    print(f"wrote {options.out}: {rows} samples in {len(shards)} files, {size / 1e6:.1f} MB")
+    files = "1 file" if len(shards) == 1 else f"{len(shards)} files"
+    print(f"wrote {options.out}: {rows} samples in {files}, {size / 1e6:.1f} MB")
     return 0
 
 

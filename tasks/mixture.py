@@ -23,8 +23,9 @@ import numpy as np
 from unified.tasks.registry import TASKS, check_options, make, option_names
 from unified.tasks.sample import Sample, check_split
 
-from unified.text_files import read_json
+from unified.text_files import at_home, read_json
 
+MOST_SAMPLES = 10**9  # the order of all of them is held in memory
 FORMATS = ("messages", "ids")
 _CHOICE_STREAM = 0x6D6978  # keeps the choice of parts apart from the samples' own generators
 
@@ -66,6 +67,10 @@ class MixtureConfig:
             value = getattr(self, name)
             if type(value) is not int or value < least:
                 raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+        if self.size > MOST_SAMPLES:
+            raise ValueError(
+                f"size must be at most {MOST_SAMPLES}, got {self.size!r:.60}: build several mixtures"
+            )
         check_split(self.split)
         if self.format not in FORMATS:
             raise ValueError(f"unknown format {self.format!r}: choose one of {', '.join(FORMATS)}")
@@ -156,7 +161,7 @@ class Mixture:
 
 def read_config(path: str | Path) -> MixtureConfig:
     """The configuration in a JSON file. Raises ValueError with the path, in one line."""
-    path = Path(path).expanduser()
+    path = at_home(path)
     data = read_json(path)
     try:
         return MixtureConfig.from_json(data)

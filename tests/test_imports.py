@@ -1,4 +1,4 @@
-"""Who imports whom: the table "Where things live" of the design, the layers of the core, and no cycles.
+"""Who imports whom: the last column of the README's table of folders, and no cycles.
 
 Imports are read from the source, those inside functions and under `TYPE_CHECKING` too. A folder or a module
 of `unified/` without a line in the tables below fails, so a new one gets its line.
@@ -24,6 +24,7 @@ UNIFIED = {
     "growth",
     "pretrained",
     "pretrained_backbone",
+    "vision_language",
     "checkpoints",
     "command",
     "apps",
@@ -53,6 +54,7 @@ ALLOWED: dict[str, set[str]] = {  # beside the area itself; `unified` is the pac
     "likelihood": {*LAYOUT, "heads", "model"},
     "pretrained": {*CORE, "adapters", "tokenizers", "checkpoints"},
     "pretrained_backbone": CORE,
+    "vision_language": {*CORE, "tokenizers"},
     "growth": CORE,
     "text_files": set(),
     "weight_files": {"text_files"},

@@ -73,6 +73,7 @@ PITCH_SLOT, YAW_SLOT, FIRST_GROUP_SLOT = 1, 2, 3
 BEGIN, NULL, END = "<act_bos>", "<null_act>", "<act_eos>"
 CAMERA_LIMIT = 180.0  # of the environments, degrees per step
 MOST = 1e9  # pixels of a mouse in one step: far beyond any mouse, far below where floats end
+MOST_BINS = 2**16  # of the camera: each has a name of its own
 _KNOWN = frozenset(BUTTONS) | {"camera"}
 
 
@@ -108,6 +109,8 @@ class ActionConfig:
                 f"camera_bins must be at least {needed} for +-{self.camera_maxval:g} degrees in steps of "
                 f"{self.camera_binsize:g}, got {self.camera_bins}"
             )
+        if self.camera_bins > MOST_BINS:
+            raise ValueError(f"camera_bins must be at most {MOST_BINS}, got {self.camera_bins}")
         if self.offset < 0:
             raise ValueError(f"offset must not be negative, got {self.offset}")
 

@@ -27,6 +27,7 @@ from transformers.models.janus.modeling_janus import (
 )
 
 MOST_VALUES = 2**23  # in a map of the finest level, for images decoded together
+MOST_BLOCKS = 1024
 LATENT_SCALE = 4.0  # brings the lowest frequencies of a patch to a size near 1
 GROUPS = 32  # of every normalisation in published tokenizers; the library builds multiples of it only
 
@@ -70,6 +71,8 @@ class NetworkConfig:
             raise ValueError("a shortcut needs one level, and a latent no wider than a folded patch")
         if self.blocks < 0 or min(self.latent, self.channels, self.patch) < 1:
             raise ValueError("blocks must be at least 0, latent, channels and patch at least 1")
+        if max(self.blocks, len(self.multipliers)) > MOST_BLOCKS:
+            raise ValueError(f"a network has at most {MOST_BLOCKS} levels, and blocks in each of them")
         if self.blocks == 0 and set(self.multipliers) != {1}:
             raise ValueError("without residual blocks widths cannot change: set every multiplier to 1")
         if not 0.0 <= self.dropout < 1.0:

@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from unified.text_files import LFS_POINTER, WEB_PAGE, is_lfs_pointer, is_web_page
+
 FORMATS = ("PNG", "JPEG", "MPO", "GIF", "WEBP", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM", "TGA", "PCX",
            "SGI", "QOI", "DDS", "DIB")  # fmt: skip
 MOST_PIXELS = 178_956_970  # of a file of any format; where Pillow itself refuses unless told otherwise
@@ -30,6 +32,8 @@ TILE = 2**20  # pixels converted at once
 MODE_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}  # in memory; all others 4
 CODEC_BYTES = {"WEBP": 17, "AVIF": 20, "JPEG2000": 20}  # a pixel, decoder included, measured
 LEAN = {"PNG": 1, "JPEG": 1, "MPO": 1, "GIF": 2}  # decoded images held at once; other formats 3
+
+NOT_LOADED = "pictures are not downloaded: save it and give its path"
 
 Crop = Callable[[int, int, int, int], Image.Image]
 
@@ -63,7 +67,8 @@ def _header(source: str | Path | bytes) -> Iterator[tuple[ImageFile.ImageFile, l
     name = "the picture" if isinstance(source, bytes) else str(source)
     try:
         if not isinstance(source, bytes) and not Path(source).is_file():
-            raise ValueError("no such file")
+            web = str(source).lower().startswith(("http:/", "https:/"))  # a Path has lost one of the slashes
+            raise ValueError(NOT_LOADED if web else "no such file")
         Image.init()
         file = io.BytesIO(source) if isinstance(source, bytes) else Path(source)
         with warnings.catch_warnings():
@@ -71,12 +76,24 @@ def _header(source: str | Path | bytes) -> Iterator[tuple[ImageFile.ImageFile, l
             with Image.open(file, formats=[kind for kind in FORMATS if kind in Image.OPEN]) as picture:
                 yield picture, _prepare(picture)
     except UnidentifiedImageError:
-        raise ValueError(f"{name}: not a picture of a known kind") from None
+        raise ValueError(f"{name}: {_unknown(source)}") from None
     except Image.DecompressionBombError:
         raise ValueError(f"{name}: more than {MOST_PIXELS // 10**6} million pixels: scale it down") from None
     except Exception as error:  # decoders of spoilt files raise errors of a dozen types
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise ValueError(f"{name}: {reason}") from None
+
+
+def _unknown(source: str | Path | bytes) -> str:
+    """What stands in a picture's place."""
+    if isinstance(source, bytes):
+        head = source[:256]
+    else:
+        with Path(source).open("rb") as file:
+            head = file.read(256)
+    if is_lfs_pointer(head):
+        return LFS_POINTER
+    return WEB_PAGE if is_web_page(head) else "not a picture of a known kind"
 
 
 def _prepare(picture: ImageFile.ImageFile) -> list[str]:

@@ -58,10 +58,14 @@ def entropy_loss(vectors: Tensor, table: Tensor, temperature: float = 0.01) -> T
     """Mean entropy of the soft assignment minus entropy of the mean assignment (LlamaGen). vectors [N, D],
     table [K, D].
 
-    Minimising it makes each choice sure and the use of codes even. The constants 1e-5 are the published
-    code's.
+    Minimising it makes each choice sure and the use of codes even.
     """
-    affinity = -squared_distances(vectors, table) / temperature
+    return affinity_entropy(-squared_distances(vectors, table), temperature)
+
+
+def affinity_entropy(affinity: Tensor, temperature: float = 0.01) -> Tensor:
+    """`entropy_loss` of affinities [N, K] of vectors to rows. The constants 1e-5 are the published code's."""
+    affinity = affinity / temperature
     probabilities = affinity.softmax(-1)
     log_probabilities = (affinity + 1e-5).log_softmax(-1)
     mean = probabilities.mean(0)

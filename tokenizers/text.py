@@ -11,6 +11,7 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerFast
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from unified.weight_files import check_file
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
@@ -36,6 +37,7 @@ def load_text_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
     """A tokenizer from a `tokenizer.json` file."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"no text tokenizer at {path}")
+    check_file(Path(path))
     return _fast(Tokenizer.from_file(str(path)))
 
 

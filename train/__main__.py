@@ -47,6 +47,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
+    if "--cpu" in words:  # before DeepSpeed is imported: it looks for GPUs, and warns if there is none
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
     if words and words[0] in COMMANDS:
         return call(words[0], words[1:])
     return run_command("unified.train", _command, parser().parse_args(words), INTERRUPTED)

@@ -247,7 +247,7 @@ def activation_bytes(model: UnifiedModel, recipe: ModelRecipe, stage: Stage, row
     batch = data.collator(everywhere=False)([data[number] for number in range(rows)])
     given = {name: batch[name] for name in ("input_ids", "labels", "layout")}
     if stage.batch.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     model.train()
 
     def step() -> None:

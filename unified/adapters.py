@@ -7,13 +7,15 @@ the one that it names.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
+
+from unified.finite import check_number
+from unified.text_files import content_of, read_object
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 NAMES = (  # of the matrices in layers of the decoders of transformers
@@ -70,7 +72,9 @@ def merged(state: Mapping[str, Tensor], folder: Path) -> dict[str, Tensor]:
     if not any(name.endswith(BASE) for name in state):
         return dict(state)
     config = _config(folder)
-    scale = config["lora_alpha"] / config["r"]
+    with content_of(folder / CONFIG):
+        scale = float(config["lora_alpha"]) / int(config["r"])
+        check_number("lora_alpha / r", scale)
     found = {}
     for name, value in state.items():
         stem = name.removesuffix(BASE)
@@ -83,8 +87,4 @@ def merged(state: Mapping[str, Tensor], folder: Path) -> dict[str, Tensor]:
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    path = folder / CONFIG
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be read: {error}") from None
+    return read_object(folder / CONFIG)

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 REFUSALS = (ValueError, OSError, SafetensorError)  # bad input; files, disks, permissions
 FAILURES = (ImportError, RuntimeError, MemoryError)  # a package is missing, no memory, a device failed
 LONGEST = 500  # letters of a line about an error
+STATUSES = "exit status: 0 done, 1 failed, 2 bad input or an unusable file, 130 stopped with Ctrl-C"
 DEBUG = "show the traceback of an error"
 
 
@@ -27,7 +28,7 @@ class Parser(argparse.ArgumentParser):
     """One line instead of the usage text; `--debug` is known to every command."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+        super().__init__(*arguments, **{"epilog": STATUSES, **options})
         self.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=DEBUG)
 
     def error(self, message: str) -> NoReturn:
@@ -45,7 +46,8 @@ def run(
     _be_lenient(sys.stdout)
     try:
         status = int(work(options))
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as it is where the shell closed it (>&-)
+            sys.stdout.flush()
         return status
     except KeyboardInterrupt:
         print(f"{name}: {stopped}", file=sys.stderr)
@@ -68,7 +70,9 @@ def told(error: BaseException) -> str:
     if isinstance(error, FAILURES):
         text = (str(error).strip().splitlines() or [""])[0]
     if isinstance(error, OSError) and error.strerror:
-        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        name = str(error.filename or "")
+        name = name if len(name) <= 200 else f"{name[:200]} ..."  # the reason is what must not be cut off
+        text = f"{name}: {error.strerror}" if name else error.strerror
     text = text.encode("utf-8", "backslashreplace").decode() or type(error).__name__
     text = text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
     known = isinstance(error, REFUSALS + FAILURES)
@@ -99,6 +103,7 @@ def _be_lenient(stream: Any) -> None:
 def _close_stdout() -> None:
     """What is left in the buffer of a full disk or a closed pipe must not be written again at the end."""
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except (OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

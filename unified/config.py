@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
@@ -15,6 +16,9 @@ from unified.heads import HEADS
 from unified.readers import check_readers
 from unified.stream.migration import FORMER, migrated
 from unified.stream.vocabulary import Vocabulary
+
+MOST_MODULES = 4096  # far more than any model has of any of these
+COUNTED = ("layers", "heads", "experts", "labels", "read_outs")
 
 
 def text_decoder(
@@ -95,6 +99,7 @@ class UnifiedConfig(PreTrainedConfig):
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """From the content of a `config.json`, which may be of an earlier form."""
+        check_counts(config_dict)
         return super().from_dict(migrated(config_dict), **kwargs)
 
     def to_dict(self) -> dict[str, Any]:
@@ -117,6 +122,17 @@ class UnifiedConfig(PreTrainedConfig):
     @property
     def vocab_size(self) -> int:
         return self.words.size
+
+
+def check_counts(config: Any) -> None:
+    """ValueError for a number of layers, heads or read-outs, at any depth of a `config.json`, that no model
+    has: they would be made one by one before anything else is looked at."""
+    if not isinstance(config, dict):
+        return
+    for name, value in config.items():
+        if str(name).endswith(COUNTED) and isinstance(value, int) and value > MOST_MODULES:
+            raise ValueError(f"{name} must be at most {MOST_MODULES}, got {reprlib.repr(value)}")
+        check_counts(value)
 
 
 AutoConfig.register("unified", UnifiedConfig)

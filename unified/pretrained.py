@@ -12,6 +12,7 @@ Whatever is missing or does not fit raises ValueError in one line that names the
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -22,8 +23,8 @@ from unified.model import UnifiedModel
 from unified.stream.migration import weight_name
 from unified.stream.processor import Processor
 from unified.stream.processor_files import CONFIG, PROCESSOR, load_processor, read_json, save_processor
-from unified.text_files import content_of
-from unified.weight_files import load_weights
+from unified.text_files import at_home, content_of
+from unified.weight_files import check_shapes, load_weights
 
 SHIPPED = Path(__file__).resolve().parent / "weights" / "nano"
 SHIPPED_NAME = "shipped"  # what it is called in recipes and by adapters, wherever the package lies
@@ -43,10 +44,12 @@ def find(model: str | Path | None = None, revision: str | None = None) -> Path:
                 "no trained weights are shipped with this copy of the package: name a folder or a hub model"
             )
         return SHIPPED
-    folder = Path(model)
+    if not str(model).strip():
+        raise ValueError("the name of the model is empty: name a folder or a hub model")
+    folder = at_home(model)
     if folder.is_dir():
         return folder
-    if folder.exists() or str(model).count("/") != 1 or str(model).startswith((".", "/")):
+    if folder.exists() or str(model).count("/") != 1 or str(model).startswith((".", "/", "~")):
         raise ValueError(f"{model}: no such model folder")
     return _download(str(model), revision)
 
@@ -76,9 +79,15 @@ def load_model(
     config = _config(folder / CONFIG)
     if config.words != processor.vocabulary:
         raise ValueError(f"{folder}: {CONFIG} and {PROCESSOR} have different vocabularies")
-    with content_of(folder / CONFIG):
-        model = UnifiedModel(config)
-    load_weights(model, folder / WEIGHTS, weight_name, lambda state: adapters.merged(state, folder))
+
+    def build() -> UnifiedModel:
+        with content_of(folder / CONFIG):
+            return UnifiedModel(config)
+
+    forms: Any = (weight_name, lambda state: adapters.merged(state, folder))
+    check_shapes(build, folder / WEIGHTS, *forms)
+    model = build()
+    load_weights(model, folder / WEIGHTS, *forms)
     model.name_or_path = SHIPPED_NAME if folder == SHIPPED else str(folder)  # the base of its adapters
     return model.to(device=device, dtype=dtype).eval(), processor  # type: ignore[call-arg]
 
@@ -89,6 +98,8 @@ def _load_adapted(
     """A base model with the adapters of a folder merged in float32; the folder's own processor, if it has
     one."""
     base = find(adapters.base_of(folder))
+    if base.resolve() == folder.resolve():
+        raise ValueError(f"{folder / adapters.CONFIG}: the adapters name themselves as their base")
     model, processor = load_model(base)
     own = load_processor(folder) if (folder / PROCESSOR).is_file() else processor
     if own.vocabulary != processor.vocabulary:

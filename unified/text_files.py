@@ -18,8 +18,18 @@ from typing import Any
 DEEPEST = 100  # levels of nesting
 LONGEST_NUMBER = 300  # digits of a whole number; a float64 ends near 1.8e308
 MARK = "\ufeff"  # the byte order mark
+LFS_POINTER = "a Git LFS pointer, not the file itself: fetch it with `git lfs pull`"
+WEB_PAGE = "a web page, not the file itself: download that"
 _PLACE = re.compile(r"^not JSON: .*\((?:line (\d+), )?column \d+\)$")
 _TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
+
+
+def at_home(path: str | Path) -> Path:
+    """A path with `~` as the home folder; `~name` of nobody stays as it is."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 def read_text(path: str | Path) -> str:
@@ -30,9 +40,23 @@ def read_text(path: str | Path) -> str:
 def read_bytes(path: str | Path) -> bytes:
     """The bytes of a file."""
     try:
-        return Path(path).read_bytes()
+        content = Path(path).read_bytes()
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from None
+    if is_lfs_pointer(content):
+        raise ValueError(f"{path}: {LFS_POINTER}")
+    return content
+
+
+def is_lfs_pointer(content: bytes) -> bool:
+    """Whether a file begins as what Git puts in the place of a large one."""
+    return content.startswith(b"version https://git-lfs")
+
+
+def is_web_page(content: bytes) -> bool:
+    """Whether a file begins as a page that a server gives out in place of a file."""
+    head = content[:256].removeprefix(MARK.encode()).lstrip().lower()
+    return head.startswith((b"<!doctype", b"<html", b"<?xml", b"<head"))
 
 
 def decoded(content: bytes, name: str) -> str:
@@ -78,8 +102,11 @@ def parse_json(text: str | bytes) -> Any:
 
 def read_json(path: str | Path) -> Any:
     """The value in a JSON file of settings, whose texts are valid Unicode."""
+    content = read_bytes(path)
+    if is_web_page(content):
+        raise ValueError(f"{path}: {WEB_PAGE}")
     try:
-        value = parse_json(read_text(path))
+        value = parse_json(decoded(content, str(path)))
         check_unicode(value)
     except ValueError as error:
         said = str(error)
@@ -109,7 +136,9 @@ def content_of(path: str | Path) -> Iterator[None]:
         text = (str(error).strip().splitlines() or [""])[0][:200]
         if isinstance(error, KeyError):
             text = f"{text} is missing"
-        elif not isinstance(error, ValueError) or not text:
+        elif isinstance(error, OSError):
+            text = error.strerror or text
+        elif (type(error) is not Exception and not isinstance(error, ValueError)) or not text:
             text = f"{type(error).__name__}: {text}" if text else type(error).__name__
         raise ValueError(text if text.startswith(str(path)) else f"{path}: {text}") from error
 

@@ -6,12 +6,13 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError
+import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from unified.finite import check_weights
-from unified.text_files import content_of, read_object
+from unified.text_files import LFS_POINTER, WEB_PAGE, content_of, is_lfs_pointer, is_web_page, read_object
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -34,10 +35,10 @@ def check_file(path: Path) -> None:
         raise ValueError(f"{path}: cannot be read ({first_line(error)})") from None
     if not head:
         raise ValueError(f"{path}: the file is empty")
-    if head.startswith(b"version https://git-lfs"):
-        raise ValueError(f"{path}: a Git LFS pointer, not the weights: fetch them with `git lfs pull`")
-    if head.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        raise ValueError(f"{path}: a web page, not weights: download the file itself")
+    if is_lfs_pointer(head):
+        raise ValueError(f"{path}: {LFS_POINTER}")
+    if is_web_page(head):
+        raise ValueError(f"{path}: {WEB_PAGE}")
 
 
 def load_weights(
@@ -49,16 +50,47 @@ def load_weights(
     """Fill a module (`load_strict`) from a .safetensors file or, where an index stands in its place, from the
     files that the index names. `change` makes the module's state of what was read. ValueError, in one line,
     names the file."""
-    index, parts = path.with_name(path.name + ".index.json"), [path]
-    if index.is_file() and not path.is_file():
-        with content_of(index):
-            parts = [path.with_name(name) for name in sorted(set(read_object(index)["weight_map"].values()))]
-    state = {name: value for part in parts for name, value in read_safetensors(part).items()}
+    state = {name: value for part in _parts(path) for name, value in read_safetensors(part).items()}
     state = change(state) if change else state
     try:
         load_strict(module, state, rename)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def check_shapes(
+    build: Callable[[], nn.Module],
+    path: Path,
+    rename: Callable[[str], str] | None = None,
+    change: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
+) -> None:
+    """ValueError, in one line, unless the module that `build` would make has the names and shapes in the
+    headers of the files of `load_weights`. No memory is taken for weights: a spoilt configuration may ask for
+    any number of them."""
+    with torch.device("meta"):
+        module = build()
+    found: dict[str, Tensor] = {}
+    for part in _parts(path):
+        check_file(part)
+        try:
+            with safe_open(part, framework="pt") as file:
+                shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError, ValueError) as error:
+            raise ValueError(f"{part}: not a readable safetensors file ({first_line(error)})") from None
+        found |= {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    found = change(found) if change else found
+    try:
+        check_fit(_expected(module, found, rename), found)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _parts(path: Path) -> list[Path]:
+    index = path.with_name(path.name + ".index.json")
+    if path.is_file() or not index.is_file():
+        return [path]
+    with content_of(index):
+        return [path.with_name(name) for name in sorted(set(read_object(index)["weight_map"].values()))]
 
 
 def load_strict(
@@ -73,13 +105,21 @@ def load_strict(
     Raises ValueError with a short reason, and changes nothing, unless names and shapes agree exactly.
     """
     official = {name: value for name, value in state_dict.items() if name not in ignore}
-    renamed = {name: rename(name) if rename else name for name in official}
-    ours = module.state_dict()
+    check_fit(_expected(module, official, rename, ignore), official)
+    renamed = {rename(name) if rename else name: value for name, value in official.items()}
+    module.load_state_dict(renamed, strict=not ignore)
+
+
+def _expected(
+    module: nn.Module,
+    official: Collection[str],
+    rename: Callable[[str], str] | None,
+    ignore: Collection[str] = (),
+) -> dict[str, Tensor]:
+    """The weights of a module under their official names."""
     skipped = {rename(name) if rename else name for name in ignore}
-    back = {new: old for old, new in renamed.items()}
-    expected = {back.get(name, name): value for name, value in ours.items() if name not in skipped}
-    check_fit(expected, official)
-    module.load_state_dict({renamed[name]: value for name, value in official.items()}, strict=not skipped)
+    back = {rename(name) if rename else name: name for name in official}
+    return {back.get(name, name): value for name, value in module.state_dict().items() if name not in skipped}
 
 
 def check_fit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:

@@ -7,7 +7,7 @@ The voxel world and MineRL are recorded in the same format (`record`), so there 
 """
 
 from .lines import action_of, line_of
-from .play import play, record
+from .play import play, record, state_of
 from .reader import (
     ReadConfig,
     Recording,
@@ -44,5 +44,6 @@ __all__ = [
     "record",
     "repeat_hotbar_changes",
     "scale_gui_mouse",
+    "state_of",
     "write_recording",
 ]

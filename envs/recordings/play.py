@@ -64,7 +64,7 @@ def record(
             action = next_action(observation)
             if action is None:
                 break
-            writer.append(np.array(observation["pov"]), action, _state(observation, info))
+            writer.append(np.array(observation["pov"]), action, state_of(observation, info))
             observation, _, terminated, truncated, info = env.step(action)
             if terminated or truncated:
                 break
@@ -86,8 +86,9 @@ def _chooser(source: Policy | Iterable[Mapping[str, Any]]) -> Callable[[dict[str
     return from_list
 
 
-def _state(observation: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:
-    """What observation and info say about the frame, under the recorder's names."""
+def state_of(observation: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:
+    """What observation and info of an environment say about the frame, under the recorder's names: the
+    `state` of `RecordingWriter.append`."""
     state: dict[str, Any] = {}
     for source in (observation.get("location_stats"), info.get("location_stats"), info):
         if isinstance(source, Mapping):

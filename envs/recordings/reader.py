@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from unified.tokenizers.action import Action
 
-from unified.text_files import read_object
+from unified.text_files import at_home, read_object
 
 from .cursor import blend_cursor, needs_cursor
 from .lines import Line, action_of, read_lines
@@ -218,7 +218,7 @@ def read_recording(stem: str | Path, config: ReadConfig | None = None) -> Record
 def find_recordings(folder: str | Path) -> list[Path]:
     """The stems of a folder's recordings (an mp4 and a jsonl of one name), sorted. Raises ValueError if
     there is none."""
-    folder = Path(folder).expanduser()
+    folder = at_home(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder}: not a folder")
     videos = [path for path in sorted(folder.iterdir()) if path.suffix.lower() == ".mp4"]

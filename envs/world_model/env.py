@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from gymnasium.error import ResetNeeded
 from gymnasium.utils import seeding
 from unified.envs.world_model.config import WorldModelConfig, config_of
 from unified.envs.world_model.episodes import Episodes, EpisodeState, RewardFn
+from unified.envs.world_model.scoring import Action, ClipScore, score
 from unified.envs.world_model.vector import WorldModelVectorEnv
 
 from unified.apps.assistant import Assistant, load
@@ -142,6 +143,11 @@ class WorldModelEnv(gymnasium.Env):
         seeds = [None if seed is None else seed + number for number in range(count)]
         rows.set_states([state if own is None else _reseeded(state, own) for own in seeds])
         return rows
+
+    def score(self, frames: Sequence[Any], actions: Sequence[Action]) -> ClipScore:
+        """How likely n known frames are after the first one, given the n actions between them, and what they
+        earn; `scoring.score` takes many clips at once. The episode is left as it is."""
+        return score(self, [(frames, actions)])[0]
 
     def __getstate__(self) -> dict[str, Any]:
         """Settings and the running episode; weights only where they come from no folder."""

@@ -119,12 +119,13 @@ class Episodes:
     def _finished(self, row: int, action: Any, frame: np.ndarray, info: dict[str, Any]) -> Step:
         previous = self.frames[row]
         self.frames[row], self.steps[row] = frame, info["steps"]
-        reward, terminated = self._reward(previous, action, frame)
+        reward, terminated = self.reward(previous, action, frame)
         truncated = not terminated and 0 < self.config.max_steps <= self.steps[row]
         self.ended[row] = terminated or truncated
         return Step(frame.copy(), reward, terminated, truncated, info)
 
-    def _reward(self, previous: Any, action: Any, frame: np.ndarray) -> tuple[float, bool]:
+    def reward(self, previous: Any, action: Any, frame: np.ndarray) -> tuple[float, bool]:
+        """What `reward_fn` gives for a step, and whether it ends the episode; 0 and False without one."""
         if self.reward_fn is None:
             return 0.0, False
         found = self.reward_fn(previous.copy(), action, frame.copy())

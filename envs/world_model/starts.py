@@ -65,7 +65,7 @@ class Starts:
         if kinds == ["frames"]:
             return self._clip(options["frames"], options.get("actions", ()))
         if kinds == ["frame"]:
-            return Start([self._image(options["frame"])], [])
+            return Start([self.image(options["frame"])], [])
         return self._resolved(options.get("start", self.default), rng)
 
     def _resolved(self, source: Any, rng: np.random.Generator, depth: int = 0) -> Start:
@@ -89,7 +89,7 @@ class Starts:
             if not len(source):
                 raise ValueError("a start of no entries: the data set or list is empty")
             return self._resolved(source[int(rng.integers(len(source)))], rng, depth + 1)
-        return Start([self._image(source)], [])
+        return Start([self.image(source)], [])
 
     def _mapping(self, source: Mapping[str, Any], rng: np.random.Generator, depth: int) -> Start:
         if "frames" in source:
@@ -100,7 +100,7 @@ class Starts:
             return self._resolved(_first_image(source["messages"]), rng, depth + 1)
         for name in ("image", "frame", "pov"):
             if name in source:
-                return Start([self._image(source[name])], [])
+                return Start([self.image(source[name])], [])
         names = ", ".join(sorted(map(str, source))) or "nothing"
         raise ValueError(f"a start with 'frames', 'image' or a state of the voxel world: got {names}")
 
@@ -110,7 +110,7 @@ class Starts:
         if suffix in RECORDINGS or all(part.is_file() for part in parts):
             return self._recording(Path(source), rng)
         if isinstance(source, Path) or suffix in FILES or Path(source).is_file():
-            return Start([self._image(source)], [])
+            return Start([self.image(source)], [])
         if not source.strip():
             raise ValueError("words to start from must say something")
         return Start([self._fitted(self.assistant.draw(source, size=self.size, tries=1))], [])
@@ -137,7 +137,7 @@ class Starts:
                 f"n known frames have n - 1 actions between them, got {len(frames)} and {len(actions)}"
             )
         kept = slice(max(0, len(frames) - self.known), None)
-        return Start([self._image(frame) for frame in frames[kept]], actions[kept])
+        return Start([self.image(frame) for frame in frames[kept]], actions[kept])
 
     def _voxel_frame(self, rng: np.random.Generator, state: Mapping[str, Any] | None = None) -> np.ndarray:
         try:
@@ -151,7 +151,9 @@ class Starts:
         self._voxel = self._voxel or VoxelEnv(width=width, height=height)
         return self._voxel.reset(seed=int(rng.integers(2**31)))[0]["pov"]
 
-    def _image(self, source: Any) -> np.ndarray:
+    def image(self, source: Any) -> np.ndarray:
+        """Any image, or the path of one, at the size of the frames: uint8 [H, W, 3]. ValueError for
+        others."""
         if isinstance(source, (str, Path)):
             return self._fitted(open_picture(source).image)
         try:

@@ -1,8 +1,7 @@
 """`make bench`: all benchmarks, printed and written to a file with the machine, the versions and the command.
 
-The yardstick of a comparison is measured in the same run. Beside it stand the seconds the issue names for the
-published code on a like machine; they were not measured here. `--against PATH` compares with another checkout
-instead (`comparison.py`).
+The yardstick of a comparison is measured in the same run. `--against PATH` compares with another
+checkout instead (`comparison.py`).
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ from unified.command import Parser, run
 from unified.pretrained import SHIPPED
 
 ROOT = Path(unified.__file__).resolve().parents[1]
-STATED = {1: {"transformer": 0.83, "decoder": 1.97}, 4: {"transformer": 2.75, "decoder": 7.43}}
 MINEWORLD_REPEATS = 3  # frames of each case: one by raster takes seconds
 GOALS = {"float32": 1.2, "bfloat16": 3.0}
 
@@ -151,7 +149,6 @@ def bench(options: argparse.Namespace) -> dict[str, Any]:
         "command": f"python -m unified.eval.bench --repeats {repeats}",
         "machine": machine(),
         "versions": versions(),
-        "stated_for_the_published_code": STATED,
         "images": results,
         "goals": goals(results),
         "voxel": voxel,

@@ -114,7 +114,7 @@ class MazeTask:
 
 
 class MazeTextTask:
-    """The samples of `MazeTask` with the picture of the maze in the question and no picture in the answer."""
+    """The same mazes as `maze`, shown once: the answer is text alone."""
 
     name = "maze_text"
 

@@ -26,7 +26,7 @@ from unified.tasks.outside.faults import Faults
 from unified.tasks.sample import Sample
 from unified.tokenizers.picture_files import open_picture
 
-from unified.text_files import check_unicode, parse_json, read_lines
+from unified.text_files import at_home, check_unicode, parse_json, read_lines
 
 INDEX, IMAGES = "records.jsonl", "images"
 PLACEHOLDER = "<image>"
@@ -76,7 +76,7 @@ def write_records(samples: Iterable[Sample], folder: str | Path, *, per_image: b
 def read_records(folder: str | Path, faults: Faults | None = None) -> list[Record]:
     """The records of a folder. Raises ValueError, with the line, for a malformed one or a missing image,
     unless `faults` skips; other fields than ours are left alone, with one warning."""
-    folder, faults = Path(folder).expanduser(), faults or Faults()
+    folder, faults = at_home(folder), faults or Faults()
     faults.source = INDEX
     records = []
     try:

@@ -19,6 +19,7 @@ from unified.tasks.mazes.maze import STEPS, Cell, Maze, Pose
 
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 START, GOAL, PATH = (0, 160, 0), (255, 0, 0), (0, 0, 255)
+LARGEST = 4096  # side of an image in pixels
 SMALLEST_PITCH = 7  # narrower corridors leave the image metric too little path to see
 
 
@@ -84,6 +85,8 @@ def draw_lake(lake: Lake, size: int, cells: Sequence[Cell] = (), here: Cell | No
 def make_canvas(size: int, rows: int, columns: int) -> Canvas:
     """A white image with square cells as large as fit, centred. Raises ValueError when cells get too
     small."""
+    if size > LARGEST:
+        raise ValueError(f"image size must be at most {LARGEST}, got {size}")
     cells, margin = max(rows, columns), size // 32
     room = size - 2 * margin
     wall = max(1, round(room / cells / 9))

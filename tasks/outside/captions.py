@@ -19,6 +19,8 @@ from unified.tasks.outside.faults import Faults
 from unified.tasks.outside.images import SUFFIXES, find_image, is_foreign, read_image
 from unified.tasks.outside.numbered import expect_object, expect_text, read_numbered, read_text
 
+from unified.text_files import at_home
+
 
 @dataclass(frozen=True, kw_only=True)
 class Caption:
@@ -39,7 +41,7 @@ class Caption:
 def read_captions(folder: str | Path, faults: Faults | None = None) -> Iterator[Caption]:
     """The captions of a folder; image files are looked for but not opened. Raises ValueError, in one line,
     for a folder without any and, unless `faults` skips, for the first bad one."""
-    folder, faults = Path(folder).expanduser(), faults or Faults()
+    folder, faults = at_home(folder), faults or Faults()
     faults.source = folder.name
     if not folder.is_dir():
         raise ValueError(f"{folder}: not a folder")

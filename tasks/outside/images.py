@@ -24,9 +24,11 @@ def is_foreign(path: Path) -> bool:
 
 
 def find_image(folder: Path, name: str) -> Path:
-    """The file of this name inside a folder. Raises ValueError if there is none or the name leaves the
-    folder."""
+    """The file of this name inside a folder; a name written on Windows may have backslashes. Raises
+    ValueError if there is none or the name leaves the folder."""
     path = folder / name
+    if "\\" in name and "\0" not in name and not path.is_file():
+        path = folder / name.replace("\\", "/")
     if "\0" in name:
         raise ValueError(f"no file can be called {name!r:.60}")
     if not path.resolve().is_relative_to(folder.resolve()):

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from unified.tasks.outside.faults import Faults
 
 from unified.text_files import (
+    at_home,
     check_depth,
     check_unicode,
     decoded,
@@ -176,9 +177,9 @@ def read_built(
     """What `build(value, folder of the images, place, faults)` makes of each record; `images` is that folder,
     by default the file's. Raises ValueError, in one line, for a file without any and, unless `faults` skips,
     for the first bad one."""
-    path, faults = Path(path).expanduser(), faults or Faults()
+    path, faults = at_home(path), faults or Faults()
     faults.source = path.name
-    folder = Path(images).expanduser() if images is not None else path.parent
+    folder = at_home(images) if images is not None else path.parent
     found = 0
     for record in read_numbered(path, faults):
         with faults.at(record.where):

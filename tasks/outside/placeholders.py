@@ -15,7 +15,9 @@ from typing import Any
 
 from unified.tasks.outside.faults import Faults
 from unified.tasks.outside.images import read_image
-from unified.tasks.outside.sources import LOCATIONS, Source, read_source
+from unified.tasks.outside.sources import Source, read_source
+from unified.tokenizers.picture_sources import KEYS as PICTURE_KEYS
+from unified.tokenizers.picture_sources import kind_of
 
 from unified.text_files import check_unicode
 
@@ -60,13 +62,14 @@ class TurnReader:
             )
         self.faults.note_unknown(key for key in given if key not in spelling)
         speaker, content = (value[key] for key in spelling)
-        if not isinstance(speaker, str) or speaker not in ROLES:
+        role = ROLES.get(speaker.lower()) if isinstance(speaker, str) else None
+        if role is None:
             known = f"turns of tools and others are not taken, only those of {', '.join(ROLES)}"
             raise ValueError(f"{name}: unknown speaker {speaker!r:.40}: {known}")
         text = self.text(content, name)
         if not text.strip():
             raise ValueError(f"{name}: the text must not be empty")
-        return ROLES[speaker], text
+        return role, text
 
     def text(self, content: Any, name: str) -> str:
         """The text of a content, its images as placeholders."""
@@ -79,13 +82,13 @@ class TurnReader:
         return content
 
     def _part(self, part: Any, name: str) -> str:
-        kind = part.get("type") if isinstance(part, dict) else None
+        kind = kind_of(part) if isinstance(part, dict) else None
         if kind == "text":
             return self.text(part.get("text"), name)
-        if kind not in ("image", "image_url"):
+        if kind != "image":
             raise ValueError(f"{name} has type {kind!r:.40}: give text, image or image_url")
-        self.faults.note_unknown(key for key in part if key not in ("type", "text", *LOCATIONS))
-        alone = kind == "image" and all(part.get(key) is None for key in LOCATIONS)
+        self.faults.note_unknown(key for key in part if key not in ("type", "text", *PICTURE_KEYS))
+        alone = part.get("type") == "image" and all(part.get(key) is None for key in PICTURE_KEYS)
         self.images.append(None if alone else read_source(part, self.folder, name))
         return PLACEHOLDER
 

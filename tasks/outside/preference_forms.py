@@ -11,6 +11,7 @@ import re
 from typing import Any
 
 from unified.tasks.outside.placeholders import PLACEHOLDER
+from unified.tokenizers.picture_sources import kind_of
 
 DRAWN = "<image_gen>"
 PARTS = ("prompt", "conversations", "chosen", "rejected")
@@ -61,7 +62,7 @@ def _marks(value: Any) -> list[str]:
         return [mark for item in value for mark in _marks(item)]
     if not isinstance(value, dict):
         return []
-    if value.get("type") in ("image", "image_url"):
+    if kind_of(value) == "image":
         return [PLACEHOLDER]
     return _marks(value.get("value", value.get("content", value.get("text"))))
 

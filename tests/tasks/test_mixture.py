@@ -121,3 +121,10 @@ def test_a_refused_option_names_its_part():
 def test_indices_beyond_the_size_are_refused():
     with pytest.raises(IndexError):
         Mixture(MixtureConfig(parts=PARTS, size=5))[5]
+
+
+def test_sizes_without_end_are_refused_before_memory_is_taken():
+    with pytest.raises(ValueError, match="size must be at most"):
+        MixtureConfig(parts=PARTS, size=10**30)
+    with pytest.raises(ValueError, match="image size must be at most 4096"):
+        make("maze", image_size=10**6)

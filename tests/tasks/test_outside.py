@@ -368,21 +368,21 @@ def test_unknown_keys_are_one_warning_for_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        (chat(ASKED, {"type": "image", "url": "https://example.org/a.png"}), "is not downloaded: store"),
+        (chat(ASKED, {"type": "image", "url": "https://example.org/a.png"}), "pictures are not downloaded"),
         (chat({"type": "audio", "path": "a.wav"}), "part 0 has type 'audio': give text, image or image_url"),
         (
-            chat(ASKED, {"type": "image_url", "image_url": "data:text/plain;base64,AA"}),
-            "must begin with data:image",
+            chat(ASKED, {"type": "image_url", "image_url": "data:text/plain;base64,AAAA"}),
+            "not a picture of a known kind",
         ),
-        (chat(ASKED, {"type": "image_url", "image_url": "data:image/png;base64,@"}), "not hold valid base64"),
+        (chat(ASKED, {"type": "image_url", "image_url": "data:image/png;base64,@"}), "'@' is not base64"),
         (
             chat(ASKED, {"type": "image", "url": "data:image/png;base64,AAAA"}),
-            "cannot read image 'png in a data",
+            "cannot read image 'the image inside the record'",
         ),
         ({"messages": [{"role": "tool", "content": "42"}]}, "unknown speaker 'tool': turns of tools"),
         ({"conversations": [TALK[1], {"from": "gpt", "value": "cut \ud83d"}]}, "half of a surrogate pair"),
-        ({"image": "a" * 5000, "conversations": TALK}, "File name too long"),
-        ({"image": "a\0.png", "conversations": TALK}, "no file can be called"),
+        ({"image": "a" * 900, "conversations": TALK}, "File name too long"),
+        ({"image": "a\0.png", "conversations": TALK}, "no such file"),
         ({"conversations": None}, "'conversations' is null"),
     ],
 )
@@ -392,6 +392,23 @@ def test_what_is_not_taken_is_named_in_the_terms_of_the_data(record, message, tm
     assert said.startswith("talk.json:3: ")
     assert message in said
     assert "codes" not in said
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        chat({"type": "input_text", "text": "What?"}, {"type": "input_image", "image_url": "a.png"}),
+        chat({"text": "What?"}, {"image": "a.png"}),
+        {
+            "image": "a.png",
+            "conversations": [{"from": "Human", "value": "<image> ?"}, {"from": "GPT", "value": "A"}],
+        },
+    ],
+)
+def test_other_spellings_of_items_and_speakers_are_taken(record, tmp_path):
+    write_images(tmp_path, "a.png")
+    (found,) = read_llava(write_llava(tmp_path, record))
+    assert [path.name for path in found.images] == ["a.png"]
 
 
 BAD_RECORDS = (

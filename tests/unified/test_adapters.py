@@ -95,3 +95,11 @@ def test_a_session_sees_adapters_that_came_after_the_layers_were_fused(folder, i
 def test_generate_is_refused(folder):
     with pytest.raises(ValueError, match="Session"):
         load_model(folder)[0].prepare_inputs_for_generation(None)
+
+
+@pytest.mark.parametrize("content", ['{"base_model_name_or_path": "%s"}', "version https://git-lfs", "[1]"])
+def test_a_spoilt_configuration_of_adapters_is_one_line(content, tmp_path):
+    text = content % tmp_path if "%s" in content else content
+    (tmp_path / "adapter_config.json").write_text(text)
+    with pytest.raises(ValueError, match=r"adapter_config.json: (the adapters|a Git LFS|expected)"):
+        load_model(tmp_path)

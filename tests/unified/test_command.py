@@ -122,6 +122,69 @@ def test_a_spoilt_file_of_a_model_is_one_line_that_names_it(name, key, value, mo
     assert name in said or "different vocabularies" in said
 
 
+@pytest.mark.parametrize(
+    ("name", "path", "value", "reason"),
+    [
+        ("config.json", ("backbone", "hidden_size"), 10**6, "is this another width"),
+        ("config.json", ("backbone", "intermediate_size"), 10**9, "is this another width"),
+        ("config.json", ("backbone", "num_hidden_layers"), 10**6, "num_hidden_layers must be at most"),
+        ("config.json", ("read_outs",), 10**6, "read_outs must be at most"),
+        ("config.json", ("num_labels",), 10**8, "num_labels must be at most"),
+        ("processor.json", ("vocabulary", "max_side"), 10**9, "max_side must be at most"),
+        ("visual_config.json", ("codes",), 10**9, "is this another width"),
+        ("visual_config.json", ("encoder", "blocks"), 10**6, "blocks"),
+        ("action.json", ("camera_bins",), 10**9, "camera_bins must be at most"),
+    ],
+)
+def test_a_huge_number_in_a_configuration_takes_no_memory(name, path, value, reason, model, tmp_path, capsys):
+    for file in model.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    data = json.loads((model / name).read_text())
+    place = data
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    (tmp_path / name).unlink()
+    (tmp_path / name).write_text(json.dumps(data))
+    assert unified(["info", "--model", str(tmp_path), "--device", "cpu"]) == 2
+    said = capsys.readouterr().err
+    assert reason in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["config.json", "text_tokenizer.json", "action.json", "visual.safetensors"])
+def test_what_stands_in_the_place_of_a_file_of_a_model_is_named(name, model, tmp_path, capsys):
+    for file in model.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    (tmp_path / name).unlink()
+    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\n")
+    assert unified(["info", "--model", str(tmp_path), "--device", "cpu"]) == 2
+    said = capsys.readouterr().err
+    assert f"{name}: a Git LFS pointer" in said
+    assert said.count(str(tmp_path)) == 1
+
+
+def test_a_closed_output_is_no_bug(model):
+    shell = f'"{sys.executable}" -m unified info --model "{model}" --device cpu >&-'
+    done = subprocess.run(shell, shell=True, cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_reason_comes_behind_a_name_without_end(capsys):
+    error = OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), "a" * 5000)
+    status, said = ended(error, capsys)
+    assert status == 2
+    assert said.endswith("a ...: File name too long\n")
+
+
+@pytest.mark.parametrize("name", ["o.h5", "o.msp", "o.wmf", "o", "o.xyz"])
+def test_a_format_that_cannot_be_written_is_refused_before_the_work(name, tmp_path, capsys):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    arguments = ["edit", str(tmp_path / "a.png"), "Make it blue.", "--model", "nowhere"]
+    assert unified([*arguments, "--out", str(tmp_path / name)]) == 2
+    assert "name a picture such as o.png" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
 def test_a_full_disk_is_one_line_and_status_2(model, tmp_path, capsys):
     Image.new("RGB", (32, 32), "red").save(tmp_path / "a.png")

@@ -186,9 +186,9 @@ class Assistant:
         return np.stack(found) if found else np.zeros((0, height * stride, width * stride, 3), np.uint8)
 
     def act(self, frame: Source, task: str = "Explore.") -> dict[str, Any]:
-        """One action for a frame: 23 buttons (0 or 1) and `camera` in degrees. For an episode use
-        `player`."""
-        return self.player(task).act(self.picture(frame))
+        """The likeliest action for a frame: 23 buttons (0 or 1) and `camera` in degrees. For an episode use
+        `player`, which samples."""
+        return self.player(task, sampler=Sampler(temperature=0)).act(self.picture(frame))
 
     def dream(self, size: tuple[int, int], *, rows: int = 1, window: int = DREAM_WINDOW,
               sampler: Sampler | None = None, mean: bool | None = None) -> Dream:  # fmt: skip
@@ -198,9 +198,11 @@ class Assistant:
         grid = self.shapes(size)[-1]
         return Dream(writer, self.processor.schedule(grid, frame=True), rows=rows, window=window)
 
-    def player(self, task: str = "Explore.") -> Player:
-        """A player that chooses an action for each frame of an episode."""
-        return Player(self.model, self.processor, task, seed=self.seed)
+    def player(self, task: str | Sequence[str] = "Explore.", *, rows: int = 1,
+               sampler: Sampler | None = None) -> Player:  # fmt: skip
+        """A player that chooses an action for each frame of an episode, or of `rows` episodes at once; None
+        samples."""
+        return Player(self.model, self.processor, task, rows=rows, seed=self.seed, sampler=sampler)
 
     def chat(self, *, max_tokens: int = 512, most_tokens: int | None = None) -> Conversation:
         """A conversation with streaming answers of at most `max_tokens` ids of text. `most_tokens`: its

@@ -23,6 +23,7 @@ COMMANDS = {  # where the function of each command lives; imported only when it 
     "solve": "unified.apps.commands.verbs:solve",
     "imagine": "unified.apps.commands.verbs:imagine",
     "act": "unified.apps.commands.verbs:act",
+    "play": "unified.apps.commands.play:play",
     "prefer": "unified.apps.commands.prefer:prefer",
     "eval": "unified.apps.commands.evaluate:evaluate",
     "info": "unified.apps.commands.info:info",
@@ -39,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_chat(commands)
     _add_verbs(commands)
+    _add_play(commands)
     _add_prefer(commands)
     _add_eval(commands)
     _command(commands, "info", "what a model is made of")
@@ -54,7 +56,7 @@ def _command(commands: argparse._SubParsersAction, name: str, text: str) -> argp
 
 
 def _add_demo(commands: argparse._SubParsersAction) -> None:
-    demo = _command(commands, "demo", "a one-minute tour: prints a conversation, writes pictures")
+    demo = _command(commands, "demo", "a tour of about a minute: prints a conversation, writes pictures")
     demo.add_argument("--out", type=Path, default=Path("demo_out"), help="folder for the pictures")
 
 
@@ -94,7 +96,7 @@ def _add_verbs(commands: argparse._SubParsersAction) -> None:
     imagine = _command(commands, "imagine", "roll out frames from a picture and a script of actions")
     imagine.add_argument("image", type=Path)
     imagine.add_argument(
-        "actions", type=Path, help="a .jsonl of actions, or lines such as: forward camera 0 5 x4"
+        "actions", type=Path, metavar="FILE", help="actions: .jsonl, or lines such as: forward camera 0 5 x4"
     )
     imagine.add_argument("--out", type=Path, default=Path("walk.gif"), help=".gif or .png, default walk.gif")
     window = "frames that stay in the cache (default 8)"
@@ -102,6 +104,30 @@ def _add_verbs(commands: argparse._SubParsersAction) -> None:
     act = _command(commands, "act", "choose an action for what a frame shows")
     act.add_argument("image", type=Path)
     act.add_argument("--task", default="Explore.", help="what to do, in words")
+
+
+def _add_play(commands: argparse._SubParsersAction) -> None:
+    play = _command(commands, "play", "play the voxel world and the dream of it side by side, by keyboard")
+    which = play.add_mutually_exclusive_group()
+    which.add_argument("--dream-only", action="store_true", help="without the real world")
+    which.add_argument("--real-only", action="store_true", help="without the dream; needs no model")
+    start = "a picture, a recording, or words: where the dream starts (with --dream-only)"
+    play.add_argument("--start", metavar="FILE|WORDS", help=start)
+    play.add_argument(
+        "--size", type=_size, metavar="HxW", help="of a frame, in pixels (default: the model's)"
+    )
+    views = ("auto", "window", "terminal", "none")
+    view = "default: a window where there is a display and pygame, else the terminal; none with --script"
+    play.add_argument("--view", choices=views, default="auto", help=view)
+    script = "keys instead of a keyboard, a step a line: w space x10"
+    play.add_argument("--script", type=Path, metavar="FILE", help=script)
+    play.add_argument(
+        "--fps", type=_rate, default=20.0, metavar="N", help="steps a second at most (default 20)"
+    )
+    play.add_argument("--turn", type=_turn, default=10.0, metavar="DEG", help="of an arrow key (default 10)")
+    play.add_argument(
+        "--out", type=Path, default=Path("play_out"), help="folder for clips (default play_out)"
+    )
 
 
 def _add_prefer(commands: argparse._SubParsersAction) -> None:
@@ -148,6 +174,18 @@ def _temperature(text: str) -> float:
     return number(text, 0)
 
 
+def _rate(text: str) -> float:
+    from unified.apps.commands.common import number
+
+    return number(text, 0.1, 1000)
+
+
+def _turn(text: str) -> float:
+    from unified.apps.commands.common import number
+
+    return number(text, 0.1, 180)
+
+
 def _guidance(text: str) -> float:
     from unified.apps.commands.common import number
 
@@ -156,7 +194,7 @@ def _guidance(text: str) -> float:
 
 def _size(text: str) -> tuple[int, int]:
     sides = text.lower().split("x")
-    if len(sides) != 2 or not all(side.isdigit() and int(side) for side in sides):
+    if len(sides) != 2 or not all(side.isdecimal() and int(side) for side in sides):
         raise argparse.ArgumentTypeError(f"must be HEIGHTxWIDTH such as 64x64, got {text!r}")
     return int(sides[0]), int(sides[1])
 

@@ -209,11 +209,16 @@ def strip(rows: list[Row]) -> Image.Image:
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
     for number, (words, pictures) in enumerate(rows):
         top = number * (TILE + line + 2 * GAP) + GAP
-        draw.text((GAP, top), _printable(words)[:100], fill="black", font=font)
+        draw.text((GAP, top), _shortened(_printable(words)), fill="black", font=font)
         for place, picture in enumerate(pictures):
             tile = Image.fromarray(picture).resize((TILE, TILE), Image.Resampling.NEAREST)
             sheet.paste(tile, (GAP + place * (TILE + GAP), top + line))
     return sheet
+
+
+def _shortened(words: str, most: int = 90) -> str:
+    """At most so many characters, cut between words."""
+    return words if len(words) <= most else words[: most - 3].rsplit(" ", 1)[0] + " ..."
 
 
 def _printable(text: str) -> str:

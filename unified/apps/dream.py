@@ -100,20 +100,22 @@ class Dream:
             self._draw(actions, {row: state.written[step][1] for row, state in longer})
 
     @torch.no_grad()
-    def step(self, actions: Sequence[Action | None]) -> Frames:
-        """The next frames of the rows that have an action. ValueError for malformed actions, or a row that
-        was not started, with nothing changed."""
+    def step(self, actions: Sequence[Action | None], frames: Mapping[int, Picture] | None = None) -> Frames:
+        """The next frames of the rows that have an action. `frames`: by row, known frames to be written in
+        place of drawn ones (teacher forcing), which are scored as drawn ones are. ValueError for malformed
+        actions, frames of another size, or a row that was not started, with nothing changed."""
         if len(actions) != len(self.states):
             raise ValueError(f"{len(self.states)} rows need as many actions, got {len(actions)}")
         ids = {row: self._ids(complete(action)) for row, action in enumerate(actions) if action is not None}
         for row in ids:
             if self.states[row] is None:
                 raise ValueError(f"row {row} was not started")
+        forced = {row: self._codes(frame, drawn=True) for row, frame in (frames or {}).items()}
         full = [row for row in ids if self.state(row).length > self.window]
         for row in full:
             self.states[row] = self._latest_half(row)
         self._read(full)
-        return self.writer.show(self._draw(ids))
+        return self.writer.show(self._draw(ids, forced))
 
     def state(self, row: int) -> DreamState:
         """The state of a row, for `load`. ValueError before it was started."""
@@ -210,12 +212,12 @@ class Dream:
         shapes = [list(shape) for shape in self.plan.read_shapes]
         return {"type": "image", "codes": codes.tolist(), "shapes": shapes}
 
-    def _codes(self, frame: Picture) -> Codes:
-        item = self.processor.image_item(frame)
-        if [tuple(shape) for shape in item["shapes"]] != list(self.plan.read_shapes):
-            raise ValueError(
-                f"a frame has maps {item['shapes']}, these dreams have {list(self.plan.read_shapes)}"
-            )
+    def _codes(self, frame: Picture, *, drawn: bool = False) -> Codes:
+        """The codes of a frame as it is read, or as it is `drawn`."""
+        item = self.processor.image_item(frame, drawn=drawn, frame=drawn)
+        expected = self.plan.shapes if drawn else self.plan.read_shapes
+        if [tuple(shape) for shape in item["shapes"]] != list(expected):
+            raise ValueError(f"a frame has maps {item['shapes']}, these dreams have {list(expected)}")
         return np.array(item["codes"], dtype=np.int32)
 
     def _ids(self, action: Action) -> tuple[int, ...]:

@@ -184,7 +184,7 @@ class ImageTextConversation:
         if session is None or prompt.ids[: len(read)] != read or len(read) == len(prompt.ids):
             return open_session(model, [prompt], self.assistant.seed)
         new = prompt.ids[len(read) :]
-        count = new.count(model.vocabulary.image)
+        count = new.count(model.image)
         values = model.values(prompt.inputs) if count else {}
         session.feed(new, values={name: tensor[len(tensor) - count :] for name, tensor in values.items()})
         return session

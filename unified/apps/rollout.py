@@ -111,40 +111,81 @@ class Rollout:
 
 
 class Player:
-    """Predicts an action for each frame of an episode. `task`: text that says what to do; `window`: frames
-    that stay in the cache; `sampler`: None is greedy. ValueError for a model without an action tokenizer."""
+    """Predicts an action for each frame of `rows` episodes at once. `task`: text that says what to do, or one
+    for each row; `window`: frames that stay in the cache. `sampler`: None samples actions at temperature 1 as
+    they were learned: the likeliest one is often to press nothing, for ever. Row b draws with the seed
+    `seed` + b, the same actions as alone. ValueError for a model without an action tokenizer, and for another
+    number of tasks than rows."""
 
     def __init__(
         self,
         model: Generator,
         processor: Processor,
-        task: str = "Explore.",
+        task: str | Sequence[str] = "Explore.",
         *,
+        rows: int = 1,
         window: int = WINDOW,
         seed: int = 0,
         sampler: Sampler | None = None,
     ) -> None:
         if processor.action is None:
             raise ValueError("this model has no action tokenizer: it cannot act")
-        self.model, self.processor, self.task = model, processor, task
+        check_count("rows", rows, 1)
         check_count("window", window, 1)
-        self.window, self.seed, self.sampler = window, seed, sampler or Sampler(temperature=0)
+        self.tasks = [task] * rows if isinstance(task, str) else list(task)
+        if len(self.tasks) != rows:
+            raise ValueError(f"{rows} rows need as many tasks, got {len(self.tasks)}")
+        self.model, self.processor, self.window = model, processor, window
+        self.sampler, self.seeds = sampler or Sampler(), [seed + row for row in range(rows)]
         self.session: Session | None = None
+        self.playing = [False] * rows
 
     def act(self, frame: Picture) -> dict[str, Any]:
-        """The action after the next frame of the episode: 23 buttons (0 or 1) and `camera` in degrees."""
-        image = self.processor.image_item(frame)
-        words = self.model.vocabulary
+        """The action after the next frame of the episode of the only row: 23 buttons (0 or 1) and `camera` in
+        degrees."""
+        found = self.act_rows([frame])[0]
+        assert found is not None
+        return found
+
+    def act_rows(self, frames: Sequence[Picture | None]) -> list[dict[str, Any] | None]:
+        """The actions after the next frame of each row. None for a row without a frame: its episode is over,
+        and its next frame starts another. ValueError for another number of frames than rows."""
+        if len(frames) != len(self.playing):
+            raise ValueError(f"{len(self.playing)} rows need as many frames, got {len(frames)}")
+        items = [None if frame is None else self.processor.image_item(frame) for frame in frames]
+        given = [item for item in items if item is not None]
+        if not given:
+            self._forget([row.place for row in self.session.rows] if self.session else [])
+            return [None] * len(items)
+        session = self._opened(given[0])
+        session.feed([[] if item is None else self._told(row, item) for row, item in enumerate(items)])
+        self.playing = [item is not None for item in items]
+        places = [row.place for row in session.rows]
+        taken = session.action(sampler=self.sampler, choices=self._choices)
+        self._forget([place if item is None else None for place, item in zip(places, items, strict=True)])
+        actions = self.processor.actions(taken.tolist())
+        return [action if playing else None for action, playing in zip(actions, self.playing, strict=True)]
+
+    def _forget(self, places: Sequence[int | None]) -> None:
+        """Let rows forget their episode; what they say next stands at these places of the noise."""
+        for row, place in enumerate(places):
+            if place is not None and self.session is not None:
+                self.session.restart(row, place)
+                self.playing[row] = False
+
+    def _told(self, row: int, image: Mapping[str, Any]) -> list[int]:
+        """Ids of the next frame of a row."""
+        if not self.playing[row]:
+            content = [{"type": "text", "text": self.tasks[row]}, image]
+            return self.processor.encode([{"role": "user", "content": content}], prompt=True)
+        words, turn = self.model.vocabulary, self.processor.turn({"role": "user", "content": [image]})
+        return [words.end, *turn, words.assistant]
+
+    def _opened(self, image: Mapping[str, Any]) -> Session:
         if self.session is None:
-            policy = Window(self.window * frame_positions(image, words), keep=1)
-            self.session = Session(self.model, seed=self.seed, policy=policy)
-            content = [{"type": "text", "text": self.task}, image]
-            self.session.feed(self.processor.encode([{"role": "user", "content": content}], prompt=True))
-        else:
-            turn = self.processor.turn({"role": "user", "content": [image]})
-            self.session.feed([words.end, *turn, words.assistant])
-        taken = self.session.action(sampler=self.sampler, choices=self._choices)
-        return self.processor.actions(taken.tolist())[0]
+            policy = Window(self.window * frame_positions(image, self.model.vocabulary), keep=1)
+            self.session = Session(self.model, rows=len(self.playing), seed=self.seeds, policy=policy)
+        return self.session
 
     def _choices(self, slot: int) -> list[int]:
         action: Any = self.processor.action

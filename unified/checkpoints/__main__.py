@@ -26,9 +26,12 @@ CASES = (
     "mineworld_actions",
     "mineworld_tokenizer_verify",
     "mineworld_verify",
+    "infinity_tokenizer_verify",
     "infinity_verify",
     "scalekv_verify",
     "nar_verify",
+    "llamagen_tokenizer_verify",
+    "llamagen_verify",
 )
 
 

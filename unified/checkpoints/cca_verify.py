@@ -209,7 +209,8 @@ def _model(
 def _load(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Any:
     """The transformer that these weights are of."""
     if "class_emb.weight" not in state:
-        return llamagen.load(config.get("llama_kwargs", {}), state, config.get("grid", 0))
+        options = {"block_size": config.get("grid", 0) ** 2, **config.get("llama_kwargs", {})}
+        return llamagen.load(options, state)
     options = {"num_classes": len(state["class_emb.weight"]) - 1, "patch_nums": config.get("patch", [])}
     return var.load({**config.get("var_kwargs", {}), **options}, state)
 

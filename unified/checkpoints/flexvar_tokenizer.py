@@ -89,7 +89,7 @@ def load(config: Mapping[str, Any], state_dict: Mapping[str, Any]) -> VQTokenize
         tokenizer = VQTokenizer(config_from(config))
     ours, found = tokenizer.state_dict(), unwrap(state_dict, "tokenizer")
     check_fit(to_official(ours), found)
-    filled = {name: found[_official(name)].to(torch.float32, copy=True) for name in ours}
+    filled = {name: found[official(name)].to(torch.float32, copy=True) for name in ours}
     tokenizer.load_state_dict(filled, assign=True)
     return tokenizer.eval()
 
@@ -101,13 +101,14 @@ def export(tokenizer: VQTokenizer) -> dict[str, Tensor]:
 
 def to_official(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Values by our names (weights or gradients) -> by official names."""
-    return {_official(name): value for name, value in values.items()}
+    return {official(name): value for name, value in values.items()}
 
 
 MIDDLE = {"block_1": "0", "attn_1": "1", "block_2": "2"}
 
 
-def _official(name: str) -> str:
+def official(name: str) -> str:
+    """The official name of one of ours."""
     if name == "table.weight":
         return "quantize.embedding.weight"
     if name == "recent":

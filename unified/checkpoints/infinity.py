@@ -26,6 +26,7 @@ from unified.checkpoints.infinity_layers import EPS, Block, HeadNorm, Shared, Te
 from unified.checkpoints.infinity_rope import rotations
 from unified.checkpoints.infinity_schedules import LONGEST_SIDE, schedule
 from unified.checkpoints.infinity_text import NULL, PROMPT, TextEncoding, TextStream
+from unified.checkpoints.infinity_tokenizer import InfinityTokenizer
 from unified.checkpoints.linear import Linear
 from unified.checkpoints.next_scale import MapWriter, block_causal
 from unified.heads.bitwise import BitwiseHead
@@ -40,12 +41,12 @@ LEVELS = 15  # maps that an embedding is learnt for
 
 
 class Infinity(nn.Module):
-    """The transformer. A `Session` writes codes; `grid.summed` of their vectors is the latent that the
-    tokenizer's decoder (infinity_decoder.py) turns into an image. Parameter names are the published ones, but
-    for those of `renamed` in infinity_published.py."""
+    """The transformer. A `Session` writes codes, of which the joined tokenizer makes an image (`image`).
+    Parameter names are the published ones, but for those of `renamed` in infinity_published.py."""
 
     order = "residual"
     after = 0
+    tokenizer: InfinityTokenizer | None = None
 
     context_length = None  # no stream is read: a condition, and one image
 
@@ -135,6 +136,28 @@ class Infinity(nn.Module):
     def feed(self, shapes: Shapes) -> MapFeed:
         """What the slots of these maps are fed, of vectors [B, T, S]."""
         return self.grid.feed(shapes)
+
+    def join(self, tokenizer: InfinityTokenizer | None) -> None:
+        """Make images with this tokenizer. ValueError if its tokens have other bits. It does not become a
+        sub-module: it stays frozen, and in float32 when the transformer is cast."""
+        if tokenizer is not None and tokenizer.grid != self.grid:
+            raise ValueError(f"the transformer writes {self.grid}, the tokenizer has {tokenizer.grid}")
+        object.__setattr__(self, "tokenizer", tokenizer)
+
+    def image(self, codes: Sequence[Tensor], shapes: Shapes) -> Tensor:
+        """Codes [B, n] of all maps -> images [B, 3, H, W] in [0, 1]."""
+        return self.decode(torch.cat([self.vectors(ids) for ids in codes], dim=1), shapes)
+
+    def decode(self, vectors: Tensor, shapes: Shapes) -> Tensor:
+        """Vectors [B, T, S] of all maps -> images in [0, 1]."""
+        total = self.grid.summed(vectors, shapes)
+        return (self.needed_tokenizer().decode_vectors(total).float() + 1) / 2
+
+    def needed_tokenizer(self) -> InfinityTokenizer:
+        """The tokenizer. ValueError if there is none."""
+        if self.tokenizer is None:
+            raise ValueError("making images needs a tokenizer: join one to the transformer")
+        return self.tokenizer
 
     # The layers ---------------------------------------------------------------------------------------------
 

@@ -5,7 +5,8 @@ running sum of the maps before it, resized; each map is quantised from what the 
 token holds 2 x 2 cells: 4 d bits, channel order c * 4 + row * 2 + column.
 
 Source: FoundationVision/Infinity (MIT), infinity/models/bitwise_self_correction.py; arXiv 2412.04431.
-Different from the published code: bits of a token are one code, bit 0 the most significant; no random flips.
+Different from the published code: bits of a token are one code, bit 0 the most significant; which bits are
+flipped for self-correction is given from outside (`infinity_correction`).
 """
 
 from __future__ import annotations
@@ -65,25 +66,34 @@ class BitGrid:
         """Vectors [B, T, S] of all maps -> the finished latent [B, d, H, W]."""
         return unflatten(self.feed(shapes).image(vectors), self.cells(shapes[-1])).contiguous()
 
-    def labels(self, latent: Tensor, shapes: Shapes) -> Tensor:
+    def labels(self, latent: Tensor, shapes: Shapes, flips: Tensor | None = None) -> Tensor:
         """Bits [B, T, S] int64 of a latent [B, d, H, W] of the last map's cells: the signs of what the maps
-        before leave, area-resized. ValueError for another size."""
+        before leave, area-resized. `flips` [B, T, S] bool: bits that are wrong in what the maps before add up
+        to, though not in the labels. ValueError for another size."""
         last = self.cells(shapes[-1])
         if latent.shape[1:] != (self.bits, *last):
             want = (self.bits, *last)
             raise ValueError(f"these maps need a latent [B, {', '.join(map(str, want))}], got {latent.shape}")
         total, found = torch.zeros_like(latent), []
-        for shape in shapes:
+        parts = [None] * len(shapes) if flips is None else flips.split(areas(shapes), dim=1)
+        for shape, flipped in zip(shapes, parts, strict=True):
             rest, cells = latent - total, self.cells(shape)
             signs = (rest if cells == last else F.adaptive_avg_pool2d(rest, cells)) > 0
-            total = total + _resized(self.vectors(signs), last)
             found.append(self.to_tokens(signs.to(latent.dtype)))
+            if flipped is not None:
+                signs = signs ^ (self.to_map(flipped.to(latent.dtype), shape) > 0)
+            total = total + _resized(self.vectors(signs), last)
         return torch.cat(found, dim=1).long()
 
     def transformer_inputs(self, symbols: Tensor, shapes: Shapes) -> Tensor:
         """Bits [B, T, S] of all maps -> what the second map on is fed [B, T - first, S]."""
         feed = self.feed(shapes)
         return feed.inputs(self.vectors(symbols), feed.later)
+
+
+def areas(shapes: Shapes) -> list[int]:
+    """Tokens of each map."""
+    return [height * width for height, width in shapes]
 
 
 def _resized(latent: Tensor, shape: Shape) -> Tensor:

@@ -51,19 +51,19 @@ def groups(channels: int) -> int:
     raise ValueError(f"{channels} channels are a multiple of neither 32 nor 24, the groups of normalisation")
 
 
-def _norm(channels: int) -> nn.GroupNorm:
+def norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(groups(channels), channels, eps=1e-6)
 
 
-def _conv(source: int, target: int) -> nn.Conv2d:
+def conv3(source: int, target: int) -> nn.Conv2d:
     return nn.Conv2d(source, target, 3, padding=1)
 
 
 class ResidualBlock(nn.Module):
     def __init__(self, source: int, target: int) -> None:
         super().__init__()
-        self.norm1, self.conv1 = _norm(source), _conv(source, target)
-        self.norm2, self.conv2 = _norm(target), _conv(target, target)
+        self.norm1, self.conv1 = norm(source), conv3(source, target)
+        self.norm2, self.conv2 = norm(target), conv3(target, target)
         self.nin_shortcut = nn.Identity() if source == target else nn.Conv2d(source, target, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ class ResidualBlock(nn.Module):
 class Upsample(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = _conv(channels, channels)
+        self.conv = conv3(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         doubled: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
@@ -104,14 +104,14 @@ class InfinityDecoder(nn.Module):
         super().__init__()
         widths = [config.width * multiplier for multiplier in config.multipliers]
         above = [*widths[1:], widths[-1]]  # what level i is given
-        self.conv_in = _conv(config.latent, widths[-1])
+        self.conv_in = conv3(config.latent, widths[-1])
         blocks = {"block_1": ResidualBlock(widths[-1], widths[-1])}
         self.mid = nn.ModuleDict({**blocks, "block_2": ResidualBlock(widths[-1], widths[-1])})
         self.up = nn.ModuleList(
             Level(source, width, config.blocks + 1, 1 <= number <= config.doublings)
             for number, (source, width) in enumerate(zip(above, widths, strict=True))
         )
-        self.norm_out, self.conv_out = _norm(widths[0]), _conv(widths[0], 3)
+        self.norm_out, self.conv_out = norm(widths[0]), conv3(widths[0], 3)
 
     def forward(self, latent: Tensor) -> Tensor:
         x = self.mid["block_2"](self.mid["block_1"](self.conv_in(latent)))

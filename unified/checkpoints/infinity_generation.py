@@ -65,6 +65,22 @@ def generate(
     return made
 
 
+def draw(
+    model: Infinity,
+    texts: Sequence[Tensor],
+    shapes: Shapes,
+    guidance: Guidance | None = None,
+    *,
+    negative: Sequence[Tensor] | None = None,
+    habits: Habits | None = None,
+) -> Tensor:
+    """As `generate`: images [B, 3, H, W] in [0, 1], by the tokenizer that is joined to the model."""
+    model.needed_tokenizer()
+    made = generate(model, texts, shapes, guidance, negative=negative, habits=habits)
+    with torch.no_grad():
+        return model.decode(torch.cat(made.vectors, dim=1), shapes)
+
+
 def feed(
     session: Session, model: Infinity, texts: Sequence[Tensor], negative: Sequence[Tensor] | None = None
 ) -> None:

@@ -5,7 +5,6 @@ Runs that a `Session` can make (raster, and diagonal with the newest code as sta
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -25,6 +24,7 @@ from unified.checkpoints.mineworld_session import Played
 from unified.checkpoints.state_dict import read_safetensors, read_weights
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
+from unified.text_files import content_of, read_object
 
 RUN = re.compile(
     r"(?P<kind>naive|img|vid|play)_(?:p\d+|w(?P<window>\d+)|raster)(?P<variant>_stale|_samerow)?"
@@ -54,7 +54,7 @@ def verify(folder: Path) -> Iterator[Check]:
         model = load_folder(folder, prefix)
         stored = read_safetensors(folder / f"{prefix}io.safetensors")
         path = folder / f"{prefix}traces.json"
-        traces = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        traces = read_object(path) if path.is_file() else {}
         for check in _checks(model, stored, traces):
             yield Check(f"{prefix}{check.name}", check.ok, check.detail)
 
@@ -71,7 +71,9 @@ def _checks(model: MineWorldTransformer, stored: Stored, traces: Mapping[str, An
     }
     yield from compare(wanted, computed, _is_input, lambda _: Tolerance(1e-4, 1e-4))
     for name, want in traces.items():
-        yield _calls(f"{name}, calls", calls.get(name, []), want, model.config.codes)
+        with content_of("traces.json"):
+            check = _calls(f"{name}, calls", calls.get(name, []), want, model.config.codes)
+        yield check
     for name in names:
         match = RUN.fullmatch(name)
         if match and match["kind"] in ("naive", "play"):

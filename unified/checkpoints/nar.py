@@ -3,7 +3,8 @@
 Its sequence is a condition (a class, or the vectors of a caption) and all codes of a map or of a video's
 frames, each at its own position. Head 0 predicts to the right; behind it come blocks and a head for the codes
 below, and for videos again for those in the next frame. Steps, read-outs and feed are those of the order
-`nar`. Source: ThisisBillhe/NAR (MIT). Not here: dropping conditions in training (`next_scale.drop_labels`
+`nar`. With one head it is LlamaGen's transformer (`llamagen`), which predicts the next code: the order
+`raster`. Source: ThisisBillhe/NAR (MIT). Not here: dropping conditions in training (`next_scale.drop_labels`
 does that for classes). Tests: tests/unified/checkpoints/test_nar.py.
 """
 
@@ -34,7 +35,7 @@ class NARTransformer(nn.Module):
     def __init__(self, config: NARConfig) -> None:
         super().__init__()
         self.config = config
-        self.names = VIDEO_HEADS if config.video else IMAGE_HEADS
+        self.names = VIDEO_HEADS if config.video else IMAGE_HEADS[: 1 + len(config.more)]
         self.cls_embedding = CaptionEmbedding(config) if config.caption_width else ClassEmbedding(config)
         self.tok_embeddings = nn.Embedding(config.codes, config.width)
         if config.video:
@@ -47,7 +48,9 @@ class NARTransformer(nn.Module):
     @property
     def order(self) -> str:
         """The name of its plan."""
-        return "nar(heads=3)" if self.config.video else "nar"
+        if self.config.video:
+            return "nar(heads=3)"
+        return "nar" if self.config.more else "raster(fed='own')"
 
     @property
     def heads(self) -> list[CodeHead]:

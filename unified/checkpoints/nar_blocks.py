@@ -33,9 +33,9 @@ class Drops:
 @dataclass(frozen=True, kw_only=True)
 class NARConfig:
     """`shapes`: one map or the frames of a video, all of one size. `depth`: blocks before the first head;
-    `more`: blocks between it and each further one. `classes`: how many, beside the null class; with a
-    `caption_width` the condition is `condition_length` vectors of a caption in their place. `video`: learned
-    positions in place of rotary ones, and three heads."""
+    `more`: blocks between it and each further one (LlamaGen has one head: none). `classes`: how many, beside
+    the null class; with a `caption_width` the condition is `condition_length` vectors of a caption in their
+    place. `video`: learned positions in place of rotary ones, and three heads."""
 
     codes: int = 64
     width: int = 64
@@ -65,7 +65,7 @@ class NARConfig:
             )
         if not self.caption_width and self.condition_length != 1:
             raise ValueError(f"a class is one condition token, got {self.condition_length}")
-        if len(self.more) != (2 if self.video else 1):
+        if len(self.more) not in ((2,) if self.video else (0, 1)):
             raise ValueError(f"more must say the blocks before each head but the first, got {self.more}")
 
     @property

@@ -36,10 +36,21 @@ class BitwiseHead(nn.Module):
         return Categorical(self.logits(hidden))
 
     def to_symbols(self, codes: Tensor) -> Tensor:
-        return codes.unsqueeze(-1) >> self._shifts(codes) & 1
+        return bits_of(codes, self.symbols)
 
     def to_codes(self, symbols: Tensor) -> Tensor:
-        return (symbols << self._shifts(symbols)).sum(dim=-1)
+        return codes_of(symbols)
 
-    def _shifts(self, like: Tensor) -> Tensor:
-        return torch.arange(self.symbols - 1, -1, -1, device=like.device)
+
+def bits_of(codes: Tensor, count: int) -> Tensor:
+    """Codes [...] of `count` bits, int64 -> their bits [..., count], the most significant first."""
+    return codes.unsqueeze(-1) >> _shifts(count, codes) & 1
+
+
+def codes_of(bits: Tensor) -> Tensor:
+    """The inverse, for at most 62 bits."""
+    return (bits << _shifts(bits.shape[-1], bits)).sum(dim=-1)
+
+
+def _shifts(count: int, like: Tensor) -> Tensor:
+    return torch.arange(count - 1, -1, -1, device=like.device)

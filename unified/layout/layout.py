@@ -61,11 +61,12 @@ class Cursor:
 
 @dataclass(frozen=True)
 class Layout:
-    """`positions` [3, B, T] float: time, row, column. `source` [B, T]: the position whose hidden state
-    predicts a token (the one before; for WRITE codes their own). `predicted` [B, T] bool: tokens that may be
-    targets at all. `answers` [B, T] bool: the predicted tokens of assistant turns. `step` [B, T]: the step of
-    a WRITE code in its plan, -1 elsewhere. `cursors`: where each row stands after its last id. `merging`: the
-    positions of the backbone, if not one for each id."""
+    """`positions` [3, B, T] float: time, row, column, for multimodal rotary embeddings (M-RoPE, arXiv
+    2409.12191). `source` [B, T]: the position whose hidden state predicts a token (the one before; for WRITE
+    codes their own). `predicted` [B, T] bool: tokens that may be targets at all. `answers` [B, T] bool: the
+    predicted tokens of assistant turns. `step` [B, T]: the step of a WRITE code in its plan, -1 elsewhere.
+    `cursors`: where each row stands after its last id. `merging`: the positions of the backbone, if not one
+    for each id."""
 
     index: Index
     positions: Tensor

@@ -2,33 +2,26 @@
 
 Known are Hugging Face's chat templates (`{"type": "image", "image" | "path" | "url" | "base64": ...}`),
 OpenAI's (`image_url`, `input_image`, `input_text`), Anthropic's (`source`) and Qwen-VL's (items without a
-type). Pictures come as a file's path, its bytes, a `data:` URL, or in memory; nothing is downloaded.
+type). Pictures come as `tokenizers.picture_sources` says, or in memory; nothing is downloaded.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import reprlib
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 from unified.stream.vocabulary import ROLES
+from unified.text_files import at_home
 from unified.tokenizers.picture_files import check_picture
+from unified.tokenizers.picture_sources import KEYS as PICTURE_KEYS
+from unified.tokenizers.picture_sources import kind_of, named_or_held
 
 Message = dict[str, Any]
 
 STREAM_KEYS = ("codes", "latents", "placeholder")  # an image of the stream itself
-PICTURE_KEYS = ("image", "path", "url", "base64", "image_url", "source", "bytes")
-KINDS = {  # what others call an item: what it is here
-    "image_url": "image",
-    "input_image": "image",
-    "input_text": "text",
-    "output_text": "text",
-}
 ROLE_HINTS = {
     "tool": "the model calls no tools, leave these messages out or give their text to the user",
     "function": "the model calls no functions, leave these messages out or give their text to the user",
@@ -79,8 +72,7 @@ def _plain_item(item: Any, where: str) -> dict[str, Any]:
     if not isinstance(item, Mapping):
         raise ValueError(f"{where} is a {type(item).__name__}: give a dict such as {{'type': 'text', ...}}")
     given = _without_nulls(item)
-    kind = given.get("type") or next((key for key in ("text", "image", "action") if key in given), None)
-    kind = KINDS.get(kind, kind) if isinstance(kind, str) else kind
+    kind = kind_of(given)
     if kind == "text" and "text" in given:
         _pass_over(given, ("type", "text"))
         return {"type": "text", "text": given["text"]}
@@ -95,66 +87,28 @@ def _plain_item(item: Any, where: str) -> dict[str, Any]:
 
 
 def _picture(item: Mapping[str, Any], where: str) -> Any:
-    key = next((key for key in PICTURE_KEYS if key in item), None)
-    if key is None:
+    if not any(key in item for key in PICTURE_KEYS):
         raise ValueError(f"{where} (image) has no picture: give 'image' (a picture, a path or a data: URL)")
     try:
-        return read_picture(_encoded(item[key]) if key == "base64" else item[key])
+        return read_picture({key: item[key] for key in PICTURE_KEYS if key in item})
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
 
 
 def read_picture(source: Any) -> Any:
-    """The picture that a path, the bytes of a file, a `data:` or `file:` URL, or a mapping around one of
-    these stands for: a path or bytes, whose header was read; a picture in memory is returned as it is.
-    ValueError, in one line, for what is no picture, and for addresses on the web."""
-    if isinstance(source, Mapping):  # image_url, Anthropic's source, or an image of `datasets`
-        inner = next((source[key] for key in ("url", "bytes", "path") if source.get(key)), None)
-        inner = _encoded(source["data"]) if inner is None and source.get("data") else inner
-        if inner is None or isinstance(inner, Mapping):
-            raise ValueError(f"an image needs a 'url', 'path' or 'bytes', got {', '.join(map(str, source))}")
-        return read_picture(inner)
-    if isinstance(source, str):
-        source = _located(source)
-    if isinstance(source, bytes | bytearray):
-        return _checked(bytes(source))
-    return _checked(source) if isinstance(source, Path) else source
-
-
-def _checked(source: Path | bytes) -> Path | bytes:
-    """A file whose header was read: it is decoded when its pixels are asked for."""
+    """The picture that a source (`tokenizers.picture_sources`) stands for: a path or bytes, whose header was
+    read; a picture in memory is returned as it is. ValueError, in one line, for what is no picture."""
+    found = named_or_held(source)
+    if isinstance(found, str):
+        found = at_home(found)
+    if not isinstance(found, bytes | Path):
+        return found
     try:
-        check_picture(source)
+        check_picture(found)
     except ValueError as error:
-        name = "" if isinstance(source, bytes) else str(source)
+        name = "" if isinstance(found, bytes) else str(found)
         raise ValueError(str(error).replace(name, reprlib.repr(name)) if len(name) > 100 else error) from None
-    return source
-
-
-def _located(text: str) -> Path | bytes:
-    """The file that a string names, or the bytes that it holds."""
-    scheme = text[:8].partition(":")[0].lower()
-    if scheme in ("http", "https"):
-        raise ValueError(f"{reprlib.repr(text)}: pictures are not downloaded: save it and give its path")
-    if scheme == "data":
-        head, comma, body = text.partition(",")
-        if not comma:
-            raise ValueError("a data: URL has a comma before its data")
-        return _encoded(unquote(body)) if head.lower().endswith(";base64") else unquote_to_bytes(body)
-    if scheme == "file":
-        return Path(unquote(urlsplit(text).path))
-    if len(text) > 1024 and not text.isspace():  # longer than any path: base64 without a head
-        return _encoded(text)
-    if "\0" in text:
-        raise ValueError(f"{reprlib.repr(text)}: no such file")
-    return Path(text).expanduser()
-
-
-def _encoded(text: Any) -> bytes:
-    try:
-        return base64.b64decode("".join(text.split()), validate=True)
-    except (binascii.Error, ValueError, AttributeError):
-        raise ValueError(f"{reprlib.repr(text)} is not base64") from None
+    return found
 
 
 def _without_nulls(given: Mapping[Any, Any]) -> dict[str, Any]:

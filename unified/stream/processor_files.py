@@ -22,7 +22,7 @@ from unified.tokenizers.action import ActionConfig, ActionTokenizer
 from unified.tokenizers.residual_vq import ResidualVQConfig, ResidualVQTokenizer
 from unified.tokenizers.text import load_text_tokenizer
 from unified.tokenizers.vq import VQConfig, VQTokenizer
-from unified.weight_files import load_weights
+from unified.weight_files import check_shapes, load_weights
 
 if TYPE_CHECKING:
     from unified.stream.processor import Processor
@@ -105,10 +105,17 @@ def _visual(folder: Path, name: str) -> Any:
     kind = data.pop("kind", "vq")
     if not isinstance(kind, str) or kind not in VISUAL:
         raise ValueError(f"{path}: unknown kind {kind!r:.60}: choose one of {', '.join(VISUAL)}")
-    config, build = VISUAL[kind]
+    config, kind_of = VISUAL[kind]
     with content_of(path):
         weights = folder / data.pop("weights", VISUAL_WEIGHTS)
-        tokenizer = build(_dataclass(config, data)).eval().requires_grad_(False)
+        settings = _dataclass(config, data)
+
+    def build() -> Any:
+        with content_of(path):
+            return kind_of(settings)
+
+    check_shapes(build, weights)
+    tokenizer = build().eval().requires_grad_(False)
     load_weights(tokenizer, weights)
     return tokenizer
 

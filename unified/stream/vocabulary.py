@@ -22,6 +22,7 @@ CONTINUOUS = "continuous"  # the placeholder of continuous values, see `Vocabula
 DEFAULT_TAIL = ("order:next_scale", "order:residual", "order:raster", "order:diagonal", CONTINUOUS)
 APPENDED = re.compile(rf"order:\w+|{CONTINUOUS}(:\w+)?|reserved:\d+")
 LEAST = {"text": 1, "visual": 2, "action": 0, "action_slots": 1, "max_side": 1, "merge": 0}
+MOST = {"action_slots": 2**16, "max_side": 2**16}  # each side has an id and a name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,9 @@ class Vocabulary:
         for name, least in LEAST.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        for name, most in MOST.items():
+            if getattr(self, name) > most:
+                raise ValueError(f"{name} must be at most {most}, got {getattr(self, name)}")
         self._check_tail()
         self._check_named()
 

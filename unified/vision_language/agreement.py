@@ -46,7 +46,7 @@ def both(model: PretrainedReader, prompt: Prompt) -> tuple[Tensor, Tensor]:
 
 
 def _prompts(model: PretrainedReader, processor: PretrainedProcessor) -> list[Prompt]:
-    taken = {model.vocabulary.image, *model.ends}
+    taken = {model.image, *model.ends}
     found = [Prompt([token for token in range(3, 20) if token not in taken], {})]
     if model.sees and getattr(processor.processor, "chat_template", None):
         grey = np.linspace(0, 255, 48 * 64 * 3).astype(np.uint8).reshape(48, 64, 3)

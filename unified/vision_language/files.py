@@ -1,7 +1,7 @@
 """A model of `transformers` in a folder: its weights, its processor, its generation settings.
 
-Nothing of a folder is run: `trust_remote_code` is always off. Whatever is missing or damaged raises ValueError
-in one line.
+Nothing of a folder is run: `trust_remote_code` is always off. Whatever is missing or damaged raises
+ValueError in one line.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Answers of pretrained models in a session: prompts of one or several rows, ids as they come, text from ids."""
+"""Answers of pretrained models in a session: prompts of several rows, ids as they come, text from ids."""
 
 from __future__ import annotations
 

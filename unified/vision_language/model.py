@@ -16,6 +16,7 @@ from unified.backbone.decoder import LibraryLayers, run_layers
 from unified.backbone.layer_pass import LayerPart, Pass
 from unified.cache.kv_cache import KVCache
 from unified.layout.layout import Cursor, Layout
+from unified.stream.vocabulary import Vocabulary
 from unified.vision_language.attention import NAME
 from unified.vision_language.images import GRID, features_of, image_inputs, places_of
 from unified.vision_language.layout import lay_out
@@ -43,14 +44,14 @@ class PretrainedReader:
         self.width: int = self.decoder.config.hidden_size
         image = getattr(config, "image_token_id", None)
         self.sees = image is not None and hasattr(pretrained, "get_image_features")
+        self.image: int = image if self.sees else NONE  # the id whose place a feature takes
         self.together = config.model_type in TOGETHER
         self.ends = frozenset(ends)
-        rows = self.embed.num_embeddings
-        self.vocabulary = PretrainedVocabulary(
-            text=max(rows, image + 1) if self.sees else rows,
-            image=image if self.sees else NONE,
-            named={"end": ends[0]} if ends else {},
+        rows: int = self.embed.num_embeddings
+        self.words = PretrainedVocabulary(
+            text=max(rows, self.image + 1), image=self.image, named={"end": ends[0]} if ends else {}
         )
+        self.vocabulary: Vocabulary = self.words
 
     @property
     def device(self) -> torch.device:
@@ -93,7 +94,7 @@ class PretrainedReader:
         self, ids: Tensor, cursors: Sequence[Cursor], values: Mapping[str, Tensor] | None = None
     ) -> Layout:
         """Ids [B, T] on the CPU after what the cursors say (`layout.lay_out`)."""
-        return lay_out(ids, cursors, self.vocabulary, (values or {}).get(PLACES), self.together)
+        return lay_out(ids, cursors, self.words, (values or {}).get(PLACES), self.together)
 
     def steer(self, ids: Tensor, values: Mapping[str, Tensor] | None = None) -> None:
         """The stream alone steers these models."""
@@ -101,14 +102,16 @@ class PretrainedReader:
     def read(self, ids: Tensor, layout: Layout, values: Mapping[str, Tensor] | None = None) -> Tensor:
         """Embeddings [B, T, D (1 + L)]: those of the first L layers behind the words' own. ValueError for
         another number of placeholders than features."""
-        image = ids == self.vocabulary.image
+        image = ids == self.image
         words: Tensor = self.embed(ids.masked_fill(image | (ids >= self.vocabulary.text), 0))
         if self.deeper:
             words = torch.nn.functional.pad(words, (0, self.deeper * self.width))
         features = (values or {}).get(FEATURES)
         count = 0 if features is None else len(features)
         if int(image.sum()) != count:
-            raise ValueError(f"the ids have {int(image.sum())} image placeholders, there are {count} features")
+            raise ValueError(
+                f"the ids have {int(image.sum())} image placeholders, there are {count} features"
+            )
         return words if features is None else words.masked_scatter(image[..., None], features.to(words))
 
     def hidden(self, embeds: Tensor, run: Pass) -> list[Tensor]:

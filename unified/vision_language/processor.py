@@ -1,8 +1,8 @@
 """Messages -> ids and pixels, by a model's own chat template, tokenizer and image processor.
 
-Where torchvision is missing, `transformers` cannot build the processors whose class has a video half (Qwen-VL,
-LLaVA-OneVision, InternVL, SmolVLM). Then the class is built without that half: image processor in its Pillow
-form, tokenizer, placeholders expanded by the class itself.
+Where torchvision is missing, `transformers` cannot build the processors whose class has a video half
+(Qwen-VL, LLaVA-OneVision, InternVL, SmolVLM). Then the class is built without that half: image processor in
+its Pillow form, tokenizer, placeholders expanded by the class itself.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _without_video(folder: Path, model_type: str) -> Any:
     whole = None if name is None else getattr(importlib.import_module("transformers"), name)
     if whole is None or VIDEO not in whole.get_attributes():
         return None
-    half = type(whole.__name__, (_ImageHalf, whole), {"__init__": whole.__init__})
+    half: Any = type(whole.__name__, (_ImageHalf, whole), {"__init__": whole.__init__})
     parts = {
         "image_processor": AutoImageProcessor.from_pretrained(folder, backend="pil", **LOCAL),
         "tokenizer": AutoTokenizer.from_pretrained(folder, **LOCAL),

@@ -1,4 +1,4 @@
-"""The ids of a pretrained text tokenizer as a vocabulary: all of them are text, one stands for image features."""
+"""The ids of a pretrained text tokenizer as a vocabulary: all are text, one stands for image features."""
 
 from __future__ import annotations
 

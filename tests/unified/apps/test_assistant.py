@@ -261,6 +261,39 @@ def test_a_player_chooses_actions_an_environment_takes(parts):
         assert np.abs(action["camera"]).max() <= 180
 
 
+def same_actions(one, other):
+    return all(np.array_equal(one[name], other[name]) for name in one | other)
+
+
+def test_rows_of_a_player_choose_what_single_players_do(parts):
+    tasks = ["Collect logs.", "Walk to the red and white post.", "Explore."]
+    rows = Player(*parts, tasks, rows=3, seed=4)
+    alone = [Player(*parts, task, seed=4 + row) for row, task in enumerate(tasks)]
+    over = {1: (2, 3), 2: (0,)}  # row 1 waits twice, then begins another episode; row 2 begins later
+    chosen = []
+    for step in range(6):
+        frames = [None if step in over.get(row, ()) else picture(10 * row + step) for row in range(3)]
+        found = rows.act_rows(frames)
+        for row, (frame, action) in enumerate(zip(frames, found, strict=True)):
+            expected = alone[row].act_rows([frame])[0]
+            assert (frame is None) == (action is None) == (expected is None)
+            if action is not None:
+                assert same_actions(action, expected)
+        chosen.append(found[0])
+    assert any(not same_actions(chosen[0], other) for other in chosen[1:]), "actions are sampled"
+    with pytest.raises(ValueError, match="3 rows need"):
+        rows.act_rows([picture()])
+    with pytest.raises(ValueError, match="3 rows need as many tasks"):
+        Player(*parts, tasks[:2], rows=3)
+
+
+def test_the_assistant_acts_greedily_and_its_player_samples(parts):
+    first, other = (Assistant(*parts, side=SIDE, seed=seed) for seed in (1, 2))
+    assert same_actions(first.act(picture()), other.act(picture()))
+    assert not same_actions(first.player().act(picture()), other.player().act(picture()))
+    assert same_actions(first.player().act(picture()), first.player().act(picture()))
+
+
 # Pictures ----------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from unified.apps.assistant import Assistant
 from unified.apps.commands.chat import Chat
+from unified.apps.conversation import Painted, Scale, Text
 from unified.apps.demo import random_model
 from unified.apps.looking import THINK_PROMPT
 from unified.pretrained import save_model
@@ -38,6 +39,20 @@ def test_questions_are_thought_over_after_a_look_until_there_is_another_picture(
     assert THINK_PROMPT not in asked(chat, "Thank you.")
     chat.handle("/draw a red circle")
     assert THINK_PROMPT not in asked(chat, "How many?")
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_a_terminal_sees_steps_counted_under_the_words_and_a_pipe_sees_none(chat, progress):
+    image, written = np.zeros((32, 32, 3), dtype=np.uint8), []
+    chat.write, chat.progress = written.append, progress
+    chat._stream(event for event in [Text("One."), Scale(1, 2, None), Scale(2, 2, None), Painted(image)])
+    out = "".join(written)
+    assert out.startswith("One.\n\r(drawing 1/2)\r(drawing 2/2)\r" if progress else "One.\n(picture: ")
+
+
+@pytest.mark.parametrize("name", ["", " talk", " ~"])
+def test_a_file_to_save_to_says_what_is_saved(said, name):
+    assert "! /save needs the name of a file: .png for the picture, .txt" in said(f"/save{name}")
 
 
 def test_a_new_conversation_has_listed_nothing(chat):
@@ -108,6 +123,16 @@ def test_several_files_and_what_is_no_name(said, tmp_path, monkeypatch):
     assert "! a quote or a backslash" in said("/image 'a.png")
     assert "! " in said("/image ~nobody-of-this-name/a.png")
     assert "! /image needs the name of a file" in said("/image")
+
+
+@pytest.mark.parametrize("line", ["/image C:\\Users\\a.png", '/image "C:\\Users\\a.png"'])
+def test_a_windows_path_is_named_as_it_was_written(line, said):
+    assert "! C:\\Users\\a.png: no such file" in said(line)
+
+
+def test_what_cannot_be_shown_or_saved_says_why(said):
+    assert "pictures are not downloaded" in said("/image https://example.org/a.png")
+    assert "~nobody9/a.png: no such file" in said("/image ~nobody9/a.png")
 
 
 def test_a_line_that_is_no_text_costs_one_line(said):

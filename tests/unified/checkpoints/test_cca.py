@@ -9,8 +9,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from unified.checkpoints.__main__ import main
-from unified.checkpoints.llamagen import LlamaGen, load
-from unified.checkpoints.nar_blocks import NARConfig
 
 PACK = Path(__file__).parents[4] / "shared" / "golden" / "cca"
 needs_golden = pytest.mark.skipif(
@@ -126,31 +124,3 @@ def test_unknown_and_missing_options_are_one_line(change, words, tmp_path, capsy
     error = capsys.readouterr().err
     assert words in error
     assert len(error.splitlines()) == 1
-
-
-# LlamaGen ---------------------------------------------------------------------------------------------------
-
-
-def test_llamagen_predicts_a_code_from_the_ones_before_it():
-    torch.manual_seed(0)
-    model = LlamaGen(NARConfig(codes=9, width=16, heads=2, depth=2, more=(0,), shapes=((3, 3),), multiple=8))
-    labels, codes = torch.tensor([1, 10]), torch.randint(9, (2, 9))
-    before = model(labels, codes)
-    changed = codes.clone()
-    changed[:, 4] = (changed[:, 4] + 1) % 9
-    after = model(labels, changed)
-    assert torch.equal(after[:, :5], before[:, :5])
-    assert not torch.allclose(after[:, 5:], before[:, 5:])
-    with pytest.raises(ValueError, match=r"needs codes \[2, 9\], got \(2, 8\)"):
-        model(labels, codes[:, :8])
-
-
-def test_llamagen_refuses_weights_that_do_not_fit():
-    config = NARConfig(codes=9, width=16, heads=2, depth=2, more=(0,), shapes=((3, 3),), multiple=8)
-    state = LlamaGen(config).state_dict()
-    options = {"dim": 16, "n_layer": 2, "n_head": 2, "multiple_of": 8}
-    assert load(options, state, 3).config == config
-    with pytest.raises(ValueError, match="weights do not fit"):
-        load({**options, "n_layer": 3}, state, 3)
-    with pytest.raises(ValueError, match="'width' is unknown or missing"):
-        load({**options, "width": 3}, state, 3)

@@ -121,8 +121,8 @@ class Runs:
     [
         ("a.pth", b"version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 9\n", "Git LFS pointer"),
         ("a.safetensors", b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
-        ("a.bin", b"\xef\xbb\xbf\n <!DOCTYPE html><title>404</title>", "a web page, not weights"),
-        ("a.SafeTensors", b"<html></html>", "a web page, not weights"),
+        ("a.bin", b"\xef\xbb\xbf\n <!DOCTYPE html><title>404</title>", "a web page, not the file"),
+        ("a.SafeTensors", b"<html></html>", "a web page, not the file"),
         ("a.pt", b"", "the file is empty"),
         ("a.safetensors", b"", "the file is empty"),
         ("a.safetensors", b"\x10\0\0\0\0\0\0\0{", "not a readable safetensors file"),

@@ -52,6 +52,7 @@ def test_data_makes_a_plan_of_its_own(order):
         ("residual(turns=2)", (), "the order residual has no parameter 'turns': it takes no parameters"),
         ("diagonal(window=3)", (), r"must lie in 1 to 2 \(columns\), got 3"),
         ("raster(axis='both')", (), "axis must be rows or columns, got 'both'"),
+        ("raster(fed='last')", (), "fed must be before or own, got 'last'"),
         ("raster(axis=len)", (), "the value of axis is not a Python literal"),
         ("raster('columns')", (), r"an order is named like raster or raster\(axis='columns'\)"),
         ("raster(axis=", (), "an order is named like"),

@@ -39,7 +39,7 @@ def legal(order: str, name: str) -> bool:
     return True
 
 
-NAMES = [*ORDERS, "raster(axis='columns')", "diagonal(window=2)"]
+NAMES = [*ORDERS, "raster(axis='columns')", "raster(fed='own')", "diagonal(window=2)"]
 CASES = [(order, name) for order in NAMES for name in SCHEDULES if legal(order, name)]
 
 

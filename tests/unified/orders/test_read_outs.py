@@ -110,7 +110,21 @@ def test_a_slot_that_others_feed_may_be_read_out_where_it_is_run():
         Plan(**fields, labels=labels, read_outs=read_outs([[0], [2], [2]]))
 
 
-@pytest.mark.parametrize("name", [*ORDERS, "raster(axis='columns')"])
+@pytest.mark.parametrize(
+    ("name", "sources"),
+    [
+        ("raster(fed='own')", [BEFORE, 0, 1, 2, 3, 4, 5]),
+        ("raster(fed='own', axis='columns')", [BEFORE, 0, 4, 5, 1, 2, 3]),
+    ],
+)
+def test_a_raster_that_is_fed_its_own_codes_is_read_out_at_the_one_before(name, sources):
+    plan = plan_for(name, ((1, 1), (2, 3)))
+    assert plan.read_outs.source[:, 0].tolist() == sources
+    written = torch.cat([step.decide for step in plan.steps])
+    assert torch.equal(torch.cat([step.run for step in plan.steps]), written[:-1])
+
+
+@pytest.mark.parametrize("name", [*ORDERS, "raster(axis='columns')", "raster(fed='own')"])
 def test_plans_are_sent_to_other_processes_by_name(name):
     plan = plan_for(name, ((2, 3),))
     assert pickle.loads(pickle.dumps(plan)) is plan

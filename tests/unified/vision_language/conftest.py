@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # pytest's import mode adds no folder
-import image_text_families as families  # noqa: E402
+import image_text_families as families
 
 
 class Folders:

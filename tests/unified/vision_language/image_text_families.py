@@ -1,4 +1,4 @@
-"""Tiny image-text models with random weights and tokenizers of their own, saved as `transformers` saves them."""
+"""Tiny image-text models with random weights and tokenizers of their own, saved as folders."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 import transformers
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 WORDS = ["What is in the picture? Two red circles and a blue square are here.", "user assistant system model"]
 TEXT = {
@@ -106,7 +107,10 @@ VISION = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "n
 
 
 def qwen2_5_vl(words: Any) -> tuple[Any, Any]:
-    ids = {name: _token(words, f"<|{name}|>") for name in ("image_pad", "video_pad", "vision_start", "vision_end")}
+    ids = {
+        name: _token(words, f"<|{name}|>")
+        for name in ("image_pad", "video_pad", "vision_start", "vision_end")
+    }
     config = transformers.Qwen2_5_VLConfig(
         text_config={
             **TEXT,
@@ -134,7 +138,10 @@ def _qwen_images(patch: int) -> Any:
 
 
 def qwen3_vl(words: Any) -> tuple[Any, Any]:
-    ids = {name: _token(words, f"<|{name}|>") for name in ("image_pad", "video_pad", "vision_start", "vision_end")}
+    ids = {
+        name: _token(words, f"<|{name}|>")
+        for name in ("image_pad", "video_pad", "vision_start", "vision_end")
+    }
     config = transformers.Qwen3VLConfig(
         text_config={
             **TEXT,

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 import transformers
-import unified
 from PIL import Image
+
+import unified
 from unified.apps.commands.chat import Chat
 from unified.apps.image_text import ImageTextAssistant
 from unified.decoding.sampling import Sampler
@@ -47,7 +48,9 @@ def test_questions_about_images_are_answered_as_transformers_would(loaded, name)
 def test_an_image_may_be_a_file(loaded, tmp_path):
     model = loaded("gemma3")
     Image.fromarray(picture(3)).save(tmp_path / "photo.png")
-    assert model.ask("What?", tmp_path / "photo.png", max_tokens=6) == model.ask("What?", picture(3), max_tokens=6)
+    assert model.ask("What?", tmp_path / "photo.png", max_tokens=6) == model.ask(
+        "What?", picture(3), max_tokens=6
+    )
 
 
 @EVERY
@@ -86,7 +89,8 @@ def test_what_was_read_is_not_read_again(loaded, name, monkeypatch):
     monkeypatch.setattr(model.model, "values", lambda inputs: seen.append(inputs))
     said = "".join(event.text for event in talk.say("And where?"))
     monkeypatch.undo()
-    assert talk._session is session and not seen
+    assert talk._session is session
+    assert not seen
     assert talk.messages[1]["content"] == " circle"
     assert said.strip() == model.answers([talk.messages[:-1]], max_tokens=8)[0]
     answer = [*words.encode(" square"), words.eos_token_id]
@@ -113,7 +117,8 @@ def test_a_long_conversation_forgets_its_first_turns(loaded):
     talk = model.chat(max_tokens=2)
     for _ in range(6):
         list(talk.say("circle square " * 60))
-    assert talk.forgotten > 0 and len(talk.messages) < 12
+    assert talk.forgotten > 0
+    assert len(talk.messages) < 12
     with pytest.raises(ValueError, match="shorten"):
         talk.say("circle square " * 2000)
 
@@ -130,7 +135,10 @@ def test_drawing_is_refused_in_one_line(loaded):
 
 def test_in_the_terminal(loaded, tmp_path):
     Image.fromarray(picture(4)).save(tmp_path / "photo.png")
-    lines, printed = iter([f"/image {tmp_path / 'photo.png'}", "What?", "/draw a circle", "/play forward"]), []
+    lines, printed = (
+        iter([f"/image {tmp_path / 'photo.png'}", "What?", "/draw a circle", "/play forward"]),
+        [],
+    )
 
     def read(_):
         try:
@@ -140,7 +148,8 @@ def test_in_the_terminal(loaded, tmp_path):
 
     Chat(loaded("gemma3"), folder=tmp_path, read=read, write=printed.append, max_tokens=4).run()
     text = "".join(printed)
-    assert "24 x 24" in text and text.count("does not draw") == 2
+    assert "24 x 24" in text
+    assert text.count("does not draw") == 2
 
 
 def test_info(loaded, capsys, folders):
@@ -148,7 +157,7 @@ def test_info(loaded, capsys, folders):
 
     assert main(["info", "--model", str(folders.folder("gemma3")), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["family"] == "gemma3" and told["reads_images"] and not told["draws"]
+    assert (told["family"], told["reads_images"], told["draws"]) == ("gemma3", True, False)
 
 
 # A model of text alone --------------------------------------------------------------------------------------

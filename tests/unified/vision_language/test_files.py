@@ -5,8 +5,9 @@ import shutil
 
 import image_text_families as families
 import pytest
-import unified
 from transformers import AutoTokenizer
+
+import unified
 from unified.decoding.sampling import Sampler
 from unified.vision_language import agreement
 from unified.vision_language.files import load_pretrained, sampler_of
@@ -23,7 +24,7 @@ def copy(folders, tmp_path):
 
 
 def refusal(folder):
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=r"\S") as error:
         unified.load(folder, device="cpu", dtype="float32")
     assert "\n" not in str(error.value)
     return str(error.value)

@@ -1,9 +1,10 @@
 """What a session computes of an image-text model is what `transformers` computes."""
 
+import image_text_families as families
 import numpy as np
 import pytest
-import image_text_families as families
 import torch
+
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
 from unified.decoding.strategies import Speculative
@@ -146,7 +147,7 @@ def test_placeholders_without_features_are_refused(folders):
 def test_placeholders_are_never_said(folders):
     model, processor = folders.load("qwen2_5_vl")
     session = open_session(model, [processor.prompt(talk([]))], 0)
-    assert not allowed_ids(session, True, True)[0, model.vocabulary.image]
+    assert not allowed_ids(session, True, True)[0, model.image]
 
 
 def test_it_does_not_draw(folders):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from unified.apps.assistant import DRAWING, EDITING, MAZE_PROMPT, SOLVING, Assistant
-from unified.apps.commands.common import assistant, save
+from unified.apps.commands.common import assistant, check_folder, check_picture, save
 from unified.apps.commands.script import spelt
 from unified.apps.conversation import Event, Painted, Scale, Text
 from unified.apps.looking import LOOK_PROMPT, LOOKING, THINK_PROMPT
@@ -25,10 +26,12 @@ from unified.apps.pictures import open_picture
 from unified.apps.rollout import Rollout
 from unified.apps.terminal import protocol, render
 from unified.command import told
+from unified.text_files import at_home
 
 MARK = "\ufeff"  # byte order mark: Windows puts one before a file that is piped in
 NOT_TEXT = "this line is not UTF-8 text: nothing was said"
 DRAWS = ("/look", "/draw", "/edit", "/solve", "/play")  # what our own models were trained for
+DRIVE = re.compile(r"""["']?[A-Za-z]:\\""")
 HELP = """\
 Type to talk. Commands:
   /image FILE ...      show pictures with your next message
@@ -44,7 +47,8 @@ Type to talk. Commands:
 
 class Chat:
     """State of one interactive conversation. `read` gives the next line (EOFError ends), `write` prints,
-    `images` is a protocol of `terminal` ("": images are saved to `folder`)."""
+    `images` is a protocol of `terminal` ("": images are saved to `folder`). `progress` counts the steps of an
+    image in a line that is overwritten: for terminals."""
 
     def __init__(
         self,
@@ -55,8 +59,10 @@ class Chat:
         write: Callable[[str], Any] | None = None,
         images: str = "",
         max_tokens: int = 512,
+        progress: bool = True,
     ) -> None:
         self.model, self.folder, self.read, self.images = model, folder, read, images
+        self.progress = progress
         self.write = write or (lambda text: print(text, end="", flush=True))
         self.max_tokens = max_tokens
         self.talk = model.chat(max_tokens=max_tokens)
@@ -190,15 +196,15 @@ class Chat:
         self._present(self._latest())
 
     def _save(self, name: str) -> None:
-        if not name:
+        path = one_path(name) if name else Path()
+        if not path.suffix:
             raise ValueError(
                 "/save needs the name of a file: .png for the picture, .txt for the conversation"
             )
-        path = one_path(name)
         if path.suffix.lower() == ".txt":
             path.write_text("\n".join(self.lines) + "\n", encoding="utf-8")
         else:
-            save(self._latest(), path)
+            save(self._latest(), check_picture(path))
         self._print(f"(saved {path})\n")
 
     def _new(self, _: str) -> None:
@@ -217,10 +223,10 @@ class Chat:
                     said += event.text
                     self.write(event.text)
                 elif isinstance(event, Scale):
-                    line = "\n" if isinstance(before, Text) else "\r"  # words stay, the last count does not
-                    self.write(f"{line}(drawing {event.step}/{event.steps})")
+                    self.write("\n" if isinstance(before, Text) else "")  # words stay, counts do not
+                    self._count(f"(drawing {event.step}/{event.steps})")
                 elif isinstance(event, Painted):
-                    self.write("\r" + " " * 20 + "\r")
+                    self._count(" " * 20 + "\r")
                     self._keep(event.image)
                     self._present(event.image)
                 before = event
@@ -232,6 +238,11 @@ class Chat:
             self._print(
                 f"(the conversation grew long: its first {self.talk.forgotten} turns are forgotten)\n"
             )
+
+    def _count(self, words: str) -> None:
+        """Overwrite the line that says how far a drawing is."""
+        if self.progress:
+            self.write(f"\r{words}")
 
     def _present(self, image: np.ndarray) -> None:
         if self.images:
@@ -259,9 +270,13 @@ class Chat:
 
 def chat(options: argparse.Namespace) -> int:
     """`unified chat`."""
+    if sys.stdin is None:  # as it is where the shell closed it (<&-)
+        raise ValueError("there is no input to read: standard input is closed")
+    check_folder(options.out)
     images = protocol(os.environ, sys.stdout)
     model = assistant(options)
-    talk = Chat(model, folder=options.out, images=images, max_tokens=options.tokens)
+    shown = sys.stdout.isatty()
+    talk = Chat(model, folder=options.out, images=images, max_tokens=options.tokens, progress=shown)
     print(f"{model.folder}: type to talk, /help for commands, Ctrl-D to leave.")
     if hasattr(sys.stdin, "reconfigure"):
         sys.stdin.reconfigure(errors="surrogateescape")  # a bad byte costs its line, not all that was read
@@ -272,19 +287,19 @@ def chat(options: argparse.Namespace) -> int:
 
 def paths(words: str) -> list[Path]:
     """The files that a line names as in a shell: quoted, with backslashes before blanks, `~` for the home
-    folder; or one file whose name stands there as it is, blanks included. On Windows backslashes are those of
-    its paths."""
-    whole = _home(words)
+    folder; or one file whose name stands there as it is, blanks included. On Windows, and behind a drive such
+    as C:, backslashes are those of paths."""
+    whole = at_home(words)
     if words and whole.is_file():
         return [whole]
     lexer = shlex.shlex(words, posix=True)
     lexer.whitespace_split, lexer.commenters = True, ""
-    lexer.escape = "" if os.name == "nt" else "\\"
+    lexer.escape = "" if os.name == "nt" or DRIVE.match(words) else "\\"
     try:
         names = list(lexer)
     except ValueError:
         raise ValueError(f"a quote or a backslash in {words!r:.80} is not followed by its end") from None
-    return [_home(name) for name in names]
+    return [at_home(name) for name in names]
 
 
 def one_path(words: str) -> Path:
@@ -292,15 +307,8 @@ def one_path(words: str) -> Path:
     try:
         (found,) = paths(words)
     except ValueError:  # several names, or a quote that does not end
-        return _home(words)
+        return at_home(words)
     return found
-
-
-def _home(name: str) -> Path:
-    try:
-        return Path(name).expanduser()
-    except RuntimeError:  # ~name of nobody
-        return Path(name)
 
 
 def _is_text(line: str) -> bool:

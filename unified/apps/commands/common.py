@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import math
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ def add_model_options(command: argparse.ArgumentParser) -> None:
         "--model", metavar="FOLDER", help="a folder or hub name (default: the shipped model)"
     )
     command.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
-    command.add_argument("--dtype", choices=DTYPES, help="default: float32, on a GPU bfloat16")
+    command.add_argument("--dtype", choices=DTYPES, help="default: bfloat16 where it is fast, else float32")
     command.add_argument("--seed", type=seed, default=0, help="same seed, same answer (default 0)")
     command.add_argument("--json", action="store_true", help="print one JSON object for machines")
 
@@ -83,11 +84,18 @@ def check_picture(path: Path) -> Path:
     """The same for a picture: its name must say a format that can be written."""
     from PIL import Image
 
-    Image.init()
-    formats = Image.registered_extensions()
-    if formats.get(path.suffix.lower()) not in Image.SAVE:
-        raise ValueError(f"{path}: name a picture such as {path.stem or 'picture'}.png")
+    try:
+        Image.new("RGB", (8, 8)).save(io.BytesIO(), Image.registered_extensions()[path.suffix.lower()])
+    except Exception:  # a format is unknown, only read, or not for colours: each says so in its own way
+        raise ValueError(f"{path}: name a picture such as {path.stem or 'picture'}.png") from None
     return check_target(path)
+
+
+def check_folder(path: Path) -> Path:
+    """ValueError where a file has the name of the folder that is to be made."""
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path} is a file: name a folder")
+    return path
 
 
 def save(image: np.ndarray, path: Path) -> None:

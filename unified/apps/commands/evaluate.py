@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from unified.apps.commands.common import assistant
+from unified.apps.commands.common import assistant, check_folder
 from unified.pretrained import SHIPPED
 
 
@@ -32,8 +32,7 @@ def evaluate(options: argparse.Namespace) -> int:
     for path in (options.inverse, *(options.lpips or ())):
         if path is not None and not path.is_file():
             raise ValueError(f"{path}: no such file")
-    if options.out.exists() and not options.out.is_dir():
-        raise ValueError(f"{options.out} is a file: name a folder")
+    check_folder(options.out).mkdir(parents=True, exist_ok=True)  # asked before the work begins
     model = assistant(options)
     run = Run(
         assistant=model,

@@ -12,11 +12,12 @@ from typing import Any
 
 from unified.apps.answering import Content, GenerationSettings, Turn, images_of, text_of
 from unified.apps.assistant import Assistant
-from unified.apps.commands.common import assistant, check_target, save
+from unified.apps.commands.common import assistant, check_folder, check_target, save
 from unified.apps.pictures import open_picture
 from unified.apps.terminal import protocol, render
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
+from unified.text_files import read_text
 
 KEYS = "1 or 2: the better one; s: skip; q: stop"
 
@@ -24,6 +25,7 @@ KEYS = "1 or 2: the better one; s: skip; q: stop"
 def prefer(options: argparse.Namespace) -> int:
     prompts = _prompts(options)
     check_target(options.out)
+    check_folder(options.pictures)
     guide = assistant(options)
     recorded = 0
     for number, prompt in enumerate(prompts):
@@ -35,7 +37,7 @@ def prefer(options: argparse.Namespace) -> int:
             break
         if choice in "12":
             recorded += _record(options.out, guide, messages, [ids for ids, _ in pair], int(choice) - 1)
-    print(f"{options.out}: {recorded} pairs recorded")
+    print(f"{options.out}: {recorded} pair{'' if recorded == 1 else 's'} recorded")
     return 0
 
 
@@ -47,7 +49,7 @@ def _prompts(options: argparse.Namespace) -> list[str]:
         return [options.prompt]
     if not options.prompts.is_file():
         raise ValueError(f"{options.prompts}: no such file")
-    lines = [line.strip() for line in options.prompts.read_text(encoding="utf-8").splitlines()]
+    lines = [line.strip() for line in read_text(options.prompts).splitlines()]
     if not any(lines):
         raise ValueError(f"{options.prompts}: no prompts in it")
     return [line for line in lines if line]

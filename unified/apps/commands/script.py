@@ -14,7 +14,7 @@ def read_script(path: Path) -> list[dict[str, Any]]:
     of words such as `forward jump x10 camera 0 5`. Empty lines and lines with # are skipped. ValueError
     names the line at fault."""
     if not path.is_file():
-        raise ValueError(f"{path}: no such file")
+        raise ValueError(f"{path}: no such file of actions (lines such as: forward camera 0 5 x4)")
     actions: list[dict[str, Any]] = []
     for number, line in enumerate(read_lines(path), start=1):
         if not line.strip() or line.lstrip().startswith(b"#"):
@@ -41,13 +41,21 @@ def spelt(words: list[str]) -> tuple[dict[str, Any], int]:
             if len(left) < 2:
                 raise ValueError("camera needs two angles in degrees: pitch and yaw")
             action["camera"] = [_angle(left.pop(0)), _angle(left.pop(0))]
-        elif word[:1] == "x" and word[1:].isdecimal():
-            times = int(word[1:7])
-            if not 1 <= times <= 10_000:
-                raise ValueError(f"an action is repeated 1 to 10000 times, got {word[1:21]}")
+        elif (repeated := repetitions(word)) is not None:
+            times = repeated
         elif word != "wait":
             action[word] = 1
     return action, times
+
+
+def repetitions(word: str) -> int | None:
+    """`x10` is 10; None for a word of another form. ValueError for less than 1 or more than 10,000."""
+    if word[:1] != "x" or not word[1:].isdecimal():
+        return None
+    times = int(word[1:7])
+    if not 1 <= times <= 10_000:
+        raise ValueError(f"an action is repeated 1 to 10000 times, got {word[1:21]}")
+    return times
 
 
 def _angle(text: str) -> float:
