@@ -13,6 +13,7 @@ from torch import Tensor
 from unified.decoding.session import Session
 from unified.vision_language.model import PretrainedReader
 from unified.vision_language.processor import PretrainedProcessor, Prompt
+from unified.weight_files import first_line
 
 COVERED = (
     *("qwen2_5_vl", "qwen3_vl", "gemma3", "idefics3", "llava_onevision", "internvl"),
@@ -23,15 +24,14 @@ CLOSE, CLOSE_HALF = 1e-3, 5e-2  # of the largest logit, in float32 and in half p
 
 def check_agreement(model: PretrainedReader, processor: PretrainedProcessor) -> None:
     """ValueError, in one line, unless the last logits agree."""
-    kind = model.config.model_type
-    for prompt in _prompts(model, processor):
-        try:
-            ours, theirs = both(model, prompt)
-        except Exception as error:
-            raise ValueError(f"{kind} is not supported: a session cannot run it ({error})") from None
-        close = CLOSE if model.dtype == torch.float32 else CLOSE_HALF
-        if not (ours - theirs).abs().max() <= close * theirs.abs().max():
-            raise ValueError(f"{kind} is not supported: a session does not compute what transformers does")
+    kind, close = model.config.model_type, CLOSE if model.dtype == torch.float32 else CLOSE_HALF
+    try:
+        pairs = [both(model, prompt) for prompt in _prompts(model, processor)]
+    except Exception as error:  # whatever an unknown architecture does not have
+        reason = first_line(error)
+        raise ValueError(f"{kind} is not supported: a session cannot run it ({reason})") from None
+    if not all((ours - theirs).abs().max() <= close * theirs.abs().max() for ours, theirs in pairs):
+        raise ValueError(f"{kind} is not supported: a session does not compute what transformers does")
 
 
 @torch.no_grad()

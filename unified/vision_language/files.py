@@ -6,6 +6,7 @@ ValueError in one line.
 
 from __future__ import annotations
 
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,11 @@ def ends_of(model: PreTrainedModel, processor: PretrainedProcessor) -> list[int]
 
 
 def sampler_of(settings: GenerationConfig | None) -> Sampler:
-    """How a model's own generation settings choose among ids: greedily unless they say `do_sample`."""
+    """How a model's own generation settings choose among ids: greedily unless they say `do_sample`. A warning
+    for a repetition penalty, which is not applied."""
+    if settings is not None and settings.repetition_penalty not in (None, 1.0):
+        penalty = settings.repetition_penalty
+        warnings.warn(f"the model's repetition_penalty of {penalty} is not applied", stacklevel=2)
     if settings is None or not settings.do_sample:
         return Sampler(temperature=0)
     temperature, top_k, top_p = settings.temperature, settings.top_k, settings.top_p

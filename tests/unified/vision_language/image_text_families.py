@@ -72,7 +72,7 @@ def template(family: Family) -> str:
 
 def save(name: str, folder: Path) -> Path:
     """The family of a name as a folder."""
-    family = FAMILIES[name]
+    family = {**FAMILIES, **OTHERS}[name]
     words = tokenizer(family)
     torch.manual_seed(3)
     parts, model = family.build(words)
@@ -241,6 +241,22 @@ def internvl(words: Any) -> tuple[Any, Any]:
     return [images, settings], transformers.InternVLForConditionalGeneration(config)
 
 
+def llava(words: Any) -> tuple[Any, Any]:
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    config = transformers.LlavaConfig(
+        text_config={"model_type": "llama", **TEXT, "vocab_size": len(words)},
+        vision_config={"model_type": "clip_vision_model", **VISION, "image_size": 16, "patch_size": 4},
+        image_token_index=_token(words, "<image>"),
+        vision_feature_layer=-1,
+    )
+    images = CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
+    processor = transformers.LlavaProcessor(
+        images, words, patch_size=4, vision_feature_select_strategy="default", num_additional_image_tokens=1
+    )
+    return [processor], transformers.LlavaForConditionalGeneration(config)
+
+
 @dataclass(frozen=True)
 class Settings:
     """What `processor_config.json` holds where the class cannot be built without torchvision."""
@@ -297,3 +313,4 @@ FAMILIES = {
         internvl,
     ),
 }
+OTHERS = {"llava": Family({"image_token": "<image>"}, "<image>", llava)}  # not in `agreement.COVERED`

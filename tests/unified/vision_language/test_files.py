@@ -4,10 +4,14 @@ import json
 import shutil
 
 import image_text_families as families
+import numpy as np
 import pytest
+import transformers
+from PIL import Image
 from transformers import AutoTokenizer
 
 import unified
+from unified.apps.image_text import ImageTextAssistant
 from unified.decoding.sampling import Sampler
 from unified.vision_language import agreement
 from unified.vision_language.files import load_pretrained, sampler_of
@@ -117,9 +121,40 @@ def test_a_family_that_is_computed_in_another_way_is_refused(folders, monkeypatc
         agreement.check_agreement(model, processor)
 
 
+def test_a_family_without_tests_of_its_own_is_compared_when_it_is_loaded(folders):
+    assert "llava" not in agreement.COVERED
+    model, processor = folders.load("llava")
+    for prompt in agreement._prompts(model, processor):
+        ours, theirs = agreement.both(model, prompt)
+        assert (ours - theirs).abs().max() < 1e-4
+
+
+def test_an_architecture_that_no_session_runs(tmp_path):
+    """GPT-2 has learned positions and layers under other names."""
+    words = families.tokenizer(families.Family({}, "", lambda _: ([], None)))
+    words.save_pretrained(tmp_path)
+    config = transformers.GPT2Config(vocab_size=len(words), n_embd=16, n_layer=1, n_head=2)
+    transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    assert "rotary" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["gemma3", "idefics3"])
+def test_the_pipeline_of_transformers_answers_with_the_model_of_a_session(folders, name):
+    model, processor = folders.load(name)
+    pipe = transformers.pipeline("image-text-to-text", model=model.pretrained, processor=processor.processor)
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8))
+    content = [{"type": "image", "image": picture}, {"type": "text", "text": "What is here?"}]
+    talk = [{"role": "user", "content": content}]
+    told = pipe(text=talk, max_new_tokens=8, return_full_text=False, do_sample=False)[0]["generated_text"]
+    own = ImageTextAssistant(model, processor, sampler=Sampler(temperature=0))
+    assert own.answers([talk], max_tokens=8)[0] == told.strip()
+
+
 def test_generation_settings():
     from transformers import GenerationConfig
 
     assert sampler_of(GenerationConfig()) == Sampler(temperature=0)
     settings = GenerationConfig(do_sample=True, temperature=0.5, top_k=7, top_p=0.9)
     assert sampler_of(settings) == Sampler(temperature=0.5, top_k=7, top_p=0.9)
+    with pytest.warns(UserWarning, match="repetition_penalty"):
+        sampler_of(GenerationConfig(repetition_penalty=1.05))
