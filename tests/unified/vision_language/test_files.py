@@ -8,13 +8,18 @@ import numpy as np
 import pytest
 import transformers
 from PIL import Image
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 import unified
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from unified.apps.image_text import ImageTextAssistant
 from unified.decoding.sampling import Sampler
+from unified.pretrained_backbone import from_backbone
+from unified.stream.vocabulary import Vocabulary
 from unified.vision_language import agreement
 from unified.vision_language.files import load_pretrained, sampler_of
+from unified.vision_language.generation import Speech
+from unified.vision_language.processor import PretrainedProcessor
 
 TEXTS = ["What is in the picture?", "  two  blanks\n\nand lines", "Grüße, 世界", "a\tb", ""]
 
@@ -109,6 +114,33 @@ def test_the_tokenizer_is_untouched(folders, name):
     assert processor.text(own.encode(TEXTS[1])) == TEXTS[1]
 
 
+def word_pieces():
+    """A tokenizer of words and their pieces, as BERT has it."""
+    core = Tokenizer(models.WordPiece(unk_token="<unk>"))
+    core.pre_tokenizer, core.decoder = pre_tokenizers.Whitespace(), decoders.WordPiece()
+    core.train_from_iterator(families.WORDS, trainers.WordPieceTrainer(special_tokens=["<unk>"]))
+    return PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>")
+
+
+@pytest.mark.parametrize("kind", ["byte_level", "metaspace", "word_piece"])
+def test_pieces_of_a_stream_are_its_text(folders, kind):
+    """Whatever a tokenizer does at the beginning of a text, and with characters of several ids."""
+    if kind == "word_piece":
+        processor = PretrainedProcessor(word_pieces(), sees=False)
+        texts = ["two red circles are here.", "what is in the square?"]
+    else:
+        _, processor = folders.load({"byte_level": "qwen2_5_vl", "metaspace": "gemma3"}[kind])
+        texts = [TEXTS[0], TEXTS[1], "  ä", " Two red\ncircles "] + [TEXTS[2]] * (kind == "byte_level")
+    for text in texts:
+        ids = processor.tokenizer.encode(text, add_special_tokens=False)
+        speech = Speech(processor)
+        pieces = [speech.hear(token) for token in ids]
+        assert "".join([*pieces, speech.flush()]) == processor.text(ids)
+        assert "\N{REPLACEMENT CHARACTER}" not in "".join(pieces)
+        assert kind == "word_piece" or processor.text(ids) == text
+        assert sum(map(bool, pieces)) > 1 or len(ids) < 3
+
+
 @pytest.mark.parametrize("name", families.FAMILIES)
 def test_what_the_tests_cover_agrees(folders, name):
     agreement.check_agreement(*folders.load(name))
@@ -148,6 +180,11 @@ def test_the_pipeline_of_transformers_answers_with_the_model_of_a_session(folder
     told = pipe(text=talk, max_new_tokens=8, return_full_text=False, do_sample=False)[0]["generated_text"]
     own = ImageTextAssistant(model, processor, sampler=Sampler(temperature=0))
     assert own.answers([talk], max_tokens=8)[0] == told.strip()
+
+
+def test_a_model_made_of_the_decoder_alone_says_what_it_leaves_out(folders):
+    with pytest.warns(UserWarning, match=r"vision tower .* is left out"):
+        from_backbone(folders.folder("qwen3_vl"), Vocabulary(text=100))
 
 
 def test_generation_settings():
