@@ -42,12 +42,12 @@ class PretrainedReader:
         self.layers = LibraryLayers(self.decoder)
         self.embed: Any = pretrained.get_input_embeddings()
         self.width: int = self.decoder.config.hidden_size
-        image = getattr(config, "image_token_id", None)
+        image: Any = getattr(config, "image_token_id", None)
         self.sees = image is not None and hasattr(pretrained, "get_image_features")
         self.image: int = image if self.sees else NONE  # the id whose place a feature takes
         self.together = config.model_type in TOGETHER
         self.ends = frozenset(ends)
-        rows: int = self.embed.num_embeddings
+        rows: Any = self.embed.num_embeddings
         self.words = PretrainedVocabulary(
             text=max(rows, self.image + 1), image=self.image, named={"end": ends[0]} if ends else {}
         )
