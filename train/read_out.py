@@ -84,9 +84,9 @@ def _disturbed(planes: Tensor, generator: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def precision_recall(model: RewardReadOut, data: Steps) -> dict[str, dict[str, float]]:
+def precision_recall(model: RewardReadOut, data: Steps) -> dict[str, dict[str, float | None]]:
     """Of both events over all steps: the share of right ones among those told, and of told among the
-    true; NaN where there is none."""
+    true; None where there is none."""
     found = torch.cat([model(part) for part in data.frames.split(512)]) >= 0
     truth = torch.stack([data.rewards != 0, data.ends], dim=1)
     weights = data.weights[:, None]
@@ -98,8 +98,8 @@ def precision_recall(model: RewardReadOut, data: Steps) -> dict[str, dict[str, f
     }
 
 
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole else float("nan")
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
