@@ -29,14 +29,15 @@ from unified.weight_files import check_shapes, load_weights
 SHIPPED = Path(__file__).resolve().parent / "weights" / "nano"
 SHIPPED_NAME = "shipped"  # what it is called in recipes and by adapters, wherever the package lies
 WEIGHTS = "model.safetensors"
+FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "tokenizer.model"]  # nothing that could be run
 
 
 # Finding --------------------------------------------------------------------------------------------------
 
 
-def find(model: str | Path | None = None) -> Path:
+def find(model: str | Path | None = None, revision: str | None = None) -> Path:
     """The folder of a model: the shipped one, a folder on disk, or a name on the hub (downloaded unless
-    offline). ValueError, in one line, if there is none."""
+    offline; `revision`: a branch, tag or commit there). ValueError, in one line, if there is none."""
     if model is None or str(model) == SHIPPED_NAME:
         if not (SHIPPED / CONFIG).is_file():
             raise ValueError(
@@ -50,14 +51,14 @@ def find(model: str | Path | None = None) -> Path:
         return folder
     if folder.exists() or str(model).count("/") != 1 or str(model).startswith((".", "/", "~")):
         raise ValueError(f"{model}: no such model folder")
-    return _download(str(model))
+    return _download(str(model), revision)
 
 
-def _download(name: str) -> Path:
+def _download(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=FILES))
     except Exception as error:  # the hub has a dozen error types; each is a reason why there is no model
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise ValueError(f"{name}: neither a folder nor a model that the hub gives out ({reason})") from None

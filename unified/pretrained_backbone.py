@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,14 @@ def from_backbone(
 ) -> UnifiedModel:
     """A `UnifiedModel` whose decoder, text embeddings and text head are those of a pretrained model (a
     folder, a hub name or a model). `vocabulary.text` ids must be the pretrained model's own (its table may be
-    longer); special ids, visual codes and actions start from fresh weights. ValueError if it has fewer ids.
-    """
+    longer); special ids, visual codes and actions start from fresh weights. A warning if its vision tower is
+    left out (`unified.load` of the same folder reads images with it). ValueError if it has fewer ids."""
     pretrained = source if isinstance(source, PreTrainedModel) else _load(source)
+    if hasattr(pretrained, "get_image_features"):
+        warnings.warn(
+            f"the vision tower of {type(pretrained).__name__} is left out: images are read as codes",
+            stacklevel=2,
+        )
     decoder, head = pretrained.get_decoder(), pretrained.get_output_embeddings()
     words: Tensor = decoder.get_input_embeddings().weight
     if len(words) < vocabulary.text:

@@ -40,6 +40,7 @@ from unified.apps.conversation import Conversation
 from unified.apps.dream import WINDOW as DREAM_WINDOW
 from unified.apps.dream import Dream
 from unified.apps.frame_writer import FrameWriter
+from unified.apps.image_text import ImageTextAssistant
 from unified.apps.looking import LOOKING, after_look, concluded, for_list, only_list
 from unified.apps.pictures import fit
 from unified.apps.rollout import WINDOW, Player, Rollout
@@ -95,6 +96,8 @@ class Assistant:
     `side` pixels; they are returned as uint8 [H, W, 3]. The same call with the same seed gives the same
     answer. ValueError for a model without a visual tokenizer, or a side that is no multiple of its
     stride."""
+
+    draws = True
 
     def __init__(
         self,
@@ -283,14 +286,24 @@ def load(
     device: str | None = None,
     dtype: str | torch.dtype | None = None,
     seed: int = 0,
-) -> Assistant:
-    """The model of a folder or of a hub name, or the one that ships with the package. `device` None: a GPU if
-    there is one; `dtype` None: bfloat16 there and on CPUs that multiply it natively, float32 on others.
+    revision: str | None = None,
+    **placement: Any,
+) -> Any:
+    """The model of a folder or of a hub name, or the one that ships with the package: an `Assistant`, or an
+    `ImageTextAssistant` for a model of `transformers`. `device` None: a GPU if there is one; `dtype` None:
+    bfloat16 there and on CPUs that multiply it natively, float32 on others. `revision`: of a hub name.
+    `placement`, for models of `transformers`: `device_map` and `load_in_4bit` (`vision_language.files`).
     ValueError, in one line, if there is no such model or a file is missing or damaged."""
     from unified.pretrained import find, load_model
+    from unified.vision_language.files import is_pretrained, load_pretrained
 
     place = _device(device)
-    folder = find(model)
+    folder = find(model, revision)
+    if is_pretrained(folder):
+        reader, words = load_pretrained(folder, device=place, dtype=_dtype(dtype, place), **placement)
+        return ImageTextAssistant(reader, words, seed=seed, folder=folder)
+    if placement:
+        raise ValueError(f"{', '.join(placement)}: for models of transformers alone")
     loaded, processor = load_model(folder, device=place, dtype=_dtype(dtype, place))
     return Assistant(loaded.fuse(), processor, seed=seed, folder=folder)
 

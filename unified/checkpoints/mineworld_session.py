@@ -58,7 +58,9 @@ class Played:
         """None: how far back is seen is for a cache policy to say (a window of at most 15 of 16 frames)."""
         return None
 
-    def lay_out(self, ids: Tensor, cursors: Sequence[Cursor]) -> Layout:
+    def lay_out(
+        self, ids: Tensor, cursors: Sequence[Cursor], values: Mapping[str, Tensor] | None = None
+    ) -> Layout:
         """Ids [B, T] on the CPU after what the cursors say (`mineworld_layout`)."""
         return lay_out(ids, self.vocabulary, cursors)
 

@@ -202,7 +202,7 @@ class Context:
         if usual and all(not ids or _is_text(ids[0], words) for ids in lists):
             layout = Layout.tokens(cursors, [len(ids) > 0 for ids in lists])
         else:
-            layout = lay_out(model, padded, cursors)
+            layout = lay_out(model, padded, cursors, values)
         ids = padded.to(model.device)
         condition = model.steer(ids, values)
         if condition is not None:
@@ -267,12 +267,14 @@ class Context:
                 self.cache.keep(layers, stays[:, : int(entries.lengths.max(initial=0))])
 
 
-def lay_out(model: Reads, ids: Tensor, cursors: Sequence[Cursor]) -> Layout:
-    """The layout of ids [B, n] on the CPU: that of the stream, or of a model whose sequence is another
-    (`lay_out`). A layout in which codes that are written are of another kind than WRITE keeps their
-    entries."""
+def lay_out(
+    model: Reads, ids: Tensor, cursors: Sequence[Cursor], values: Mapping[str, Tensor] | None = None
+) -> Layout:
+    """The layout of ids [B, n] on the CPU, with `values` at placeholders: that of the stream, or of a model
+    whose sequence is another (`lay_out`). A layout in which codes that are written are of another kind than
+    WRITE keeps their entries."""
     own = getattr(model, "lay_out", None)
-    found: Layout = Layout.of(ids, model.vocabulary, cursors) if own is None else own(ids, cursors)
+    found: Layout = Layout.of(ids, model.vocabulary, cursors) if own is None else own(ids, cursors, values)
     return found
 
 

@@ -73,7 +73,8 @@ def allowed_ids(session: Session, draw: bool | Sequence[bool], end: bool | Seque
     words = session.vocabulary
     allowed = torch.zeros(len(session.rows), words.table_size, dtype=torch.bool, device=session.model.device)
     allowed[:, : words.text] = True
-    allowed[:, list(words.named_ids)] = False
+    inside = [token for token in words.placeholders if token < words.text]  # of a pretrained tokenizer
+    allowed[:, [*words.named_ids, *inside]] = False
     allowed[:, words.part] = True
     for what, token, flags in (("draw", words.write, draw), ("end", words.end, end)):
         if not isinstance(flags, bool) and len(flags) != len(session.rows):

@@ -30,6 +30,7 @@ from unified.text_files import at_home
 
 MARK = "\ufeff"  # byte order mark: Windows puts one before a file that is piped in
 NOT_TEXT = "this line is not UTF-8 text: nothing was said"
+DRAWS = ("/look", "/draw", "/edit", "/solve", "/play")  # what our own models were trained for
 DRIVE = re.compile(r"""["']?[A-Za-z]:\\""")
 HELP = """\
 Type to talk. Commands:
@@ -149,6 +150,8 @@ class Chat:
         }
         if name not in commands:
             raise ValueError(f"unknown command {name}: /help lists them")
+        if name in DRAWS and not self.model.draws:
+            raise ValueError(f"{name} is not for this model: it reads images and does not draw")
         commands[name](rest.strip())
 
     def _say(self, text: str, **changes: Any) -> None:

@@ -13,8 +13,8 @@ from unified.apps.commands.common import assistant, show
 
 
 def info(options: argparse.Namespace) -> int:
-    model = assistant(options)
-    data = describe(model)
+    model: Any = assistant(options)
+    data = describe(model) if model.draws else model.describe()
     lines = [f"{name.replace('_', ' '):22} {_shown(value)}" for name, value in data.items()]
     show(options, lines, data)
     return 0

@@ -1,0 +1,130 @@
+"""Messages -> ids and pixels, by a model's own chat template, tokenizer and image processor.
+
+Where torchvision is missing, `transformers` cannot build the processors whose class has a video half
+(Qwen-VL, LLaVA-OneVision, InternVL, SmolVLM). Then the class is built without that half: image processor in
+its Pillow form, tokenizer, placeholders expanded by the class itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
+from transformers.utils import is_torchvision_available
+
+from unified.stream.message_forms import plain_messages
+from unified.tokenizers.images import to_images, to_uint8
+from unified.weight_files import first_line
+
+LOCAL: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+NO_IMAGES = "this model reads text only: it cannot be asked about an image"
+VIDEO = "video_processor"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """`ids` of a conversation, and what its image processor returned ({} without images)."""
+
+    ids: list[int]
+    inputs: Mapping[str, Any]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a model of `transformers` is called with: a batch of one row."""
+        found = {name: value for name, value in self.inputs.items() if isinstance(value, Tensor)}
+        return found or {"input_ids": torch.tensor([self.ids])}
+
+
+class PretrainedProcessor:
+    """`processor`: of `transformers`, or a tokenizer for a model of text alone (`sees` False). Texts that
+    spell special ids are encoded as they are written in the model's own template: they are not escaped."""
+
+    def __init__(self, processor: Any, *, sees: bool) -> None:
+        self.processor, self.sees = processor, sees
+        self.tokenizer: Any = processor.tokenizer if sees else processor
+        if not getattr(processor, "chat_template", None):  # older folders keep it with the tokenizer
+            processor.chat_template = getattr(self.tokenizer, "chat_template", None)
+
+    def prompt(self, messages: Sequence[Mapping[str, Any]]) -> Prompt:
+        """Ids of a conversation, the turn of the assistant opened. Content is text, or a list of `{"type":
+        "text", "text": ...}` and `{"type": "image", "image": picture}`. ValueError, in one line, for images
+        that the model cannot see, and where it has no chat template."""
+        found = [self._message(message) for message in plain_messages(messages)]
+        if not getattr(self.processor, "chat_template", None):
+            raise ValueError("this model has no chat template: it continues texts and holds no conversation")
+        options: dict[str, Any] = {"add_generation_prompt": True, "tokenize": True, "return_dict": True}
+        options |= {"processor_kwargs": {"return_tensors": "pt"}} if self.sees else {}
+        try:
+            out = self.processor.apply_chat_template(found, **options)
+        except Exception as error:  # templates raise errors of jinja2 and their own
+            raise ValueError(f"the model's chat template refuses this: {first_line(error)}") from None
+        ids = out["input_ids"]
+        return Prompt(list(ids) if isinstance(ids[0], int) else ids[0].tolist(), out)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Ids as text, without special ids."""
+        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
+        return text
+
+    def _message(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        content = message["content"]
+        items = [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
+        if not self.sees:
+            if any(item["type"] != "text" for item in items):
+                raise ValueError(NO_IMAGES)
+            return {"role": message["role"], "content": "".join(item["text"] for item in items)}
+        return {"role": message["role"], "content": [_item(item) for item in items]}
+
+
+def _item(item: Mapping[str, Any]) -> dict[str, Any]:
+    if item.get("type") == "image":
+        return {"type": "image", "image": Image.fromarray(to_uint8(to_images(item["image"]))[0])}
+    if item.get("type") != "text":
+        raise ValueError(f"this model reads text and images, got an item of type {item.get('type')!r}")
+    return {"type": "text", "text": item["text"]}
+
+
+# Loading ----------------------------------------------------------------------------------------------------
+
+
+def load_processor(folder: Path, model_type: str, *, sees: bool) -> PretrainedProcessor:
+    """The processor in a folder. ValueError, in one line, if a file is missing or damaged."""
+    try:
+        if not sees:
+            return PretrainedProcessor(AutoTokenizer.from_pretrained(folder, **LOCAL), sees=False)
+        found = _without_video(folder, model_type) if not is_torchvision_available() else None
+        return PretrainedProcessor(found or AutoProcessor.from_pretrained(folder, **LOCAL), sees=True)
+    except Exception as error:  # the library raises whatever its parts raise
+        raise ValueError(f"{folder}: its processor does not load: {first_line(error)}") from None
+
+
+def _without_video(folder: Path, model_type: str) -> Any:
+    """The processor of a class with a video half, without that; None for other classes."""
+    name = PROCESSOR_MAPPING_NAMES.get(model_type)
+    whole = None if name is None else getattr(importlib.import_module("transformers"), name)
+    if whole is None or VIDEO not in whole.get_attributes():
+        return None
+    half: Any = type(whole.__name__, (_ImageHalf, whole), {"__init__": whole.__init__})
+    parts = {
+        "image_processor": AutoImageProcessor.from_pretrained(folder, backend="pil", **LOCAL),
+        "tokenizer": AutoTokenizer.from_pretrained(folder, **LOCAL),
+    }
+    settings, _ = whole.get_processor_dict(folder, **LOCAL)
+    arguments = [parts.get(attribute) for attribute in whole.get_attributes()]
+    return half.from_args_and_dict(arguments, settings)
+
+
+class _ImageHalf:
+    """A processor that takes None for its video half."""
+
+    def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> Any:
+        if argument_name == VIDEO and argument is None:
+            return None
+        return super().check_argument_for_proper_class(argument_name, argument)  # type: ignore[misc]
