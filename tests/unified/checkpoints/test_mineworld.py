@@ -146,7 +146,7 @@ def test_places_that_were_not_written_count_as_zeros() -> None:
 @pytest.mark.parametrize("order", ["raster", "diagonal", "diagonal(window=2)"])
 def test_the_environment_steps_a_checkpoint(world: Assistant, order: str) -> None:
     world.processor.order = order
-    env = gymnasium.make("unified/WorldModel-v0", model=world, frame=picture(0), window=2)
+    env = gymnasium.make("unified/WorldModel-v0", model=world, start=picture(0), window=2)
     env.reset(seed=0)
     held = []
     for number in range(6):
