@@ -151,7 +151,7 @@ def test_the_environment_steps_a_checkpoint(world: Assistant, order: str) -> Non
     held = []
     for number in range(6):
         observation, *_ = env.step(WALK[number % 3])
-        held.append(env.unwrapped._rollout.session.context.cache.length)
+        held.append(env.unwrapped.episodes.dream.session.context.cache.length)
     assert observation["pov"].shape == (12, 20, 3)
     assert max(held[3:]) == max(held)  # the window holds the cache
     assert held[-1] < 6 * CONFIG.step
