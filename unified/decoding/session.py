@@ -210,9 +210,7 @@ class Session:
         for row in self.rows:
             row.stopped = ""
         self.stats = Stats.of(len(self.rows))
-        yield from self.strategy.text(
-            TextRun(self, sampler or Sampler(), max_tokens, allowed, visual_contrast)
-        )
+        yield from self.strategy.text(TextRun(self, sampler or Sampler(), max_tokens, allowed, weight))
         for row in self.rows:
             row.stopped = row.stopped or "length"
 

@@ -156,12 +156,13 @@ def seeing(words, stream, first):
     return [words.begin, words.user, *image, *said], [words.begin, words.user, *said]
 
 
-def test_words_are_contrasted_with_those_of_a_session_without_the_images(model, stream):
+@pytest.mark.parametrize("name", ["visual_contrast", "contrast"])  # today's name and the former one
+def test_words_are_contrasted_with_those_of_a_session_without_the_images(model, stream, name):
     prompts = [seeing(model.vocabulary, stream, first) for first in (3, 40)]
     session = Session(model, rows=2)
     session.feed([prompt for prompt, _ in prompts])
     sampler = Sampler(temperature=0)
-    said = list(session.text(sampler=sampler, max_tokens=6, draw=False, end=False, visual_contrast=2.0))
+    said = list(session.text(sampler=sampler, max_tokens=6, draw=False, end=False, **{name: 2.0}))
     for row, (prompt, blind) in enumerate(prompts):
         logits = []
         for ids in (prompt, blind):
