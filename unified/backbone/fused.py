@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from unified.backbone.layer_pass import Pass
 
 KIND = "qwen3_vl_text"
+ATTENTION, MLP = ("q_proj", "k_proj", "v_proj", "o_proj"), ("gate_proj", "up_proj", "down_proj")
 
 
 class FusedLayers:
@@ -52,8 +53,12 @@ def fusible(decoder: Any) -> bool:
     config = decoder.config
     if config.model_type != KIND or config.attention_bias or config.hidden_act != "silu":
         return False
-    parts = (part for name, part in decoder.named_modules() if name.endswith("_proj"))
-    return all(type(part) is nn.Linear for part in parts)
+    return all(
+        type(getattr(part, name)) is nn.Linear
+        for layer in decoder.layers
+        for part, names in ((layer.self_attn, ATTENTION), (layer.mlp, MLP))
+        for name in names
+    )
 
 
 class _Layer:
