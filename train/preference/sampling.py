@@ -119,14 +119,8 @@ def _drawn(
 
 def _act(session: Session, processor: Processor, count: int, sampling: Sampling) -> list[int]:
     """Actions alone; returns where the replies end."""
-    codec: Any = processor.action
-    offset = getattr(getattr(codec, "config", None), "offset", 0)
-
-    def choices(slot: int) -> list[int]:
-        return [number - offset for number in codec.choices(slot)]
-
     for _ in range(count):
-        session.action(sampler=_sampler(sampling), choices=choices)
+        session.action(sampler=_sampler(sampling), choices=processor.action_choices)
     session.feed([session.vocabulary.end], defer=True)
     return [len(row.stream) for row in session.rows]
 

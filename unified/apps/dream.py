@@ -80,7 +80,7 @@ class Dream:
             if len(frames) != len(actions) + 1:
                 raise ValueError("n known frames have n - 1 actions between them")
             read = tuple(self._codes(frame) for frame in frames[-self.window :])
-            ids = tuple(self._ids(complete(action)) for action in actions)
+            ids = tuple(tuple(self.processor.action_ids(complete(action))) for action in actions)
             states.append(DreamState(read, ids[len(ids) + 1 - len(read) :], seed))
         self.load(rows, states)
 
@@ -106,7 +106,11 @@ class Dream:
         actions, frames of another size, or a row that was not started, with nothing changed."""
         if len(actions) != len(self.states):
             raise ValueError(f"{len(self.states)} rows need as many actions, got {len(actions)}")
-        ids = {row: self._ids(complete(action)) for row, action in enumerate(actions) if action is not None}
+        ids = {
+            row: tuple(self.processor.action_ids(complete(action)))
+            for row, action in enumerate(actions)
+            if action is not None
+        }
         for row in ids:
             if self.states[row] is None:
                 raise ValueError(f"row {row} was not started")
@@ -219,8 +223,3 @@ class Dream:
         if [tuple(shape) for shape in item["shapes"]] != list(expected):
             raise ValueError(f"a frame has maps {item['shapes']}, these dreams have {list(expected)}")
         return np.array(item["codes"], dtype=np.int32)
-
-    def _ids(self, action: Action) -> tuple[int, ...]:
-        """The ids of an action, counted from 0."""
-        item: Any = self.processor.action
-        return tuple((item.encode([action]) - getattr(item.config, "offset", 0))[0].tolist())

@@ -161,7 +161,7 @@ class Player:
         session.feed([[] if item is None else self._told(row, item) for row, item in enumerate(items)])
         self.playing = [item is not None for item in items]
         places = [row.place for row in session.rows]
-        taken = session.action(sampler=self.sampler, choices=self._choices)
+        taken = session.action(sampler=self.sampler, choices=self.processor.action_choices)
         self._forget([place if item is None else None for place, item in zip(places, items, strict=True)])
         actions = self.processor.actions(taken.tolist())
         return [action if playing else None for action, playing in zip(actions, self.playing, strict=True)]
@@ -186,11 +186,6 @@ class Player:
             policy = Window(self.window * frame_positions(image, self.model.vocabulary), keep=1)
             self.session = Session(self.model, rows=len(self.playing), seed=self.seeds, policy=policy)
         return self.session
-
-    def _choices(self, slot: int) -> list[int]:
-        action: Any = self.processor.action
-        offset = getattr(getattr(action, "config", None), "offset", 0)
-        return [number - offset for number in action.choices(slot)]
 
 
 def _drawn(processor: Processor, frame: Picture) -> dict[str, Any]:

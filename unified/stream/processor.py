@@ -130,8 +130,7 @@ class Processor:
         if "image" in item:
             return self.image_item(item["image"], drawn=drawn, frame=frame)
         if "action" in item:
-            ids = self._need(self.action, "action").encode([item["action"]])
-            return {"type": "action", "ids": self._local(ids)[0].tolist()}
+            return {"type": "action", "ids": self.action_ids(item["action"])}
         return item
 
     @torch.no_grad()
@@ -191,6 +190,16 @@ class Processor:
         maps = list(codes.split([h * w for h, w in shapes], dim=1))
         return to_uint8(visual.decode_maps(maps, shapes))[0]
 
+    def action_ids(self, action: Any) -> list[int]:
+        """The ids of an environment action, counted from 0 [slots]. ValueError for a malformed one."""
+        found = torch.as_tensor(self._need(self.action, "action").encode([action])) - self._offset()
+        ids: list[int] = found[0].tolist()
+        return ids
+
+    def action_choices(self, slot: int) -> list[int]:
+        """The ids, counted from 0, that a slot of an action may take: for `Session.action(choices=)`."""
+        return [number - self._offset() for number in self._need(self.action, "action").choices(slot)]
+
     def actions(self, ids: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
         """Environment actions of action ids counted from 0 [N, slots]."""
         action = self._need(self.action, "action")
@@ -201,9 +210,6 @@ class Processor:
         start = self.vocabulary.action_start - self._offset()
         opposite: Tensor = self._need(self.action, "action").opposite(ids - start)
         return opposite + start
-
-    def _local(self, ids: Tensor) -> Tensor:
-        return torch.as_tensor(ids) - self._offset()
 
     def _offset(self) -> int:
         """Where the action tokenizer itself starts to count (the published one starts after its visual
