@@ -24,7 +24,7 @@ COMMANDS = {  # where the function of each command lives; imported only when it 
 }
 INTERRUPTED = "interrupted; the same command goes on where it stopped"
 
-__all__ = ["COMMANDS", "call", "deepspeed_config", "main", "parser", "quiet", "shipped"]
+__all__ = ["COMMANDS", "call", "deepspeed_config", "leave_group", "main", "parser", "quiet", "shipped"]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -134,5 +134,16 @@ def _run(verb: str, recipe: Any, options: argparse.Namespace) -> int:
     return 0
 
 
+def leave_group() -> None:
+    """Ends the process group, if one was begun: a process that exits with the group's threads still
+    running is now and then aborted by the C++ runtime."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    finally:
+        leave_group()

@@ -66,7 +66,13 @@ def two(smoke, make_arguments, tmp_path_factory):
     (root / "jobs.json").write_text(json.dumps(jobs))
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
     script = str(Path(__file__).with_name("two_processes.py"))
-    quiet = {"DS_ACCELERATOR": "cpu", "DS_BUILD_OPS": "0", "OMP_NUM_THREADS": "1", "KINETO_LOG_LEVEL": "99"}
+    quiet = {
+        "DS_ACCELERATOR": "cpu",
+        "DS_BUILD_OPS": "0",
+        "OMP_NUM_THREADS": "1",
+        "KINETO_LOG_LEVEL": "99",
+        "PYTHONFAULTHANDLER": "1",
+    }
     environment = {**os.environ, **quiet, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [*command, script, str(root / "jobs.json")],

@@ -11,6 +11,7 @@ def main() -> int:
     from accelerate.state import AcceleratorState
     from transformers.integrations import deepspeed
     from unified.train import measured
+    from unified.train.__main__ import leave_group
     from unified.train.__main__ import main as train
     from unified.train.stage_model import wait
 
@@ -34,6 +35,7 @@ def main() -> int:
         for name in [name for name in os.environ if name.startswith("ACCELERATE_")]:
             del os.environ[name]
         wait()
+    leave_group()
     return 0
 
 
