@@ -138,7 +138,8 @@ def compare(
         before, now = _Runs(old), _Runs(new)
         for _ in range(rounds):
             before.add(measurement)
-            now.add(measurement)
+            if not before.note:  # nothing to compare with: not measured
+                now.add(measurement)
         for row in measurement.rows:
             yield _compared(row, before, now)
 
