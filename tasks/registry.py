@@ -9,8 +9,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from unified.tasks import mazes, outside, scenes, small_talk, worlds
+from unified.tasks.mazes import traces
 
-TASKS: dict[str, Any] = {**scenes.TASKS, **mazes.TASKS, **worlds.TASKS, **small_talk.TASKS, **outside.TASKS}
+TASKS: dict[str, Any] = {
+    **scenes.TASKS,
+    **mazes.TASKS,
+    **worlds.TASKS,
+    **small_talk.TASKS,
+    **outside.TASKS,
+    **traces.TASKS,
+}
 
 
 def make(name: str, /, **options: Any) -> Any:

@@ -28,30 +28,38 @@ def lay_out(
     words: PretrainedVocabulary,
     places: Tensor | None = None,
     together: bool = False,
+    written: Tensor | None = None,
 ) -> Layout:
     """The layout of ids [B, T], padded at their ends, after what the cursors say. `places` [N, 5], for the
     placeholders of all rows in their order: time, row and column from the position at which their image
     begins, 1 for the first of an image, and by how much the image moves on what follows it. Without them
-    every id moves by 1. `together`: the features of one image see one another."""
+    every id moves by 1. `together`: the features of one image see one another, except those that
+    are `written` [N] (1 or 0): each of these is a step of its own."""
     table = ids.cpu().numpy()
     counts = (table != words.pad).sum(axis=1)
     image = table == words.image
     if not image.any():
         return Layout.tokens(cursors, counts.tolist())
     found = None if places is None else places.cpu().double().numpy()
+    alone = None if written is None else written.cpu().bool().numpy()
     rows, taken = [], 0
     for marks, count, cursor in zip(image, counts, cursors, strict=True):
-        here = None if found is None else found[taken : taken + marks.sum()]
-        rows.append(_Row(marks, int(count), cursor, here, together))
-        taken += int(marks.sum())
+        part = slice(taken, taken + int(marks.sum()))
+        here = None if found is None else found[part]
+        group = marks.copy() if together else np.zeros_like(marks)
+        if alone is not None:
+            group[marks] &= ~alone[part]
+        rows.append(_Row(marks, int(count), cursor, here, group))
+        taken = part.stop
     return _stack(rows)
 
 
 class _Row:
-    """One row: `image` [T] bool, the first `count` ids real."""
+    """One row: `image` [T] bool, the first `count` ids real; `group` [T] bool: those that see all of their
+    image."""
 
     def __init__(
-        self, image: np.ndarray, count: int, cursor: Cursor, places: np.ndarray | None, together: bool
+        self, image: np.ndarray, count: int, cursor: Cursor, places: np.ndarray | None, group: np.ndarray
     ) -> None:
         real = np.arange(len(image)) < count
         first = image & ~np.append([False], image[:-1])
@@ -62,7 +70,7 @@ class _Row:
         self.sample = np.where(real, cursor.sample, PADDING)
         self.segment = cursor.segment + np.cumsum(begins) - 1
         self.kind = np.where(image, int(Kind.READ), int(Kind.TEXT))
-        steps = begins if together else real
+        steps = begins | (real & ~group)
         self.label = cursor.label + np.cumsum(steps) - 1
         self.position, moved = self._positions(image, first, real, places)
         self.position = self.position + cursor.position

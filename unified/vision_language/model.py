@@ -20,7 +20,7 @@ from unified.stream.vocabulary import Vocabulary
 from unified.vision_language.attention import NAME
 from unified.vision_language.images import GRID, features_of, image_inputs, places_of
 from unified.vision_language.layout import lay_out
-from unified.vision_language.vocabulary import FEATURES, NONE, PLACES, PretrainedVocabulary
+from unified.vision_language.vocabulary import FEATURES, NONE, PLACES, WRITTEN, PretrainedVocabulary
 
 TOGETHER = ("gemma3",)  # families in which the features of one image see one another
 NO_DRAWING = "this model has no visual codes: it reads images and does not draw, edit or imagine them"
@@ -94,7 +94,8 @@ class PretrainedReader:
         self, ids: Tensor, cursors: Sequence[Cursor], values: Mapping[str, Tensor] | None = None
     ) -> Layout:
         """Ids [B, T] on the CPU after what the cursors say (`layout.lay_out`)."""
-        return lay_out(ids, cursors, self.words, (values or {}).get(PLACES), self.together)
+        given = values or {}
+        return lay_out(ids, cursors, self.words, given.get(PLACES), self.together, given.get(WRITTEN))
 
     def steer(self, ids: Tensor, values: Mapping[str, Tensor] | None = None) -> None:
         """The stream alone steers these models."""

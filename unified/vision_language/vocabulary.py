@@ -9,6 +9,7 @@ from unified.stream.vocabulary import Vocabulary
 
 NONE = -1
 FEATURES, PLACES = "image", "places"  # values that travel beside image placeholders
+WRITTEN = "written"  # 1 for a placeholder of an image that the model itself has drawn, latent by latent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +30,11 @@ class PretrainedVocabulary(Vocabulary):
         return {} if self.image == NONE else {self.image: FEATURES}
 
     def placeholder(self, name: str) -> int:
-        """The image id, which stands for FEATURES and their PLACES. ValueError for other names, and for a
-        model of text alone."""
+        """The image id, which stands for FEATURES, their PLACES and WRITTEN. ValueError for other names,
+        and for a model of text alone."""
         if self.image == NONE:
             raise ValueError("this model reads text only: it cannot be asked about an image")
-        if name not in (FEATURES, PLACES):
+        if name not in (FEATURES, PLACES, WRITTEN):
             raise ValueError(f"this model reads {FEATURES} features, not {name}")
         return self.image
 
