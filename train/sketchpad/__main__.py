@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from unified.tasks.mazes.traces import read_traces
 from unified.tasks.outside.faults import Faults
 from unified.train.sketchpad.augmentation import Reconstruction
 from unified.train.sketchpad.decoder import DecoderTraining, DecoderTrainingConfig, features_by
-from unified.train.sketchpad.drawings import Picture, of_image, picture, read_drawings
-from unified.train.sketchpad.rows import Messages, pictures_of
+from unified.train.sketchpad.drawings import Drawing, Picture, of_image, picture, read_drawings
+from unified.train.sketchpad.rows import pictures_of
 from unified.train.sketchpad.run import WEIGHT_DECAY, arguments, save, train
-from unified.train.sketchpad.stages import SketchTraining, StageConfig, examples
+from unified.train.sketchpad.stages import Conversation, OnDisk, SketchTraining, StageConfig, examples
 
 from unified.checkpoints import autoencoder_kl, sketch_decoder
 from unified.command import Parser
@@ -29,10 +31,12 @@ from unified.command import run as run_command
 from unified.heads.latents import LATENT_LOSSES
 from unified.vision_language.files import load_pretrained
 from unified.vision_language.processor import PretrainedProcessor
+from unified.vision_language.sketchpad.families import family_of
 from unified.vision_language.sketchpad.files import has_head, load_head
 from unified.vision_language.sketchpad.model import Sketchpad, head_for
 
 PUBLISHED = {
+Made = Callable[[], Picture]
     "text": (2.0, 2, 8),
     "latents": (5.0, 8, 2),
     "decoder": (10.0, 16, 2),
@@ -55,11 +59,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--accumulation", type=int)
     made.add_argument("--learning-rate", type=float, default=1e-4)
     made.add_argument("--seed", type=int, default=0)
+    made.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the model")
     made.add_argument("--cpu", action="store_true")
     head = made.add_argument_group("of `latents`")
     head.add_argument("--loss", choices=LATENT_LOSSES, default="l1")
     head.add_argument("--images", type=int, default=16, help="finished images the head has room for")
     head.add_argument("--depth", type=int, nargs=2, default=(2, 8), metavar=("PREFIX", "LOCAL"))
+    head.add_argument("--attention-heads", type=int, help="default: those of the vision encoder")
     drawing = made.add_argument_group("of `decoder`")
     drawing.add_argument("--vae", type=Path, help="an AutoencoderKL as diffusers saves it (that of SDXL)")
     drawing.add_argument(
@@ -87,14 +93,13 @@ def _train(options: argparse.Namespace) -> int:
         "seed": options.seed,
     }
     faults = Faults("skip" if options.skip_bad else "raise")
-    traces = list(read_traces(options.traces, faults)) if options.traces else []
-    conversations = [trace.messages(options.size) for trace in traces]
-    reader, processor = load_pretrained(options.model)
+    conversations = list(_readable(options, faults)) if options.traces else []
+    reader, processor = load_pretrained(options.model, dtype=getattr(torch, options.dtype))
     if options.stage == "decoder":
         return _decoder(options, DecoderTrainingConfig(**shared), (reader, processor), conversations)
     config = StageConfig(stage=options.stage, loss=options.loss, **shared)
     found = examples(config, conversations)
-    pad = _pad(options, reader, processor, found[0].messages)
+    pad = _pad(options, reader, processor, found[0].conversation)
     module = SketchTraining(pad, processor, config, _reconstruction(options, pad, processor))
     given = arguments(
         options.out,
@@ -111,15 +116,29 @@ def _train(options: argparse.Namespace) -> int:
     return 0
 
 
-def _pad(options: argparse.Namespace, reader: Any, processor: Any, messages: Messages) -> Sketchpad:
-    """The model with the head that lies beside it, or a new one for pictures like the first of the traces."""
-    if has_head(options.model) and options.stage == "latents":
+def _pad(
+    options: argparse.Namespace, reader: Any, processor: PretrainedProcessor, conversation: Conversation
+) -> Sketchpad:
+    """The model with the head that lies beside it, or a new one for pictures like the last of a trace."""
+    if options.stage == "text":
+        return _without_head(reader)
+    if has_head(options.model):
         return Sketchpad(reader, load_head(options.model).to(reader.device))
-    shape = {"images": options.images, "depth": tuple(options.depth)}
-    probe = Sketchpad(reader, head_for(reader, tokens=1, **shape))
-    first = probe.encode(processor.pixels(pictures_of(messages)[-1:])).features
-    tokens = len(first[0]) // probe.connector.merge if first else 1
-    return Sketchpad(reader, head_for(reader, tokens=tokens, **shape).to(reader.device))
+    images = _without_head(reader).encode(processor.pixels(pictures_of(conversation.messages())[-1:]))
+    merge = family_of(reader.pretrained).connector(reader.pretrained).merge
+    head = head_for(
+        reader,
+        tokens=len(images.features[0]) // merge,
+        images=options.images,
+        depth=tuple(options.depth),
+        heads=options.attention_heads,
+    )
+    return Sketchpad(reader, head.to(reader.device))
+
+
+def _without_head(reader: Any) -> Sketchpad:
+    """For what needs features alone: its head is never run."""
+    return Sketchpad(reader, head_for(reader, tokens=1, images=1, depth=(1, 1), heads=1))
 
 
 def _reconstruction(
@@ -134,7 +153,7 @@ def _decoder(
     options: argparse.Namespace,
     config: DecoderTrainingConfig,
     base: tuple[Any, PretrainedProcessor],
-    conversations: Sequence[Messages],
+    conversations: Sequence[OnDisk],
 ) -> int:
     reader, processor = base
     if options.vae is None:
@@ -143,9 +162,8 @@ def _decoder(
     if options.side % vae.stride:
         raise ValueError(f"--side {options.side} must be a multiple of {vae.stride}, pixels of a latent")
     found = _pictures(options, conversations)
-    pad = Sketchpad(reader, head_for(reader, tokens=1, images=1, depth=(1, 1)))
-    features = features_by(pad, processor)
-    count, width = features([found[0].pixels]).shape[1:]
+    features = features_by(_without_head(reader), processor)
+    count, width = features([found[0]().pixels]).shape[1:]
     decoder = sketch_decoder.SketchDecoder(
         sketch_decoder.SketchDecoderConfig(
             features=width,
@@ -168,16 +186,35 @@ def _decoder(
     return 0
 
 
-def _pictures(options: argparse.Namespace, conversations: Sequence[Messages]) -> list[Picture]:
-    """Pictures of the traces, and of drawings."""
-    found = [of_image(image, options.side) for messages in conversations for image in pictures_of(messages)]
+def _pictures(options: argparse.Namespace, conversations: Sequence[OnDisk]) -> list[Made]:
+    """Pictures of the traces, and of drawings, made when they are due."""
+    numbered = ((one, number) for one in conversations for number in range(one.pictures))
+    found: list[Made] = [partial(_of_trace, *pair, options.side) for pair in numbered]
     if options.drawings is not None:
         drawings = read_drawings(options.drawings, Faults("skip" if options.skip_bad else "raise"))
-        rng = np.random.default_rng(options.seed)
-        found += [picture(drawings, rng, options.side) for _ in range(options.pictures)]
+        seeds = ([options.seed, number] for number in range(options.pictures))
+        found += [partial(_of_drawings, drawings, seed, options.side) for seed in seeds]
     if not found:
         raise ValueError("nothing to draw: give --drawings or --traces")
     return found
+
+
+def _of_trace(conversation: OnDisk, number: int, side: int) -> Picture:
+    return of_image(pictures_of(conversation.messages())[number], side)
+
+
+def _of_drawings(drawings: Sequence[Drawing], seed: list[int], side: int) -> Picture:
+    return picture(drawings, np.random.default_rng(seed), side)
+
+
+def _readable(options: argparse.Namespace, faults: Faults) -> Iterator[OnDisk]:
+    """The traces whose pictures can all be read: read once before anything is trained."""
+    for trace in read_traces(options.traces, faults):
+        before = len(faults.lines)
+        with faults.at(""):  # a trace names its line itself
+            trace.messages(options.size)
+        if len(faults.lines) == before:
+            yield OnDisk(trace, options.size)
 
 
 if __name__ == "__main__":

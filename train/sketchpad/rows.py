@@ -78,11 +78,6 @@ def text_only(messages: Messages) -> list[dict[str, Any]]:
     return [{**question, "content": found}, {**answer, "content": words}]
 
 
-def steps_of(messages: Messages) -> int:
-    """How many pictures the answer has."""
-    return len(pictures_of(messages[1:]))
-
-
 def up_to(messages: Messages, step: int) -> list[dict[str, Any]]:
     """The conversation up to and with the answer's picture of this number, counted from 0."""
     question, answer = messages

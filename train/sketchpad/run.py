@@ -19,6 +19,8 @@ TOKENIZER = ("*.jinja", "*tokenizer*", "*processor*", "special_tokens_map.json",
 
 
 class Listed(Dataset[Any]):
+    """A list as a data set; items that can be called are made when they are asked for."""
+
     def __init__(self, items: Sequence[Any]) -> None:
         self.items = items
 
@@ -26,7 +28,8 @@ class Listed(Dataset[Any]):
         return len(self.items)
 
     def __getitem__(self, number: int) -> Any:
-        return self.items[number]
+        item = self.items[number]
+        return item() if callable(item) else item
 
 
 def arguments(out: Path, config: Any, **options: Any) -> TrainingArguments:
@@ -50,7 +53,8 @@ def arguments(out: Path, config: Any, **options: Any) -> TrainingArguments:
 
 
 def train(module: nn.Module, samples: Sequence[Any], given: TrainingArguments) -> list[float]:
-    """Minimise the loss that `module(samples)` returns; the losses that were logged, in their order."""
+    """Minimise the loss that `module(samples)` returns; a sample that can be called is made when it is due.
+    The losses that were logged, in their order."""
     trainer = Trainer(
         model=module,
         args=given,

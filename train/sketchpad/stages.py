@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from unified.tasks.mazes.traces import Trace
 from unified.train.sketchpad.augmentation import Reconstruction
 from unified.train.sketchpad.rows import (
     IGNORED,
@@ -24,7 +25,7 @@ from unified.train.sketchpad.rows import (
     Messages,
     batch_of,
     lay_row,
-    steps_of,
+    pictures_of,
     text_only,
     up_to,
 )
@@ -65,23 +66,66 @@ class StageConfig:
         check_count("seed", self.seed)
 
 
+@dataclassclass Conversation(Protocol):
+    """A question and an answer with `steps` pictures, which are loaded when it is asked for `messages`."""
+
+    
+    def steps(self) -> int: ...
+
+    def messages(self) -> Messages: ...
+
+
+@dataclass(frozen=True)
+class Held:
+    """A conversation in memory."""
+
+    held: Messages
+
+    @property
+    def steps(self) -> int:
+        return len(pictures_of(self.held[1:]))
+
+    def messages(self) -> Messages:
+        return self.held
+
+
+@dataclass(frozen=True)
+class OnDisk:
+    """A trace whose pictures are cut to their middle square at a side of `size`, None for as they are."""
+
+    trace: Trace
+    size: int | None = None
+
+    @property
+    def steps(self) -> int:
+        return len(self.trace.answer_images)
+
+    @property
+    def pictures(self) -> int:
+        """Those of question and answer."""
+        return len(self.trace.question_images) + self.steps
+
+    def messages(self) -> Messages:
+        return self.trace.messages(self.size)
+
+
 @dataclass(frozen=True)
 class Example:
-    """A conversation; `step`: the number of the answer's picture to be predicted, None in the stage
+    """A conversation; `step`: the number of the picture of its answer to be predicted, None in the stage
     `text`. `number`: of the example, which seeds its augmentation."""
 
-    messages: Messages
+    conversation: Conversation
     step: int | None
     number: int
 
 
-def examples(config: StageConfig, conversations: Sequence[Messages]) -> list[Example]:
+def examples(config: StageConfig, conversations: Sequence[Conversation]) -> list[Example]:
     """What one epoch shows: each conversation in the stage `text`, each picture of an answer in `latents`.
     ValueError where there is nothing to learn from."""
     if config.stage == "text":
-        found = [Example(messages, None, number) for number, messages in enumerate(conversations)]
+        found = [Example(one, None, number) for number, one in enumerate(conversations)]
     else:
-        pairs = [(messages, step) for messages in conversations for step in range(steps_of(messages))]
+        pairs = [(one, step) for one in conversations for step in range(one.steps)]
         found = [Example(*pair, number) for number, pair in enumerate(pairs)]
     if not found:
         raise ValueError("there is no trace" + (" with a picture in its answer" if conversations else ""))
@@ -125,7 +169,7 @@ class SketchTraining(nn.Module):
         return batch_of(self.pad, rows)
 
     def _row(self, sample: Example) -> Any:
-        drawing, messages = sample.step is not None, sample.messages
+        drawing, messages = sample.step is not None, sample.conversation.messages()
         if sample.step is not None:
             messages = up_to(messages, sample.step)
         rng = np.random.default_rng([self.config.seed, sample.number, self.visits])

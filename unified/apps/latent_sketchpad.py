@@ -1,6 +1,6 @@
-"""Questions answered with latent sketches: `python -m unified.apps.latent_sketchpad IMAGE --model FOLDER`.
+"""Answers with latent sketches: `python -m unified.apps.latent_sketchpad IMAGE --model FOLDER`.
 
-A folder of a model of `transformers` with `vision_head.json` beside it (`unified.train.sketchpad` writes one);
+A folder of a model of `transformers` with `vision_head.json` in it (`unified.train.sketchpad` writes one);
 with a sketch decoder the sketches are pictures for people, too.
 """
 
@@ -54,7 +54,7 @@ class LatentSketchpad:
         width = pad.head.config.vision_width
         if decoder is not None and decoder.config.features != width:
             raise ValueError(
-                f"the sketch decoder draws features of width {decoder.config.features}, the model's have {width}"
+                f"the sketch decoder draws features of width {decoder.config.features}, the model has {width}"
             )
         self.pad, self.processor, self.decoder, self.seed = pad, processor, decoder, seed
         self.sampler = sampler or sampler_of(getattr(pad.reader.pretrained, "generation_config", None))
@@ -99,7 +99,7 @@ def load(
     of `load_pretrained`. ValueError, in one line, for files that are missing, damaged or do not fit."""
     folder = Path(model)
     reader, processor = load_pretrained(folder, **options)
-    pad = Sketchpad(reader, load_head(Path(head or folder)).to(reader.device, reader.dtype))
+    pad = Sketchpad(reader, load_head(Path(head or folder)).to(reader.device))
     drawing = Path(decoder or folder)
     found = None
     if decoder is not None or (drawing / sketch_decoder.CONFIG).is_file():

@@ -78,7 +78,11 @@ class Sketchpad:
 
     def latents(self, images: Images) -> list[Latents]:
         """Normalised features [n * merge, V] and inputs of the language model [n, T] of each image."""
-        return [self.connector(features) for features in images.features]
+        return [self.finished(features) for features in images.features]
+
+    def finished(self, features: Tensor) -> Latents:
+        """Features before the norm [..., k * merge, V], of encoder or head, through the connector."""
+        return self.connector(features.to(self.reader.dtype))
 
     def places(self, images: Images) -> Tensor | None:
         """Multimodal rotary positions of the placeholders [N, 5]; None for families without."""
@@ -120,8 +124,9 @@ class Sketchpad:
     ) -> Latents:
         """Latents of one image of each row, marked `drawn` [B, T], after the finished images, marked `prefix`
         [B, T]. `generator`: of the head's context dropout."""
-        rows = self.head(*prefix_rows(embeds, prefix), local_rows(hidden, drawn), generator)
-        return self.connector(rows)
+        own = next(self.head.parameters()).dtype
+        rows, real = prefix_rows(embeds.to(own), prefix)
+        return self.finished(self.head(rows, real, local_rows(hidden.to(own), drawn), generator))
 
 
 def head_for(

@@ -114,11 +114,13 @@ class Thinking:
         places = _places(pad, self.images)
         session.read_pending() if begun else session.feed([pad.begin])
         assert session.last is not None
+        dtype = next(pad.head.parameters()).dtype
         rows = session.last.new_zeros(1, 0, pad.reader.width) if prefix is None else prefix[None]
+        rows = rows.to(dtype)
         cache = pad.head.open(rows, torch.ones(rows.shape[:2], dtype=torch.bool, device=rows.device))
         vision, embeds = [], []
         for place in places:
-            latent = pad.connector(pad.head.extend(cache, session.last[:, None]))
+            latent = pad.finished(pad.head.extend(cache, session.last[:, None].to(dtype)))
             check_values(latent.embeds)
             session.feed([pad.reader.image], values={FEATURES: latent.embeds[0], **place})
             vision.append(latent.vision[0])
