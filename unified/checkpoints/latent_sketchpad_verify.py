@@ -113,12 +113,13 @@ def _part(weights: Stored, prefix: str) -> dict[str, Tensor]:
 
 def _gemma_projector(options: Mapping[str, Any], weights: Stored) -> Gemma3MultiModalProjector:
     config = Gemma3Config(
-        text_config={"hidden_size": options["text_hidden"]},
+        text_config={"hidden_size": options["text_hidden"], "num_attention_heads": 1},
         vision_config={
             "model_type": "siglip_vision_model",
             "hidden_size": options["vision_hidden"],
             "image_size": options["patches_per_side"],
             "patch_size": 1,
+            "num_attention_heads": 1,
         },
         mm_tokens_per_image=options["image_seq_len"],
     )
@@ -192,7 +193,7 @@ def load_decoder(options: Mapping[str, Any], weights: Stored) -> sketch_decoder.
         "inner": options["ffn"],
         "grid": options["grid"],
         "position_rows": options["pos_rows"],
-        "channels": config_of(_part(weights, "vae.")).latent,
+        "channels": config_of(_part(weights, "vae."), options["vae_groups"]).latent,
     }
     own = {name: value for name, value in weights.items() if name.startswith(("aligner.", "vae."))}
     return sketch_decoder.build(sizes, options["vae_groups"], own)

@@ -18,7 +18,7 @@ def made(sizes=None, **more):
     torch.manual_seed(0)
     head = VisionHead(VisionHeadConfig(depth=(2, 2), **{**(sizes or {}), **more})).eval()
     for parameter in head.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
+        torch.nn.init.normal_(parameter, std=0.1)
     return head
 
 
