@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from unified.tasks.mazes.traces import read_traces
 from unified.tasks.outside.faults import Faults
+from unified.train.machine_options import quiet
 from unified.train.sketchpad.augmentation import Reconstruction
 from unified.train.sketchpad.decoder import DecoderTraining, DecoderTrainingConfig, features_by
 from unified.train.sketchpad.drawings import Drawing, Picture, of_image, picture, read_drawings
@@ -35,12 +36,12 @@ from unified.vision_language.sketchpad.families import family_of
 from unified.vision_language.sketchpad.files import has_head, load_head
 from unified.vision_language.sketchpad.model import Sketchpad, head_for
 
-PUBLISHED = {
 Made = Callable[[], Picture]
+PUBLISHED = {  # epochs, rows, accumulation
     "text": (2.0, 2, 8),
     "latents": (5.0, 8, 2),
     "decoder": (10.0, 16, 2),
-}  # epochs, rows, accumulation
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -92,8 +93,11 @@ def _train(options: argparse.Namespace) -> int:
         "accumulation": options.accumulation or accumulation,
         "seed": options.seed,
     }
+    quiet()
     faults = Faults("skip" if options.skip_bad else "raise")
     conversations = list(_readable(options, faults)) if options.traces else []
+    if faults.lines:
+        print(f"{len(faults.lines)} bad records left out, the first: {faults.lines[0]}", file=sys.stderr)
     reader, processor = load_pretrained(options.model, dtype=getattr(torch, options.dtype))
     if options.stage == "decoder":
         return _decoder(options, DecoderTrainingConfig(**shared), (reader, processor), conversations)

@@ -66,10 +66,10 @@ class StageConfig:
         check_count("seed", self.seed)
 
 
-@dataclassclass Conversation(Protocol):
+class Conversation(Protocol):
     """A question and an answer with `steps` pictures, which are loaded when it is asked for `messages`."""
 
-    
+    @property
     def steps(self) -> int: ...
 
     def messages(self) -> Messages: ...
@@ -144,7 +144,7 @@ class SketchTraining(nn.Module):
         reconstruction: Reconstruction | None = None,
     ) -> None:
         super().__init__()
-        self.pad, self.processor, self.config = pad, processor, config
+        self.pad, self.processor, self.options = pad, processor, config
         self.reconstruction = reconstruction
         self.pretrained, self.head = pad.reader.pretrained, pad.head
         self.visits = 0  # calls so far, so that epochs differ in their augmentation
@@ -153,13 +153,13 @@ class SketchTraining(nn.Module):
     def train(self, mode: bool = True) -> SketchTraining:
         """The vision tower, and in the stage `latents` the whole model, stay in evaluation mode."""
         super().train(mode)
-        self.pretrained.train(mode and self.config.stage == "text")
+        self.pretrained.train(mode and self.options.stage == "text")
         return self
 
     def forward(self, samples: Sequence[Example]) -> dict[str, Tensor]:
         """The mean loss of some examples."""
         batch = self.prepared(samples)
-        loss = text_loss if self.config.stage == "text" else self._latent_loss
+        loss = text_loss if self.options.stage == "text" else self._latent_loss
         return {"loss": loss(self.pad, batch)}
 
     def prepared(self, samples: Sequence[Example]) -> Batch:
@@ -172,8 +172,8 @@ class SketchTraining(nn.Module):
         drawing, messages = sample.step is not None, sample.conversation.messages()
         if sample.step is not None:
             messages = up_to(messages, sample.step)
-        rng = np.random.default_rng([self.config.seed, sample.number, self.visits])
-        if self.training and not drawing and rng.random() < self.config.text_only:
+        rng = np.random.default_rng([self.options.seed, sample.number, self.visits])
+        if self.training and not drawing and rng.random() < self.options.text_only:
             messages = text_only(messages)
         elif self.training and self.reconstruction is not None:
             messages = self.reconstruction(messages, rng, spare_last=drawing)
@@ -185,9 +185,9 @@ class SketchTraining(nn.Module):
         assert batch.target is not None
         with torch.no_grad():
             target = pad.connector.norm(batch.target)
-        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.visits)
+        generator = torch.Generator().manual_seed(self.options.seed * 1_000_003 + self.visits)
         found = pad.predict(embeds, hidden, batch.prefix, batch.drawn, generator)
-        return latent_loss(pad.connector, found, target, self.config.loss)
+        return latent_loss(pad.connector, found, target, self.options.loss)
 
 
 def text_loss(pad: Sketchpad, batch: Batch) -> Tensor:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from transformers.utils.logging import disable_progress_bar
 
 from unified.apps.image_text import Source, pictures, user_message
 from unified.checkpoints import sketch_decoder
@@ -26,7 +27,7 @@ from unified.vision_language.files import load_pretrained, sampler_of
 from unified.vision_language.processor import PretrainedProcessor
 from unified.vision_language.sketchpad.files import has_head, load_head
 from unified.vision_language.sketchpad.model import Sketchpad
-from unified.vision_language.sketchpad.thinking import SketchRule, Thinking, think
+from unified.vision_language.sketchpad.thinking import CLOSER, SketchRule, Thinking, think
 
 
 @dataclass(frozen=True)
@@ -129,8 +130,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _answer(options: argparse.Namespace) -> int:
-    closer = {"closer": None} if options.own else {}
-    rule = SketchRule(sketches=options.sketches, max_tokens=options.max_tokens, **closer)
+    disable_progress_bar()
+    closer = None if options.own else CLOSER
+    rule = SketchRule(closer=closer, sketches=options.sketches, max_tokens=options.max_tokens)
     if not has_head(options.head or options.model):
         raise ValueError(f"{options.head or options.model}: no vision head (vision_head.json) lies there")
     if options.save:
