@@ -167,7 +167,7 @@ def _decoder(
         raise ValueError(f"--side {options.side} must be a multiple of {vae.stride}, pixels of a latent")
     found = _pictures(options, conversations)
     features = features_by(_without_head(reader), processor)
-    count, width = features([found[0]().pixels]).shape[1:]
+    count, width = features([found[0]().shown]).shape[1:]
     decoder = sketch_decoder.SketchDecoder(
         sketch_decoder.SketchDecoderConfig(
             features=width,
@@ -196,8 +196,9 @@ def _pictures(options: argparse.Namespace, conversations: Sequence[OnDisk]) -> l
     found: list[Made] = [partial(_of_trace, *pair, options.side) for pair in numbered]
     if options.drawings is not None:
         drawings = read_drawings(options.drawings, Faults("skip" if options.skip_bad else "raise"))
+        shown = options.size or (len(found[0]().shown) if found else options.side)
         seeds = ([options.seed, number] for number in range(options.pictures))
-        found += [partial(_of_drawings, drawings, seed, options.side) for seed in seeds]
+        found += [partial(_of_drawings, drawings, seed, options.side, shown) for seed in seeds]
     if not found:
         raise ValueError("nothing to draw: give --drawings or --traces")
     return found
@@ -207,8 +208,8 @@ def _of_trace(conversation: OnDisk, number: int, side: int) -> Picture:
     return of_image(pictures_of(conversation.messages())[number], side)
 
 
-def _of_drawings(drawings: Sequence[Drawing], seed: list[int], side: int) -> Picture:
-    return picture(drawings, np.random.default_rng(seed), side)
+def _of_drawings(drawings: Sequence[Drawing], seed: list[int], side: int, shown: int) -> Picture:
+    return picture(drawings, np.random.default_rng(seed), side, shown)
 
 
 def _readable(options: argparse.Namespace, faults: Faults) -> Iterator[OnDisk]:

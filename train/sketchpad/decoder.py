@@ -70,6 +70,6 @@ class DecoderTraining(nn.Module):
         config = self.decoder.config
         shape = (2, len(samples), config.channels, config.grid, config.grid)
         noise = torch.randn(shape, generator=self.generator).to(device)
-        features = self.features([sample.pixels for sample in samples])
+        features = self.features([sample.shown for sample in samples])
         losses = sketch_losses(self.decoder, features, pixels, foreground, (noise[0], noise[1]))
         return {"loss": losses.total}

@@ -29,8 +29,10 @@ Drawing = tuple[Stroke, ...]
 
 @dataclass(frozen=True)
 class Picture:
-    """`pixels` uint8 [S, S, 3]; `foreground` bool [S, S]: what differs from the background."""
+    """`shown` uint8 [H, W, 3]: what the vision encoder reads; `pixels` uint8 [S, S, 3]: the same at the size
+    of the decoder's pictures; `foreground` bool [S, S]: what differs from the background."""
 
+    shown: np.ndarray
     pixels: np.ndarray
     foreground: np.ndarray
 
@@ -71,22 +73,26 @@ def _stroke(stroke: Any) -> Stroke:
     return np.array(pair, np.float32).T
 
 
-def picture(drawings: Sequence[Drawing], rng: np.random.Generator, size: int) -> Picture:
-    """A picture of one or two of the drawings, chosen at random."""
+def picture(drawings: Sequence[Drawing], rng: np.random.Generator, size: int, shown: int) -> Picture:
+    """A picture of one or two of the drawings, chosen at random, with sides of `size` and `shown` pixels."""
     count = 2 if rng.random() < PAIRED and len(drawings) > 1 else 1
     chosen = [drawings[int(number)] for number in rng.choice(len(drawings), count, replace=False)]
     background = int(rng.integers(2)) * 255
-    parts = [_drawn(drawing, rng, background, size) for drawing in chosen]
+    parts = [_drawn(drawing, rng, background, shown) for drawing in chosen]
     canvas = parts[0] if count == 1 else _glued(parts, background)
-    pixels = np.asarray(canvas.resize((size, size), Image.Resampling.BILINEAR))
-    return Picture(pixels, (pixels != background).any(axis=2))
+    read, pixels = _resized(canvas, shown), _resized(canvas, size)
+    return Picture(read, pixels, (pixels != background).any(axis=2))
 
 
 def of_image(image: np.ndarray, size: int) -> Picture:
     """Any picture; its background is its most frequent colour."""
-    pixels = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
+    pixels = _resized(Image.fromarray(image), size)
     colours, counts = np.unique(pixels.reshape(-1, 3), axis=0, return_counts=True)
-    return Picture(pixels, (pixels != colours[counts.argmax()]).any(axis=2))
+    return Picture(image, pixels, (pixels != colours[counts.argmax()]).any(axis=2))
+
+
+def _resized(image: Image.Image, size: int) -> np.ndarray:
+    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
 
 
 def _drawn(drawing: Drawing, rng: np.random.Generator, background: int, size: int) -> Image.Image:

@@ -69,7 +69,7 @@ def verify(folder: Path) -> Iterator[Check]:
         except KeyError as error:
             raise ValueError(f"{folder}: the configuration of {group} lacks {error}") from None
         inputs = (*INPUTS, "target_vit") if "vision_tower_out" not in given else INPUTS
-        for check in compare(given, computed, lambda name, inputs=inputs: name in inputs, _tolerance):
+        for check in compare(given, computed, inputs.__contains__, _tolerance):
             yield Check(f"{group}.{check.name}", check.ok, check.detail)
 
 

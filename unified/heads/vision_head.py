@@ -12,6 +12,7 @@ against the published outputs, tests/unified/checkpoints/test_latent_sketchpad.p
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -161,7 +162,7 @@ class Perceiver(nn.Module):
         """Put keys and values of prefix rows [B, m, V] into the cache."""
         places = torch.arange(self.prefix_places - rows.shape[1], self.prefix_places, device=rows.device)
         angles, rows = self._placed(rows, places)
-        for number, (attention, _) in enumerate(self.perceive_layers):
+        for number, (attention, _) in enumerate(_pairs(self.perceive_layers)):
             cache.layers[number] = attention.prefix(rows, angles)
             cache.masks.append(mask & self._kept(places, len(rows), drop, generator))
 
@@ -172,7 +173,7 @@ class Perceiver(nn.Module):
         angles, x = self._placed(x, self.prefix_places + local)
         causal = (torch.arange(first + count, device=x.device) <= local[:, None])[None]  # [1, k, m]
         causal = causal.expand(len(x), -1, -1)
-        for number, (attention, wide) in enumerate([*self.perceive_layers, *self.layers]):
+        for number, (attention, wide) in enumerate(_pairs(self.perceive_layers) + _pairs(self.layers)):
             seen = causal
             if number < len(cache.masks):
                 prefix = cache.masks[number][:, None].expand(-1, count, -1)
@@ -196,6 +197,11 @@ class Perceiver(nn.Module):
             order = torch.rand(rows, self.prefix_places, generator=generator).argsort(dim=1)
             kept.scatter_(1, order[:, :dropped], False)
         return kept.to(places.device)[:, places]
+
+
+def _pairs(layers: Any) -> list[tuple[Any, nn.Module]]:
+    """Attention and feed-forward of each layer."""
+    return [(pair[0], pair[1]) for pair in layers]
 
 
 def _initialise(module: nn.Module) -> None:

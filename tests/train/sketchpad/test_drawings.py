@@ -15,11 +15,12 @@ def test_drawings_of_a_file_and_of_a_folder(strokes):
 
 def test_pictures_differ_in_all_that_is_drawn_anew(strokes):
     drawings = read_drawings(strokes)
-    made = [picture(drawings, np.random.default_rng(seed), 56) for seed in range(20)]
+    made = [picture(drawings, np.random.default_rng(seed), 56, 112) for seed in range(20)]
     assert all(one.pixels.shape == (56, 56, 3) and one.pixels.dtype == np.uint8 for one in made)
+    assert all(one.shown.shape == (112, 112, 3) for one in made)
     assert {int(one.pixels[~one.foreground].max(initial=0)) for one in made} == {0, 255}
     assert all(0 < one.foreground.mean() < 1 for one in made)
-    again = picture(drawings, np.random.default_rng(3), 56)
+    again = picture(drawings, np.random.default_rng(3), 56, 112)
     assert np.array_equal(again.pixels, made[3].pixels)
     assert not np.array_equal(made[0].pixels, made[1].pixels)
 

@@ -143,7 +143,7 @@ def test_stages_train_on_reconstructions(load, stage):
     config = StageConfig(stage=stage, text_only=0.0)
     made = Reconstruction(pad, loaded[1], grey)
     module = SketchTraining(pad, loaded[1], config, made).train()
-    losses = {float(module(examples(config, TALKS[:1]))["loss"]) for _ in range(6)}
+    losses = {module(examples(config, TALKS[:1]))["loss"].item() for _ in range(6)}
     assert len(losses) > 1
 
 

@@ -140,7 +140,7 @@ def head_for(
     """A new head for a model. `tokens`: positions of one sketch; `images`: how many images may be finished
     before one. `heads`: of attention, those of the vision encoder if not given."""
     vision: Any = reader.config.vision_config
-    found = getattr(vision, "num_attention_heads", None) or getattr(vision, "num_heads", None)
+    found: int = getattr(vision, "num_attention_heads", None) or vision.num_heads
     return VisionHead(
         VisionHeadConfig(
             text_width=reader.width,
