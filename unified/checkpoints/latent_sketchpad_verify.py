@@ -140,7 +140,10 @@ def _gemma(options: Mapping[str, Any], weights: Stored, stored: Stored) -> dict[
     projector = _gemma_projector(options, weights)
     connector = gemma_connector(projector)
     head = load_head(options, weights, "gemma")
-    target = connector.norm(gemma_pooled(projector, needed(stored, "vision_tower_out")))
+    if "vision_tower_out" in stored:
+        target = connector.norm(gemma_pooled(projector, stored["vision_tower_out"]))
+    else:
+        target = needed(stored, "target_vit")
     found = _head_outputs(head, connector, stored)
     places = torch.arange(head.config.merge * (head.config.capacity + head.config.tokens))
     found["rotary"] = head.perceiver.rotary_pos_emb(places)

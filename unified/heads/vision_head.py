@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from unified.finite import check_tree
 from unified.heads.vision_head_layers import (
     CausalAttention,
-    KeysValues,
     PrefixCausalAttention,
     RotaryPositions,
+    RowStore,
     feed_forward,
 )
 
@@ -73,13 +73,13 @@ class VisionHeadConfig:
 
 @dataclass
 class HeadCache:
-    """What the head holds of an image that is being drawn. `count`: local rows so far, in vectors of the
-    encoder. `masks`: by layer with the prefix, which of its rows are seen [B, m]. `layers`: by layer, keys
-    and values, those of the prefix first; None before the first row."""
+    """What the head holds of an image that is being drawn. `layers`: by layer, keys and values, those of the
+    prefix first. `masks`: by layer with the prefix, which of its rows are seen [B, m]. `count`: local rows so
+    far, in vectors of the encoder."""
 
-    count: int = 0
+    layers: list[RowStore]
     masks: list[Tensor] = field(default_factory=list)
-    layers: list[KeysValues | None] = field(default_factory=list)
+    count: int = 0
 
 
 class VisionHead(nn.Module):
@@ -106,7 +106,9 @@ class VisionHead(nn.Module):
             raise ValueError(f"{images:g} finished images, the vision head has room for {config.images}")
         rows = self._vision_rows(prefix)
         mask = mask.bool().repeat_interleave(config.merge, dim=1)
-        cache = HeadCache(layers=[None] * sum(config.depth))
+        own = config.merge * config.tokens
+        rooms = [rows.shape[1] + own] * config.depth[0] + [own] * config.depth[1]
+        cache = HeadCache([RowStore(room) for room in rooms])
         drop = self.context_dropout if self.training else 0.0
         self.perceiver.open(cache, rows, mask, drop, generator)
         return cache
@@ -163,7 +165,7 @@ class Perceiver(nn.Module):
         places = torch.arange(self.prefix_places - rows.shape[1], self.prefix_places, device=rows.device)
         angles, rows = self._placed(rows, places)
         for number, (attention, _) in enumerate(_pairs(self.perceive_layers)):
-            cache.layers[number] = attention.prefix(rows, angles)
+            cache.layers[number].append(attention.prefix(rows, angles))
             cache.masks.append(mask & self._kept(places, len(rows), drop, generator))
 
     def forward(self, cache: HeadCache, x: Tensor) -> Tensor:
@@ -178,8 +180,7 @@ class Perceiver(nn.Module):
             if number < len(cache.masks):
                 prefix = cache.masks[number][:, None].expand(-1, count, -1)
                 seen = torch.cat([prefix, causal], dim=2)
-            found, cache.layers[number] = attention(x, angles, cache.layers[number], seen[:, None])
-            x = x + found
+            x = x + attention(x, angles, cache.layers[number], seen[:, None])
             x = x + wide(x)
         cache.count = first + count
         return x

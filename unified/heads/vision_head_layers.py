@@ -1,7 +1,7 @@
 """Layers of the Context-Aware Vision Head: attention over a prefix and causal local rows, rotary positions.
 
-Names of parameters are the published ones (see `vision_head`). Keys and values are handed in and out, so
-that one code serves a whole image and the rows of an image that come one after another.
+Names of parameters are the published ones (see `vision_head`). Keys and values go into a `RowStore`, so that
+one code serves a whole image and the rows of an image that come one after another.
 """
 
 from __future__ import annotations
@@ -51,11 +51,39 @@ def by_head(x: Tensor, heads: int) -> Tensor:
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def joined(before: KeysValues | None, new: KeysValues) -> KeysValues:
-    """Keys and values, then new ones."""
-    if before is None:
-        return new
-    return torch.cat([before[0], new[0]], dim=2), torch.cat([before[1], new[1]], dim=2)
+class RowStore:
+    """Keys and values of the rows that a layer has read, with `room` for those of one image. Without
+    gradients they are written in place, so that nothing grows; with gradients they are joined."""
+
+    def __init__(self, room: int) -> None:
+        self.room, self.count = room, 0
+        self.held: KeysValues | None = None
+
+    def append(self, new: KeysValues) -> KeysValues:
+        """Keys and values of further rows [B, H, k, D] -> those of all rows."""
+        start, self.count = self.count, self.count + new[0].shape[2]
+        if torch.is_grad_enabled():
+            self.held = new if self.held is None else self._joined(self.held, new, start)
+            return self.held
+        if self.held is None or self.held[0].shape[2] < self.count:
+            self.held = self._widened(new, start)
+        keys, values = self.held
+        keys[:, :, start : self.count], values[:, :, start : self.count] = new
+        return keys[:, :, : self.count], values[:, :, : self.count]
+
+    @staticmethod
+    def _joined(held: KeysValues, new: KeysValues, start: int) -> KeysValues:
+        keys, values = (torch.cat([old[:, :, :start], x], 2) for old, x in zip(held, new, strict=True))
+        return keys, values
+
+    def _widened(self, like: KeysValues, start: int) -> KeysValues:
+        """What is held, with room behind it."""
+        rows, heads, _, width = like[0].shape
+        shape = (rows, heads, max(self.room, self.count), width)
+        keys, values = like[0].new_empty(shape), like[1].new_empty(shape)
+        if self.held is not None:
+            keys[:, :, :start], values[:, :, :start] = (old[:, :, :start] for old in self.held)
+        return keys, values
 
 
 class PrefixCausalAttention(nn.Module):
@@ -73,17 +101,16 @@ class PrefixCausalAttention(nn.Module):
         """Keys and values of prefix rows [B, m, V]."""
         return self._keys_values(self.context_norm(rows), angles)
 
-    def forward(
-        self, x: Tensor, angles: Tensor, before: KeysValues | None, seen: Tensor
-    ) -> tuple[Tensor, KeysValues]:
-        """New rows x [B, k, V], keys and values `before` them, and which of all m each sees [B, 1, k, m] ->
-        [B, k, V] and all keys and values."""
+    def forward(self, x: Tensor, angles: Tensor, rows: RowStore, seen: Tensor) -> Tensor:
+        """New rows x [B, k, V] after those of the store, and which of all m each sees [B, 1, k, m] -> [B, k,
+        V]; the store then has them."""
         x = self.norm(x)
-        keys, values = joined(before, self._keys_values(x, angles))
+        keys, values = rows.append(self._keys_values(x, angles))
         found = F.scaled_dot_product_attention(
             rotate(by_head(self.to_q(x), self.heads), angles), keys, values, attn_mask=seen
         )
-        return self.to_out(found.transpose(1, 2).flatten(2)), (keys, values)
+        out: Tensor = self.to_out(found.transpose(1, 2).flatten(2))
+        return out
 
     def _keys_values(self, rows: Tensor, angles: Tensor) -> KeysValues:
         keys, values = (by_head(part, self.heads) for part in self.to_kv(rows).chunk(2, dim=-1))
@@ -100,14 +127,13 @@ class CausalAttention(nn.Module):
         self.to_qkv = nn.Linear(width, 3 * width, bias=False)
         self.to_out = nn.Linear(width, width, bias=False)
 
-    def forward(
-        self, x: Tensor, angles: Tensor, before: KeysValues | None, seen: Tensor
-    ) -> tuple[Tensor, KeysValues]:
+    def forward(self, x: Tensor, angles: Tensor, rows: RowStore, seen: Tensor) -> Tensor:
         """As `PrefixCausalAttention`, without a prefix."""
         q, k, v = (by_head(part, self.heads) for part in self.to_qkv(self.norm(x)).chunk(3, dim=-1))
-        keys, values = joined(before, (rotate(k, angles), v))
+        keys, values = rows.append((rotate(k, angles), v))
         found = F.scaled_dot_product_attention(rotate(q, angles), keys, values, attn_mask=seen)
-        return self.to_out(found.transpose(1, 2).flatten(2)), (keys, values)
+        out: Tensor = self.to_out(found.transpose(1, 2).flatten(2))
+        return out
 
 
 def feed_forward(width: int) -> nn.Sequential:

@@ -32,14 +32,30 @@ def inputs(head, images=2, rows=2):
 
 @EVERY
 @pytest.mark.parametrize("pieces", [[1, 1, 1, 1], [3, 1], [1, 3]])
-def test_rows_one_after_another_are_those_of_one_pass(sizes, pieces):
+@pytest.mark.parametrize("gradients", [(True, True), (False, False), (True, False), (False, True)])
+def test_rows_one_after_another_are_those_of_one_pass(sizes, pieces, gradients):
+    """With gradients and without, when the image is opened and while it is drawn."""
     head = made(sizes)
     prefix, mask, local = inputs(head)
     whole = head(prefix, mask, local)
-    cache = head.open(prefix, mask)
-    parts = [head.extend(cache, part) for part in local.split(pieces, dim=1)]
+    with torch.set_grad_enabled(gradients[0]):
+        cache = head.open(prefix, mask)
+    with torch.set_grad_enabled(gradients[1]):
+        parts = [head.extend(cache, part) for part in local.split(pieces, dim=1)]
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-5, rtol=0)
     assert cache.count == head.config.tokens * head.config.merge
+
+
+@EVERY
+def test_nothing_grows_while_an_image_is_drawn(sizes):
+    head = made(sizes)
+    prefix, mask, local = inputs(head)
+    with torch.no_grad():
+        cache = head.open(prefix, mask)
+        head.extend(cache, local[:, :1])
+        buffers = [store.held[0].data_ptr() for store in cache.layers]
+        head.extend(cache, local[:, 1:])
+    assert [store.held[0].data_ptr() for store in cache.layers] == buffers
 
 
 @EVERY
