@@ -135,9 +135,9 @@ def _answer(options: argparse.Namespace) -> int:
     rule = SketchRule(closer=closer, sketches=options.sketches, max_tokens=options.max_tokens)
     if not has_head(options.head or options.model):
         raise ValueError(f"{options.head or options.model}: no vision head (vision_head.json) lies there")
+    made = load(options.model, head=options.head, decoder=options.decoder)
     if options.save:
         options.save.mkdir(parents=True, exist_ok=True)
-    made = load(options.model, head=options.head, decoder=options.decoder)
     told, count = "", 0
     for piece in made.answer(options.question, options.image, rule=rule):
         if isinstance(piece, str):
