@@ -43,12 +43,14 @@ def place(folders, tmp_path):
 def opening(made):
     """A sampler that says one word, then opens a sketch, over and over."""
 
+    greedy = made.sampler
+
     class Opens:
         said = 0
 
         def draw(self, logits, noise, places):
             self.said += 1
-            drawn = made.sampler.draw(logits, noise, places)
+            drawn = greedy.draw(logits, noise, places)
             drawn.symbols[...] = made.pad.begin if self.said % 2 == 0 else 20
             return drawn
 
