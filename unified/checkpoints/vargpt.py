@@ -14,8 +14,9 @@ sub-module. Tests: tests/unified/checkpoints/test_vargpt.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -98,6 +99,11 @@ class VARGPT(nn.Module):
         self.decoder.join(tokenizer)
         object.__setattr__(self, "tokenizer", tokenizer)
 
+    def gradient_checkpointing_enable(self, **options: Any) -> None:
+        """Activations of the language model and the vision tower are computed twice to save memory; those of
+        the decoder are kept."""
+        self.language.gradient_checkpointing_enable(**options)
+
     @property
     def device(self) -> torch.device:
         return self.sos_embedding.weight.device
@@ -123,15 +129,16 @@ class VARGPT(nn.Module):
         ids: Tensor,
         sketch: Sketch | None = None,
         *,
-        features: Tensor | None = None,
+        pictures: Mapping[str, Tensor] | None = None,
         positions: Tensor | None = None,
     ) -> Forced:
-        """Teacher forcing. ids [B, T], padded at their ends; `features` [n, D]: of the vision tower, at the
-        image ids of all rows. `positions` [3, B, T]: time, row and column; by default 0, 1, 2, ... on all
-        three, as in the published training even with images. ValueError for a drawing without its ids, or
-        with another number of them."""
+        """Teacher forcing. ids [B, T], padded at their ends; `pictures`: what the image processor makes of
+        those to be looked at (`pixel_values`, `image_grid_thw`), of all rows in their order. `positions`
+        [3, B, T]: time, row and column; by default 0, 1, 2, ... on all three, as in the published training
+        even with images. ValueError for a drawing without its ids, or with another number of them."""
         embeds = self.language.get_input_embeddings()(ids)
-        if features is not None:
+        if pictures:
+            features = torch.cat(self.language.get_image_features(**pictures, return_dict=True).pooler_output)
             image = ids == self.language.config.image_token_id
             _check_count("image", int(image.sum()), len(features))
             embeds = embeds.masked_scatter(image[..., None], features.to(embeds))

@@ -117,7 +117,7 @@ class DrawingReader(PretrainedReader):
 
     def __init__(self, model: VARGPT, ends: Sequence[int]) -> None:
         super().__init__(model.language, ends)
-        self.model, self.draws = model, model.decoder
+        self.model, self.visual = model, model.decoder
         self.head = model.decoder.head
         named = {"write": model.config.ids.start, **({"end": ends[0]} if ends else {})}
         longest = max(vars(model.config.ids).values())
@@ -134,7 +134,7 @@ class DrawingReader(PretrainedReader):
         self.behind = self.history + 1  # of the decoder's first layer
 
     def new_cache(self, rows: int = 1, capacity: int = 256, *, static: bool = False) -> KVCache:
-        groups = [len(self.layers), 1, len(self.draws)]
+        groups = [len(self.layers), 1, len(self.visual)]
         return KVCache(groups, rows, capacity, static=static, device=self.device)
 
     # Reading ------------------------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ class DrawingReader(PretrainedReader):
         if run.append is None:
             return [states]
         self._remember(states, run)
-        none = states.new_zeros(1, 1, 1).float().expand(*states.shape[:2], self.draws.config.width)
+        none = states.new_zeros(1, 1, 1).float().expand(*states.shape[:2], self.visual.config.width)
         if run.plan is None or not bool((run.index.kind == Kind.WRITE).any()):
             return [states, none]
         if run.step < 0:
@@ -197,13 +197,13 @@ class DrawingReader(PretrainedReader):
     def _drawn(self, states: Tensor, slots: Slots, run: Pass, plan: Plan) -> Tensor:
         """The decoder's part of a step: the language model's states at its slots [R, k, D] -> [R, k, W]."""
         assert run.append is not None
-        levels = self.draws.positions(plan.shapes)[:, plan.steps[run.step].run.to(states.device)]
+        levels = self.visual.positions(plan.shapes)[:, plan.steps[run.step].run.to(states.device)]
         inputs = self.model.image_gen_projector_out(states).float() + levels
         label = torch.full((len(states), slots.count), run.step)
         sample = torch.where(torch.from_numpy(slots.active)[:, None], torch.zeros_like(label), PADDING)
         segment = run.index.segment.gather(1, slots.places(run.index.segment))
         index = Index(sample, segment, torch.full_like(label, int(Kind.WRITE)), label)
-        own = range(self.behind, self.behind + len(self.draws))
+        own = range(self.behind, self.behind + len(self.visual))
         counts = np.where(slots.active, slots.count, 0)
         append = run.append.cache.append(index, counts, run.rows, own)
         behind = PassBehind(
@@ -216,7 +216,7 @@ class DrawingReader(PretrainedReader):
             condition=self._condition(run, slots),
             after=self.behind,
         )
-        found = run_layers([self.draws], inputs, behind)[0]
+        found = run_layers([self.visual], inputs, behind)[0]
         append.commit()
         return found
 
@@ -230,7 +230,7 @@ class DrawingReader(PretrainedReader):
         if (lengths[slots.active] == 0).any():
             raise ValueError("nothing has been read yet: feed a prompt first")
         told = self.model.image_gen_projector_out(torch.cat(halves[:2], dim=-1)[:, 0])
-        learnt = self.draws.text.cfg_uncond
+        learnt = self.visual.text.cfg_uncond
         memory = [
             learnt[:length] if flag else row[:length]
             for row, length, flag in zip(told, lengths.clip(min=1).tolist(), null.tolist(), strict=True)
@@ -250,13 +250,13 @@ class DrawingReader(PretrainedReader):
         return self.model.image_gen_projector(condition.start)
 
     def later_inputs(self, vectors: Tensor) -> Tensor:
-        return self.model.image_gen_projector(self.draws.later_inputs(vectors))
+        return self.model.image_gen_projector(self.visual.later_inputs(vectors))
 
     def vectors(self, codes: Tensor) -> Tensor:
-        return self.draws.vectors(codes)
+        return self.visual.vectors(codes)
 
     def feed(self, shapes: Shapes) -> MapFeed:
-        return self.draws.feed(shapes)
+        return self.visual.feed(shapes)
 
 
 class SlotWriter(MapWriter):

@@ -200,7 +200,7 @@ def _drawn(
     stored: Mapping[str, Tensor],
 ) -> dict[str, Tensor]:
     made = generate(reader, prompts, shapes, run.guidance, habits=run.habits)
-    summed = reader.draws.grid.summed(torch.cat(made.vectors, dim=1), shapes)
+    summed = reader.visual.grid.summed(torch.cat(made.vectors, dim=1), shapes)
     logits = torch.cat(made.logits, dim=1) / run.tau
     kept = stored.get(f"{name}.logits_after_cfg_tau", logits).shape[1]
     return {
