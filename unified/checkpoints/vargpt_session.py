@@ -155,7 +155,8 @@ class DrawingReader(PretrainedReader):
         return super().lay_out(kept, cursors, values)
 
     def steer(self, ids: Tensor, values: Mapping[str, Tensor] | None = None) -> Branch:  # type: ignore[override]
-        return Branch((ids == self.null_id).any(dim=1).cpu())
+        """All rows of a branch are conditional ones or all null rows."""
+        return Branch(torch.full((len(ids),), bool((ids == self.null_id).any())))
 
     def read(self, ids: Tensor, layout: Layout, values: Mapping[str, Tensor] | None = None) -> Tensor | None:  # type: ignore[override]
         """Embeddings [B, P, D]; None where no id has a position."""
