@@ -1,4 +1,4 @@
-"""Staged training of VARGPT-v1.1 on a tiny one: losses, what a stage trains, every published stage, resuming."""
+"""Staged training of VARGPT-v1.1 on a tiny model: losses, what a stage trains, published stages, resuming."""
 
 import json
 import sys
@@ -20,7 +20,6 @@ from unified.train.stage import BatchConfig, ObjectiveChoice, OptimisationConfig
 from unified.train.vargpt.examples import Encoder, Rows, collator
 from unified.train.vargpt.scoring import scores_of
 from unified.train.vargpt.stage import PARTS, VARGPTData, VARGPTStage, select_parts
-from unified.vision_language.processor import load_image_half
 
 import unified
 from unified.checkpoints.vargpt import Sketch
@@ -28,6 +27,7 @@ from unified.checkpoints.vargpt_published import image_log_probs, load_folder, l
 from unified.layout.layout import IGNORED
 from unified.objectives import build_objective
 from unified.orders.shapes import area
+from unified.vision_language.processor import load_image_half
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 import tiny_vargpt as tiny
