@@ -69,7 +69,7 @@ def run_stage(
     """One stage, from the weights in `start`."""
     stage, folder = recipe.stages[number], stage_folder(recipe, machine, number)
     model = stage_model(stage, start)
-    encoder = Encoder.of(processor, model.config)
+    encoder = Encoder.of(processor, model.sizes)
     rows = Rows(stage, recipe.data, encoder, recipe.seed)
     settings = trainer_settings(recipe, machine, number)
     pad = processor.tokenizer.pad_token_id
@@ -78,7 +78,7 @@ def run_stage(
         TrainingArguments(**settings, ddp_find_unused_parameters=True),
         rows,
         build_objective(stage.objective.name, stage.objective.options),
-        pad=model.config.language["eos_token_id"] if pad is None else pad,
+        pad=model.sizes.language["eos_token_id"] if pad is None else pad,
         callbacks=[JsonLines(folder / "log.jsonl", _line)],
     )
     trainer.remove_callback(PrinterCallback)
@@ -94,7 +94,7 @@ def run_stage(
 def stage_model(stage: VARGPTStage, start: Path) -> VARGPT:
     """The model in a folder as a stage trains it: parts that it leaves alone are frozen."""
     model = load_folder(start)
-    model.config = replace(model.config, resolution=stage.resolution)
+    model.sizes = replace(model.sizes, resolution=stage.resolution)
     select_parts(model, stage.trains)
     return model.train()
 

@@ -46,7 +46,7 @@ class VARGPTTrainer(Trainer):
         self.objective = objective
         self.reference: Reference | None = reference_for(model) if objective.needs_reference else None
         self.weighting = (0.0, 1.0) if objective.needs_pairs else (1.0, IMAGE_WEIGHT)
-        self.shapes: Shapes = model.config.shapes()
+        self.shapes: Shapes = model.sizes.shapes()
         self.own, self.scalars, self.correction = model, Scalars(), SelfCorrection()
         super().__init__(model=model, args=args, train_dataset=rows, data_collator=collator(pad), **options)
         self.model_accepts_loss_kwargs = False
@@ -76,7 +76,7 @@ class VARGPTTrainer(Trainer):
         return (found.loss, policy) if return_outputs else found.loss
 
     def scores(self, forced: Any, batch: Mapping[str, Any], bits: Tensor | None) -> Scores:
-        draws = (batch["ids"] == self.own.config.ids.pad).any(dim=1)
+        draws = (batch["ids"] == self.own.sizes.ids.pad).any(dim=1)
         return scores_of(forced, batch["labels"], bits, self.shapes, draws=draws, weights=self.weighting)
 
     @torch.no_grad()

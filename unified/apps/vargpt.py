@@ -102,7 +102,7 @@ class DrawingAssistant(ImageTextAssistant):
     def shapes(self, size: tuple[int, int] | None = None) -> Shapes:
         """The maps of a drawing of (height, width) pixels. ValueError, with what there is, for a size without
         any."""
-        config, stride = self.model.model.config, self.model.model.tokenizer.stride
+        config, stride = self.model.model.sizes, self.model.model.tokenizer.stride
         if size is None:
             return config.shapes()
         found = config.shapes(size[0] / size[1])
@@ -253,7 +253,7 @@ def load_vargpt(
     model.tokenizer.to(device)
     processor = load_image_half(folder, "qwen2_vl", Qwen2VLImageProcessorPil)
     settings = settings_in(folder)
-    own = [model.config.language["eos_token_id"], processor.tokenizer.eos_token_id]
+    own = [model.sizes.language["eos_token_id"], processor.tokenizer.eos_token_id]
     ends = own if settings is None or settings.eos_token_id is None else settings.eos_token_id
     ends = [token for token in (ends if isinstance(ends, list) else [ends]) if token is not None]
     reader = DrawingReader(model, list(dict.fromkeys(ends)))

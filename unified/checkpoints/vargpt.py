@@ -79,16 +79,16 @@ class Forced:
 
 class VARGPT(nn.Module):
     """Likelihood of texts and drawings. Parameters keep their published names but for those in
-    `vargpt_published`."""
+    `vargpt_published`. (`sizes`: a `config` would be taken for one of `transformers` by its trainer.)"""
 
     tokenizer: InfinityTokenizer
 
     def __init__(self, config: VARGPTConfig) -> None:
         super().__init__()
-        self.config = config
-        sizes = config.of_language()
-        width, own = config.decoder.width, sizes.text_config.hidden_size
-        self.language = Qwen2VLForConditionalGeneration(sizes)
+        self.sizes = config
+        language = config.of_language()
+        width, own = config.decoder.width, language.text_config.hidden_size
+        self.language = Qwen2VLForConditionalGeneration(language)
         self.decoder = Infinity(config.decoder)
         self.image_gen_projector = Projector(width, own)
         self.image_gen_projector_out = Projector(own, width)
@@ -99,9 +99,13 @@ class VARGPT(nn.Module):
         self.decoder.join(tokenizer)
         object.__setattr__(self, "tokenizer", tokenizer)
 
-    def gradient_checkpointing_enable(self, **options: Any) -> None:
+    def activation_checkpointing_enable(self, **options: Any) -> None:
         """Activations of the language model and the vision tower are computed twice to save memory; those of
-        the decoder are kept."""
+        the decoder are kept. `options`: of the same method of `transformers`."""
+        self.language.activation_checkpointing_enable(**options)
+
+    def gradient_checkpointing_enable(self, **options: Any) -> None:
+        """Its name before transformers 5.23."""
         self.language.gradient_checkpointing_enable(**options)
 
     @property
@@ -113,7 +117,7 @@ class VARGPT(nn.Module):
     def pooled(self, null: Tensor) -> Tensor:
         """[N, W]: what steers the modulations of N drawings, the learnt vector of no text where `null` [N]
         bool says so."""
-        token = torch.tensor([self.config.ids.start], device=self.device)
+        token = torch.tensor([self.sizes.ids.start], device=self.device)
         texts = [self.sos_embedding(token), self.decoder.text.cfg_uncond[:1]]
         both, _, _ = self.decoder.text(texts)
         return both[null.to(self.device).long()]
@@ -143,7 +147,7 @@ class VARGPT(nn.Module):
             _check_count("image", int(image.sum()), len(features))
             embeds = embeds.masked_scatter(image[..., None], features.to(embeds))
         fed = None if sketch is None else self.slots(sketch)
-        slot = ids == self.config.ids.pad
+        slot = ids == self.sizes.ids.pad
         counts = slot.sum(dim=1)
         _check_count("drawing", int(counts.sum()), 0 if fed is None else fed.shape[0] * fed.shape[1])
         if fed is not None:
@@ -164,7 +168,7 @@ class VARGPT(nn.Module):
         projector makes of zeros."""
         inputs = self.decoder.later_inputs(sketch.vectors)
         first = self.first_inputs(self.pooled(_null(sketch)))
-        missing = self.config.padded(area(sketch.shapes)) - area(sketch.shapes)
+        missing = self.sizes.padded(area(sketch.shapes)) - area(sketch.shapes)
         filled = inputs.new_zeros(len(inputs), missing, inputs.shape[-1])
         return self.image_gen_projector(torch.cat([first.to(inputs), inputs, filled], dim=1))
 

@@ -130,7 +130,7 @@ def save_folder(folder: Path, model: VARGPT, dtype: torch.dtype | None = None) -
     state |= {f"{TOKENIZER}{name}": value for name, value in _of_tokenizer(model).items()}
     kept = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     save_file(kept, folder / WEIGHTS[0], metadata={"format": "pt"})
-    text = json.dumps(written(model.config), indent=1)
+    text = json.dumps(written(model.sizes), indent=1)
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")
 
 
@@ -179,7 +179,7 @@ def bit_loss(logits: Tensor, bits: Tensor) -> Tensor:
 def published_labels(model: VARGPT, ids: Tensor) -> Tensor:
     """What the published code trains text on where images are drawn: every id, prompts and padding
     included, but the slots of drawings."""
-    return ids.masked_fill(ids == model.config.ids.pad, IGNORED)
+    return ids.masked_fill(ids == model.sizes.ids.pad, IGNORED)
 
 
 def loss(forced: Forced, labels: Tensor, bits: Tensor | None, weight: float = IMAGE_WEIGHT) -> Tensor:

@@ -119,8 +119,8 @@ class DrawingReader(PretrainedReader):
         super().__init__(model.language, ends)
         self.model, self.visual = model, model.decoder
         self.head = model.decoder.head
-        named = {"write": model.config.ids.start, **({"end": ends[0]} if ends else {})}
-        longest = max(vars(model.config.ids).values())
+        named = {"write": model.sizes.ids.start, **({"end": ends[0]} if ends else {})}
+        longest = max(vars(model.sizes.ids).values())
         self.words: DrawingVocabulary = DrawingVocabulary(
             text=max(self.words.text, longest + 1),
             image=self.image,

@@ -78,7 +78,7 @@ def rows_of(folder, chosen):
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
     processor = load_image_half(folder, "qwen2_vl", Qwen2VLImageProcessorPil)
-    config = replace(load_folder(folder).config, resolution=chosen.resolution)
+    config = replace(load_folder(folder).sizes, resolution=chosen.resolution)
     return Rows(chosen, ModelData(sources=SOURCES), Encoder.of(processor, config), 0), processor
 
 
@@ -89,8 +89,8 @@ def rows_of(folder, chosen):
 def test_the_loss_is_the_published_one():
     """Of two rows, one of which draws: mean over ids of text, and three times the mean over bits."""
     model = tiny.model()
-    ids, shapes = model.config.ids, model.config.shapes()
-    count = model.config.padded(area(shapes))
+    ids, shapes = model.sizes.ids, model.sizes.shapes()
+    count = model.sizes.padded(area(shapes))
     row = [5, 6, 7, ids.start, *[ids.pad] * count, ids.end]
     table = torch.tensor([row, [*range(8, 8 + len(row))]]).clamp(max=300)
     bits = torch.randint(2, (1, area(shapes), 4), generator=torch.Generator().manual_seed(0))
@@ -213,7 +213,7 @@ def test_every_published_stage_runs_on_a_tiny_model(folder, pairs, tmp_path):
 
 def test_the_resolution_grows_by_stage(folder, tmp_path):
     done = run(recipe_of(folder, stage(steps=1, resolution="0.25M")), Machine(out=tmp_path, cpu=True))
-    assert load_folder(done).config.resolution == "0.25M"
+    assert load_folder(done).sizes.resolution == "0.25M"
 
 
 def test_drawing_is_learned_while_all_else_stays(folder, tmp_path):

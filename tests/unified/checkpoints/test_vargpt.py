@@ -106,7 +106,7 @@ def test_a_saved_folder_is_the_same_model(other: bool, tmp_path: Path) -> None:
     made = tiny.model(**tiny.wider(tiny.config())) if other else tiny.model()
     save_folder(tmp_path, made)
     again = load_folder(tmp_path)
-    assert again.config == made.config
+    assert again.sizes == made.sizes
     for name, value in made.state_dict().items():
         assert torch.equal(again.state_dict()[name], value), name
     for name, value in made.tokenizer.state_dict().items():
@@ -188,14 +188,14 @@ def test_other_folders_are_not_taken_for_it() -> None:
 
 def drawing(model: VARGPT, seed: int = 0) -> tuple[Tensor, Sketch, Tensor]:
     """Ids [2, T] of two conversations that draw, what they draw, and its bits."""
-    ids, shapes = model.config.ids, model.config.shapes()
+    ids, shapes = model.sizes.ids, model.sizes.shapes()
     rng = torch.Generator().manual_seed(seed)
     bits = torch.randint(2, (2, area(shapes), model.decoder.grid.token_bits), generator=rng)
     rows = [
         [
             *range(5, 5 + count),
             ids.start,
-            *[ids.pad] * model.config.padded(area(shapes)),
+            *[ids.pad] * model.sizes.padded(area(shapes)),
             ids.end,
             *[4] * rest,
         ]

@@ -34,7 +34,7 @@ OPTIONS = {"order": "residual", "sampler": GREEDY}
 @pytest.fixture(scope="module")
 def reader() -> DrawingReader:
     made = tiny.model()
-    return DrawingReader(made, [made.config.language["eos_token_id"]])
+    return DrawingReader(made, [made.sizes.language["eos_token_id"]])
 
 
 def grid(height: int, width: int, seed: int = 0) -> dict[str, Tensor]:
@@ -54,8 +54,8 @@ def conditional(
     model: VARGPT, prompt: list[int], codes: list[Tensor], shapes: Shapes, **more: Tensor
 ) -> Tensor:
     """Logits [1, L, 2 S] of one pass over everything."""
-    ids = model.config.ids
-    row = [*prompt, ids.start, *[ids.pad] * model.config.padded(area(shapes)), ids.end]
+    ids = model.sizes.ids
+    row = [*prompt, ids.start, *[ids.pad] * model.sizes.padded(area(shapes)), ids.end]
     forced = model(torch.tensor([row]), sketch_of(model, codes, shapes), **more)
     return forced.drawn.bits.flatten(-2)
 
@@ -123,7 +123,7 @@ def test_a_picture_in_the_prompt_is_read_by_the_tower(reader: DrawingReader) -> 
     made = generate(reader, [prompt], SHAPES, None, values=values, habits=habits)
     ids = torch.tensor([prompt])
     layout = reader.lay_out(ids, [Cursor()], values)
-    after = layout.cursors[0].position + torch.arange(1 + reader.model.config.padded(area(SHAPES)) + 1)
+    after = layout.cursors[0].position + torch.arange(1 + reader.model.sizes.padded(area(SHAPES)) + 1)
     positions = torch.cat([layout.positions.long(), after.long().expand(3, 1, -1)], dim=2)
     want = conditional(reader.model, prompt, made.codes, SHAPES, pictures=inputs, positions=positions)
     torch.testing.assert_close(torch.cat(made.logits, dim=1), want, atol=1e-4, rtol=1e-4)
@@ -187,7 +187,7 @@ def test_a_row_is_forgotten(reader: DrawingReader) -> None:
 
 def test_the_start_token_begins_a_drawing(reader: DrawingReader) -> None:
     """The model's own token is what `Session.text` stops at, and only where drawing is allowed."""
-    start = reader.model.config.ids.start
+    start = reader.model.sizes.ids.start
     session = Session(reader)
     session.feed([5, 6])
     logits = reader.text_logits(session.last)
