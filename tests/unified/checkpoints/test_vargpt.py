@@ -74,7 +74,7 @@ def copied(to: Path, keep: str, change: Callable[[dict[str, Tensor]], None]) -> 
 )
 def test_one_changed_weight_fails(name: str, part: str, failed: str, tmp_path: Path) -> None:
     def change(weights: dict[str, Tensor]) -> None:
-        weights[name] += 0.3
+        weights[name].flatten()[::3] += 0.3  # a norm would take out what all channels share
 
     found = vargpt_verify.verify(copied(tmp_path, part, change))
     assert failed in {check.name for check in found if check.ok is False}
@@ -193,11 +193,11 @@ def drawing(model: VARGPT, seed: int = 0) -> tuple[Tensor, Sketch, Tensor]:
     bits = torch.randint(2, (2, area(shapes), model.decoder.grid.token_bits), generator=rng)
     rows = [
         [
-            *range(5, 5 + count),
+            *range(50, 50 + count),
             ids.start,
             *[ids.pad] * model.sizes.padded(area(shapes)),
             ids.end,
-            *[4] * rest,
+            *[60] * rest,
         ]
         for count, rest in ((6, 1), (4, 3))
     ]
@@ -245,4 +245,4 @@ def test_drawings_without_their_ids_are_refused() -> None:
         model(ids[:1, 6:], Sketch(vectors=sketch.vectors[:1], shapes=sketch.shapes))
     both = torch.cat([ids[0, 6:-2], ids[0, 6:-2]])[None]
     with pytest.raises(ValueError, match="takes 640 ids of a row"):
-        model(torch.cat([both, torch.full_like(both, 4)]), sketch)
+        model(torch.cat([both, torch.full_like(both, 60)]), sketch)

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import tiny_vargpt as tiny
 
 SHAPES: Shapes = ((1, 1), (2, 2), (3, 2), (4, 4))
-PROMPTS = [[5, 6, 7, 8, 9], [30, 31, 32], [11, 12, 13, 14, 15, 16, 17, 18]]
+PROMPTS = [[45, 46, 47, 48, 49], [70, 71, 72], [51, 52, 53, 54, 55, 56, 57, 58]]
 OPTIONS = {"order": "residual", "sampler": GREEDY}
 
 
@@ -107,7 +107,7 @@ def test_a_row_does_not_depend_on_its_batch(reader: DrawingReader, guidance: Gui
 
 
 def test_a_long_prompt_takes_all_of_the_memory_learnt_for_none(reader: DrawingReader) -> None:
-    prompt = list(range(5, 55))  # 50 ids, 30 learnt vectors
+    prompt = list(range(50, 100))  # 50 ids, 30 learnt vectors
     made = generate(reader, [prompt], SHAPES, Constant(2.0), habits=Habits(sampler=GREEDY))
     told = conditional(reader.model, prompt, made.codes, SHAPES)
     untold = unconditional(reader.model, 30, made.codes, SHAPES)
@@ -117,7 +117,7 @@ def test_a_long_prompt_takes_all_of_the_memory_learnt_for_none(reader: DrawingRe
 def test_a_picture_in_the_prompt_is_read_by_the_tower(reader: DrawingReader) -> None:
     """As the source of an edit: rotary positions are those of the model, and all its features are memory."""
     image, inputs = reader.image, grid(4, 6)
-    prompt = [5, 6, *[image] * 6, 7, 8]
+    prompt = [45, 46, *[image] * 6, 47, 48]
     values = reader.values(inputs)
     habits = Habits(sampler=GREEDY)
     made = generate(reader, [prompt], SHAPES, None, values=values, habits=habits)
@@ -137,25 +137,25 @@ def test_a_drawing_leaves_nothing_behind(reader: DrawingReader, guidance: Guidan
     """What is drawn and said next is what it would have been; the cache is as long as before."""
     drew, silent = Session(reader, seed=0), Session(reader, seed=0)
     for session in (drew, silent):
-        session.feed([5, 6, 7])
+        session.feed([45, 46, 47])
     first = drew.draw(SHAPES, guidance=guidance, **OPTIONS).codes
     assert drew.context.cache.lengths_by_layer[:, 0].tolist() == [3, 3, 3, 0, 0]
     again = drew.draw(SHAPES, guidance=guidance, **OPTIONS).codes
     assert torch.equal(first, again)
     for session in (drew, silent):
-        session.feed([8, 9])
+        session.feed([48, 49])
     torch.testing.assert_close(drew.last, silent.last)
     said = [list(session.text(sampler=GREEDY, max_tokens=4, draw=False)) for session in (drew, silent)]
     assert said[0] == said[1]
     later = drew.draw(SHAPES, guidance=guidance, **OPTIONS).codes
-    prompt = [5, 6, 7, 8, 9, *(ids[0] for ids in said[0])]
+    prompt = [45, 46, 47, 48, 49, *(ids[0] for ids in said[0])]
     whole = generate(reader, [prompt], SHAPES, guidance, habits=Habits(sampler=GREEDY))
     assert torch.equal(later, torch.cat(whole.codes, dim=1))
 
 
 def test_all_may_stay_in_the_cache(reader: DrawingReader) -> None:
     session = Session(reader, policy=Full())
-    session.feed([5, 6, 7])
+    session.feed([45, 46, 47])
     first = session.draw(SHAPES, guidance=Constant(2.0), **OPTIONS).codes
     again = session.draw(SHAPES, guidance=Constant(2.0), **OPTIONS).codes
     assert torch.equal(first, again)
@@ -163,25 +163,25 @@ def test_all_may_stay_in_the_cache(reader: DrawingReader) -> None:
 
 def test_rows_that_do_not_draw_are_left_alone(reader: DrawingReader) -> None:
     session, alone = Session(reader, rows=2), Session(reader)
-    session.feed([[5, 6, 7], [30, 31]])
-    alone.feed([30, 31])
+    session.feed([[45, 46, 47], [70, 71]])
+    alone.feed([70, 71])
     drawing = session.draw(SHAPES, rows=[False, True], guidance=Constant(2.0), **OPTIONS)
     want = alone.draw(SHAPES, guidance=Constant(2.0), **OPTIONS)
     assert torch.equal(drawing.codes[1:], want.codes)
-    session.feed([[8], [8]])
+    session.feed([[48], [48]])
     whole = Session(reader, rows=2)
-    whole.feed([[5, 6, 7, 8], [30, 31, 8]])
+    whole.feed([[45, 46, 47, 48], [70, 71, 48]])
     torch.testing.assert_close(session.last, whole.last)
 
 
 def test_a_row_is_forgotten(reader: DrawingReader) -> None:
     session = Session(reader, rows=2)
-    session.feed([[5, 6, 7, 8], [30, 31]])
+    session.feed([[45, 46, 47, 48], [70, 71]])
     session.draw(SHAPES, guidance=Constant(2.0), **OPTIONS)
     session.restart(0)
-    session.feed([[11, 12], []])
+    session.feed([[51, 52], []])
     drawing = session.draw(SHAPES, guidance=Constant(2.0), **OPTIONS)
-    want = generate(reader, [[11, 12]], SHAPES, Constant(2.0), habits=Habits(sampler=GREEDY))
+    want = generate(reader, [[51, 52]], SHAPES, Constant(2.0), habits=Habits(sampler=GREEDY))
     assert torch.equal(drawing.codes[:1], torch.cat(want.codes, dim=1))
 
 
@@ -189,7 +189,7 @@ def test_the_start_token_begins_a_drawing(reader: DrawingReader) -> None:
     """The model's own token is what `Session.text` stops at, and only where drawing is allowed."""
     start = reader.model.sizes.ids.start
     session = Session(reader)
-    session.feed([5, 6])
+    session.feed([45, 46])
     logits = reader.text_logits(session.last)
     bias = torch.zeros_like(logits)
     bias[:, start] = 1e6
