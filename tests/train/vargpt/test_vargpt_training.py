@@ -56,14 +56,13 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
-    """A file of two preferences between drawings."""
+    """A file of two preferences between drawings: red, and not blue."""
     place = tmp_path_factory.mktemp("pairs")
     rows = []
     for number in range(2):
-        for side in ("good", "bad"):
-            pixels = np.random.default_rng([number, side == "bad"]).integers(
-                0, 256, (36, 40, 3), dtype=np.uint8
-            )
+        for side, channel in (("good", 0), ("bad", 2)):
+            pixels = np.full((36, 40, 3), 20 * number, dtype=np.uint8)
+            pixels[..., channel] = 220
             Image.fromarray(pixels).save(place / f"{side}{number}.png")
         names = {"chosen_image": f"good{number}.png", "rejected_image": f"bad{number}.png"}
         rows.append({"prompt": f"Draw picture {number}.", **names})
