@@ -43,7 +43,7 @@ class VARGPTTrainer(Trainer):
         pad: int,
         **options: Any,
     ) -> None:
-        self.objective = objective
+        self.objective: Objective = objective
         self.reference: Reference | None = reference_for(model) if objective.needs_reference else None
         self.weighting = (0.0, 1.0) if objective.needs_pairs else (1.0, IMAGE_WEIGHT)
         self.shapes: Shapes = model.sizes.shapes()

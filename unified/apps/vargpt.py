@@ -102,7 +102,7 @@ class DrawingAssistant(ImageTextAssistant):
     def shapes(self, size: tuple[int, int] | None = None) -> Shapes:
         """The maps of a drawing of (height, width) pixels. ValueError, with what there is, for a size without
         any."""
-        config, stride = self.model.model.sizes, self.model.model.tokenizer.stride
+        config, stride = self.model.vargpt.sizes, self.model.vargpt.tokenizer.stride
         if size is None:
             return config.shapes()
         found = config.shapes(size[0] / size[1])
@@ -115,7 +115,7 @@ class DrawingAssistant(ImageTextAssistant):
 
     def describe(self) -> dict[str, Any]:
         """Kind and sizes: plain data."""
-        model, stride = self.model.model, self.model.model.tokenizer.stride
+        model, stride = self.model.vargpt, self.model.vargpt.tokenizer.stride
         height, width = self.shapes()[-1]
         drawing = {
             "decoder_parameters": sum(parameter.numel() for parameter in model.decoder.parameters()),

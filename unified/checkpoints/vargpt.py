@@ -40,7 +40,7 @@ class Projector(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(source, source), nn.GELU(), nn.Linear(source, target))
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.mlp(x.to(self.mlp[0].weight.dtype))
+        y: Tensor = self.mlp(x.to(self.ln_q.weight.dtype))
         return y
 
 
@@ -86,7 +86,7 @@ class VARGPT(nn.Module):
     def __init__(self, config: VARGPTConfig) -> None:
         super().__init__()
         self.sizes = config
-        language = config.of_language()
+        language: Any = config.of_language()
         width, own = config.decoder.width, language.text_config.hidden_size
         self.language = Qwen2VLForConditionalGeneration(language)
         self.decoder = Infinity(config.decoder)

@@ -157,10 +157,9 @@ def _tokenizer(options: Any) -> InfinityTokenizerConfig:
     missing = [name for name in _VAE if not isinstance(options, Mapping) or name not in options]
     if missing:
         raise ValueError(f"the vae of config.json lacks {', '.join(missing)}")
-    fields = {ours: options[theirs] for theirs, ours in _VAE.items()}
-    return InfinityTokenizerConfig(
-        **{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-    )
+    fields: dict[str, Any] = {ours: options[theirs] for theirs, ours in _VAE.items()}
+    fields |= {name: tuple(fields[name]) for name in ("encoder", "decoder")}
+    return InfinityTokenizerConfig(**fields)
 
 
 def _ids(tokens: Mapping[str, Any]) -> GenerationIds:

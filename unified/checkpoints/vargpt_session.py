@@ -35,7 +35,7 @@ from unified.checkpoints.vargpt_layout import (
     nothing,
     spoken,
 )
-from unified.heads.distribution import Distribution
+from unified.heads.distribution import Categorical
 from unified.layout.attention import PADDING, Index
 from unified.layout.layout import Cursor, Layout
 from unified.orders import Plan
@@ -117,7 +117,7 @@ class DrawingReader(PretrainedReader):
 
     def __init__(self, model: VARGPT, ends: Sequence[int]) -> None:
         super().__init__(model.language, ends)
-        self.model, self.visual = model, model.decoder
+        self.vargpt, self.visual = model, model.decoder
         self.head = model.decoder.head
         named = {"write": model.sizes.ids.start, **({"end": ends[0]} if ends else {})}
         longest = max(vars(model.sizes.ids).values())
@@ -199,7 +199,7 @@ class DrawingReader(PretrainedReader):
         """The decoder's part of a step: the language model's states at its slots [R, k, D] -> [R, k, W]."""
         assert run.append is not None
         levels = self.visual.positions(plan.shapes)[:, plan.steps[run.step].run.to(states.device)]
-        inputs = self.model.image_gen_projector_out(states).float() + levels
+        inputs = self.vargpt.image_gen_projector_out(states).float() + levels
         label = torch.full((len(states), slots.count), run.step)
         sample = torch.where(torch.from_numpy(slots.active)[:, None], torch.zeros_like(label), PADDING)
         segment = run.index.segment.gather(1, slots.places(run.index.segment))
@@ -230,28 +230,28 @@ class DrawingReader(PretrainedReader):
         lengths[null] = lengths[~null][: null.sum()]  # null rows follow those that they belong to
         if (lengths[slots.active] == 0).any():
             raise ValueError("nothing has been read yet: feed a prompt first")
-        told = self.model.image_gen_projector_out(torch.cat(halves[:2], dim=-1)[:, 0])
+        told = self.vargpt.image_gen_projector_out(torch.cat(halves[:2], dim=-1)[:, 0])
         learnt = self.visual.text.cfg_uncond
         memory = [
             learnt[:length] if flag else row[:length]
             for row, length, flag in zip(told, lengths.clip(min=1).tolist(), null.tolist(), strict=True)
         ]
-        return self.model.steered(self.model.pooled(torch.from_numpy(null)), memory)
+        return self.vargpt.steered(self.vargpt.pooled(torch.from_numpy(null)), memory)
 
     def write(self, plan: Plan, rows: int, condition: object = None) -> SlotWriter:
         """The state of one image being drawn in `rows` rows."""
         null = _needed(condition).null
-        return SlotWriter(self, plan, Begun(self.model.first_inputs(self.model.pooled(null))))
+        return SlotWriter(self, plan, Begun(self.vargpt.first_inputs(self.vargpt.pooled(null))))
 
     def positions(self, shapes: Shapes) -> Tensor:
         """[1, L, 1]: levels are added behind the language model."""
         return torch.zeros(1, area(shapes), 1, device=self.device)
 
     def first_inputs(self, condition: Begun) -> Tensor:
-        return self.model.image_gen_projector(condition.start)
+        return self.vargpt.image_gen_projector(condition.start)
 
     def later_inputs(self, vectors: Tensor) -> Tensor:
-        return self.model.image_gen_projector(self.visual.later_inputs(vectors))
+        return self.vargpt.image_gen_projector(self.visual.later_inputs(vectors))
 
     def vectors(self, codes: Tensor) -> Tensor:
         return self.visual.vectors(codes)
@@ -265,7 +265,7 @@ class SlotWriter(MapWriter):
 
     def predict(
         self, step: int, states: Sequence[Tensor], rows: int, before: Sequence[Tensor] | None
-    ) -> Distribution:
+    ) -> Categorical:
         return super().predict(step, states[1:], rows, before)
 
 

@@ -182,7 +182,7 @@ def _runs() -> dict[str, Run]:
 
 
 def _inferred(reader: DrawingReader, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    ids, model = needed(stored, "inf.prompt_ids"), reader.model
+    ids, model = needed(stored, "inf.prompt_ids"), reader.vargpt
     prompts = ids[:, :-1].tolist()  # the start token is the session's to write
     states = model.run_language(model.language.get_input_embeddings()(ids))
     found = {
@@ -211,5 +211,5 @@ def _drawn(
     return {
         f"{name}.bits": reader.head.to_symbols(torch.cat(made.codes, dim=1)).to(torch.uint8),
         f"{name}.logits_after_cfg_tau": logits[:, :kept],
-        f"{name}.image_uint8_bgr": to_bytes(reader.model.tokenizer.decode_vectors(summed)),
+        f"{name}.image_uint8_bgr": to_bytes(reader.vargpt.tokenizer.decode_vectors(summed)),
     }

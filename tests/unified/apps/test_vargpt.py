@@ -55,7 +55,7 @@ def test_questions_about_images_are_answered_as_transformers_would(assistant):
     images = [picture(1), picture(2, 16, 40)]
     content = [*({"type": "image", "image": image} for image in images), {"type": "text", "text": "Where?"}]
     prompt = assistant.processor.prompt([{"role": "user", "content": content}])
-    own = assistant.model.model.sizes.ids
+    own = assistant.model.vargpt.sizes.ids
     ids = assistant.model.pretrained.generate(
         **prompt.inputs,
         max_new_tokens=8,
@@ -108,7 +108,7 @@ def test_what_it_does_not_do_is_one_line(assistant):
 
 def test_the_model_chooses_to_draw(assistant):
     """Text, its own start token, all maps, the picture; which then is one of the conversation's."""
-    words, start = assistant.processor.tokenizer, assistant.model.model.sizes.ids.start
+    words, start = assistant.processor.tokenizer, assistant.model.vargpt.sizes.ids.start
     talk = assistant.chat(max_tokens=8)
     events = list(talk.say("Draw a circle.", text_sampler=Says([*words.encode("Here"), start])))
     assert "".join(event.text for event in events if isinstance(event, Text)) == "Here"

@@ -78,7 +78,7 @@ def unconditional(model: VARGPT, length: int, codes: list[Tensor], shapes: Shape
 @pytest.mark.parametrize("shapes", [SHAPES, ((1, 1), (2, 1), (4, 3))])
 def test_a_drawing_is_that_of_one_pass(reader: DrawingReader, shapes: Shapes) -> None:
     made = generate(reader, PROMPTS[:1], shapes, None, habits=Habits(sampler=GREEDY))
-    want = conditional(reader.model, PROMPTS[0], made.codes, shapes)
+    want = conditional(reader.vargpt, PROMPTS[0], made.codes, shapes)
     torch.testing.assert_close(torch.cat(made.logits, dim=1), want, atol=1e-4, rtol=1e-4)
 
 
@@ -90,8 +90,8 @@ def test_rows_of_several_lengths_are_guided_by_null_rows(reader: DrawingReader) 
     by_slot = torch.tensor(scales).repeat_interleave(torch.tensor(areas))[None, :, None]
     for row, prompt in enumerate(PROMPTS):
         codes = [ids[row : row + 1] for ids in made.codes]
-        told = conditional(reader.model, prompt, codes, SHAPES)
-        untold = unconditional(reader.model, len(prompt), codes, SHAPES)
+        told = conditional(reader.vargpt, prompt, codes, SHAPES)
+        untold = unconditional(reader.vargpt, len(prompt), codes, SHAPES)
         got = torch.cat(made.logits, dim=1)[row : row + 1]
         torch.testing.assert_close(got, by_slot * told + (1 - by_slot) * untold, atol=2e-4, rtol=1e-4)
 
@@ -109,8 +109,8 @@ def test_a_row_does_not_depend_on_its_batch(reader: DrawingReader, guidance: Gui
 def test_a_long_prompt_takes_all_of_the_memory_learnt_for_none(reader: DrawingReader) -> None:
     prompt = list(range(50, 100))  # 50 ids, 30 learnt vectors
     made = generate(reader, [prompt], SHAPES, Constant(2.0), habits=Habits(sampler=GREEDY))
-    told = conditional(reader.model, prompt, made.codes, SHAPES)
-    untold = unconditional(reader.model, 30, made.codes, SHAPES)
+    told = conditional(reader.vargpt, prompt, made.codes, SHAPES)
+    untold = unconditional(reader.vargpt, 30, made.codes, SHAPES)
     torch.testing.assert_close(torch.cat(made.logits, dim=1), 2 * told - untold, atol=2e-4, rtol=1e-4)
 
 
@@ -123,9 +123,9 @@ def test_a_picture_in_the_prompt_is_read_by_the_tower(reader: DrawingReader) -> 
     made = generate(reader, [prompt], SHAPES, None, values=values, habits=habits)
     ids = torch.tensor([prompt])
     layout = reader.lay_out(ids, [Cursor()], values)
-    after = layout.cursors[0].position + torch.arange(1 + reader.model.sizes.padded(area(SHAPES)) + 1)
+    after = layout.cursors[0].position + torch.arange(1 + reader.vargpt.sizes.padded(area(SHAPES)) + 1)
     positions = torch.cat([layout.positions.long(), after.long().expand(3, 1, -1)], dim=2)
-    want = conditional(reader.model, prompt, made.codes, SHAPES, pictures=inputs, positions=positions)
+    want = conditional(reader.vargpt, prompt, made.codes, SHAPES, pictures=inputs, positions=positions)
     torch.testing.assert_close(torch.cat(made.logits, dim=1), want, atol=1e-4, rtol=1e-4)
     other = reader.values(grid(4, 6, seed=1))
     changed = generate(reader, [prompt], SHAPES, None, values=other, habits=habits)
@@ -187,7 +187,7 @@ def test_a_row_is_forgotten(reader: DrawingReader) -> None:
 
 def test_the_start_token_begins_a_drawing(reader: DrawingReader) -> None:
     """The model's own token is what `Session.text` stops at, and only where drawing is allowed."""
-    start = reader.model.sizes.ids.start
+    start = reader.vargpt.sizes.ids.start
     session = Session(reader)
     session.feed([45, 46])
     logits = reader.text_logits(session.last)
