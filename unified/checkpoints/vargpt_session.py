@@ -108,6 +108,11 @@ class Slots:
         places = self.places(states)[..., None].expand(-1, -1, states.shape[-1])
         return states.new_zeros(len(states), width, states.shape[-1]).scatter(1, places, states)
 
+    def put_queries(self, queries: Tensor, width: int) -> Tensor:
+        """The same of queries [R, H, count, C] -> [R, H, width, C]."""
+        flat = self.put(queries.transpose(1, 2).flatten(2), width)
+        return flat.unflatten(2, (queries.shape[1], -1)).transpose(1, 2)
+
 
 class DrawingReader(PretrainedReader):
     """VARGPT in a session. `ends`: the ids that end an answer."""
@@ -215,10 +220,14 @@ class DrawingReader(PretrainedReader):
             plan=plan,
             step=run.step,
             condition=self._condition(run, slots),
+            queries=None if run.queries is None else {},
             after=self.behind,
         )
         found = run_layers([self.visual], inputs, behind)[0]
         append.commit()
+        if run.queries is not None and behind.queries is not None:
+            width = run.index.sample.shape[1]
+            run.queries |= {layer: slots.put_queries(q, width) for layer, q in behind.queries.items()}
         return found
 
     def _condition(self, run: Pass, slots: Slots) -> TextCondition:

@@ -6,15 +6,20 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
-from unified.cache.policy import Full
+from unified.cache.policy import Full, Held
+from unified.cache.scalekv import Budget, ScaleKV, Selector
+from unified.checkpoints import vargpt_verify
 from unified.checkpoints.generation import GREEDY
 from unified.checkpoints.infinity_generation import Habits
 from unified.checkpoints.vargpt import VARGPT, Sketch
 from unified.checkpoints.vargpt_generation import generate
+from unified.checkpoints.vargpt_published import save_folder
 from unified.checkpoints.vargpt_session import DrawingReader
 from unified.decoding.guidance import Constant, Guidance, PerStep
 from unified.decoding.noise import PositionNoise
@@ -221,3 +226,92 @@ def test_bfloat16_draws() -> None:
     assert torch.cat(found.logits, dim=1).isfinite().all()
     image = reader.visual.image(found.codes, SHAPES)
     assert image.shape == (2, 3, 8, 8)
+
+
+class Spy:
+    """A policy that hands on what another one says, and notes the entries that each layer held."""
+
+    keeps_writes, by_step = False, True
+
+    def __init__(self, inner: ScaleKV) -> None:
+        self.inner, self.held = inner, {}  # type: ScaleKV, dict[int, list[int]]
+
+    def stays(self, held: Held) -> np.ndarray | None:
+        if held.queries is not None:
+            assert held.queries.shape[2] == len(held.plan.steps[held.step].run)
+            self.held.setdefault(held.layer, []).append(int(held.lengths.max()))
+        return self.inner.stays(held)
+
+
+@pytest.mark.parametrize("guidance", [None, Constant(2.0)])
+def test_a_policy_by_step_is_asked_for_both_transformers(
+    reader: DrawingReader, guidance: Guidance | None
+) -> None:
+    budgets = {step: Budget(drafter=6, refiner=6) for step in (2, 3)}
+    small = Spy(ScaleKV(budgets=budgets, capacity=0, selector=Selector(window=4, kernel=3)))
+    large = Spy(ScaleKV(budgets={}, capacity=1000))
+    found = {}
+    for name, policy in (("small", small), ("large", large), ("none", None)):
+        habits = Habits(sampler=GREEDY, policy=policy)
+        found[name] = generate(reader, PROMPTS[:2], SHAPES, guidance, habits=habits)
+    assert set(large.held) == {0, 1, 3, 4}  # layer 2 holds the states of what was said
+    assert large.held[3] == [1, 5, 11, 27]
+    assert small.held[3][-1] < 27
+    for ours, theirs in zip(found["large"].logits, found["none"].logits, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert not torch.equal(found["small"].logits[-1], found["none"].logits[-1])
+
+
+# A folder of other sizes ------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def stored(model: VARGPT, shapes: Shapes) -> dict[str, Tensor]:
+    """What such a folder holds, by `transformers` alone and by whole passes: no session, no cache."""
+    ids, inputs = model.sizes.language, grid(4, 6)
+    image = ids["image_token_id"]
+    row = torch.tensor([[45, ids["vision_start_token_id"], *[image] * 6, ids["vision_end_token_id"], 46, 47]])
+    kinds = (row == image).int()
+    places, deltas = model.language.model.get_rope_index(row, kinds, inputs["image_grid_thw"])
+    labels = row.masked_fill(row < 46, -100)
+    found = model.language(row, position_ids=places, labels=labels, **inputs)
+    known = {
+        "und.input_ids": row,
+        "und.labels": labels,
+        "und.pixel_values": inputs["pixel_values"],
+        "und.image_grid_thw": inputs["image_grid_thw"],
+        "und.position_ids": places,
+        "und.rope_deltas": deltas,
+        "und.logits": found.logits,
+        "und.loss": found.loss,
+    }
+    codes = [torch.zeros(1, area((shape,)), dtype=torch.long) for shape in shapes]
+    logits = []
+    for step, slots in enumerate(torch.arange(area(shapes)).split([part.shape[1] for part in codes])):
+        told = conditional(model, PROMPTS[0], codes, shapes)[:, slots]
+        untold = unconditional(model, len(PROMPTS[0]), codes, shapes)[:, slots]
+        logits.append(3 * told - 2 * untold)
+        codes[step] = model.decoder.head.to_codes(logits[-1].unflatten(-1, (-1, 2)).argmax(dim=-1))
+    bits = model.decoder.head.to_symbols(torch.cat(codes, dim=1))
+    return {
+        **known,
+        "inf.prompt_ids": torch.tensor([[*PROMPTS[0], model.sizes.ids.start]]),
+        "inf.greedy_cfg.bits": bits.to(torch.uint8),
+        "inf.greedy_cfg.logits_after_cfg_tau": torch.cat(logits, dim=1) / 0.5,
+    }
+
+
+def test_a_folder_of_other_sizes_verifies(tmp_path: Path) -> None:
+    model = tiny.model(**tiny.wider(tiny.config()))
+    save_folder(tmp_path, model)
+    tensors = {name: value.contiguous() for name, value in stored(model, model.sizes.shapes()).items()}
+    save_file(tensors, tmp_path / "io.safetensors")
+    checks = list(vargpt_verify.verify(tmp_path))
+    assert [str(check) for check in checks if check.ok is False] == []
+    assert sum(check.ok is True for check in checks) == 6
+    with torch.no_grad():
+        model.decoder.blocks[2].ca.mat_q.weight.mul_(1.5)
+    save_folder(tmp_path, model)
+    failed = {check.name for check in vargpt_verify.verify(tmp_path) if check.ok is False}
+    assert "inf.greedy_cfg.logits_after_cfg_tau" in failed
+    assert not any(name.startswith("und.") for name in failed)
