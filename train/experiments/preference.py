@@ -22,9 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from unified.train.experiments.arms import ARMS, TOY, Sizes, Trial, reward_of, settings
+from unified.train.experiments.arms import ARMS, TOY, Arm, Sizes, Trial, reward_of, settings
 from unified.train.preference.sampling import Sampling, replies
-from unified.train.preference.stage import PairTask
 
 from unified.pretrained import find, load_model, save_model
 
@@ -32,10 +31,10 @@ SEEDS = (0, 1, 2)
 GUIDANCE = 3.0
 
 
-def right(folder: Path, source: PairTask, sizes: Sizes, guidance: float = 1.0) -> float:
+def right(folder: Path, arm: Arm, sizes: Sizes, guidance: float = 1.0) -> float:
     """Share of validation prompts whose answer, greedy, is all right."""
     model, processor = load_model(folder)
-    reward = reward_of(source)
+    reward = reward_of(arm)
     samples = [reward.task.sample(number, "validation") for number in range(sizes.measured)]
     greedy = Sampling(temperature=0.0, guidance=guidance, batch=sizes.rows)
     answers = replies(model.fuse(), processor, samples, list(range(len(samples))), greedy)
@@ -65,9 +64,9 @@ def run_arm(
     arm = ARMS[name]
     began = time.monotonic()
     seeds: list[dict[str, Any]] = []
-    before = right(start, arm.source, sizes)
+    before = right(start, arm, sizes)
     drawn = arm.source.task == "scene_draw"
-    guided = right(start, arm.source, sizes, GUIDANCE) if drawn else None
+    guided = right(start, arm, sizes, GUIDANCE) if drawn else None
     for seed in SEEDS:
         if seeds and time.monotonic() - began > 60 * minutes:
             break
@@ -76,17 +75,19 @@ def run_arm(
             out=work / f"{name}-{seed}",
             pairs=work / "pairs",
             source=arm.source,
+            category=arm.category,
             sizes=sizes,
             seed=seed,
             cpu=cpu,
         )
         tuned = arm.tune(trial)
-        seeds.append({"seed": seed, "right": right(tuned.model, arm.source, sizes), "log": tuned.log})
+        seeds.append({"seed": seed, "right": right(tuned.model, arm, sizes), "log": tuned.log})
         print(f"{name}, seed {seed}: {before:.3f} -> {seeds[-1]['right']:.3f}", flush=True)
     return {
         "arm": name,
         "what": arm.what,
         "task": asdict(arm.source),
+        "category": arm.category,
         "sizes": asdict(sizes),
         "before": before,
         "before_guided": guided,
