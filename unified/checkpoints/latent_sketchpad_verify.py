@@ -38,7 +38,7 @@ from unified.heads.latents import (
 from unified.heads.vision_head import VisionHead, VisionHeadConfig
 from unified.weight_files import load_strict
 
-GROUPS = ("gemma", "qwen", "aligner")
+GROUPS = {"gemma": "image_seq_len", "qwen": "image_seq_len", "aligner": "input_dim"}  # an option each has
 PREFIXES = ("gemma.", "qwen.", "aligner.", "vae.")
 INPUTS = (
     *("input_ids", "prompt_image_mask", "label_image_mask", "inputs_embeds", "last_hidden"),
@@ -50,18 +50,23 @@ Stored = Mapping[str, Tensor]
 
 def matches(config: Mapping[str, Any], folder: Path) -> bool:
     """Whether a golden folder holds any of the groups."""
-    return any(isinstance(config.get(group), dict) for group in GROUPS)
+    return bool(groups_of(config))
+
+
+def groups_of(config: Mapping[str, Any]) -> list[str]:
+    """The groups that a configuration has the sizes of."""
+    given = {group: config.get(group) for group in GROUPS}
+    return [group for group, value in given.items() if isinstance(value, dict) and GROUPS[group] in value]
 
 
 def verify(folder: Path) -> Iterator[Check]:
     """Recompute every output of every group. ValueError for an unusable folder."""
     config, stored = read_config(folder), read_io(folder)
     weights = read_state(folder, config)
-    groups = [group for group in GROUPS if isinstance(config.get(group), dict)]
     strange = [name for name in weights if not name.startswith(PREFIXES)]
     if strange:
         raise ValueError(f"{folder}: weights {strange[0]} belong to no group")
-    for group in groups:
+    for group in groups_of(config):
         options = config[group]
         given = {name.removeprefix(f"{group}."): x for name, x in stored.items() if _of(name, group)}
         try:

@@ -97,7 +97,7 @@ def test_a_broken_folder_is_status_2_and_one_line(copy, what, capsys):
     elif what == "shape":
         weights["gemma.regression_head.mlp.0.weight"] = torch.zeros(2, 2)
     elif what == "option":
-        del config["gemma"]["image_seq_len"]
+        del config["gemma"]["max_images"]
     else:
         del stored["gemma.last_hidden"]
     save_file(weights, copy / "weights.safetensors")
