@@ -44,6 +44,7 @@ from unified.apps.image_text import ImageTextAssistant
 from unified.apps.looking import LOOKING, after_look, concluded, for_list, only_list
 from unified.apps.pictures import fit
 from unified.apps.rollout import WINDOW, Player, Rollout
+from unified.apps.text_to_image import TextToImage
 from unified.decoding.guidance import Constant
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
@@ -289,12 +290,15 @@ def load(
     revision: str | None = None,
     **placement: Any,
 ) -> Any:
-    """The model of a folder or of a hub name, or the one that ships with the package: an `Assistant`, or an
-    `ImageTextAssistant` for a model of `transformers`. `device` None: a GPU if there is one; `dtype` None:
+    """The model of a folder or of a hub name, or the one that ships with the package: an `Assistant`, an
+    `ImageTextAssistant` for a model of `transformers`, or a `TextToImage` for a published one that draws
+    (`text_to_image.folder`). `device` None: a GPU if there is one; `dtype` None:
     bfloat16 there and on CPUs that multiply it natively, float32 on others. `revision`: of a hub name.
     `placement`, for models of `transformers`: `device_map` and `load_in_4bit` (`vision_language.files`).
     ValueError, in one line, if there is no such model or a file is missing or damaged."""
     from unified.pretrained import find, load_model
+    from unified.text_to_image.files import load_drawer
+    from unified.text_to_image.folder import is_text_to_image
     from unified.vision_language.files import is_pretrained, load_pretrained
 
     place = _device(device)
@@ -304,6 +308,9 @@ def load(
         return ImageTextAssistant(reader, words, seed=seed, folder=folder)
     if placement:
         raise ValueError(f"{', '.join(placement)}: for models of transformers alone")
+    if is_text_to_image(folder):
+        drawer = load_drawer(folder, device=place, dtype=_dtype(dtype, place))
+        return TextToImage(drawer, seed=seed, folder=folder)
     loaded, processor = load_model(folder, device=place, dtype=_dtype(dtype, place))
     return Assistant(loaded.fuse(), processor, seed=seed, folder=folder)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,16 +31,20 @@ def ask(options: argparse.Namespace) -> int:
 
 
 def draw(options: argparse.Namespace) -> int:
-    prompt, out = _words(options.prompt, "the prompt"), check_picture(options.out)
-    names = ("size", "guidance", "temperature", "tries")
-    image = assistant(options).draw(prompt, **{name: getattr(options, name) for name in names})
+    prompt, out = _words(options.prompt, "the prompt"), check_picture(options.file or options.out)
+    model = assistant(options)
+    chosen = _given(options, "size", "guidance", "temperature", "tries", "scale_kv")
+    refused = set(chosen) - set(inspect.signature(model.draw).parameters)
+    if model.draws and refused:
+        raise ValueError(f"--{min(refused).replace('_', '-')} is not for this model")
+    image = model.draw(prompt, **chosen)
     return _picture(options, image, out)
 
 
 def edit(options: argparse.Namespace) -> int:
     instruction, out = _words(options.instruction, "the instruction"), check_picture(options.out)
     before = open_picture(options.image).image
-    image = assistant(options).edit(before, instruction, guidance=options.guidance, tries=options.tries)
+    image = assistant(options).edit(before, instruction, **_given(options, "guidance", "tries"))
     return _picture(options, image, out)
 
 
@@ -76,6 +82,11 @@ def act(options: argparse.Namespace) -> int:
     action = plain(assistant(options).act(frame, options.task))
     show(options, [json.dumps(action)], {"action": action})
     return 0
+
+
+def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """The options that were given on the command line; the verbs have defaults of their own."""
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
 
 def _words(text: str, what: str) -> str:
