@@ -19,6 +19,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from unified.layout.attention import EVERYTHING, Index, Seen, attends, block_mask
 
 HALF = (torch.bfloat16, torch.float16)  # what flash-attention computes in
+SCORES = 2**24  # numbers that plain products may hold at a time
 FEW = 32  # queries from which plain bfloat16 products are faster on a processor than SDPA
 
 
@@ -33,11 +34,19 @@ def attend_all(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, s
         return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
     out = torch.empty_like(query)
     for row in range(len(query)):  # its scores stay in the processor's cache
-        scores = (query[row] * scale) @ key[row].transpose(1, 2)
-        if mask is not None:
-            scores.masked_fill_(~mask[min(row, len(mask) - 1)], -torch.inf)
-        out[row] = scores.softmax(dim=-1) @ value[row]
+        for part in _parts(query.shape[1], query.shape[2], key.shape[2]):
+            scores = (query[row, :, part] * scale) @ key[row].transpose(1, 2)
+            if mask is not None:
+                own = mask[min(row, len(mask) - 1)]
+                scores.masked_fill_(~(own[:, part] if own.shape[1] > 1 else own), -torch.inf)
+            out[row, :, part] = scores.softmax(dim=-1) @ value[row]
     return out
+
+
+def _parts(heads: int, queries: int, keys: int) -> list[slice]:
+    """Queries in pieces whose scores are at most `SCORES` numbers: memory grows with the keys alone."""
+    count = max(FEW, SCORES // (heads * keys))
+    return [slice(start, start + count) for start in range(0, queries, count)]
 
 
 def sdpa(query: Tensor, key: Tensor, value: Tensor, seen: Seen, scale: float) -> Tensor:
