@@ -26,6 +26,7 @@ UNIFIED = {
     "pretrained_backbone",
     "vision_language",
     "text_to_image",
+    "hugging_face",
     "checkpoints",
     "command",
     "apps",
@@ -49,7 +50,7 @@ ALLOWED: dict[str, set[str]] = {  # beside the area itself; `unified` is the pac
     "objectives": {*LAYOUT, "depth"},
     "adapters": {"text_files"},
     "config": {*CORE, "adapters"} - {"model", "decoding"},
-    "model": CORE - {"decoding"},
+    "model": CORE,
     "decoding": {*CORE, "tokenizers"},
     "checkpoints": {*CORE, "tokenizers", "command"},
     "likelihood": {*LAYOUT, "heads", "model"},
@@ -57,6 +58,7 @@ ALLOWED: dict[str, set[str]] = {  # beside the area itself; `unified` is the pac
     "pretrained_backbone": CORE,
     "vision_language": {*CORE, "tokenizers"},
     "text_to_image": {*CORE, "tokenizers", "checkpoints", "pretrained"},
+    "hugging_face": {*CORE, "tokenizers", "pretrained"},
     "growth": CORE,
     "text_files": {"tokenizers"},
     "weight_files": {"text_files", "tokenizers"},
@@ -81,6 +83,7 @@ INSIDE_FUNCTIONS: dict[str, set[str]] = {  # what an area or a module may import
     "apps": OUTER,
     "server": OUTER,
     "unified": OUTER,
+    "model": {"decoding"},
     "unified.envs.registration": OUTER - {"envs"},
 }
 REGISTRATION = ("unified", "unified.envs.registration")  # what `import unified` does load

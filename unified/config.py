@@ -133,6 +133,3 @@ def check_counts(config: Any) -> None:
         if str(name).endswith(COUNTED) and isinstance(value, int) and value > MOST_MODULES:
             raise ValueError(f"{name} must be at most {MOST_MODULES}, got {reprlib.repr(value)}")
         check_counts(value)
-
-
-AutoConfig.register("unified", UnifiedConfig)

@@ -13,9 +13,9 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
 
-from unified.backbone.attention import BACKENDS, of_session
+from unified.backbone.attention import backend_of, of_session
 from unified.backbone.batch import run_batch
 from unified.backbone.decoder import LibraryLayers, refuse_alone, run_layers
 from unified.backbone.fused import FusedLayers, fusible
@@ -52,8 +52,7 @@ class UnifiedModel(PreTrainedModel):
         super().__init__(config)
         words, width = config.words, config.hidden_size
         self.vocabulary: Vocabulary = words
-        kind = config._attn_implementation
-        self.attention = kind if kind in BACKENDS else "sdpa"
+        self.attention = backend_of(config._attn_implementation)
         self.attend = of_session(self.attention)
         backbone = config.backbone_config()
         backbone._attn_implementation = "unified"  # see `backbone.decoder`
@@ -107,6 +106,21 @@ class UnifiedModel(PreTrainedModel):
         self.fused = None if mode else self.fused
         return super().train(mode)
 
+    def _check_and_adjust_attn_implementation(
+        self, attn_implementation: str | None, is_init_check: bool = False, **_: Any
+    ) -> str:
+        """In place of the library's check, which asks for kernels of its own."""
+        backend_of(attn_implementation)
+        return attn_implementation or "sdpa"
+
+    def set_attn_implementation(self, attn_implementation: str, **_: Any) -> None:
+        """Another back-end, by one of our names or of the library's (`backbone.attention`). ValueError, and
+        nothing is changed, for an unknown one or a package that is not installed."""
+        kind = backend_of(attn_implementation)
+        self.attend = of_session(kind)
+        self.attention = kind
+        self.config._attn_implementation_internal = attn_implementation
+
     def _init_weights(self, module: nn.Module) -> None:
         if not initialise(module, self.config.initializer_range):
             super()._init_weights(module)
@@ -117,9 +131,15 @@ class UnifiedModel(PreTrainedModel):
     def get_output_embeddings(self) -> nn.Module:
         return self.text_head
 
+    def generate(self, input_ids: Tensor | None = None, **options: Any) -> Tensor:
+        """Text after prompts, through a `Session`: `decoding.generate.generate`, where the options are."""
+        from unified.decoding.generate import generate
+
+        return generate(self, input_ids, **options)
+
     def prepare_inputs_for_generation(self, *_: object, **__: object) -> dict[str, Any]:
-        """peft's `PeftModelForCausalLM` wants the method; ValueError if it is called: `generate` knows tokens
-        alone, so a `Session` generates."""
+        """peft's `PeftModelForCausalLM` wants the method; ValueError if it is called: the library's own loop
+        knows tokens alone, so a `Session` generates."""
         raise ValueError("generate cannot write images: use unified.decoding.session.Session")
 
     @classmethod
@@ -281,5 +301,6 @@ class UnifiedModel(PreTrainedModel):
 
 AutoModel.register(UnifiedConfig, UnifiedModel)
 AutoModelForCausalLM.register(UnifiedConfig, UnifiedModel)
+AutoModelForImageTextToText.register(UnifiedConfig, UnifiedModel)
 
 __all__ = ["Kind", "UnifiedConfig", "UnifiedModel", "UnifiedOutput", "Writer"]

@@ -216,6 +216,15 @@ class Assistant:
             settings=replace(CHATTING, max_tokens=_max_tokens(max_tokens, most_tokens)),
         )
 
+    def push_to_hub(self, repository: str, **options: Any) -> str:
+        """Upload the folder that `unified.load(repository)` reads, model and processor; the address of the
+        commit. `options` as of `hugging_face.pushing.pushed`. ValueError, in one line, where the hub cannot
+        be reached."""
+        from unified.hugging_face.pushing import pushed
+        from unified.pretrained import save_model
+
+        return pushed(repository, lambda to: save_model(to, self.model, self.processor), **options)
+
     # Parts --------------------------------------------------------------------------------------------------
 
     def picture(self, source: Source) -> np.ndarray:
@@ -288,12 +297,14 @@ def load(
     dtype: str | torch.dtype | None = None,
     seed: int = 0,
     revision: str | None = None,
+    attn_implementation: str = "sdpa",
     **placement: Any,
 ) -> Any:
     """The model of a folder or of a hub name, or the one that ships with the package: an `Assistant`, an
     `ImageTextAssistant` for a model of `transformers`, or a `TextToImage` for a published one that draws
     (`text_to_image.folder`). `device` None: a GPU if there is one; `dtype` None:
     bfloat16 there and on CPUs that multiply it natively, float32 on others. `revision`: of a hub name.
+    `attn_implementation`: sdpa, flash_attention_2, or for our own models flex_attention (whole batches).
     `placement`, for models of `transformers`: `device_map` and `load_in_4bit` (`vision_language.files`).
     ValueError, in one line, if there is no such model or a file is missing or damaged."""
     from unified.pretrained import find, load_model
@@ -304,14 +315,18 @@ def load(
     place = _device(device)
     folder = find(model, revision)
     if is_pretrained(folder):
+        placement |= {"attn_implementation": attn_implementation}
         reader, words = load_pretrained(folder, device=place, dtype=_dtype(dtype, place), **placement)
         return ImageTextAssistant(reader, words, seed=seed, folder=folder)
     if placement:
         raise ValueError(f"{', '.join(placement)}: for models of transformers alone")
     if is_text_to_image(folder):
+        if attn_implementation != "sdpa":
+            raise ValueError(f"this model attends by sdpa, got attn_implementation {attn_implementation!r}")
         drawer = load_drawer(folder, device=place, dtype=_dtype(dtype, place))
         return TextToImage(drawer, seed=seed, folder=folder)
     loaded, processor = load_model(folder, device=place, dtype=_dtype(dtype, place))
+    loaded.set_attn_implementation(attn_implementation)
     return Assistant(loaded.fuse(), processor, seed=seed, folder=folder)
 
 

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from unified.apps.conversation import Text
+from unified.backbone.attention import session_attention
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
 from unified.finite import check_count
@@ -112,6 +113,7 @@ class ImageTextAssistant:
             "context": model.context_length,
             "device": str(model.device),
             "dtype": str(model.dtype).removeprefix("torch."),
+            "attention": session_attention(model.attention, model.device, model.dtype),
         }
 
 

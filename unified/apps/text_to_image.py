@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from unified.backbone.attention import session_attention
 from unified.text_to_image.files import Drawer
 from unified.text_to_image.settings import DrawSettings, scalekv
 from unified.tokenizers.images import to_uint8
@@ -84,4 +85,5 @@ class TextToImage:
             "draws": True,
             "device": str(weight.device),
             "dtype": str(weight.dtype).removeprefix("torch."),
+            "attention": session_attention("sdpa", weight.device, weight.dtype),
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -37,7 +37,7 @@ class PretrainedReader:
         config: Any = pretrained.config
         self.pretrained, self.config = pretrained, config
         self.decoder: Any = pretrained.get_decoder()
-        self.attend: Attend = sdpa
+        self.attention, self.attend = "sdpa", cast(Attend, sdpa)
         self.decoder.config._attn_implementation = NAME
         self.layers = LibraryLayers(self.decoder)
         self.embed: Any = pretrained.get_input_embeddings()
