@@ -56,9 +56,15 @@ def find(model: str | Path | None = None, revision: str | None = None) -> Path:
 
 def _download(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=FILES))
+    except LocalEntryNotFoundError:
+        raise ValueError(
+            f"{name}: neither a folder nor a model that is stored here, and the hub cannot be reached: where "
+            f"it can, run `hf download {name} --local-dir FOLDER`, then copy FOLDER here and name it"
+        ) from None
     except Exception as error:  # the hub has a dozen error types; each is a reason why there is no model
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise ValueError(f"{name}: neither a folder nor a model that the hub gives out ({reason})") from None
