@@ -13,7 +13,13 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    GenerationConfig,
+    PreTrainedModel,
+)
 
 from unified.backbone.attention import backend_of, of_session
 from unified.backbone.batch import run_batch
@@ -68,6 +74,7 @@ class UnifiedModel(PreTrainedModel):
         self.read_outs = make_read_outs(self.backbone, len(self.library), more)
         self.readers = make_readers(config.readers or {}, width, self.head.embed)
         self.fused: FusedLayers | None = None
+        self.generation_config = GenerationConfig(pad_token_id=words.pad, eos_token_id=words.end)
         self.post_init()
 
     @property

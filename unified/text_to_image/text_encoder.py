@@ -39,7 +39,7 @@ class TextEncoder:
         """At most `longest` ids with the end token; ValueError for an empty text."""
         if not text.strip():
             raise ValueError("the prompt is empty")
-        whole: list[int] = self.tokenizer(text, verbose=False).input_ids
+        whole: list[int] = self.tokenizer(text).input_ids
         if len(whole) > self.longest:
             warnings.warn(
                 f"the prompt has {len(whole)} ids, the model is told the first {self.longest}", stacklevel=2
