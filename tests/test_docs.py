@@ -60,7 +60,9 @@ def paths(name: str) -> set[str]:
     return {path for path in named if path.split("/")[0] in FOLDERS and "/" in path}
 
 
-@pytest.mark.parametrize(("page", "least"), [("README.md", 60), ("docs/add_a_part.md", 12), ("docs/models.md", 1)])
+@pytest.mark.parametrize(
+    ("page", "least"), [("README.md", 60), ("docs/add_a_part.md", 12), ("docs/models.md", 1)]
+)
 def test_every_path_in_the_tables_exists(page, least):
     assert len(paths(page)) >= least
     missing = [path for path in paths(page) if not (ROOT / path).exists()]

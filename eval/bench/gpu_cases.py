@@ -6,6 +6,7 @@ after one that warms up (FlexAttention compiles its kernels then).
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -31,16 +32,15 @@ SAMPLER = Sampler(top_k=900, top_p=0.95)
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """Of the model (`decoder`: of `text_decoder`), and how much is done: `rows` of packed batches of `length`
-    ids; `batches` of sessions; `tokens` of text; `sides` of an image's maps; the `grid` of a frame (224 x 384
-    pixels at stride 16); how often each is repeated."""
+    """Of the model (`decoder`: of `text_decoder`), and how much is done: `packed` rows of so many ids in a
+    batch; `batches` of sessions; `tokens` of text; `sides` of an image's maps; the `grid` of a frame (224 x
+    384 pixels at stride 16); how often each is repeated."""
 
     decoder: dict[str, int] = field(
         default_factory=lambda: {"width": 1024, "layers": 24, "heads": 16, "kv_heads": 8}
     )
     codes: int = 8192
-    rows: int = 4
-    length: int = 4096
+    packed: tuple[int, int] = (4, 4096)
     batches: tuple[int, ...] = (1, 16)
     tokens: int = 128
     sides: tuple[int, ...] = (1, 2, 4, 8, 16)
@@ -51,8 +51,7 @@ class Size:
 TOY = Size(
     decoder={"width": 32, "layers": 1, "heads": 2, "kv_heads": 1},
     codes=32,
-    rows=2,
-    length=256,
+    packed=(2, 256),
     batches=(1, 2),
     tokens=2,
     sides=(1, 2, 4),
@@ -93,7 +92,7 @@ def passes(size: Size, device: torch.device) -> Iterator[tuple[str, Rates]]:
     for backend in batch_backends(device):
         model.set_attn_implementation(backend)
         seconds = _fastest(partial(_likelihood, model, batch), size, device)
-        yield f"pass, {backend}", {"tokens_per_second": size.rows * size.length / seconds}
+        yield f"pass, {backend}", {"tokens_per_second": math.prod(size.packed) / seconds}
 
 
 def training(size: Size, device: torch.device) -> Iterator[tuple[str, Rates]]:
@@ -106,7 +105,7 @@ def training(size: Size, device: torch.device) -> Iterator[tuple[str, Rates]]:
         flops = ModelFlops(model)(batch["work"])
         optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=device.type == "cuda")
         seconds = _fastest(partial(_step, model, optimiser, batch, device), size, device)
-        rates = {"tokens_per_second": size.rows * size.length / seconds}
+        rates = {"tokens_per_second": math.prod(size.packed) / seconds}
         yield (
             f"training, {backend}",
             {**rates, "utilisation": flops / seconds / peak_flops(device, bf16=True)},
@@ -181,8 +180,9 @@ def _frame(first: Session, rows: int, order: str, grid: tuple[int, int]) -> None
 def _batch(size: Size, device: torch.device) -> dict[str, Any]:
     """Rows packed with samples that draw an image each."""
     words = UnifiedConfig(vocabulary={"visual": size.codes, "max_side": size.sides[-1]}).words
-    data = SyntheticRows(words, size.sides[:-1], size.length, size.rows)
-    batch = data.collator(everywhere=False)([data[number] for number in range(size.rows)])
+    rows, length = size.packed
+    data = SyntheticRows(words, size.sides[:-1], length, rows)
+    batch = data.collator(everywhere=False)([data[number] for number in range(rows)])
     moved = {name: batch[name].to(device) for name in ("input_ids", "labels", "layout")}
     return {**moved, "work": batch["work"]}
 

@@ -77,7 +77,7 @@ class LlamaGenDrawer:
             sampler=settings.sampler,
             guidance=Constant(settings.guidance),
         )
-        return self.tokenizer.decode(drawing.maps(), shapes)[0].float()
+        return self.tokenizer.decode_maps(drawing.maps(), shapes)[0].float()
 
     def _told(self, prompt: str) -> tuple[Prompted, list[int]]:
         """The transformer told the prompt, and the stream that says so."""

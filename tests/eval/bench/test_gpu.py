@@ -1,5 +1,6 @@
 """The GPU's bench at toy size: every measurement runs, and no figure is printed."""
 
+import math
 import re
 
 import pytest
@@ -50,7 +51,7 @@ def test_utilisation_is_arithmetic_over_time_and_peak(monkeypatch):
     monkeypatch.setattr(gpu_cases, "peak_flops", lambda device, bf16: 1e12)
     (_, rates), *_ = gpu_cases.training(gpu_cases.TOY, CPU)
     size = gpu_cases.TOY
-    seconds = size.rows * size.length / rates["tokens_per_second"]
+    seconds = math.prod(size.packed) / rates["tokens_per_second"]
     model, batch = gpu_cases._model(size, CPU), gpu_cases._batch(size, CPU)
     flops = gpu_cases.ModelFlops(model)(batch["work"])
     assert rates["utilisation"] == pytest.approx(flops / seconds / 1e12)

@@ -27,6 +27,12 @@ def run(capsys, tmp_path, monkeypatch):
     return call
 
 
+def said_in(error):
+    """The one line about an error; the library's bars of progress are none."""
+    (line,) = [line for line in error.split("\n") if line and "Loading weights" not in line]
+    return line
+
+
 def test_draw_writes_the_image(run, infinity_folder, tmp_path):
     status, out, _ = run("draw", infinity_folder, "a red cube", "cube.png", "--seed", "3")
     assert (status, out) == (0, "Wrote cube.png: 32 x 32 pixels.\n")
@@ -37,7 +43,8 @@ def test_draw_writes_the_image(run, infinity_folder, tmp_path):
 def test_draw_takes_the_options_of_the_family(run, infinity_folder, tmp_path):
     options = ("--size", "34x26", "--guidance", "2", "--temperature", "0", "--scale-kv", "60")
     status, _, error = run("draw", infinity_folder, "a red cube", "--out", "a.png", *options)
-    assert (status, error.count("\n")) == (2, 1)
+    assert status == 2
+    assert "no published schedule has 34x26 pixels" in said_in(error)
     status, _, _ = run(
         "draw", infinity_folder, "a red cube", "--out", "a.png", "--size", "42x28", *options[2:]
     )
@@ -59,8 +66,7 @@ def test_draw_takes_the_options_of_the_family(run, infinity_folder, tmp_path):
 def test_what_is_refused_is_one_line(run, infinity_folder, arguments, said):
     status, _, error = run(arguments[0], infinity_folder, *arguments[1:])
     assert status == 2, error
-    assert said in error
-    assert error.count("\n") == 1
+    assert said in said_in(error)
 
 
 def test_info(run, infinity_folder):

@@ -172,7 +172,7 @@ def test_configs_that_do_not_fit(copy):
     assert "released are tokenizers of 14, 16" in changed(
         copy, transformer=config["transformer"], tokenizer=5
     )
-    assert "lack codebook_dim" in changed(copy, tokenizer={})
+    assert "lack base_ch" in changed(copy, tokenizer={})
     assert "unknown resolution '4K'" in changed(copy, tokenizer=config["tokenizer"], resolution="4K")
     assert "unknown key 'sides'" in changed(copy, resolution="1M", sides=3)
     folders.write_config(copy, {name: config[name] for name in ("model_type", "transformer")})

@@ -33,8 +33,8 @@ def by_caption(caption_folder):
 def by_hand(drawer, told, ids, scale, sampler):
     session = Session(told, seed=0)
     session.feed(ids)
-    drawing = session.draw(((4, 4),), order="raster", sampler=sampler, guidance=Constant(scale))
-    return to_uint8(drawer.tokenizer.decode(drawing.maps(), ((4, 4),)))[0]
+    drawing = session.draw(((4, 4),), order=drawer.model.order, sampler=sampler, guidance=Constant(scale))
+    return to_uint8(drawer.tokenizer.decode(drawing.maps()[0], (4, 4)))[0]
 
 
 def test_a_class_is_drawn_as_by_the_verified_pieces(by_class):

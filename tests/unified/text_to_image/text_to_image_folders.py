@@ -81,6 +81,12 @@ def _official(name: str) -> str:
     return f"block_chunks.{parts[1]}.module.0.{'.'.join(parts[2:])}" if parts[0] == "blocks" else name
 
 
+def _wrapped(name: str) -> str:
+    """The same of its tokenizer, whose convolutions and norms lie in modules of their own."""
+    module, kind = name.rsplit(".", 1)
+    return f"{module}.{'norm' if 'norm' in module.rsplit('.', 1)[-1] else 'conv'}.{kind}"
+
+
 def infinity(folder: Path, *, patchify: bool = False) -> Path:
     folder.mkdir(parents=True)
     options = {**INFINITY, "apply_spatial_patchify": int(patchify)}
@@ -90,7 +96,8 @@ def infinity(folder: Path, *, patchify: bool = False) -> Path:
     )
     fields: dict[str, Any] = {"bits": 4, "patch": 2, "width": 32, "blocks": 1, "patchify": patchify}
     tokenizer = InfinityTokenizer(InfinityTokenizerConfig(**fields, encoder=(1, 1), decoder=(1, 1)))
-    save_file(spread(tokenizer, 0.1), folder / "tokenizer.safetensors")
+    wrapped = {_wrapped(name): value for name, value in spread(tokenizer, 0.1).items()}
+    save_file(wrapped, folder / "tokenizer.safetensors")
     config = {"model_type": "infinity", "transformer": options, "tokenizer": BITS, "resolution": "0.06M"}
     write_config(folder, config)
     text_encoder(folder / "text_encoder", INFINITY["text_channels"])
