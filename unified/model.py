@@ -151,7 +151,8 @@ class UnifiedModel(PreTrainedModel):
 
     @classmethod
     def can_generate(cls) -> bool:
-        return False
+        """Pipelines ask: `generate` is our own."""
+        return True
 
     # Likelihood ---------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import BatchFeature
+from transformers import BatchFeature, ProcessorMixin
 
 from unified.hugging_face.pushing import pushed
 from unified.hugging_face.tokenizer import UnifiedTokenizer
@@ -34,9 +34,13 @@ TEXT_CONTROL = [name for name in CONTROL if name not in ("read", "write", "close
 WORD = re.compile(rf"(<\|(?:image|{'|'.join(TEXT_CONTROL)})\|>)")
 
 
-class UnifiedProcessor(Processor):
+class UnifiedProcessor(Processor, ProcessorMixin):
     """`Processor` with the calls of `transformers`' processors. `decode` gives messages, as that of every
-    `Processor`; `batch_decode` gives texts."""
+    `Processor`; `batch_decode` gives texts. It is a `ProcessorMixin` by name alone (pipelines ask for one):
+    files, calls and ids are its own."""
+
+    def __repr__(self) -> str:
+        return f"UnifiedProcessor(visual={type(self.visual).__name__}, order={self.order!r})"
 
     @classmethod
     def of(cls, processor: Processor) -> UnifiedProcessor:
