@@ -78,9 +78,10 @@ def adapter_config(model: nn.Module, rank: int) -> Any:
     return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets)
 
 
-def save_adapters(folder: Path, model: Any, weights: Mapping[str, Tensor], base: str) -> None:
-    """The adapters among `weights` as a folder that `peft` reads. `base`: the model that they belong to."""
-    config = copy.deepcopy(model.adapter_config)
+def save_adapters(folder: Path, config: Any, weights: Mapping[str, Tensor], base: str) -> None:
+    """The adapters among `weights` as a folder that `peft` reads. `config`: the `LoraConfig` they were made
+    with; `base`: the model that they belong to, "" if that is no folder on its own."""
+    config = copy.deepcopy(config)
     config.base_model_name_or_path, config.inference_mode = base, True
     found = {
         f"base_model.model.{name.replace('.default.', '.')}": value.detach().cpu().contiguous()
