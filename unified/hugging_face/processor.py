@@ -27,10 +27,16 @@ from unified.stream.messages import Message
 from unified.stream.processor import Processor
 from unified.stream.processor_files import load_processor
 from unified.stream.segments import as_ids
-from unified.stream.vocabulary import CONTROL
+from unified.stream.vocabulary import CONTROL, ROLES
 
 IMAGE = "<|image|>"  # where an image stands in a text
 TEXT_CONTROL = [name for name in CONTROL if name not in ("read", "write", "close", "pad")]
+OPTIONS: dict[str, tuple[Any, ...]] = {  # of calls, and what they may be
+    "padding": (None, True, "longest"),
+    "padding_side": (None, "left", "right"),
+    "truncation": (None, False),
+    "add_special_tokens": (None, False),
+}
 WORD = re.compile(rf"(<\|(?:image|{'|'.join(TEXT_CONTROL)})\|>)")
 
 
@@ -99,9 +105,7 @@ class UnifiedProcessor(Processor, ProcessorMixin):
         many = not isinstance(conversation[0], Mapping)
         conversations: list[list[Message]] = list(conversation) if many else [conversation]
         if options.pop("continue_final_message", False):
-            raise ValueError(
-                "continue_final_message: the last turn is ended; give the answer's beginning no turn"
-            )
+            raise ValueError("continue_final_message is not for this model: end with what the user says")
         if not tokenize:
             texts = [self._rendered(messages, add_generation_prompt) for messages in conversations]
             return texts if many else texts[0]
@@ -143,11 +147,13 @@ class UnifiedProcessor(Processor, ProcessorMixin):
                 for piece in pieces
             ]
             return self.encode([{"role": "user", "content": content}], prompt=True)
-        ids: list[int] = []
+        ids, role = list[int](), ""
         for piece in WORD.split(text):
             if piece == IMAGE:
-                ids += self.stream.content([self.image_item(next(pictures))])
+                drawn = role == "assistant"
+                ids += self.stream.content([self.image_item(next(pictures), drawn=drawn)])
             elif WORD.fullmatch(piece):
+                role = piece[2:-2] if piece[2:-2] in ROLES else role
                 ids.append(self.vocabulary.special[piece[2:-2]])
             elif piece:
                 ids += self.stream.content([{"type": "text", "text": piece}])
@@ -156,9 +162,10 @@ class UnifiedProcessor(Processor, ProcessorMixin):
     def _batch(
         self, rows: Sequence[Sequence[int]], return_tensors: str | None, options: Mapping[str, Any]
     ) -> BatchFeature:
-        side = options.get("padding_side", "right")
-        if side not in ("left", "right"):
-            raise ValueError(f"padding_side must be left or right, got {side!r}")
+        for name, value in options.items():
+            if value not in OPTIONS.get(name, ()):
+                raise ValueError(f"this processor takes no {name}={value!r:.60}")
+        side = options.get("padding_side") or "right"
         if return_tensors is None:
             return BatchFeature({"input_ids": [list(row) for row in rows]})
         if return_tensors != "pt":

@@ -73,15 +73,18 @@ def test_batches_are_padded(processor, pictures):
 
 @pytest.mark.parametrize("prompt", [False, True])
 def test_the_template_as_text_and_as_ids(processor, pictures, prompt):
-    messages = [*asked(pictures[0], "What is this?"), {"role": "assistant", "content": "A picture."}]
+    drawing = [{"type": "text", "text": "A picture."}, {"type": "image", "image": pictures[1]}]
+    messages = [*asked(pictures[0], "What is this?"), {"role": "assistant", "content": drawing}]
     options = {"add_generation_prompt": prompt}
     ids = processor.apply_chat_template(
         messages, tokenize=True, return_dict=True, return_tensors="pt", **options
     )
     assert ids["input_ids"].tolist() == [processor.encode(messages, prompt=prompt)]
     text = processor.apply_chat_template(messages, **options)
-    assert text.startswith("<|begin|><|user|><|image|>What is this?<|end|><|assistant|>A picture.<|end|>")
-    again = processor(text=text, images=pictures[:1], return_tensors="pt")
+    assert text.startswith(
+        "<|begin|><|user|><|image|>What is this?<|end|><|assistant|>A picture.<|image|><|end|>"
+    )
+    again = processor(text=text, images=pictures, return_tensors="pt")
     assert torch.equal(again["input_ids"], ids["input_ids"])
 
 
@@ -92,6 +95,8 @@ def test_what_is_refused(processor, pictures):
         processor(text=["a", "b"], images=pictures[:1])
     with pytest.raises(ValueError, match=r"spells the control word <\|end\|>"):
         processor.apply_chat_template(asked("a<|end|>"))
+    with pytest.raises(ValueError, match="takes no truncation=True"):
+        processor(text="a", truncation=True)
     with pytest.raises(ValueError, match="return_tensors must be 'pt'"):
         processor(text="a", return_tensors="np")
 
