@@ -38,10 +38,11 @@ from unified.train.recipe import (
     Recipe,
     Source,
     TextTokenizerRecipe,
+    VARGPTRecipe,
     VisualTokenizerRecipe,
 )
 from unified.train.rows import Rows
-from unified.train.select import save_adapters
+from unified.train.select import adapter_base, save_adapters
 from unified.train.settings import trainer_settings, training_arguments
 from unified.train.sharded import Shares, merge, save_shares
 from unified.train.sheets import Sheets
@@ -55,8 +56,8 @@ from unified.train.trainer import JsonLines, UnifiedTrainer
 
 from unified.config import UnifiedConfig
 from unified.objectives import build_objective
-from unified.pretrained import SHIPPED, SHIPPED_NAME, find, save_processor
 from unified.pretrained import WEIGHTS as MODEL
+from unified.pretrained import find, save_processor
 from unified.text_files import content_of, read_object
 
 LONGEST = 60  # characters of a value in a message
@@ -81,6 +82,10 @@ def run_alone(recipe: Recipe, machine: Machine) -> Path:
         from unified.train.preference.recipe import run_recipe  # it runs stages as this module says
 
         return run_recipe(recipe, machine)
+    if isinstance(recipe, VARGPTRecipe):
+        from unified.train.vargpt.run import run_vargpt
+
+        return run_vargpt(recipe, machine)
     return _run_model(replace(recipe, stages=unrolled(recipe.stages)), machine)
 
 
@@ -253,7 +258,7 @@ def run_stage(
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if arguments.process_index == 0:
         model.config.save_pretrained(folder)
-    _save_weights(trainer, folder, build, _base(recipe, number))
+    _save_weights(trainer, folder, build, adapter_base(recipe.start, number))
     trainer.accelerator.wait_for_everyone()
     trainer.accelerator.free_memory()
 
@@ -267,15 +272,9 @@ def _preference_stage(recipe: ModelRecipe, machine: Machine, number: int, proces
         model = start_of(recipe, processor, machine.device)
     settings = trainer_settings(recipe, machine, number)
     checkpoint = stage_checkpoint(machine, folder)
-    run_preference(stage, folder, model, processor, settings, checkpoint, base=_base(recipe, number))
-
-
-def _base(recipe: ModelRecipe, number: int) -> str:
-    """The model that the adapters of the first stage belong to; "" if that is no folder on its own."""
-    if number or not recipe.start:
-        return ""
-    found = find(recipe.start)
-    return SHIPPED_NAME if found == SHIPPED else str(found.resolve())
+    run_preference(
+        stage, folder, model, processor, settings, checkpoint, base=adapter_base(recipe.start, number)
+    )
 
 
 def _held_out(source: Source, seed: int) -> Any:

@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from unified.adapters import WEIGHTS
+from unified.pretrained import SHIPPED, SHIPPED_NAME, find
 
 PREFIXES: dict[str, tuple[str, ...]] = {
     "all": ("",),
@@ -76,6 +77,15 @@ def adapter_config(model: nn.Module, rank: int) -> Any:
         if isinstance(module, nn.Linear) and name.startswith("backbone.")
     ]
     return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets)
+
+
+def adapter_base(start: str | Path | None, number: int) -> str:
+    """The model that the adapters of stage `number` of a recipe belong to; "" if that is no folder on its
+    own: only the first stage starts from one."""
+    if number or not start:
+        return ""
+    found = find(start)
+    return SHIPPED_NAME if found == SHIPPED else str(found.resolve())
 
 
 def save_adapters(folder: Path, config: Any, weights: Mapping[str, Tensor], base: str) -> None:

@@ -114,13 +114,16 @@ class UnifiedModel(PreTrainedModel):
         return super().train(mode)
 
     def _check_and_adjust_attn_implementation(
-        self, attn_implementation: str | None, is_init_check: bool = False, **_: Any
+        self,
+        attn_implementation: str | None,
+        is_init_check: bool = False,
+        allow_all_kernels: bool = False,
     ) -> str:
         """In place of the library's check, which asks for kernels of its own."""
         backend_of(attn_implementation)
         return attn_implementation or "sdpa"
 
-    def set_attn_implementation(self, attn_implementation: str, **_: Any) -> None:
+    def set_attn_implementation(self, attn_implementation: Any, allow_all_kernels: bool = False) -> None:
         """Another back-end, by one of our names or of the library's (`backbone.attention`). ValueError, and
         nothing is changed, for an unknown one or a package that is not installed."""
         kind = backend_of(attn_implementation)

@@ -153,7 +153,8 @@ def _model(size: Size, device: torch.device, dtype: torch.dtype | None = None) -
     torch.manual_seed(0)
     words = {"visual": size.codes, "max_side": size.sides[-1]}
     config = UnifiedConfig(vocabulary=words, backbone=text_decoder(**size.decoder))
-    return UnifiedModel(config).eval().to(device, dtype or _half(device))  # type: ignore[call-overload,no-any-return]
+    model: Any = UnifiedModel(config).eval()
+    return model.to(device, dtype or _half(device))  # type: ignore[no-any-return]
 
 
 def _prompt(model: UnifiedModel) -> list[int]:

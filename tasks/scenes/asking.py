@@ -7,7 +7,7 @@ single attribute.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -55,17 +55,6 @@ def suitable(kind: str, least: int, most: int) -> Wish | None:
     none."""
     low = max(least, 2) if kind in PAIRED else least
     return Wish(least=low, most=most) if low <= most else None
-
-
-def check_kinds(kinds: Sequence[str], least: int, most: int) -> None:
-    """ValueError for no kinds, an unknown one, or none that pictures of `least` to `most` objects allow."""
-    for kind in kinds:
-        if kind not in ANSWERS:
-            raise ValueError(f"unknown kind of question {kind!r}: choose from {', '.join(KINDS)}")
-    if not any(suitable(kind, least, most) for kind in kinds):
-        raise ValueError(
-            f"no kind of question among {tuple(kinds)} fits pictures of {least} to {most} objects"
-        )
 
 
 def ask(

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from unified.tasks.sample import Sample, generator
-from unified.tasks.scenes.asking import KINDS, check_kinds
 from unified.tasks.scenes.choice import chance, check_share, pick
 from unified.tasks.scenes.drawing import CATEGORIES, check_categories
 from unified.tasks.scenes.generate import Wish
@@ -29,7 +28,7 @@ class SceneConfig:
     to that). The ground's texture is picked from `textures`, the category of a prompt for a drawing from
     `categories`: what is named twice comes twice as often. `settled` is the share of pictures with objects at
     the middle of their cells or as near to it as they can be, rather than anywhere; `stepwise` that of
-    drawings and edits made step by step, each step said before it is drawn. `kinds`: of questions."""
+    drawings and edits made step by step, each step said before it is drawn."""
 
     seed: int = 0
     size: Size = 64
@@ -39,7 +38,6 @@ class SceneConfig:
     categories: tuple[str, ...] = tuple(CATEGORIES)
     settled: float = 0.0
     stepwise: float = 0.0
-    kinds: tuple[str, ...] = KINDS
 
     def __post_init__(self) -> None:
         if type(self.seed) is not int or self.seed < 0:
@@ -48,7 +46,6 @@ class SceneConfig:
             raise ValueError(f"size must be at least 32 so that drawings can be scored, got {self.size!r}")
         Wish(least=self.least, most=self.most, textures=self.textures, settled=self.settled)
         check_categories(self.categories, self.least, self.most)
-        check_kinds(self.kinds, self.least, self.most)
         check_share("stepwise", self.stepwise)
 
 
@@ -73,7 +70,6 @@ class SceneTask:
             categories=config.categories,
             settled=config.settled,
             stepwise=config.stepwise,
-            kinds=config.kinds,
         )
         turns = self.turns(rng, maker)
         messages, shown = [], None

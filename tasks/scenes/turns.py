@@ -87,8 +87,7 @@ def _said(step: Step) -> dict[str, Any]:
 class Maker:
     """Makes turns for one split, with between `least` and `most` objects in every picture, textures and
     categories of prompts being picked from those given. A share of the pictures is `settled`; if any is, so
-    is all that edits put somewhere. A share of the drawings and edits is made `stepwise`. `kinds`
-    of questions are asked."""
+    is all that edits put somewhere. A share of the drawings and edits is made `stepwise`."""
 
     split: str
     least: int
@@ -97,7 +96,6 @@ class Maker:
     categories: tuple[str, ...]
     settled: float
     stepwise: float
-    kinds: tuple[str, ...] = asking.KINDS
 
     def scene(self, rng: np.random.Generator, wish: Wish | None = None) -> Scene:
         wish = wish or Wish(least=self.least, most=self.most)
@@ -110,12 +108,9 @@ class Maker:
         return Turn(request=request(rng, detail), data=data, before=scene, after=scene, text=text)
 
     def question(self, rng: np.random.Generator, scene: Scene | None = None) -> Turn:
-        """About this scene (of any kind where it has no question of the kinds) or, if none is given, about a
-        new one that makes the wished answer true."""
-        tried = 0
+        """About this scene or, if none is given, about a new one that makes the wished answer true."""
         while True:
-            tried += 1
-            kind = pick(rng, self.kinds if scene is None or tried <= PATIENCE else asking.KINDS)
+            kind = pick(rng, asking.KINDS)
             wish = suitable(kind, self.least, self.most)
             wished = wished_answer(rng, kind)
             for _ in range(PATIENCE if scene is None else 1):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from unified.tasks.registry import make
+from unified.tasks.sample import Sample
 from unified.train.experiments.controls import contrastive, supervised
 from unified.train.machine import Machine
 from unified.train.preference.on_policy import OnPolicy, make_pairs, write_pairs
@@ -26,8 +27,8 @@ from unified.train.stage import BatchConfig, OptimisationConfig, ParameterConfig
 from unified.pretrained import load_model
 
 RATE, ADAPTER_RATE = 2e-5, 2e-4
-DRAW = PairTask(task="scene_draw", options={"most": 3, "categories": ["complete"], "textures": ["plain"]})
-ABSENT = PairTask(task="scene_question", options={"most": 4, "kinds": ["existence"]})
+DRAW = PairTask(task="scene_draw", options={"most": 1, "categories": ["complete"], "textures": ["plain"]})
+ABSENT = PairTask(task="scene_question", options={"most": 4})
 SCORES = {"scene_draw": "all", "scene_question": "correct"}  # what makes a reply right
 
 
@@ -36,11 +37,11 @@ class Sizes:
     """How much of everything: `updates` of `batch` pairs or rows; `samples` prompts with `answers` replies
     make the pairs; `measured` prompts of the validation split; `rows` replies at once."""
 
-    updates: int = 60
+    updates: int = 40
     batch: int = 8
-    samples: int = 160
+    samples: int = 96
     answers: int = 4
-    measured: int = 128
+    measured: int = 96
     rows: int = 32
 
 
@@ -56,6 +57,7 @@ class Trial:
     out: Path
     pairs: Path
     source: PairTask
+    category: str
     sizes: Sizes
     seed: int
     cpu: bool = True
@@ -71,11 +73,36 @@ class Tuned:
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """`what` it is, in a few words; `tune` does one seed of it on the prompts of `source`."""
+    """`what` it is, in a few words; `tune` does one seed of it on the prompts of `source`, those of one
+    `category` alone if it is given."""
 
     what: str
     source: PairTask
     tune: Callable[[Trial], Tuned]
+    category: str = ""
+
+
+class OfCategory:
+    """The samples of a task that have this category: number n is the first of them from `STRIDE` n on."""
+
+    STRIDE = 256
+
+    def __init__(self, task: Any, category: str) -> None:
+        self.task, self.category, self.name = task, category, task.name
+        self.score = task.score
+
+    def sample(self, index: int, split: str = "train") -> Sample:
+        """ValueError if there is none among `STRIDE`."""
+        for number in range(index * self.STRIDE, (index + 1) * self.STRIDE):
+            sample: Sample = self.task.sample(number, split)
+            if sample.meta["category"] == self.category:
+                return sample
+        raise ValueError(f"{self.name} has no samples of the category {self.category!r}")
+
+
+def prompts_of(source: PairTask, category: str) -> Any:
+    task = make(source.task, **source.options)
+    return OfCategory(task, category) if category else task
 
 
 def preference(*, lora: int = 0, **options: Any) -> Callable[[Trial], Tuned]:
@@ -111,7 +138,7 @@ def continued(trial: Trial) -> Tuned:
         supervised(
             trial.start,
             trial.out,
-            trial.source,
+            prompts_of(trial.source, trial.category),
             steps=sizes.updates,
             rows=sizes.batch,
             rate=RATE,
@@ -127,7 +154,7 @@ def aligned(trial: Trial) -> Tuned:
         contrastive(
             trial.start,
             trial.out,
-            trial.source,
+            prompts_of(trial.source, trial.category),
             steps=sizes.updates,
             rows=sizes.batch,
             rate=RATE,
@@ -162,23 +189,27 @@ ARMS = {
     "absent_sum": Arm(
         what="whether an object is there, DPO on sums",
         source=ABSENT,
+        category="existence",
         tune=preference(weights="token", beta=0.1),
     ),
     "absent_supervised": Arm(
-        what="whether an object is there, continued supervised tuning", source=ABSENT, tune=continued
+        what="whether an object is there, continued supervised tuning",
+        source=ABSENT,
+        category="existence",
+        tune=continued,
     ),
 }
 
 
-def reward_of(source: PairTask) -> TaskReward:
+def reward_of(arm: Arm) -> TaskReward:
     """1 for a reply that is all right, else 0."""
-    return TaskReward(make(source.task, **source.options), (SCORES[source.task],))
+    return TaskReward(prompts_of(arm.source, arm.category), (SCORES[arm.source.task],))
 
 
 def _pairs(trial: Trial) -> Path:
     """The file of the pairs of this start, task and seed, made if it is not there. ValueError if the replies
     to no prompt differ in score."""
-    path = trial.pairs / f"{trial.source.task}-{trial.seed}.jsonl"
+    path = trial.pairs / f"{trial.source.task}{trial.category}-{trial.seed}.jsonl"
     if path.is_file():
         return path
     sizes = trial.sizes
@@ -191,8 +222,8 @@ def _pairs(trial: Trial) -> Path:
         seed=trial.seed,
         sampling=Sampling(batch=sizes.rows),
     )
-    task = make(trial.source.task, **trial.source.options)
-    reward = TaskReward(task) if trial.source.task == "scene_draw" else reward_of(trial.source)
+    task = prompts_of(trial.source, trial.category)
+    reward = TaskReward(task)  # the mean of all scores tells replies apart that are all wrong
     made = make_pairs(model.fuse(), processor, reward, config)
     partial = path.with_suffix(".some")
     count = write_pairs(partial, made)

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from transformers import Trainer, TrainingArguments
-from unified.tasks.registry import make
 from unified.train.average import Average
 from unified.train.mismatched import mismatched
 from unified.train.pairs import PairedRows
@@ -22,7 +21,7 @@ from unified.pretrained import load_model, save_model
 from unified.stream.processor import Processor
 
 
-def supervised(start: Path, out: Path, source: Any, *, steps: int, rows: int, rate: float, seed: int) -> Path:
+def supervised(start: Path, out: Path, task: Any, *, steps: int, rows: int, rate: float, seed: int) -> Path:
     """`steps` updates of `rows` samples with the task's own answers, from number seed * steps * rows on.
     Returns the folder of the model."""
     done = out / "model"
@@ -30,7 +29,7 @@ def supervised(start: Path, out: Path, source: Any, *, steps: int, rows: int, ra
         return done
     torch.manual_seed(seed)
     model, processor = load_model(start)
-    samples = _samples(source, processor, seed * steps * rows, steps * rows)
+    samples = _samples(task, processor, seed * steps * rows, steps * rows)
 
     def collate(part: list[list[int]]) -> dict[str, Any]:
         ids = padded(part, processor.vocabulary)
@@ -46,7 +45,7 @@ def supervised(start: Path, out: Path, source: Any, *, steps: int, rows: int, ra
 def contrastive(
     start: Path,
     out: Path,
-    source: Any,
+    task: Any,
     *,
     steps: int,
     rows: int,
@@ -61,7 +60,7 @@ def contrastive(
         return done
     torch.manual_seed(seed)
     model, processor = load_model(start)
-    samples = _samples(source, processor, seed * steps * rows, steps * rows)
+    samples = _samples(task, processor, seed * steps * rows, steps * rows)
     pairs = mismatched(samples, processor.vocabulary, seed=seed)
     args = _arguments(out, steps=steps, rows=rows, rate=rate, seed=seed)
     trainer = UnifiedTrainer(
@@ -77,8 +76,7 @@ def contrastive(
     return done
 
 
-def _samples(source: Any, processor: Processor, first: int, count: int) -> Sequence[list[int]]:
-    task = make(source.task, **source.options)
+def _samples(task: Any, processor: Processor, first: int, count: int) -> Sequence[list[int]]:
     return [processor.encode(task.sample(first + n).messages) for n in range(count)]
 
 

@@ -22,9 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from unified.train.experiments.arms import ARMS, TOY, Sizes, Trial, reward_of, settings
+from unified.train.experiments.arms import ARMS, TOY, Arm, Sizes, Trial, reward_of, settings
 from unified.train.preference.sampling import Sampling, replies
-from unified.train.preference.stage import PairTask
 
 from unified.pretrained import find, load_model, save_model
 
@@ -32,10 +31,10 @@ SEEDS = (0, 1, 2)
 GUIDANCE = 3.0
 
 
-def right(folder: Path, source: PairTask, sizes: Sizes, guidance: float = 1.0) -> float:
+def right(folder: Path, arm: Arm, sizes: Sizes, guidance: float = 1.0) -> float:
     """Share of validation prompts whose answer, greedy, is all right."""
     model, processor = load_model(folder)
-    reward = reward_of(source)
+    reward = reward_of(arm)
     samples = [reward.task.sample(number, "validation") for number in range(sizes.measured)]
     greedy = Sampling(temperature=0.0, guidance=guidance, batch=sizes.rows)
     answers = replies(model.fuse(), processor, samples, list(range(len(samples))), greedy)
@@ -58,16 +57,25 @@ def weakened(folder: Path | None, out: Path, noise: float, seed: int = 0) -> Pat
     return out
 
 
+def _before(start: Path, arm: Arm, sizes: Sizes, work: Path) -> list[float | None]:
+    """What the start reaches, without and (drawings alone) with guidance: measured once for all arms."""
+    path = work / f"before-{arm.source.task}-{sizes.measured}.json"
+    if not path.is_file():
+        guided = right(start, arm, sizes, GUIDANCE) if arm.source.task == "scene_draw" else None
+        path.write_text(json.dumps([right(start, arm, sizes), guided]), encoding="utf-8")
+    found: list[float | None] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
 def run_arm(
     name: str, start: Path, work: Path, sizes: Sizes, *, minutes: float, cpu: bool = True
 ) -> dict[str, Any]:
     """The result of an arm: before, after for every seed that was begun within the minutes, and its logs."""
     arm = ARMS[name]
     began = time.monotonic()
+    work.mkdir(parents=True, exist_ok=True)
     seeds: list[dict[str, Any]] = []
-    before = right(start, arm.source, sizes)
-    drawn = arm.source.task == "scene_draw"
-    guided = right(start, arm.source, sizes, GUIDANCE) if drawn else None
+    before, guided = _before(start, arm, sizes, work)
     for seed in SEEDS:
         if seeds and time.monotonic() - began > 60 * minutes:
             break
@@ -76,17 +84,19 @@ def run_arm(
             out=work / f"{name}-{seed}",
             pairs=work / "pairs",
             source=arm.source,
+            category=arm.category,
             sizes=sizes,
             seed=seed,
             cpu=cpu,
         )
         tuned = arm.tune(trial)
-        seeds.append({"seed": seed, "right": right(tuned.model, arm.source, sizes), "log": tuned.log})
+        seeds.append({"seed": seed, "right": right(tuned.model, arm, sizes), "log": tuned.log})
         print(f"{name}, seed {seed}: {before:.3f} -> {seeds[-1]['right']:.3f}", flush=True)
     return {
         "arm": name,
         "what": arm.what,
         "task": asdict(arm.source),
+        "category": arm.category,
         "sizes": asdict(sizes),
         "before": before,
         "before_guided": guided,
@@ -120,7 +130,7 @@ def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(prog="python -m unified.train.experiments.preference")
     root.add_argument("arm", help=f"list, plot, or one of {', '.join(ARMS)}")
     root.add_argument("--start", type=Path, help="folder of the start (default: the shipped model, weakened)")
-    root.add_argument("--noise", type=float, default=0.2, help="of the default start (0.2)")
+    root.add_argument("--noise", type=float, default=0.5, help="of the default start (0.5)")
     root.add_argument("--out", type=Path, default=Path("docs/preference"), help="folder of the results")
     root.add_argument("--work", type=Path, default=Path("runs/experiments"), help="folder of the runs")
     root.add_argument("--minutes", type=float, default=40.0, help="no seed is begun after them (40)")

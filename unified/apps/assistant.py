@@ -301,12 +301,14 @@ def load(
     **placement: Any,
 ) -> Any:
     """The model of a folder or of a hub name, or the one that ships with the package: an `Assistant`, an
-    `ImageTextAssistant` for a model of `transformers`, or a `TextToImage` for a published one that draws
-    (`text_to_image.folder`). `device` None: a GPU if there is one; `dtype` None:
-    bfloat16 there and on CPUs that multiply it natively, float32 on others. `revision`: of a hub name.
-    `attn_implementation`: sdpa, flash_attention_2, or for our own models flex_attention (whole batches).
-    `placement`, for models of `transformers`: `device_map` and `load_in_4bit` (`vision_language.files`).
-    ValueError, in one line, if there is no such model or a file is missing or damaged."""
+    `ImageTextAssistant` for a model of `transformers`, a `DrawingAssistant` for VARGPT-v1.1, or a
+    `TextToImage` for a published model that draws (`text_to_image.folder`). `device` None: a GPU if there is
+    one; `dtype` None: bfloat16 there and on CPUs that multiply it natively, float32 on others. `revision`: of
+    a hub name. `attn_implementation`: sdpa, flash_attention_2, or for our own models flex_attention (whole
+    batches). `placement`, for models of `transformers`: `device_map` and `load_in_4bit`
+    (`vision_language.files`). ValueError, in one line, if there is no such model or a file is missing or
+    damaged."""
+    from unified.apps.vargpt import holds_vargpt, load_vargpt
     from unified.pretrained import find, load_model
     from unified.text_to_image.files import load_drawer
     from unified.text_to_image.folder import is_text_to_image
@@ -318,16 +320,23 @@ def load(
         placement |= {"attn_implementation": attn_implementation}
         reader, words = load_pretrained(folder, device=place, dtype=_dtype(dtype, place), **placement)
         return ImageTextAssistant(reader, words, seed=seed, folder=folder)
+    if holds_vargpt(folder) and not placement:
+        _check_sdpa(attn_implementation)
+        return load_vargpt(folder, device=place, dtype=_dtype(dtype, place), seed=seed)
     if placement:
         raise ValueError(f"{', '.join(placement)}: for models of transformers alone")
     if is_text_to_image(folder):
-        if attn_implementation != "sdpa":
-            raise ValueError(f"this model attends by sdpa, got attn_implementation {attn_implementation!r}")
+        _check_sdpa(attn_implementation)
         drawer = load_drawer(folder, device=place, dtype=_dtype(dtype, place))
         return TextToImage(drawer, seed=seed, folder=folder)
     loaded, processor = load_model(folder, device=place, dtype=_dtype(dtype, place))
     loaded.set_attn_implementation(attn_implementation)
     return Assistant(loaded.fuse(), processor, seed=seed, folder=folder)
+
+
+def _check_sdpa(attn_implementation: str) -> None:
+    if attn_implementation != "sdpa":
+        raise ValueError(f"this model attends by sdpa, got attn_implementation {attn_implementation!r}")
 
 
 def _max_tokens(max_tokens: int, most_tokens: int | None) -> int:

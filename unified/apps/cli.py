@@ -79,7 +79,7 @@ def _add_verbs(commands: argparse._SubParsersAction) -> None:
     draw.add_argument("prompt")
     draw.add_argument("file", nargs="?", type=Path, metavar="FILE", help="where to write it, as --out")
     draw.add_argument("--size", type=_size, metavar="HxW", help="in pixels (default: the model's own)")
-    warmth = "0: greedy decoding (the shipped model's default); above 0: sampled by --seed"
+    warmth = "0: greedy decoding (default of our own models); above 0: sampled by --seed"
     draw.add_argument("--temperature", type=_temperature, metavar="T", help=warmth)
     held = "codes that each layer holds while the image is written (ScaleKV): a number, or a file of budgets"
     draw.add_argument("--scale-kv", type=_budget, metavar="N|FILE", help=held)

@@ -46,10 +46,12 @@ def generate(
     `generation_config` (of what is not given here), `seed` (None: from PyTorch's generator, which
     `transformers.set_seed` seeds), `streamer` (one row), `pad_token_id` and `eos_token_id` (the model's own
     alone). ValueError for options that would change the text and are not known here."""
-    given = {"max_new_tokens": max_new_tokens, "do_sample": do_sample, "temperature": temperature}
-    given |= {"top_k": top_k, "top_p": top_p}
+    given: dict[str, Any] = {"max_new_tokens": max_new_tokens, "do_sample": do_sample}
+    given |= {"temperature": temperature, "top_k": top_k, "top_p": top_p}
     config, seed, streamer = (options.pop(name, None) for name in ("generation_config", "seed", "streamer"))
-    chosen = {name: getattr(config, name, None) if value is None else value for name, value in given.items()}
+    chosen: dict[str, Any] = {
+        name: getattr(config, name, None) if value is None else value for name, value in given.items()
+    }
     _check(model, options)
     if input_ids is None or input_ids.ndim != 2:
         raise ValueError("generate continues prompts: give input_ids [B, T], such as a processor's")

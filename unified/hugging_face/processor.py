@@ -40,7 +40,10 @@ OPTIONS: dict[str, tuple[Any, ...]] = {  # of calls, and what they may be
 WORD = re.compile(rf"(<\|(?:image|{'|'.join(TEXT_CONTROL)})\|>)")
 
 
-class UnifiedProcessor(Processor, ProcessorMixin):
+Library: Any = ProcessorMixin
+
+
+class UnifiedProcessor(Processor, Library):
     """`Processor` with the calls of `transformers`' processors. `decode` gives messages, as that of every
     `Processor`; `batch_decode` gives texts. It is a `ProcessorMixin` by name alone (pipelines ask for one):
     files, calls and ids are its own."""
@@ -72,7 +75,7 @@ class UnifiedProcessor(Processor, ProcessorMixin):
     @property
     def chat_template(self) -> str | None:
         """Of texts; images are written by `apply_chat_template` itself."""
-        return self.tokenizer.chat_template  # type: ignore[return-value]
+        return self.tokenizer.chat_template
 
     # To ids -------------------------------------------------------------------------------------------------
 

@@ -44,10 +44,10 @@ class UnifiedTokenizer(PreTrainedTokenizerFast):
         unused = [f"<|unused:{number}|>" for number in range(count, vocabulary.text)]
         words = [f"<|{name}|>" for name in vocabulary.block]
         core.add_special_tokens([AddedToken(word, normalized=False) for word in (*unused, *words)])
-        named = {name: core.id_to_token(number) for name, number in vocabulary.named.items()}
+        named = {name: str(core.id_to_token(number)) for name, number in vocabulary.named.items()}
 
         def spelt(name: str) -> str:
-            return named.get(name) or f"<|{name}|>"
+            return named.get(name, f"<|{name}|>")
 
         template = CHAT_TEMPLATE
         for name, token in named.items():
@@ -62,7 +62,7 @@ class UnifiedTokenizer(PreTrainedTokenizerFast):
         )
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, *arguments: Any, **options: Any) -> Any:
+    def from_pretrained(cls, name: str | Path, *arguments: Any, **options: Any) -> Any:  # type: ignore[override]
         """Of a folder or a hub name."""
         folder = find(name, options.get("revision"))
         if not (folder / PROCESSOR).is_file():

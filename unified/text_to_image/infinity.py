@@ -148,5 +148,6 @@ def _tokenizer_config(folder: PublishedFolder, patchify: bool) -> InfinityTokeni
     if missing or unknown:
         reason = f"lack {missing[0]}" if missing else f"have an unknown option {unknown[0]!r}"
         raise folder.error(f"the options of the tokenizer {reason}")
-    fields = {TOKENIZER[name]: tuple(x) if isinstance(x, list) else x for name, x in given.items()}
+    values = {name: tuple(x) if isinstance(x, list) else x for name, x in given.items()}
+    fields: dict[str, Any] = {TOKENIZER[name]: value for name, value in values.items()}
     return InfinityTokenizerConfig(**fields, patchify=patchify)

@@ -69,7 +69,8 @@ def load_text_encoder(
         if config.model_type != "t5":
             raise ValueError(f"expected a T5 encoder, found model_type {config.model_type!r}")
         tokenizer = AutoTokenizer.from_pretrained(path, **LOCAL)
-        model, found = T5EncoderModel.from_pretrained(path, dtype=dtype, output_loading_info=True, **LOCAL)
+        kind: Any = T5EncoderModel
+        model, found = kind.from_pretrained(path, dtype=dtype, output_loading_info=True, **LOCAL)
     except Exception as error:  # the library raises whatever its parts raise
         raise ValueError(f"{path}: its text encoder does not load: {first_line(error)}") from None
     if missing := sorted(found["missing_keys"]):

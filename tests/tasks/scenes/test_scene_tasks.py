@@ -181,20 +181,6 @@ def test_configuration_is_followed():
             assert all(image.shape == (48, 80, 3) for image in images)
 
 
-def test_questions_are_of_the_kinds_asked_for():
-    task = TASKS["scene_question"](SceneConfig(kinds=("existence",), most=3))
-    samples = [task.sample(index) for index in range(40)]
-    assert {sample.meta["category"] for sample in samples} == {"existence"}
-    answers = Counter(sample.meta["turns"][0]["answer"] for sample in samples)
-    assert answers.keys() == {"yes", "no"}
-    assert min(answers.values()) >= 10
-    for kinds, message in [(("exists",), "unknown kind"), ((), "no kind"), (("more",), "no kind")]:
-        with pytest.raises(ValueError, match=message):
-            SceneConfig(kinds=kinds, most=1)
-    quiz = TASKS["scene_quiz"](SceneConfig(kinds=("where",)))  # objects may lie between the parts
-    assert len(quiz.sample(0).meta["turns"]) >= QUIZ
-
-
 def test_single_objects_only():
     for make in TASKS.values():
         sample = make(SceneConfig(least=1, most=1)).sample(0)
