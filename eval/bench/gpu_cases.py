@@ -126,8 +126,8 @@ def world(size: Size, device: torch.device) -> Iterator[tuple[str, Rates]]:
         codes=size.codes,
     )
     torch.manual_seed(0)
-    model = mineworld.own(sizes).to(device, _half(device))
-    first = mineworld.prepared(model, sizes)
+    model: Any = mineworld.own(sizes)
+    first = mineworld.prepared(model.to(device, _half(device)), sizes)
     for order in ("next_scale", mineworld.DIAGONAL):
         for rows in size.batches:
             seconds = _fastest(partial(_frame, first, rows, order, size.grid), size, device)
