@@ -157,7 +157,7 @@ TITLES = {"dream": "PPO, dream alone", "real": "PPO, real world", "random": "ran
 def table(arms: dict[str, list[dict[str, Any]]]) -> list[str]:
     """The results in Markdown: means over seeds, and every seed's test."""
     lines = [
-        "| agent | training, own rewards, first to last quarter | test, real world | by seed | without reward |",
+        "| agent | own rewards in training, first to last quarter | test | by seed | without reward |",
         "|---|---|---|---|---|",
     ]
     for name, seeds in arms.items():
