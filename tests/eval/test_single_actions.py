@@ -15,13 +15,13 @@ from unified.apps.demo import random_model
 SIDE = 32
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class Shows(Run):
     """Imagines the frames that it is given, in their order."""
 
     frames: list = field(default_factory=list)
 
-    def rollout(self, history, seeds=0, sampler=None):
+    def rollout(self, first, seeds, sampler=None):
         left = iter(self.frames)
 
         class Shown:
