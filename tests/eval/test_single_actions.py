@@ -45,7 +45,6 @@ def test_branches_begin_alike_and_end_as_their_actions_do():
     left, right, slot, nothing = branches("yaw -10", "yaw +10", "hotbar.9", NOTHING)
     for clips in zip(left, right, slot, nothing, strict=True):
         assert all(np.array_equal(clip.frames[0], clips[0].frames[0]) for clip in clips)
-        assert np.array_equal(clips[3].frames[1], clips[3].frames[0])
         assert not np.array_equal(clips[0].frames[1], clips[1].frames[1])
         changed = (clips[2].frames[1] != clips[3].frames[1]).any(axis=(1, 2))
         assert changed.any()
