@@ -7,6 +7,7 @@ from unified.train.recipes.base import base
 from unified.train.recipes.nano import nano
 from unified.train.recipes.nano_smoke import nano_smoke
 from unified.train.recipes.nano_tune import nano_tune
+from unified.train.recipes.nano_worlds import nano_worlds
 from unified.train.recipes.small import small
 from unified.train.recipes.text_tokenizer import text_tokenizer
 from unified.train.recipes.vargpt import vargpt
@@ -18,6 +19,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "visual_tokenizer": visual_tokenizer,
     "nano": nano,
     "nano_tune": nano_tune,
+    "nano_worlds": nano_worlds,
     "small": small,
     "base": base,
     "nano_smoke": nano_smoke,
