@@ -34,7 +34,7 @@ def said(
     as its context has room for."""
     longest = max(len(row.stream) for row in session.rows)
     room = max_tokens if model.context_length is None else min(max_tokens, model.context_length - longest)
-    for ids in session.text(sampler=sampler, max_tokens=max(room, 0)):
+    for ids in session.text(sampler=sampler, max_tokens=max(room, 0), draw=False):
         for row, token in zip(session.rows, ids, strict=True):
             if token in model.ends:
                 row.stopped = "end"
