@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -19,11 +18,11 @@ from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 from unified.backbone.attention import BACKENDS, of_session
 from unified.backbone.batch import run_batch
 from unified.backbone.decoder import LibraryLayers, refuse_alone, run_layers
-from unified.backbone.extended_tables import TIED, extend_tables, is_pretrained
+from unified.backbone.extended_tables import extend_tables, saved_state
 from unified.backbone.fused import FusedLayers, fusible
 from unified.backbone.initialise import initialise
 from unified.backbone.layer_pass import Depth, LayerPart, Pass
-from unified.backbone.parts.deep_stack import DeepStack
+from unified.backbone.parts.deep_stack import split_deeper, with_deeper
 from unified.backbone.read_outs import ReadOut, make_read_outs
 from unified.backbone.windows import NAME as WINDOWED
 from unified.cache.kv_cache import KVCache
@@ -119,11 +118,7 @@ class UnifiedModel(PreTrainedModel):
         """Of a pretrained model that was extended, what it has of its own and what is trained
         (`extended_tables.is_pretrained`)."""
         if self.config.base:
-            frozen = {name for name, weight in self.named_parameters() if not weight.requires_grad}
-            frozen |= {TIED} if self.config.base["tied"] else set()
-            state = self.state_dict() if state_dict is None else state_dict
-            left_out = {name for name in state if is_pretrained(name) and name in frozen}
-            state_dict = {name: value for name, value in state.items() if name not in left_out}
+            state_dict = saved_state(self, state_dict)
         super().save_pretrained(save_directory, state_dict=state_dict, **options)
 
     def train(self, mode: bool = True) -> UnifiedModel:
@@ -225,17 +220,8 @@ class UnifiedModel(PreTrainedModel):
         if given or len(self.readers):
             read = {name: vectors for name, vectors in (given or {}).items() if name != PLACES}
             embeds = read_values(self.readers, embeds, ids, words, read)  # type: ignore[arg-type]
-            embeds = self._with_deeper(embeds, ids, read.get(FEATURES))
+            embeds = with_deeper(embeds, ids == words.image, read.get(FEATURES))
         return embeds, slots
-
-    def _with_deeper(self, embeds: Tensor, ids: Tensor, features: Tensor | None) -> Tensor:
-        """Embeddings [B, T, D] -> [B, T, D (1 + L)], where image features [N, D (1 + L)] hold some for the
-        first L layers: zeros elsewhere."""
-        if features is None or features.shape[1] == self.width:
-            return embeds
-        deeper = embeds.new_zeros(*ids.shape, features.shape[1] - self.width)
-        deeper[ids == self.vocabulary.image] = features[:, self.width :].to(embeds)
-        return torch.cat([embeds, deeper], dim=-1)
 
     def _slot_states(self, hidden: Tensor, slots: WrittenSlots) -> Tensor:
         """Hidden states [B, T, D], those of written slots as the extras make them."""
@@ -271,9 +257,7 @@ class UnifiedModel(PreTrainedModel):
     def hidden(self, embeds: Tensor, run: Pass) -> list[Tensor]:
         """The backbone: embeddings [R, n, D] under a pass -> for each head, hidden states [R, n, D]. Features
         for the first L layers may stand behind them: [R, n, D (1 + L)]."""
-        if embeds.shape[-1] > self.width:
-            deeper = embeds[..., self.width :].unflatten(-1, (-1, self.width))
-            embeds, run = embeds[..., : self.width], replace(run, parts=[*run.parts, DeepStack(deeper)])
+        embeds, run = split_deeper(embeds, self.width, run)
         embeds = self.extras.position_inputs(embeds, run.positions)
         fused = self.fused if run.append is not None and not torch.is_grad_enabled() else None
         first = len(self.library)

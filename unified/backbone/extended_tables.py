@@ -6,6 +6,7 @@ compute stays bit for bit; rows of new ids are modules beside them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -69,3 +70,12 @@ def extend_tables(decoder: Any, embedded: int, said: int, *, tied: bool) -> Exte
 def tie(decoder: Any, head: ExtendedHead) -> None:
     """Let the pretrained halves of embedding and head share their weight, in place."""
     head.base.weight = decoder.get_input_embeddings().base.weight
+
+
+def saved_state(model: Any, state: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """Of an extended model's weights, or of a `state` of it, those that a checkpoint needs: what is new, and
+    what of the pretrained part is trained."""
+    frozen = {name for name, weight in model.named_parameters() if not weight.requires_grad}
+    frozen |= {TIED} if model.config.base["tied"] else set()
+    state = model.state_dict() if state is None else state
+    return {name: value for name, value in state.items() if not (is_pretrained(name) and name in frozen)}

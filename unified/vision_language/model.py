@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from unified.backbone.attention import Attend, sdpa
 from unified.backbone.batch import run_batch
 from unified.backbone.decoder import LibraryLayers, run_layers
 from unified.backbone.layer_pass import Pass
-from unified.backbone.parts.deep_stack import DeepStack
+from unified.backbone.parts.deep_stack import split_deeper
 from unified.backbone.windows import NAME
 from unified.cache.kv_cache import KVCache
 from unified.layout.layout import Cursor, Layout
@@ -117,10 +116,7 @@ class PretrainedReader:
 
     def hidden(self, embeds: Tensor, run: Pass) -> list[Tensor]:
         """[B, T, D (1 + L)] -> hidden states [B, T, D]."""
-        if self.deeper:
-            deep = embeds[..., self.width :].unflatten(-1, (self.deeper, self.width))
-            run = replace(run, parts=[*run.parts, DeepStack(deep)])
-        return run_layers([self.layers], embeds[..., : self.width], run)
+        return run_layers([self.layers], *split_deeper(embeds, self.width, run))
 
     @torch.no_grad()
     def logits(self, lists: Sequence[Sequence[int]], values: Mapping[str, Tensor] | None = None) -> Tensor:
