@@ -23,8 +23,10 @@ from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
 from unified.model import UnifiedModel
 from unified.pretrained import base_folder
+from unified.readers.values import collate_values
 from unified.stream.base_words import with_marks
 from unified.stream.items import Encoded
+from unified.stream.message_forms import plain_messages
 from unified.stream.messages import Message
 from unified.stream.processor import Processor
 from unified.vision_language.files import sampler_of
@@ -99,11 +101,18 @@ class ExtendedAssistant(Assistant):
         return Encoded([*vocabulary.opening("user", first=first), *said], self.model.values(prompt.inputs))
 
     def _read(self, session: Session, messages: list[Message]) -> None:
-        """Read a prompt of one turn into a session."""
-        (message,) = messages
-        vocabulary, turn = self.processor.vocabulary, self.turn(message["content"], first=True)
-        ids = [vocabulary.begin, *turn.ids, *vocabulary.opening("assistant")]
-        session.feed(ids, values=turn.values)
+        """Read a prompt into a session, images by what the assistant `reads` them by."""
+        vocabulary, values = self.processor.vocabulary, []
+        ids = [vocabulary.begin]
+        for number, message in enumerate(plain_messages(messages)):
+            turn = self._turn(message, first=not number)
+            ids, values = [*ids, *turn.ids], [*values, turn.values]
+        session.feed([*ids, *vocabulary.opening("assistant")], values=collate_values(values))
+
+    def _turn(self, message: Message, *, first: bool) -> Encoded:
+        if message["role"] == "user" and not isinstance(message["content"], str):
+            return self.turn(message["content"], first=first)
+        return Encoded(self.processor.turn(message, first=first), {})
 
 
 class ExtendedConversation(Conversation):

@@ -50,10 +50,18 @@ class RowLayout:
         for segment in segments(ids, vocabulary):
             self._add(segment)
         self.answers = self.predicted & self._assistant()
-        if vocabulary.marks:  # what follows a mark is predicted from what the backbone read before it
-            read = ~np.isin(ids, list(vocabulary.marks))
-            latest = np.maximum.accumulate(np.where(read, np.arange(length), 0))
-            self.source = latest[self.source]
+        if vocabulary.marks:
+            self._pass_over_marks()
+
+    def _pass_over_marks(self) -> None:
+        """What follows a mark is predicted from what the backbone read before it; the first id of a sample is
+        not."""
+        read = ~np.isin(self.ids, list(self.vocabulary.marks))
+        latest = np.maximum.accumulate(np.where(read, np.arange(len(self.ids)), 0))
+        self.source = latest[self.source]
+        known = read[self.source] & (self.sample[self.source] == self.sample)
+        self.predicted &= known
+        self.answers &= known
 
     def _add(self, segment: Segment) -> None:
         if self.ids[segment.start] == self.vocabulary.begin:

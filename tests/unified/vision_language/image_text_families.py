@@ -312,6 +312,7 @@ FAMILIES = {
             "image_token": "<image>",
             "fake_image_token": "<fake_token_around_image>",
             "global_image_token": "<global-img>",
+            "end_of_utterance": "<end_of_utterance>",  # the processor would add it
             "row_col_1": "<row_1_col_1>",
             "row_col_2": "<row_1_col_2>",
             "row_col_3": "<row_2_col_1>",

@@ -152,4 +152,4 @@ def test_features_of_the_tower_are_learned_from(folders):
         loss.backward()
         optimiser.step()
         found.append(loss.item())
-    assert found[-1] < 0.5 * found[0]
+    assert found[-1] < 0.6 * found[0]

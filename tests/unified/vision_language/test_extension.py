@@ -296,8 +296,8 @@ def refusal(folders, tmp_path, capsys):
         options = ["--visual", str(visual or folders.pen()), "--out", str(out)]
         assert main(["extend", str(folder), *options]) == 2
         assert not out.exists()
-        lines = capsys.readouterr().err.strip().splitlines()
-        assert len(lines) == 1, lines
+        lines = [line for line in capsys.readouterr().err.splitlines() if line and "%|" not in line]
+        assert len(lines) == 1, lines  # beside the library's progress bars
         return lines[0]
 
     return refused
@@ -308,7 +308,7 @@ def test_wrong_folders(refusal, folders, tmp_path):
     (tmp_path / "empty").mkdir()
     assert "config.json" in refusal(tmp_path / "empty")
     assert "visual_config.json" in refusal(folders.folder("gemma3"), visual=tmp_path / "empty")
-    assert refusal(folders.extended("gemma3"))
+    assert "names no image-text model" in refusal(folders.extended("gemma3"))
 
 
 def test_missing_shards(refusal, copy):
@@ -331,7 +331,7 @@ def test_a_tokenizer_that_does_not_fit(refusal, copy):
     assert "the text tokenizer has" in refusal(folder)
 
 
-def test_a_model_of_text_alone(refusal, tmp_path):
+def test_a_model_of_text_alone(refusal, tmp_path, capsys):
     from transformers import LlamaConfig, LlamaForCausalLM
 
     family = families.Family({}, "", lambda _: ([], None))
@@ -339,6 +339,7 @@ def test_a_model_of_text_alone(refusal, tmp_path):
     words.chat_template = families.template(family)
     words.save_pretrained(tmp_path / "text")
     LlamaForCausalLM(LlamaConfig(vocab_size=len(words), **families.TEXT)).save_pretrained(tmp_path / "text")
+    capsys.readouterr()
     assert "reads text only" in refusal(tmp_path / "text")
 
 
