@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from unified.train.stage_files import WEIGHTS
+from unified.train.stage_files import ADAPTER, WEIGHTS
 from unified.train.tensor_file import Entry, write_tensors
 
 from unified.config import UnifiedConfig
@@ -41,5 +41,5 @@ def _copy_adapters(done: Path, start: Path | None, stages: Sequence[Path]) -> No
     """Adapters in the order in which they were trained, numbered from 0."""
     before = [] if start is None else sorted((start / ADAPTERS).glob("*"), key=lambda path: int(path.name))
     shutil.rmtree(done, ignore_errors=True)
-    for number, path in enumerate([*before, *(p for s in stages if (p := s / "adapter").is_dir())]):
+    for number, path in enumerate([*before, *(p for s in stages if (p := s / ADAPTER).is_dir())]):
         shutil.copytree(path, done / str(number))
