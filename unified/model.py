@@ -70,7 +70,7 @@ class UnifiedModel(PreTrainedModel):
         self.width = width
         if config.base:
             sizes, tied = (words.embedding_size, words.table_size), bool(config.base["tied"])
-            self.text_head: nn.Module = extend_tables(self.backbone, *sizes, tied=tied)
+            self.text_head: Any = extend_tables(self.backbone, *sizes, tied=tied)
         else:
             self.text_head = nn.Linear(width, words.table_size, bias=False)
         self.head = HEADS[config.head](width, words.visual)
@@ -114,12 +114,12 @@ class UnifiedModel(PreTrainedModel):
             raise ValueError("this folder extends a pretrained model: load it with unified.load")
         return loaded
 
-    def save_pretrained(self, save_directory: Any, *, state_dict: Any = None, **options: Any) -> None:
+    def save_pretrained(self, *arguments: Any, **named: Any) -> None:
         """Of a pretrained model that was extended, what it has of its own and what is trained
         (`extended_tables.is_pretrained`)."""
         if self.config.base:
-            state_dict = saved_state(self, state_dict)
-        super().save_pretrained(save_directory, state_dict=state_dict, **options)
+            named["state_dict"] = saved_state(self, named.get("state_dict"))
+        super().save_pretrained(*arguments, **named)
 
     def train(self, mode: bool = True) -> UnifiedModel:
         self.fused = None if mode else self.fused

@@ -115,11 +115,10 @@ def _load_adapted(
     return model.to(device=device, dtype=dtype).eval(), own  # type: ignore[call-arg]
 
 
-def base_folder(config: UnifiedConfig) -> Path:
+def base_folder(config: Any) -> Path:
     """Where the pretrained model lies that a model extends. ValueError, in one line, if it is not there."""
-    source: str = config.base["source"]  # type: ignore[index]
     try:
-        return find(source)
+        return find(config.base["source"])
     except ValueError as error:
         raise ValueError(f"the model that was extended is missing: {error}") from None
 
@@ -146,7 +145,8 @@ def save_model(
     if model.config.base:
         from unified.vision_language.extension import save_weights
 
-        save_weights(folder, model.state_dict(), model.config, base_folder(model.config), kept)
+        config: Any = model.config
+        save_weights(folder, model.state_dict(), config, base_folder(config), kept)
         model.config.save_pretrained(folder)
         save_processor(folder, processor)
         return

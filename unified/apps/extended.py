@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 from transformers import GenerationConfig
 
 from unified.apps.answering import Content
@@ -24,7 +25,7 @@ from unified.decoding.session import Session
 from unified.model import UnifiedModel
 from unified.pretrained import base_folder
 from unified.readers.values import collate_values
-from unified.stream.base_words import with_marks
+from unified.stream.base_words import FEATURES, with_marks
 from unified.stream.items import Encoded
 from unified.stream.message_forms import plain_messages
 from unified.stream.messages import Message
@@ -100,8 +101,8 @@ class ExtendedAssistant(Assistant):
 
     def _read(self, session: Session, messages: list[Message]) -> None:
         """Read a prompt into a session, images by what the assistant `reads` them by."""
-        vocabulary, values = self.processor.vocabulary, []
-        ids = [vocabulary.begin]
+        vocabulary = self.processor.vocabulary
+        ids, values = [vocabulary.begin], list[dict[str, Tensor]]()
         for number, message in enumerate(plain_messages(messages)):
             turn = self._turn(message, first=not number)
             ids, values = [*ids, *turn.ids], [*values, turn.values]
@@ -132,7 +133,8 @@ def extended_assistant(
 ) -> ExtendedAssistant:
     """The assistant of a model that was loaded. ValueError, in one line, if the files of the pretrained model
     are not where they were."""
-    base, reader = base_folder(model.config), model.config.readers["image"]  # type: ignore[index]
+    config: Any = model.config
+    base, reader = base_folder(config), config.readers[FEATURES]
     words = load_processor(base, reader["model"]["model_type"], sees=True)
     try:
         settings = GenerationConfig.from_pretrained(base, **LOCAL)
