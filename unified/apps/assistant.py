@@ -227,6 +227,10 @@ class Assistant:
 
     # Parts --------------------------------------------------------------------------------------------------
 
+    def shown(self, source: Source) -> np.ndarray:
+        """An image as a conversation is given it: uint8 [H, W, 3]."""
+        return self.picture(source)
+
     def picture(self, source: Source) -> np.ndarray:
         """An image at the size in which the model reads it: uint8 [H, W, 3]."""
         return fit(read_picture(source), self.side, self.visual.stride, self.processor.max_pixels)
@@ -283,11 +287,15 @@ class Assistant:
             given = messages[-1]["content"][0].get("image") if image is not None else None
             shapes = self.shapes(given.shape[:2] if given is not None else (self.side, self.side))
         session = Session(self.model, seed=self.seed if seed is None else seed)
-        session.feed(self.processor.encode(messages, prompt=True))
+        self._read(session, messages)
         turn = Turn(session, self.processor, shapes, settings)
         for _ in turn.events():
             pass
         return turn.content(0)
+
+    def _read(self, session: Session, messages: list[Message]) -> None:
+        """Read a prompt into a session."""
+        session.feed(self.processor.encode(messages, prompt=True))
 
 
 def load(
@@ -301,13 +309,13 @@ def load(
     **placement: Any,
 ) -> Any:
     """The model of a folder or of a hub name, or the one that ships with the package: an `Assistant`, an
-    `ImageTextAssistant` for a model of `transformers`, a `DrawingAssistant` for VARGPT-v1.1, or a
-    `TextToImage` for a published model that draws (`text_to_image.folder`). `device` None: a GPU if there is
-    one; `dtype` None: bfloat16 there and on CPUs that multiply it natively, float32 on others. `revision`: of
-    a hub name. `attn_implementation`: sdpa, flash_attention_2, or for our own models flex_attention (whole
-    batches). `placement`, for models of `transformers`: `device_map` and `load_in_4bit`
-    (`vision_language.files`). ValueError, in one line, if there is no such model or a file is missing or
-    damaged."""
+    `ImageTextAssistant` for a model of `transformers`, an `ExtendedAssistant` for one that was extended, a
+    `DrawingAssistant` for VARGPT-v1.1, or a `TextToImage` for a published model that draws
+    (`text_to_image.folder`). `device` None: a GPU if there is one; `dtype` None: bfloat16 there and on CPUs
+    that multiply it natively, float32 on others. `revision`: of a hub name. `attn_implementation`: sdpa,
+    flash_attention_2, or for our own models flex_attention (whole batches). `placement`, for models of
+    `transformers`: `device_map` and `load_in_4bit` (`vision_language.files`). ValueError, in one line, if
+    there is no such model or a file is missing or damaged."""
     from unified.apps.vargpt import holds_vargpt, load_vargpt
     from unified.pretrained import find, load_model
     from unified.text_to_image.files import load_drawer
@@ -331,6 +339,10 @@ def load(
         return TextToImage(drawer, seed=seed, folder=folder)
     loaded, processor = load_model(folder, device=place, dtype=_dtype(dtype, place))
     loaded.set_attn_implementation(attn_implementation)
+    if loaded.config.base:
+        from unified.apps.extended import extended_assistant
+
+        return extended_assistant(loaded, processor, seed=seed, folder=folder)
     return Assistant(loaded.fuse(), processor, seed=seed, folder=folder)
 
 
