@@ -26,8 +26,8 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ import torch
 
 from unified.apps.answering import GREEDY, NUCLEUS, Content, GenerationSettings, Turn, images_of, text_of
 from unified.apps.best_of_n import TRIES, best_of_n
-from unified.apps.conversation import Conversation
+from unified.apps.conversation import Conversation, Event, note
 from unified.apps.dream import WINDOW as DREAM_WINDOW
 from unified.apps.dream import Dream
 from unified.apps.frame_writer import FrameWriter
@@ -44,6 +44,7 @@ from unified.apps.image_text import ImageTextAssistant
 from unified.apps.looking import LOOKING, after_look, concluded, for_list, only_list
 from unified.apps.pictures import fit
 from unified.apps.rollout import WINDOW, Player, Rollout
+from unified.apps.sketching import SketchLimits
 from unified.decoding.guidance import Constant
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
@@ -70,6 +71,7 @@ DRAWING = replace(CHATTING, require_image=True, max_tokens=128)
 EDITING = replace(DRAWING, max_tokens=256)
 SOLVING = GenerationSettings(allow_images=False, image_after="</actions>", max_tokens=1024, max_images=12,
                  image_sampler=GREEDY)  # fmt: skip
+SKETCHING = GenerationSettings(sketches=SketchLimits(), max_tokens=1024, image_sampler=GREEDY)
 
 Source = Picture | str | Path | bytes
 
@@ -82,12 +84,21 @@ def another(settings: GenerationSettings, attempt: int) -> GenerationSettings:
 
 @dataclass(frozen=True)
 class Solution:
-    """A solved maze: `actions` in order, `sketches` drawn on the way, each uint8 [H, W, 3], and all
-    `text`."""
+    """A solved maze: `actions` in order, `sketches` drawn on the way, each uint8 [H, W, 3], and all `text`.
+    `content`: the items of the answer in order; `cut`: why it was cut, "" where the model ended it."""
 
     actions: list[str]
     sketches: list[np.ndarray]
     text: str
+    content: Content = field(default_factory=list)
+    cut: str = ""
+
+    @staticmethod
+    def of(content: Content, cut: str = "") -> Solution:
+        text = text_of(content)
+        parts = re.findall(r"<actions>(.*?)</actions>", text, re.DOTALL)
+        actions = [action.strip() for part in parts for action in part.split(",")]
+        return Solution(actions, images_of(content), text, content, cut)
 
 
 class Assistant:
@@ -162,14 +173,37 @@ class Assistant:
         settings = replace(EDITING, guidance=Constant(guidance))
         return self._drawn(self.request(instruction, image), settings, image, None, tries)
 
-    def solve(self, maze: Source, *, sketches: bool = True) -> Solution:
-        """The actions through a maze as drawn by the task `maze`; with `sketches` False by text alone."""
-        settings = SOLVING if sketches else replace(SOLVING, image_after="")
-        content = self._answer(self.request(MAZE_PROMPT, maze), settings, maze)
-        text = text_of(content)
-        parts = re.findall(r"<actions>(.*?)</actions>", text, re.DOTALL)
-        actions = [action.strip() for part in parts for action in part.split(",")]
-        return Solution(actions, images_of(content), text)
+    def solve(
+        self,
+        maze: Source,
+        *,
+        sketches: bool = True,
+        limits: SketchLimits | None = None,
+        prompt: str = MAZE_PROMPT,
+        hear: Callable[[Event], None] | None = None,
+    ) -> Solution:
+        """The actions through a maze as drawn by the task `maze`; with `sketches` False by text alone. With
+        `limits` the model decides what it draws and when, and an answer over a limit is cut and kept;
+        without, a sketch is drawn after every part, as Latent Sketchpad does (arXiv 2510.24514). `prompt`:
+        the words of the request, for models of other traces. `hear` is given the text and the images as they
+        come."""
+        settings = SOLVING if limits is None else replace(SKETCHING, sketches=limits)
+        if not sketches:
+            settings = replace(SOLVING, image_after="")
+        picture = self.picture(maze)
+        talk = Conversation(
+            self.model,
+            self.processor,
+            shapes=self.shapes(picture.shape[:2]),
+            settings=settings,
+            seed=self.seed,
+        )
+        content: Content = []
+        for event in talk.say(prompt, [picture]):
+            note(content, event)
+            if hear is not None:
+                hear(event)
+        return Solution.of(content, talk.cut)
 
     def imagine(
         self, frames: Source | Sequence[Source], actions: Sequence[Mapping[str, Any]], *, window: int = WINDOW

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from unified.apps.answering import GenerationSettings, ImageDone, ImageStep, TextIds, Turn
+from unified.apps.answering import Content, GenerationSettings, ImageDone, ImageStep, TextIds, Turn
 from unified.decoding.drawing import Generator
 from unified.decoding.session import Session
 from unified.orders.shapes import Shapes
@@ -72,6 +72,7 @@ class Conversation:
         self.ids: list[int] = [model.vocabulary.begin]
         self.turns: list[int] = []  # index in `ids` at which each turn starts
         self.forgotten = 0  # number of dropped turns
+        self.cut = ""  # why the latest answer was cut, "" where the model ended it
         self._session: Session | None = None
 
     def say(self, text: str, images: Sequence[Picture] = (), **changes: Any) -> Iterator[Event]:
@@ -107,6 +108,7 @@ class Conversation:
             session.feed([*said, words.assistant])
             turn = Turn(session, self.processor, self.shapes, settings)
             yield from self._events(turn)
+            self.cut = turn.cuts[0]
         except BaseException:
             self._break_off(session, said)
             raise
@@ -170,6 +172,16 @@ class Conversation:
     def _shapes_of(self, image: Picture) -> Shapes:
         shapes = self.processor.image_item(image, drawn=True)["shapes"]
         return tuple((height, width) for height, width in shapes)
+
+
+def note(content: Content, event: Event) -> None:
+    """Add what an event brings to the items of an answer."""
+    if isinstance(event, Painted):
+        content.append({"type": "image", "image": event.image})
+    elif isinstance(event, Text) and content and content[-1]["type"] == "text":
+        content[-1]["text"] += event.text
+    elif isinstance(event, Text):
+        content.append({"type": "text", "text": event.text})
 
 
 class _Speech:

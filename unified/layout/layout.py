@@ -31,18 +31,19 @@ class WriteGroup:
     """WRITE segments that share a plan: segment n fills slots `starts[n]`, `starts[n]` + 1, ... of row
     `rows[n]`. `reference[n]`: where the last map of its reference image begins, which is the latest image of
     its sample, if that has the size of the plan's last map; otherwise -1. `actions[n]`: the places of the
-    action ids since that image, padded with -1."""
+    action ids since that image, `words[n]` those of the text that its turn says since then, padded with
+    -1."""
 
     plan: Plan
     rows: Tensor
     starts: Tensor
     reference: Tensor
     actions: Tensor
+    words: Tensor
 
     def to(self, device: torch.device | str) -> WriteGroup:
-        return WriteGroup(
-            self.plan, *(x.to(device) for x in (self.rows, self.starts, self.reference, self.actions))
-        )
+        fields = (self.rows, self.starts, self.reference, self.actions, self.words)
+        return WriteGroup(self.plan, *(field.to(device) for field in fields))
 
     def slots(self) -> Tensor:
         """[N, T] positions of the slots."""
@@ -163,11 +164,12 @@ class _Row:
         self.source = np.maximum(np.arange(length) - 1, 0)
         self.predicted = np.zeros(length, dtype=bool)
         self.step = np.full(length, -1)
-        self.writes: list[tuple[Segment, Plan, int, list[int]]] = []
+        self.writes: list[tuple[Segment, Plan, int, list[int], list[int]]] = []
         self.first = np.arange(length)
         self.blocks = [np.zeros((0, 4), dtype=np.int64)]
         self.latest: tuple[int, Shape] | None = None  # where the latest image's last map begins, and its size
         self.actions: list[int] = []  # where the action ids since then are
+        self.words: list[int] = []  # and the text ids since then, of the turn that is open
         for segment in segments(ids, vocabulary):
             self._add(segment)
         self.answers = self.predicted & self._assistant()
@@ -175,7 +177,7 @@ class _Row:
     def _add(self, segment: Segment) -> None:
         if self.ids[segment.start] == self.vocabulary.begin:
             self.cursor = Cursor(sample=self.cursor.sample + 1, segment=self.cursor.segment)
-            self.latest, self.actions = None, []
+            self.latest, self.actions, self.words = None, [], []
         span = slice(segment.start, segment.stop)
         self.sample[span] = self.cursor.sample
         self.segment[span] = self.cursor.segment
@@ -189,7 +191,20 @@ class _Row:
             self.predicted[span] = self.ids[span] != self.vocabulary.begin
         if segment.kind == Kind.ACTION:
             self.actions += range(segment.start, segment.stop)
+        elif segment.kind == Kind.TEXT:
+            self._say(segment)
         self.cursor = replace(self.cursor, segment=self.cursor.segment + 1)
+
+    def _say(self, segment: Segment) -> None:
+        """Note where the text is that stands after the last border of a turn."""
+        span, vocabulary = self.ids[segment.start : segment.stop], self.vocabulary
+        borders = np.isin(span, list(vocabulary.turn_borders)).nonzero()[0]
+        first = int(borders[-1]) + 1 if len(borders) else 0
+        if first:
+            self.words = []
+        told = (span < vocabulary.text) & ~np.isin(span, list(vocabulary.named_ids))
+        told[:first] = False
+        self.words += (segment.start + told.nonzero()[0]).tolist()
 
     def _line(self, start: int, stop: int) -> None:
         """Positions in a line, one step each: text, actions, the headers and ends of images."""
@@ -224,7 +239,8 @@ class _Row:
         if segment.is_image:
             height, width = segment.shapes[-1]
             first = segment.stop - 1 - height * width
-            self.latest, self.actions = None if segment.placeholder else (first, (height, width)), []
+            self.latest = None if segment.placeholder else (first, (height, width))
+            self.actions, self.words = [], []
 
     def _write(self, segment: Segment) -> None:
         """Written once: what follows stands where it would stand had there been no WRITE segment."""
@@ -241,7 +257,8 @@ class _Row:
         self.predicted[span] = not segment.placeholder  # continuous values are no ids
         fits = self.latest is not None and self.latest[1] == plan.shapes[-1]
         reference = self.latest[0] if fits and self.latest else -1
-        self.writes.append((segment, plan, reference, list(self.actions) if fits else []))
+        actions, words = (list(self.actions), list(self.words)) if fits else ([], [])
+        self.writes.append((segment, plan, reference, actions, words))
 
     def _plan(self, segment: Segment) -> Plan:
         try:
@@ -284,18 +301,26 @@ def _stack(rows: list[_Row]) -> Layout:
 def _groups(rows: list[_Row]) -> tuple[WriteGroup, ...]:
     plans: dict[int, Plan] = {}
     places: dict[int, list[tuple[int, int, int]]] = {}
-    actions: dict[int, list[Tensor]] = {}
+    actions: dict[int, list[list[int]]] = {}
+    words: dict[int, list[list[int]]] = {}
     for number, row in enumerate(rows):
-        for segment, plan, reference, since in row.writes:
+        for segment, plan, reference, acted, said in row.writes:
             plans[id(plan)] = plan
             places.setdefault(id(plan), []).append((number, segment.codes, reference))
-            actions.setdefault(id(plan), []).append(torch.tensor(since, dtype=torch.long))
+            actions.setdefault(id(plan), []).append(acted)
+            words.setdefault(id(plan), []).append(said)
     groups = []
     for key, plan in plans.items():
         numbers, starts, references = torch.tensor(places[key]).unbind(dim=1)
-        padded = pad_sequence(actions[key], batch_first=True, padding_value=-1)
-        groups.append(WriteGroup(plan, numbers, starts, references, padded))
+        since = (_padded(actions[key]), _padded(words[key]))
+        groups.append(WriteGroup(plan, numbers, starts, references, *since))
     return tuple(groups)
+
+
+def _padded(lists: Sequence[Sequence[int]]) -> Tensor:
+    """[N, longest], padded with -1."""
+    rows = [torch.tensor(list(row), dtype=torch.long) for row in lists]
+    return pad_sequence(rows, batch_first=True, padding_value=-1)
 
 
 def pack(samples: Sequence[Sequence[int]], length: int, vocabulary: Vocabulary) -> Tensor:
