@@ -7,14 +7,15 @@ after its end are not part of its turn.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from unified.apps.sketching import SketchLimits, Watch, by_shapes
-from unified.decoding.drawing import Choice, Drawing, Generator
+from unified.decoding.drawing import Choice, Drawing, Generator, Hook
 from unified.decoding.guidance import Guidance, check_contrast
 from unified.decoding.minimum_risk import minimum_risk_decoding
 from unified.decoding.sampling import Sampler
@@ -26,6 +27,7 @@ from unified.stream.processor import Processor
 from unified.stream.segments import well_formed
 
 Content = list[dict[str, Any]]
+Given = Callable[[int, int], Sequence[int] | None]  # codes in slot order of a row's image of this number
 GREEDY = Sampler(temperature=0)
 NUCLEUS = Sampler(temperature=0.3, top_p=0.7)
 SEED_STRIDE = 1_000_003  # difference between the seeds of two runs, so that no two rows share one
@@ -91,18 +93,26 @@ class ImageDone:
 
 class Turn:
     """One assistant turn in every row of a session: run `events` to the end, then call `content`. `shapes`:
-    the maps of generated images. `cuts`: why each row's turn was cut, "" where the model ended it."""
+    the maps of generated images. `given`: codes that take the place of those of a row's image 0, 1, ...,
+    None for its own. `cuts`: why each row's turn was cut, "" where the model ended it; `full`: whether
+    because it wanted another image than it may have."""
 
     def __init__(
-        self, session: Session, processor: Processor, shapes: Shapes, settings: GenerationSettings
+        self,
+        session: Session,
+        processor: Processor,
+        shapes: Shapes,
+        settings: GenerationSettings,
+        given: Given | None = None,
     ) -> None:
+        self.given = given
         self.session, self.processor, self.shapes, self.settings = session, processor, shapes, settings
         self.starts = [len(row.stream) for row in session.rows]
         self.stops = [0] * len(session.rows)  # length of the stream at the end of the turn; 0: not ended
         self.images = [0] * len(session.rows)
         self.text_ids: list[list[int]] = [[] for _ in session.rows]  # ids of text since the last image
         self.left = [settings.max_tokens] * len(session.rows)
-        self.cuts = [""] * len(session.rows)
+        self.cuts, self.full = [""] * len(session.rows), [False] * len(session.rows)
         self.watch = Watch(settings.sketches) if settings.sketches else None
         self.minimum_risk = minimum_risk_decoding(
             session.model, processor, settings.image_sampler, settings.minimum_risk_width
@@ -146,6 +156,7 @@ class Turn:
             return self.shapes
         text: str = self.processor.stream.text.decode(self.text_ids[row])
         shapes = self.watch.limits.shapes(self.shapes, text)
+        self.full[row] = self.images[row] >= self.watch.limits.images
         self.cuts[row] = self.watch.late() or self.watch.refused(
             self.images[row], len(self.session.rows[row].stream) - self.starts[row], shapes
         )
@@ -229,6 +240,7 @@ class Turn:
             sampler=settings.image_sampler,
             guidance=settings.guidance,
             minimum_risk=self.minimum_risk,
+            hook=self._replaced(rows) if self.given else None,
             rows=rows,
         )
         for choice in steps:
@@ -240,6 +252,20 @@ class Turn:
             self.images[row] += drawn
             self.text_ids[row] = [] if drawn else self.text_ids[row]
         yield ImageDone(self.session.drawing, rows)
+
+    def _replaced(self, rows: list[bool]) -> Hook:
+        """A hook that puts the codes that are given in the place of those that were chosen."""
+        assert self.given is not None
+        found = {row: self.given(row, self.images[row]) for row, drawn in enumerate(rows) if drawn}
+        codes = {row: torch.as_tensor(some) for row, some in found.items() if some is not None}
+
+        def hook(choice: Choice) -> Choice:
+            chosen = choice.codes.clone()
+            for row, some in codes.items():
+                chosen[row] = some.to(chosen)[choice.slots]
+            return replace(choice, codes=chosen)
+
+        return hook
 
     def _close(self, rows: list[bool]) -> None:
         """Append `end` to those of these rows whose turn has not ended."""

@@ -36,7 +36,7 @@ import torch
 
 from unified.apps.answering import GREEDY, NUCLEUS, Content, GenerationSettings, Turn, images_of, text_of
 from unified.apps.best_of_n import TRIES, best_of_n
-from unified.apps.conversation import Conversation, Event, note
+from unified.apps.conversation import Conversation, Event, Painted, note
 from unified.apps.dream import WINDOW as DREAM_WINDOW
 from unified.apps.dream import Dream
 from unified.apps.frame_writer import FrameWriter
@@ -48,6 +48,7 @@ from unified.apps.sketching import SketchLimits
 from unified.decoding.guidance import Constant
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
+from unified.finite import check_count
 from unified.model import UnifiedModel
 from unified.orders.shapes import Shapes
 from unified.stream.message_forms import read_picture
@@ -179,31 +180,39 @@ class Assistant:
         *,
         sketches: bool = True,
         limits: SketchLimits | None = None,
+        page: int | None = None,
         prompt: str = MAZE_PROMPT,
         hear: Callable[[Event], None] | None = None,
     ) -> Solution:
         """The actions through a maze as drawn by the task `maze`; with `sketches` False by text alone. With
         `limits` the model decides what it draws and when, and an answer over a limit is cut and kept;
-        without, a sketch is drawn after every part, as Latent Sketchpad does (arXiv 2510.24514). `prompt`:
-        the words of the request, for models of other traces. `hear` is given the text and the images as they
-        come."""
-        settings = SOLVING if limits is None else replace(SKETCHING, sketches=limits)
-        if not sketches:
-            settings = replace(SOLVING, image_after="")
-        picture = self.picture(maze)
-        talk = Conversation(
-            self.model,
-            self.processor,
-            shapes=self.shapes(picture.shape[:2]),
-            settings=settings,
-            seed=self.seed,
-        )
+        without, a sketch is drawn after every part, as Latent Sketchpad does (arXiv 2510.24514). `page`:
+        after so many sketches the conversation begins anew with the latest one as its picture, for traces
+        whose sketches hold all there is to know; `limits` are then those of a page but for `images`, the most
+        in all. `prompt`: the words of the request, for models of other traces. `hear` is given the text and
+        the images as they come."""
+        if page is not None:
+            check_count("page", page, 1)
+        if page is not None and limits is None:
+            raise ValueError("pages are for sketches that the model decides on: give limits")
         content: Content = []
-        for event in talk.say(prompt, [picture]):
-            note(content, event)
-            if hear is not None:
-                hear(event)
-        return Solution.of(content, talk.cut)
+        picture, left = self.picture(maze), 0 if limits is None else limits.images
+        while True:
+            settings = SOLVING if sketches else replace(SOLVING, image_after="")
+            if limits is not None and sketches:
+                most = left if page is None else min(page, left)
+                settings = replace(SKETCHING, sketches=replace(limits, images=most))
+            talk = self._talk(picture, settings)
+            drawn = 0
+            for event in talk.say(prompt, [picture]):
+                note(content, event)
+                if isinstance(event, Painted):
+                    picture, drawn = event.image, drawn + 1
+                if hear is not None:
+                    hear(event)
+            left -= drawn
+            if page is None or not talk.full or left <= 0:
+                return Solution.of(content, talk.cut)
 
     def imagine(
         self, frames: Source | Sequence[Source], actions: Sequence[Mapping[str, Any]], *, window: int = WINDOW
@@ -248,6 +257,11 @@ class Assistant:
             shapes=self.shapes((self.side, self.side)),
             settings=replace(CHATTING, max_tokens=_max_tokens(max_tokens, most_tokens)),
         )
+
+    def _talk(self, picture: np.ndarray, settings: GenerationSettings) -> Conversation:
+        """A conversation that draws images of the size of this one."""
+        shapes = self.shapes((picture.shape[0], picture.shape[1]))
+        return Conversation(self.model, self.processor, shapes=shapes, settings=settings, seed=self.seed)
 
     # Parts --------------------------------------------------------------------------------------------------
 

@@ -99,6 +99,8 @@ def _add_verbs(commands: argparse._SubParsersAction) -> None:
     solve.add_argument("--most-images", type=_positive, metavar="N", help="of --own: sketches (default 64)")
     solve.add_argument("--most-ids", type=_positive, metavar="N", help="of --own: ids (default 65536)")
     solve.add_argument("--most-seconds", type=_seconds, metavar="S", help="of --own: seconds (default: any)")
+    page = "of --own: after N sketches begin anew with the latest as the picture (default: never)"
+    solve.add_argument("--page", type=_positive, metavar="N", help=page)
     solve.add_argument("--prompt", metavar="WORDS", help="of a model trained on traces of another request")
     imagine = _command(commands, "imagine", "roll out frames from a picture and a script of actions")
     imagine.add_argument("image", type=Path)

@@ -73,6 +73,7 @@ class Conversation:
         self.turns: list[int] = []  # index in `ids` at which each turn starts
         self.forgotten = 0  # number of dropped turns
         self.cut = ""  # why the latest answer was cut, "" where the model ended it
+        self.full = False  # whether because it wanted another image than it may have
         self._session: Session | None = None
 
     def say(self, text: str, images: Sequence[Picture] = (), **changes: Any) -> Iterator[Event]:
@@ -108,7 +109,7 @@ class Conversation:
             session.feed([*said, words.assistant])
             turn = Turn(session, self.processor, self.shapes, settings)
             yield from self._events(turn)
-            self.cut = turn.cuts[0]
+            self.cut, self.full = turn.cuts[0], turn.full[0]
         except BaseException:
             self._break_off(session, said)
             raise

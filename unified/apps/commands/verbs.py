@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -56,7 +56,8 @@ def solve(options: argparse.Namespace) -> int:
     maze, model = open_picture(options.image).image, assistant(options)
     prompt = {} if options.prompt is None else {"prompt": _words(options.prompt, "the prompt")}
     listen = None if options.json else _Aloud()
-    solution = model.solve(maze, sketches=not options.text_only, limits=limits, hear=listen, **prompt)
+    how: dict[str, Any] = {"limits": limits, "page": options.page, "hear": listen, **prompt}
+    solution = model.solve(maze, sketches=not options.text_only, **how)
     lines = [""] if listen else []
     if solution.cut:
         lines.append(f"The answer was cut: {solution.cut}.")
@@ -103,7 +104,7 @@ def _sketch_limits(options: argparse.Namespace) -> SketchLimits | None:
     given = {name: value for name, value in given.items() if value is not None}
     if options.text_only and (options.own or given):
         raise ValueError("--text-only draws no sketches: leave out --own and its limits")
-    if given and not options.own:
+    if (given or options.page) and not options.own:
         raise ValueError("limits are for sketches that the model decides on: add --own")
     return SketchLimits(**given) if options.own else None
 
