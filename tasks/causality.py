@@ -1,8 +1,8 @@
 """What a sketch is worth to the words after it: another sample's in its place should make them wrong.
 
 A trace may decorate an answer that stands in its words already. Two measurements tell: of a task, whether
-its words follow from its sketches at all (`read`, no model needed); of a model, whether it uses them. Both
-compare answers given with a sample's own sketches with answers given with another's.
+its words follow from its sketches at all (`read_sketches`, no model needed); of a model, whether it uses
+them. Both compare answers given with a sample's own sketches with answers given with another's.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class SketchTask(Protocol):
 
     def score(self, sample: Sample, answer: Content) -> dict[str, float]: ...
 
-    def read(self, sample: Sample, sketches: Sequence[np.ndarray]) -> Content:
+    def read_sketches(self, sample: Sample, sketches: Sequence[np.ndarray]) -> Content:
         """The answer to a sample that follows from these sketches alone, whosesoever they are."""
         ...
 
@@ -69,14 +69,21 @@ def sketch_effect(task: Any, answer: Answer, count: int = 16, split: str = "test
 
 def task_effect(task: SketchTask, count: int = 16, split: str = "test") -> SketchEffect:
     """How far the words of a task's traces follow from its sketches."""
-    return sketch_effect(task, lambda sample, shown: task.read(sample, sketches_of(shown)), count, split)
+    return sketch_effect(
+        task, lambda sample, shown: task.read_sketches(sample, sketches_of(shown)), count, split
+    )
 
 
 def other_of(samples: Sequence[Sample], number: int) -> Sample:
-    """The next sample of the same size, if it says one, else simply the next."""
-    size, count = samples[number].meta.get("size"), len(samples)
+    """The next sample of the same size or, where they say none, with as many sketches; else simply the
+    next."""
+    count, wanted = len(samples), _size(samples[number])
     after = [samples[(number + ahead) % count] for ahead in range(1, count)]
-    return next((sample for sample in after if sample.meta.get("size") == size), after[0])
+    return next((sample for sample in after if _size(sample) == wanted), after[0])
+
+
+def _size(sample: Sample) -> Any:
+    return sample.meta.get("size", len(sketches_of(sample)))
 
 
 def sketches_of(sample: Sample) -> list[np.ndarray]:

@@ -115,7 +115,7 @@ class MazeFillTask:
             "consistent_images": float(kept),
         }
 
-    def read(self, sample: Sample, sketches: Sequence[np.ndarray]) -> list[dict[str, Any]]:
+    def read_sketches(self, sample: Sample, sketches: Sequence[np.ndarray]) -> list[dict[str, Any]]:
         """The answer that follows from these sketches alone: what each one's arrow says."""
         content: list[dict[str, Any]] = []
         for sketch in sketches:

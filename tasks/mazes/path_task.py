@@ -42,7 +42,7 @@ class MazePathTask:
         """As of `maze`."""
         return self.told.score(sample, answer)
 
-    def read(self, sample: Sample, sketches: Sequence[np.ndarray]) -> list[dict[str, Any]]:
+    def read_sketches(self, sample: Sample, sketches: Sequence[np.ndarray]) -> list[dict[str, Any]]:
         """The answer that follows from these sketches alone: of the maze of the sample's size that each one
         shows, the actions along the stretch that it adds."""
         content: list[dict[str, Any]] = []

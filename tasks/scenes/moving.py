@@ -116,7 +116,7 @@ class SceneMoves:
             "images": float(len(shown)),
         }
 
-    def read(self, sample: Sample, sketches: Sequence[np.ndarray]) -> Content:
+    def read_sketches(self, sample: Sample, sketches: Sequence[np.ndarray]) -> Content:
         """The answer that follows from these sketches alone: where the last one shows the object."""
         content: Content = [{"type": "image", "image": sketch} for sketch in sketches]
         wanted = object_from_json(sample.meta["scene"]["objects"][sample.meta["asked"]])

@@ -27,7 +27,7 @@ YES, NO = "yes", "no"
 MOST_TICKS = 400  # of a walk to the post
 MOST_DRAWS = 200
 TURN = 10.0  # degrees a tick of a plan that turns away
-NEAR_POST = 0.1  # of the pixels of a frame: as much of the post is seen from where it is reached
+NEAR_POST = 0.06  # of the pixels of a frame: as much of the post is seen from where it is reached
 Content = list[dict[str, Any]]
 
 
@@ -111,10 +111,14 @@ class WorldLookahead:
         shown = [item["image"] for item in answer if item["type"] == "image"]
         return {"success": float(told == sample.meta["category"]), **score_frames(shown, truth)}
 
-    def read(self, sample: Sample, sketches: Sequence[np.ndarray]) -> Content:
-        """The answer that follows from these frames alone: whether the last is full of the post."""
+    def read_sketches(self, sample: Sample, sketches: Sequence[np.ndarray]) -> Content:
+        """The answer that follows from these frames alone: whether the post grew large, is still seen at the
+        end, and the player was still on the way then."""
         content: Content = [{"type": "image", "image": sketch} for sketch in sketches]
-        return [*content, {"type": "text", "text": YES if post_share(sketches[-1]) >= NEAR_POST else NO}]
+        shares = [post_share(sketch) for sketch in sketches]
+        still = len(sketches) > 1 and np.array_equal(sketches[-1], sketches[-2])
+        reached = max(shares) >= NEAR_POST and shares[-1] >= NEAR_POST / 2 and not still
+        return [*content, {"type": "text", "text": YES if reached else NO}]
 
 
 def post_share(frame: np.ndarray) -> float:

@@ -5,7 +5,7 @@ import pytest
 from unified.tasks.causality import LEAST_DROP, other_of, sketch_effect, sketches_of, task_effect
 from unified.tasks.registry import TASKS, make
 
-READ = [name for name, task in TASKS.items() if hasattr(task, "read")]
+READ = [name for name, task in TASKS.items() if hasattr(task, "read_sketches")]
 
 
 def test_there_are_such_tasks():
@@ -15,18 +15,15 @@ def test_there_are_such_tasks():
 @pytest.mark.parametrize("name", READ)
 def test_words_follow_from_the_sketches(name):
     task = make(name)
-    effect = task_effect(task, 12)
-    assert effect.own >= 0.9
+    effect = task_effect(task, 20)
+    assert effect.own >= (0.8 if name == "world_lookahead" else 1)
     assert effect.causal
     assert effect.drop >= LEAST_DROP
-    sample = task.sample(0, "test")
-    blank = [np.full_like(sketch, 127) for sketch in sketches_of(sample)]
-    scores = [
-        task.score(sample, task.read(sample, [np.full_like(s, 127) for s in sketches_of(sample)]))["success"]
-        for sample in [task.sample(number, "test") for number in range(8)]
-    ]
-    assert blank
-    assert sum(scores) / 8 <= effect.own - LEAST_DROP
+    samples = [task.sample(number, "test") for number in range(20)]
+    blank = [[np.full_like(sketch, 127) for sketch in sketches_of(sample)] for sample in samples]
+    read = [task.read_sketches(*pair) for pair in zip(samples, blank, strict=True)]
+    scores = [task.score(*pair)["success"] for pair in zip(samples, read, strict=True)]
+    assert sum(scores) / 20 <= effect.own - LEAST_DROP
 
 
 def test_words_that_do_without_sketches_are_found_out():

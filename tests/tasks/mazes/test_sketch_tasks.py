@@ -75,7 +75,7 @@ def test_pixels_a_little_off_are_still_read():
     ]
     assert task.score(sample, answer)["sketches"] == 1
     assert task.score(sample, answer)["visual_success"] == 1
-    assert text_of(task.read(sample, images_of(answer))) == "".join(
+    assert text_of(task.read_sketches(sample, images_of(answer))) == "".join(
         item["text"] for item in answer if item["type"] == "text" and item["text"] not in (FILL, WALK)
     )
 
@@ -106,10 +106,10 @@ def test_a_path_is_read_off_its_pictures_alone():
         task = MazePathTask(MazeConfig(image_size=size))
         for index in range(12):
             sample = task.sample(index, "compositional")
-            read = task.read(sample, images_of(answer_of(sample)))
+            read = task.read_sketches(sample, images_of(answer_of(sample)))
             assert text_of(read) == text_of(answer_of(sample))
         blank = [np.full((size, size, 3), 255, np.uint8)]
-        assert text_of(task.read(sample, blank)) == ""
+        assert text_of(task.read_sketches(sample, blank)) == ""
 
 
 @pytest.mark.parametrize(

@@ -42,8 +42,8 @@ def test_the_place_is_read_off_the_last_sketch():
     for index in range(10):
         sample = task.sample(index, "test")
         pictures = [item["image"] for item in answer_of(sample) if item["type"] == "image"]
-        assert task.read(sample, pictures)[-1]["text"] == sample.meta["answer"]
-    assert task.read(sample, [np.full((64, 64, 3), 127, np.uint8)])[-1]["text"] == "nowhere"
+        assert task.read_sketches(sample, pictures)[-1]["text"] == sample.meta["answer"]
+    assert task.read_sketches(sample, [np.full((64, 64, 3), 127, np.uint8)])[-1]["text"] == "nowhere"
 
 
 def test_no_object_moves_onto_another_or_out():

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from unified.apps.answering import GenerationSettings, Turn
+from unified.apps.answering import GREEDY, GenerationSettings, Turn
 from unified.apps.assistant import Assistant
 from unified.apps.conversation import Painted
 from unified.apps.demo import random_model
@@ -34,7 +34,7 @@ def turn_of(parts, settings, prompts=PROMPTS[:1]):
 
 
 def settings(**limits):
-    return GenerationSettings(sketches=SketchLimits(**limits), max_tokens=40)
+    return GenerationSettings(sketches=SketchLimits(**limits), max_tokens=40, image_sampler=GREEDY)
 
 
 @pytest.fixture
