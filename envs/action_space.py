@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from unified.tokenizers.action import BUTTONS, CAMERA_LIMIT
+from unified.tokenizers.environment_action import BUTTONS, CAMERA_LIMIT
 
 
 class ActionSpace(spaces.Dict):

@@ -18,7 +18,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 from unified.envs.action_space import ActionSpace
-from unified.tokenizers.action import BUTTONS, complete
+from unified.tokenizers.environment_action import BUTTONS, complete
 
 INSTALL = (
     "MineRL is not usable here: install a Java 8 JDK and, without a display, xvfb (Debian, Ubuntu: "

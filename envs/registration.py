@@ -23,31 +23,20 @@ DREAM_IDS = {"unified/DreamReach-v0": "reach", "unified/DreamDig-v0": "dig_down"
 
 def register_envs() -> None:
     """Makes the project's environments known to gymnasium."""
+    single, rows = f"{_VOXEL}.env:VoxelEnv", f"{_VOXEL}.vector:VoxelVectorEnv"
     for name, task in VOXEL_IDS.items():
-        if name not in gymnasium.registry:
-            gymnasium.register(
-                id=name,
-                entry_point=f"{_VOXEL}.env:VoxelEnv",
-                vector_entry_point=f"{_VOXEL}.vector:VoxelVectorEnv",
-                max_episode_steps=VOXEL_STEPS,
-                kwargs={"task": task},
-            )
-    if WORLD_MODEL_ID not in gymnasium.registry:
-        gymnasium.register(
-            id=WORLD_MODEL_ID,
-            entry_point=f"{_DREAM}:WorldModelEnv",
-            vector_entry_point=f"{_DREAM}:WorldModelVectorEnv",
-            max_episode_steps=DREAM_STEPS,
-        )
+        _register(name, single, rows, VOXEL_STEPS, task=task)
+    _register(WORLD_MODEL_ID, f"{_DREAM}:WorldModelEnv", f"{_DREAM}:WorldModelVectorEnv", DREAM_STEPS)
+    single, rows = f"{_DREAM}.dream_tasks:make_dream", f"{_DREAM}.dream_tasks:make_dream_rows"
     for name, task in DREAM_IDS.items():
-        if name not in gymnasium.registry:
-            gymnasium.register(
-                id=name,
-                entry_point=f"{_DREAM}.dream_tasks:make_dream",
-                vector_entry_point=f"{_DREAM}.dream_tasks:make_dream_rows",
-                max_episode_steps=DREAM_STEPS,
-                kwargs={"task": task},
-            )
+        _register(name, single, rows, DREAM_STEPS, task=task)
+
+
+def _register(name: str, single: str, rows: str, steps: int, **keywords: str) -> None:
+    if name not in gymnasium.registry:
+        gymnasium.register(
+            id=name, entry_point=single, vector_entry_point=rows, max_episode_steps=steps, kwargs=keywords
+        )
 
 
 register_envs()

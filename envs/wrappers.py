@@ -17,7 +17,8 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import VectorActionWrapper, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
-from unified.tokenizers.action import ActionConfig, ActionTokenizer, complete
+from unified.tokenizers.action import ActionConfig, ActionTokenizer
+from unified.tokenizers.environment_action import complete
 
 Action = Mapping[str, Any]
 VPT_CAMERA = ActionConfig(camera_bins=11, camera_binsize=2.0, camera_maxval=10.0, camera_mu=10.0)

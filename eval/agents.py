@@ -15,7 +15,7 @@ from unified.envs.world_model import WorldModelEnv
 from unified.envs.world_model.planning import PlannerConfig, plan
 from unified.envs.world_model.read_out import LearnedReward, find_read_out, load_read_out
 from unified.envs.wrappers import WALKING
-from unified.tokenizers.action import complete
+from unified.tokenizers.environment_action import complete
 
 from unified.apps.assistant import Assistant
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from unified.tasks.sample import Sample
+from unified.tokenizers.environment_action import complete
 from unified.tokenizers.picture_files import open_picture, to_pixels
 
 from unified.text_files import check_unicode
@@ -93,8 +94,6 @@ def _plain(item: dict[str, Any], images: list[bytes], where: str) -> dict[str, A
 
 
 def _plain_action(action: Any, where: str) -> dict[str, Any]:
-    from unified.tokenizers.action import complete  # here: it needs torch, which texts and pictures do not
-
     try:
         whole = complete(action)
     except ValueError as error:

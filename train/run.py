@@ -41,12 +41,12 @@ from unified.train.recipe import (
     VisualTokenizerRecipe,
 )
 from unified.train.rows import Rows
-from unified.train.select import save_adapters
+from unified.train.select import adapter_base, save_adapters
 from unified.train.settings import trainer_settings, training_arguments
-from unified.train.sharded import merge, save_shares
+from unified.train.sharded import Shares, merge, save_shares
 from unified.train.sheets import Sheets
 from unified.train.stage import Stage
-from unified.train.stage_files import WEIGHTS
+from unified.train.stage_files import ADAPTER, WEIGHTS
 from unified.train.stage_model import Beginning, copies_reference, cuts, start_of
 from unified.train.stored import completed, to_json, write_text
 from unified.train.tensor_file import Entry, write_tensors
@@ -55,8 +55,8 @@ from unified.train.trainer import JsonLines, UnifiedTrainer
 
 from unified.config import UnifiedConfig
 from unified.objectives import build_objective
-from unified.pretrained import SHIPPED, SHIPPED_NAME, find, save_processor
 from unified.pretrained import WEIGHTS as MODEL
+from unified.pretrained import find, save_processor
 from unified.text_files import content_of, read_object
 
 LONGEST = 60  # characters of a value in a message
@@ -253,7 +253,7 @@ def run_stage(
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if arguments.process_index == 0:
         model.config.save_pretrained(folder)
-    _save_weights(trainer, folder, build, _base(recipe, number))
+    _save_weights(trainer, folder, build, adapter_base(recipe.start, number))
     trainer.accelerator.wait_for_everyone()
     trainer.accelerator.free_memory()
 
@@ -266,15 +266,10 @@ def _preference_stage(recipe: ModelRecipe, machine: Machine, number: int, proces
     else:
         model = start_of(recipe, processor, machine.device)
     settings = trainer_settings(recipe, machine, number)
-    run_preference(stage, folder, model, processor, settings, stage_checkpoint(machine, folder))
-
-
-def _base(recipe: ModelRecipe, number: int) -> str:
-    """The model that the adapters of the first stage belong to; "" if that is no folder on its own."""
-    if number or not recipe.start:
-        return ""
-    found = find(recipe.start)
-    return SHIPPED_NAME if found == SHIPPED else str(found.resolve())
+    checkpoint = stage_checkpoint(machine, folder)
+    run_preference(
+        stage, folder, model, processor, settings, checkpoint, base=adapter_base(recipe.start, number)
+    )
 
 
 def _held_out(source: Source, seed: int) -> Any:
@@ -288,8 +283,8 @@ def _held_out(source: Source, seed: int) -> Any:
 
 def _save_weights(trainer: UnifiedTrainer, folder: Path, build: Any, base: str) -> None:
     """The stage's result, and adapters as `peft` reads them if it trained any (`base`: what they belong to).
-    Of a model in shares, every process writes its own; the first one merges them, and adapters are merged
-    alone."""
+    Of a model in shares, every process writes its own; the first one merges them."""
+    config = getattr(trainer.model, "adapter_config", None)
     main = trainer.args.process_index == 0
     if is_sharded(trainer.model):  # type: ignore[arg-type]
         parts = folder / "shares"
@@ -297,12 +292,14 @@ def _save_weights(trainer: UnifiedTrainer, folder: Path, build: Any, base: str) 
         trainer.accelerator.wait_for_everyone()
         if main:
             merge(parts, folder / WEIGHTS)
+            if config is not None:
+                save_adapters(folder / ADAPTER, config, Shares(parts).adapters(), base)
             shutil.rmtree(parts)
         return
     weights = trainer.weights()
     if main:
-        if hasattr(trainer.model, "adapter_config"):
-            save_adapters(folder / "adapter", trainer.model, weights, base)
+        if config is not None:
+            save_adapters(folder / ADAPTER, config, weights, base)
         merged = build(weights).state_dict()
         write_tensors(folder / WEIGHTS, {name: Entry.of(value) for name, value in merged.items()})
 

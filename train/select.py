@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from unified.adapters import WEIGHTS
+from unified.pretrained import SHIPPED, SHIPPED_NAME, find
 
 PREFIXES: dict[str, tuple[str, ...]] = {
     "all": ("",),
@@ -78,9 +79,19 @@ def adapter_config(model: nn.Module, rank: int) -> Any:
     return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets)
 
 
-def save_adapters(folder: Path, model: Any, weights: Mapping[str, Tensor], base: str) -> None:
-    """The adapters among `weights` as a folder that `peft` reads. `base`: the model that they belong to."""
-    config = copy.deepcopy(model.adapter_config)
+def adapter_base(start: str | Path | None, number: int) -> str:
+    """The model that the adapters of stage `number` of a recipe belong to; "" if that is no folder on its
+    own: only the first stage starts from one."""
+    if number or not start:
+        return ""
+    found = find(start)
+    return SHIPPED_NAME if found == SHIPPED else str(found.resolve())
+
+
+def save_adapters(folder: Path, config: Any, weights: Mapping[str, Tensor], base: str) -> None:
+    """The adapters among `weights` as a folder that `peft` reads. `config`: the `LoraConfig` they were made
+    with; `base`: the model that they belong to, "" if that is no folder on its own."""
+    config = copy.deepcopy(config)
     config.base_model_name_or_path, config.inference_mode = base, True
     found = {
         f"base_model.model.{name.replace('.default.', '.')}": value.detach().cpu().contiguous()

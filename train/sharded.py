@@ -165,31 +165,45 @@ def save_shares(folder: Path, model: nn.Module, mean: Mapping[str, Tensor]) -> N
     save_file(pieces, folder / PART.format(rank=rank(), count=count), metadata=shapes)
 
 
+class Shares:
+    """The shares in a folder, read as whole tensors by name. ValueError if one is missing."""
+
+    def __init__(self, folder: Path) -> None:
+        found = sorted(
+            folder.glob(PART.format(rank="*", count="*")), key=lambda part: int(part.name.split("-")[1])
+        )
+        count = int(found[0].stem.split("-")[-1]) if found else 0
+        if not found or len(found) != count:
+            raise ValueError(f"{folder}: {len(found)} of {count or 'all'} shares of the weights are there")
+        files = [safe_open(part, framework="pt") for part in found]
+        self.shapes = {name: _shape(text) for name, text in files[0].metadata().items()}
+        self.holders = [(file, set(file.keys())) for file in files]
+
+    def __call__(self, name: str) -> Tensor:
+        pieces = [file.get_tensor(name) for file, names in self.holders if name in names]
+        return torch.cat(pieces)[: math.prod(self.shapes[name])].view(self.shapes[name])
+
+    def dtype(self, name: str) -> torch.dtype:
+        file, _ = self.holders[0]
+        found: torch.dtype = file.get_tensor(name).dtype
+        return found
+
+    def adapters(self) -> dict[str, Tensor]:
+        """The tensors of LoRA alone."""
+        return {name: self(name) for name in self.shapes if ".lora_" in name}
+
+
 def merge(folder: Path, path: Path) -> None:
     """One file of whole tensors from the shares in `folder`, adapters added into their matrices. ValueError
     if a share is missing."""
-    found = sorted(
-        folder.glob(PART.format(rank="*", count="*")), key=lambda part: int(part.name.split("-")[1])
-    )
-    count = int(found[0].stem.split("-")[-1]) if found else 0
-    if not found or len(found) != count:
-        raise ValueError(f"{folder}: {len(found)} of {count or 'all'} shares of the weights are there")
-    files = [safe_open(part, framework="pt") for part in found]
-    shapes = {name: _shape(text) for name, text in files[0].metadata().items()}
-    holders = [(file, set(file.keys())) for file in files]
-
-    def tensor(name: str) -> Tensor:
-        pieces = [file.get_tensor(name) for file, names in holders if name in names]
-        return torch.cat(pieces)[: math.prod(shapes[name])].view(shapes[name])
-
+    tensor = Shares(folder)
     entries = {}
-    for name, shape in shapes.items():
+    for name, shape in tensor.shapes.items():
         if ".lora_" in name:
             continue
-        dtype = files[0].get_tensor(name).dtype
         plain = name.replace(".base_layer.", ".")
         adapted = None if plain == name else name.removesuffix("base_layer.weight")
-        entries[plain] = Entry(dtype, shape, partial(_parts, tensor, name, adapted))
+        entries[plain] = Entry(tensor.dtype(name), shape, partial(_parts, tensor, name, adapted))
     write_tensors(path, entries)
 
 

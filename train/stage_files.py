@@ -13,6 +13,7 @@ from unified.train.checkpoints import MARK, mark_complete
 from unified.train.tensor_file import Entry, write_tensors
 
 WEIGHTS = "weights.safetensors"
+ADAPTER = "adapter"  # folder of the adapters alone, as `peft` reads it
 
 
 def saved_whole(trainer: Any, save: Callable[[], None], average: Average) -> None:

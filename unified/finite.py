@@ -10,9 +10,10 @@ import math
 import reprlib
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+if TYPE_CHECKING:  # settings are checked where torch is not wanted: the voxel world does without
+    from torch import Tensor
 
 
 def check_number(name: str, value: Any, least: float = -math.inf, most: float = math.inf) -> None:

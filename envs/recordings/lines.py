@@ -17,7 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from unified.tokenizers.action import CAMERA_LIMIT, KEYS, MOUSE_BUTTONS, Action, complete, read_recorder_line
+from unified.tokenizers.environment_action import (
+    CAMERA_LIMIT,
+    KEYS,
+    MOUSE_BUTTONS,
+    Action,
+    complete,
+    read_recorder_line,
+)
 
 from unified.text_files import parse_json
 from unified.text_files import read_lines as read_texts

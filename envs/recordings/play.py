@@ -9,7 +9,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from unified.tokenizers.action import Action, complete
+from unified.tokenizers.environment_action import Action, complete
 
 from .writer import RecordingWriter
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from unified.tokenizers.action import Action
+from unified.tokenizers.environment_action import Action
 
 from unified.text_files import at_home, read_object
 

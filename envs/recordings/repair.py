@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
 
-from unified.tokenizers.action import KEYS
+from unified.tokenizers.environment_action import KEYS
 
 from .lines import Line
 

@@ -12,7 +12,7 @@ from math import floor
 from typing import TYPE_CHECKING
 
 import numpy as np
-from unified.tokenizers.action import Action
+from unified.tokenizers.environment_action import Action
 
 if TYPE_CHECKING:
     from .reader import Step

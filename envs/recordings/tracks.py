@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from unified.tokenizers.action import BUTTONS, Action, ActionConfig, ActionTokenizer, complete
+from unified.tokenizers.action import ActionConfig, ActionTokenizer
+from unified.tokenizers.environment_action import BUTTONS, Action, complete
 
 from .lines import action_of, read_lines
 from .reader import REPAIRS

@@ -16,7 +16,7 @@ from unified.envs.action_space import ActionSpace
 from unified.envs.vector_rows import Action, Step
 from unified.envs.world_model.config import WorldModelConfig
 from unified.envs.world_model.starts import Starts
-from unified.tokenizers.action import complete
+from unified.tokenizers.environment_action import complete
 
 from unified.apps.assistant import Assistant, load
 from unified.apps.dream import DreamState

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from unified.tokenizers.action import complete
+from unified.tokenizers.environment_action import complete
 
 if TYPE_CHECKING:
     from unified.envs.world_model.env import WorldModelEnv

@@ -16,7 +16,7 @@ from unified.eval.metrics.images import squared_error
 from unified.eval.suites.imagining import Frames, appearance, psnr_curves, table, ways
 from unified.tasks.sample import generator
 from unified.tasks.worlds.clips import Action, Clip, WorldConfig, draw_terrain_seed
-from unified.tokenizers.action import complete
+from unified.tokenizers.environment_action import complete
 
 MOST_CLIPS = 32
 SETTLE = 8  # ticks without a key before a script, so that who jumps has landed

@@ -21,6 +21,16 @@ from unified.tasks.sample import Sample, check_split, split_of
 FORMS = ("read", "draw")
 
 
+def _check(config: Any) -> None:
+    """ValueError for a value that no configuration of records may have."""
+    form = getattr(config, "form", FORMS[0])
+    if form not in FORMS:
+        raise ValueError(f"unknown form {form!r}: choose one of {', '.join(FORMS)}")
+    check_size(config.size)
+    Faults(config.on_error)
+    check_shares(config.validation, config.test)
+
+
 @dataclass(frozen=True, kw_only=True)
 class CaptionsConfig:
     """`folder`: see `captions`. `form` "read" asks for the caption, "draw" for the image. `size`: side of
@@ -35,11 +45,7 @@ class CaptionsConfig:
     test: float = 0.05
 
     def __post_init__(self) -> None:
-        if self.form not in FORMS:
-            raise ValueError(f"unknown form {self.form!r}: choose one of {', '.join(FORMS)}")
-        check_size(self.size)
-        Faults(self.on_error)
-        check_shares(self.validation, self.test)
+        _check(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +61,7 @@ class LlavaConfig:
     test: float = 0.05
 
     def __post_init__(self) -> None:
-        check_size(self.size)
-        Faults(self.on_error)
-        check_shares(self.validation, self.test)
+        _check(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +78,7 @@ class StoredConfig:
     test: float = 0.05
 
     def __post_init__(self) -> None:
-        if self.form not in FORMS:
-            raise ValueError(f"unknown form {self.form!r}: choose one of {', '.join(FORMS)}")
-        check_size(self.size)
-        Faults(self.on_error)
-        check_shares(self.validation, self.test)
+        _check(self)
 
 
 class OutsideTask:

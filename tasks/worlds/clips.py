@@ -131,7 +131,7 @@ def _episode(config: WorldConfig, player: str, terrain_seed: int, rng: np.random
 def _play(env: VoxelEnv, player: str, seed: int, length: int) -> tuple[list[np.ndarray], list[Action]]:
     """Frames after each action, and the actions, until the episode ends."""
     from unified.envs.voxel.players import make_player
-    from unified.tokenizers.action import complete
+    from unified.tokenizers.environment_action import complete
 
     scripted = make_player(player, seed)
     frames: list[np.ndarray] = []

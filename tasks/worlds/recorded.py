@@ -113,7 +113,7 @@ class RecordedClips:
             return None
 
     def _clip(self, stem: Path, recording: Any, start: int) -> Clip:
-        from unified.tokenizers.action import complete
+        from unified.tokenizers.environment_action import complete
 
         stop = start + self.config.frames
         actions = [complete(action) for action in recording.actions[start : stop - 1]]

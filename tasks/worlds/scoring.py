@@ -68,7 +68,7 @@ def score_actions(answer: Sequence[Any], truth: Sequence[dict[str, Any]]) -> dic
     `button.NAME`: share for one button; `camera_error`: mean of both axes, in degrees. Without any action
     nothing agrees and the error is 180. Raises ValueError for more actions than there are and for malformed
     ones (unknown key, camera that is not finite)."""
-    from unified.tokenizers.action import BUTTONS, complete
+    from unified.tokenizers.environment_action import BUTTONS, complete
 
     if len(answer) > len(truth):
         raise ValueError(f"the answer has {len(answer)} actions, the clip asks for {len(truth)}")

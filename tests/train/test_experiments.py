@@ -16,16 +16,19 @@ def run(smoke, folder, *words):
 
 def test_arms_at_toy_size(smoke, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("unified.train.experiments.preference.SEEDS", (0,))
-    for arm in ("absent_sum", "absent_supervised"):
-        assert run(smoke, tmp_path, arm, "--toy") in (0, 2)
+    for arm in ("absent_sum", "absent_supervised", "draw_map", "draw_cca"):
+        status = run(smoke, tmp_path, arm, "--toy")
+        same = "has replies of different scores" in capsys.readouterr().err
+        assert status == (2 if same else 0)  # of a model that knows nothing all replies may be as wrong
     out = tmp_path / "out"
     found = {path.stem: json.loads(path.read_text()) for path in out.glob("*.json")}
-    assert "absent_supervised" in found
+    assert found.keys() >= {"absent_supervised", "draw_cca"}
+    assert found["draw_cca"]["before_guided"] is not None
     assert all(0 <= seed["right"] <= 1 for result in found.values() for seed in result["seeds"])
     capsys.readouterr()
     (out / "draw_sum.json").write_text(json.dumps(example()))
     assert run(smoke, tmp_path, "plot") == 0
-    assert "| draw_sum | DPO | 50.0% | 65.0% (60.0% to 70.0%) | 2 |" in capsys.readouterr().out
+    assert "| draw_sum | DPO | 50.0% | - | 65.0% (60.0% to 70.0%) | 2 |" in capsys.readouterr().out
     assert (out / "training.png").stat().st_size > 1000
 
 

@@ -138,6 +138,14 @@ def test_every_process_saves_its_share_and_none_the_whole(name, two):
 def test_adapters_trained_in_shares_are_merged_as_in_one_process(two, train, tmp_path):
     assert train(*LORA, out=tmp_path / "alone") == 0
     same_weights(tmp_path / "alone", two[0] / "lora")
+    one, other = (
+        load_file(root / STAGE / "adapter" / "adapter_model.safetensors")
+        for root in (tmp_path / "alone", two[0] / "lora")
+    )
+    assert one.keys() == other.keys()
+    assert one
+    for name, value in one.items():
+        torch.testing.assert_close(other[name], value, rtol=1e-3, atol=1e-5)
 
 
 # Memory -----------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from unified.train.preference.run import run_preference
 from unified.train.preference.stage import unrolled
 from unified.train.recipe import PreferenceRecipe
 from unified.train.run import export
+from unified.train.select import adapter_base
 from unified.train.settings import trainer_settings, training_arguments
 from unified.train.stage_files import WEIGHTS
 
@@ -32,7 +33,10 @@ def run_recipe(recipe: PreferenceRecipe, machine: Machine) -> Path:
         start = stage_model(folders[number - 1]) if number else model
         settings = trainer_settings(recipe, machine, number)
         checkpoint = stage_checkpoint(machine, folders[number])
-        run_preference(recipe.stages[number], folders[number], start, processor, settings, checkpoint)
+        base = adapter_base(find(recipe.start or None), number)
+        run_preference(
+            recipe.stages[number], folders[number], start, processor, settings, checkpoint, base=base
+        )
     if arguments.process_index == 0 and (pending or not done.exists()):
         export(done, folders[-1], processor, recipe.output.export_bf16)
     return done

@@ -22,8 +22,8 @@ from unified.train.preference.on_policy import Tally, make_pairs, write_pairs
 from unified.train.preference.rewards import TaskReward
 from unified.train.preference.stage import PreferenceStage
 from unified.train.preference.trainer import PreferenceConfig, PreferenceTrainer
-from unified.train.select import adapter_config, select
-from unified.train.stage_files import save_stage, saved_whole
+from unified.train.select import adapter_config, save_adapters, select
+from unified.train.stage_files import ADAPTER, save_stage, saved_whole
 from unified.train.trainer import JsonLines
 
 from unified.model import UnifiedModel
@@ -59,9 +59,12 @@ def run_preference(
     processor: Processor,
     settings: Mapping[str, Any],
     checkpoint: Path | None,
+    *,
+    base: str = "",
 ) -> None:
-    """From `model` as it is to the weights of the stage in `folder`. `settings`: arguments of
-    `TrainingArguments`; `checkpoint`: that it resumes from, if any."""
+    """From `model` as it is to the weights of the stage in `folder`, and the adapters beside them if it
+    trained any. `settings`: arguments of `TrainingArguments`; `checkpoint`: that it resumes from, if any;
+    `base`: the model that the adapters belong to."""
     args = preference_config(stage, settings)
     with args.main_process_first(local=False, desc="making pairs"):
         pairs = stage_pairs(stage, folder, model, processor)
@@ -84,7 +87,10 @@ def run_preference(
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    save_stage(folder, model.config, trainer.weights(), build, trainer.accelerator)
+    weights = trainer.weights()
+    if options and trainer.accelerator.is_main_process:
+        save_adapters(folder / ADAPTER, options["peft_config"], weights, base)
+    save_stage(folder, model.config, weights, build, trainer.accelerator)
 
 
 def preference_config(stage: PreferenceStage, settings: Mapping[str, Any]) -> PreferenceConfig:

@@ -22,7 +22,7 @@ from unified.decoding.noise import PositionNoise
 from unified.decoding.session import Session
 from unified.orders import plan_for
 from unified.orders.shapes import Shapes
-from unified.tokenizers.action import complete
+from unified.tokenizers.environment_action import complete
 from unified.tokenizers.images import Picture
 
 WINDOW = 4  # frames that are read: the default model is trained on clips of five frames

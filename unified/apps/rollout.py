@@ -25,7 +25,7 @@ from unified.layout.patch_merging import positions_of
 from unified.orders.shapes import Shapes, as_shapes
 from unified.stream.processor import Processor
 from unified.stream.vocabulary import Vocabulary
-from unified.tokenizers.action import complete
+from unified.tokenizers.environment_action import complete
 from unified.tokenizers.images import Picture
 
 WINDOW = 4  # frames that stay in the cache: the default model is trained on clips of five frames

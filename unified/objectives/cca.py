@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from unified.objectives.objective import Objective, ObjectiveOutput
+from unified.objectives.objective import Objective, ObjectiveOutput, log_ratios
 from unified.objectives.scores import Scores
 
 TERMS = ("logistic", "linear")
@@ -63,12 +63,7 @@ class CCA(Objective):
         self.config = config or CCAConfig()
 
     def loss(self, policy: Scores, reference: Scores | None, batch: Mapping[str, Any]) -> ObjectiveOutput:
-        if reference is None or len(policy.log_probs) % 2:
-            raise ValueError(
-                f"CCA needs scores of a reference and an even number of rows, got {len(policy.log_probs)} "
-                f"rows and {'no' if reference is None else 'a'} reference"
-            )
-        ratios = policy.per_sample() - reference.per_sample()  # [B, N]
+        ratios = log_ratios("CCA", policy, reference)  # [B, N]
         counts = policy.targets_per_sample()
         real = ((counts[0::2] > 0) & (counts[1::2] > 0)).float()  # [B / 2, N]
         matched, mismatched = ratios[0::2], ratios[1::2]

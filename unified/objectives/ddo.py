@@ -20,7 +20,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from unified.objectives.objective import Objective, ObjectiveOutput
+from unified.objectives.objective import Objective, ObjectiveOutput, log_ratios
 from unified.objectives.scores import Scores
 
 SATURATED = 8.0  # beyond it sigmoid(beta D) hardly has a gradient
@@ -58,13 +58,8 @@ class DDO(Objective):
         self.config = config or DDOConfig()
 
     def loss(self, policy: Scores, reference: Scores | None, batch: Mapping[str, Any]) -> ObjectiveOutput:
-        if reference is None or len(policy.log_probs) % 2:
-            raise ValueError(
-                f"DDO needs scores of a reference and an even number of rows, got {len(policy.log_probs)} "
-                f"rows and {'no' if reference is None else 'a'} reference"
-            )
         counts = policy.targets_per_sample()
-        ratios = policy.per_sample() - reference.per_sample()  # [B, N]
+        ratios = log_ratios("DDO", policy, reference)  # [B, N]
         if self.config.length:
             ratios = ratios * self.config.length / counts.clamp(min=1)
         scaled, present = self.config.beta * ratios, (counts > 0).float()

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from unified.finite import check_tree
-from unified.objectives.objective import Objective, ObjectiveOutput
+from unified.objectives.objective import Objective, ObjectiveOutput, log_ratios
 from unified.objectives.scores import Scores
 
 
@@ -48,12 +48,7 @@ class DPO(Objective):
         self.config = config or DPOConfig()
 
     def loss(self, policy: Scores, reference: Scores | None, batch: Mapping[str, Any]) -> ObjectiveOutput:
-        if reference is None or len(policy.log_probs) % 2:
-            raise ValueError(
-                f"DPO needs scores of a reference and an even number of rows, got {len(policy.log_probs)} "
-                f"rows and {'no' if reference is None else 'a'} reference"
-            )
-        rewards = self.config.beta * self._log_ratios(policy, reference)  # [B, N]
+        rewards = self.config.beta * self._scaled(log_ratios("DPO", policy, reference), policy)  # [B, N]
         counts = policy.targets_per_sample()
         real = ((counts[0::2] > 0) & (counts[1::2] > 0)).float()  # [B / 2, N]
         chosen, rejected = rewards[0::2], rewards[1::2]
@@ -70,7 +65,6 @@ class DPO(Objective):
         logs = {name: value.detach() for name, value in logs.items()}
         return ObjectiveOutput(loss=mean(-logsigmoid(chosen - rejected)), logs=logs)
 
-    def _log_ratios(self, policy: Scores, reference: Scores) -> Tensor:
+    def _scaled(self, ratios: Tensor, policy: Scores) -> Tensor:
         """D of every sample, [B, N]."""
-        ratios = policy.per_sample() - reference.per_sample()
         return ratios / policy.targets_per_sample().clamp(min=1) if self.config.length_normalised else ratios

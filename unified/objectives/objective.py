@@ -59,3 +59,14 @@ class Objective(Protocol):
     def loss(self, policy: Scores, reference: Scores | None, batch: Mapping[str, Any]) -> ObjectiveOutput:
         """Loss of a prepared batch. `reference` has no gradient; None unless `needs_reference`."""
         ...
+
+
+def log_ratios(name: str, policy: Scores, reference: Scores | None) -> Tensor:
+    """log p(reply) - log p_reference(reply) of every sample of every row, [B, N]. ValueError, which names the
+    objective, without a reference or for an odd number of rows, which cannot be pairs."""
+    if reference is None or len(policy.log_probs) % 2:
+        raise ValueError(
+            f"{name} needs scores of a reference and an even number of rows, got {len(policy.log_probs)} "
+            f"rows and {'no' if reference is None else 'a'} reference"
+        )
+    return policy.per_sample() - reference.per_sample()

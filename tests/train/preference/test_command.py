@@ -23,6 +23,7 @@ from unified.train.run import run
 from unified.train.stored import to_json
 
 import unified
+from unified.pretrained import load_model
 
 ROOT = Path(__file__).resolve().parents[3]
 TASK = [
@@ -141,6 +142,16 @@ def test_a_killed_run_ends_at_the_same_weights(trained, pairs, tmp_path, more, c
     for name, value in weights(straight).items():
         torch.testing.assert_close(weights(killed)[name], value, atol=0, rtol=0, msg=name)
     assert [entry["loss"] for entry in entries(killed)] == [entry["loss"] for entry in entries(straight)]
+
+
+def test_a_stage_of_lora_keeps_its_adapters(trained, pairs, tmp_path):
+    assert prefer(trained, pairs, tmp_path, "--lora", "2") == 0
+    stage = tmp_path / "stages" / "0-dpo"
+    loaded, merged = load_model(stage / "adapter")[0].state_dict(), weights(tmp_path)
+    before = load_model(trained)[0].state_dict()
+    for name, value in loaded.items():
+        torch.testing.assert_close(value, merged[name])
+    assert any(not torch.equal(value, before[name]) for name, value in loaded.items())
 
 
 def test_rounds_make_new_pairs_from_the_model_of_the_round(trained, tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from unified.text_files import decoded, parse_json, read_lines
-from unified.tokenizers.action import complete
+from unified.tokenizers.environment_action import complete
 
 
 def read_script(path: Path) -> list[dict[str, Any]]:
