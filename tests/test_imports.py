@@ -50,7 +50,7 @@ ALLOWED: dict[str, set[str]] = {  # beside the area itself; `unified` is the pac
     "config": {*CORE, "adapters"} - {"model", "decoding"},
     "model": CORE - {"decoding"},
     "decoding": {*CORE, "tokenizers"},
-    "checkpoints": {*CORE, "tokenizers", "command"},
+    "checkpoints": {*CORE, "tokenizers", "command", "vision_language"},
     "likelihood": {*LAYOUT, "heads", "model"},
     "pretrained": {*CORE, "adapters", "tokenizers", "checkpoints"},
     "pretrained_backbone": CORE,

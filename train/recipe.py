@@ -19,6 +19,7 @@ from unified.tokenizers.vq import VQConfig
 from unified.train.preference.stage import PreferenceStage
 from unified.train.stage import Stage, at_least
 from unified.train.tokenizer import TokenizerTrainingConfig
+from unified.train.vargpt.stage import VARGPTStage
 
 from unified.finite import check_tree
 
@@ -271,8 +272,33 @@ class PreferenceRecipe:
             raise ValueError("stages need names that differ")
 
 
-Recipe = TextTokenizerRecipe | VisualTokenizerRecipe | ModelRecipe | PreferenceRecipe
+@dataclass(frozen=True, kw_only=True)
+class VARGPTRecipe:
+    """Stages of VARGPT-v1.1, that of the folder or hub name `start`, on samples of `data` and files of
+    pairs."""
+
+    name: str = "vargpt"
+    seed: int = 0
+    start: str = ""
+    data: ModelData
+    stages: tuple[VARGPTStage, ...]
+    output: OutputConfig = field(default_factory=lambda: OutputConfig(sheet_every=0))
+
+    def __post_init__(self) -> None:
+        check_tree(self)
+        if not self.stages:
+            raise ValueError("a recipe needs at least one stage")
+        names = [source.label for source in self.data.sources]
+        for number, stage in enumerate(self.stages):
+            for name in stage.data.mixture:
+                if name not in names:
+                    raise ValueError(f"stages.{number} mixes {name!r}, which is not among the sources")
+        if len({stage.name for stage in self.stages}) < len(self.stages):
+            raise ValueError("stages need names that differ")
+
+
+Recipe = TextTokenizerRecipe | VisualTokenizerRecipe | ModelRecipe | PreferenceRecipe | VARGPTRecipe
 RECIPE_KINDS: dict[str, type] = {
     kind.__name__: kind
-    for kind in (TextTokenizerRecipe, VisualTokenizerRecipe, ModelRecipe, PreferenceRecipe)
+    for kind in (TextTokenizerRecipe, VisualTokenizerRecipe, ModelRecipe, PreferenceRecipe, VARGPTRecipe)
 }

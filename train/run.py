@@ -38,6 +38,7 @@ from unified.train.recipe import (
     Recipe,
     Source,
     TextTokenizerRecipe,
+    VARGPTRecipe,
     VisualTokenizerRecipe,
 )
 from unified.train.rows import Rows
@@ -81,6 +82,10 @@ def run_alone(recipe: Recipe, machine: Machine) -> Path:
         from unified.train.preference.recipe import run_recipe  # it runs stages as this module says
 
         return run_recipe(recipe, machine)
+    if isinstance(recipe, VARGPTRecipe):
+        from unified.train.vargpt.run import run_vargpt
+
+        return run_vargpt(recipe, machine)
     return _run_model(replace(recipe, stages=unrolled(recipe.stages)), machine)
 
 

@@ -27,7 +27,7 @@ from unified.train.stage import BatchConfig, OptimisationConfig, ParameterConfig
 from unified.pretrained import load_model
 
 RATE, ADAPTER_RATE = 2e-5, 2e-4
-DRAW = PairTask(task="scene_draw", options={"most": 3, "categories": ["complete"], "textures": ["plain"]})
+DRAW = PairTask(task="scene_draw", options={"most": 1, "categories": ["complete"], "textures": ["plain"]})
 ABSENT = PairTask(task="scene_question", options={"most": 4})
 SCORES = {"scene_draw": "all", "scene_question": "correct"}  # what makes a reply right
 
@@ -37,11 +37,11 @@ class Sizes:
     """How much of everything: `updates` of `batch` pairs or rows; `samples` prompts with `answers` replies
     make the pairs; `measured` prompts of the validation split; `rows` replies at once."""
 
-    updates: int = 60
+    updates: int = 40
     batch: int = 8
-    samples: int = 160
+    samples: int = 96
     answers: int = 4
-    measured: int = 128
+    measured: int = 96
     rows: int = 32
 
 

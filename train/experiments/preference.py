@@ -57,16 +57,25 @@ def weakened(folder: Path | None, out: Path, noise: float, seed: int = 0) -> Pat
     return out
 
 
+def _before(start: Path, arm: Arm, sizes: Sizes, work: Path) -> list[float | None]:
+    """What the start reaches, without and (drawings alone) with guidance: measured once for all arms."""
+    path = work / f"before-{arm.source.task}-{sizes.measured}.json"
+    if not path.is_file():
+        guided = right(start, arm, sizes, GUIDANCE) if arm.source.task == "scene_draw" else None
+        path.write_text(json.dumps([right(start, arm, sizes), guided]), encoding="utf-8")
+    found: list[float | None] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
 def run_arm(
     name: str, start: Path, work: Path, sizes: Sizes, *, minutes: float, cpu: bool = True
 ) -> dict[str, Any]:
     """The result of an arm: before, after for every seed that was begun within the minutes, and its logs."""
     arm = ARMS[name]
     began = time.monotonic()
+    work.mkdir(parents=True, exist_ok=True)
     seeds: list[dict[str, Any]] = []
-    before = right(start, arm, sizes)
-    drawn = arm.source.task == "scene_draw"
-    guided = right(start, arm, sizes, GUIDANCE) if drawn else None
+    before, guided = _before(start, arm, sizes, work)
     for seed in SEEDS:
         if seeds and time.monotonic() - began > 60 * minutes:
             break
@@ -121,7 +130,7 @@ def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(prog="python -m unified.train.experiments.preference")
     root.add_argument("arm", help=f"list, plot, or one of {', '.join(ARMS)}")
     root.add_argument("--start", type=Path, help="folder of the start (default: the shipped model, weakened)")
-    root.add_argument("--noise", type=float, default=0.2, help="of the default start (0.2)")
+    root.add_argument("--noise", type=float, default=0.5, help="of the default start (0.5)")
     root.add_argument("--out", type=Path, default=Path("docs/preference"), help="folder of the results")
     root.add_argument("--work", type=Path, default=Path("runs/experiments"), help="folder of the runs")
     root.add_argument("--minutes", type=float, default=40.0, help="no seed is begun after them (40)")

@@ -9,6 +9,8 @@ from unified.train.recipes.nano_smoke import nano_smoke
 from unified.train.recipes.nano_tune import nano_tune
 from unified.train.recipes.small import small
 from unified.train.recipes.text_tokenizer import text_tokenizer
+from unified.train.recipes.vargpt import vargpt
+from unified.train.recipes.vargpt_tune import vargpt_tune
 from unified.train.recipes.visual_tokenizer import visual_tokenizer
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
@@ -19,4 +21,6 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "small": small,
     "base": base,
     "nano_smoke": nano_smoke,
+    "vargpt": vargpt,
+    "vargpt_tune": vargpt_tune,
 }

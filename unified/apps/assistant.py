@@ -337,11 +337,13 @@ def load(
     revision: str | None = None,
     **placement: Any,
 ) -> Any:
-    """The model of a folder or of a hub name, or the one that ships with the package: an `Assistant`, or an
-    `ImageTextAssistant` for a model of `transformers`. `device` None: a GPU if there is one; `dtype` None:
-    bfloat16 there and on CPUs that multiply it natively, float32 on others. `revision`: of a hub name.
-    `placement`, for models of `transformers`: `device_map` and `load_in_4bit` (`vision_language.files`).
-    ValueError, in one line, if there is no such model or a file is missing or damaged."""
+    """The model of a folder or of a hub name, or the one that ships with the package: an `Assistant`, an
+    `ImageTextAssistant` for a model of `transformers`, or a `DrawingAssistant` for VARGPT-v1.1. `device`
+    None: a GPU if there is one; `dtype` None: bfloat16 there and on CPUs that multiply it natively, float32
+    on others. `revision`: of a hub name. `placement`, for models of `transformers`: `device_map` and
+    `load_in_4bit` (`vision_language.files`). ValueError, in one line, if there is no such model or a file is
+    missing or damaged."""
+    from unified.apps.vargpt import holds_vargpt, load_vargpt
     from unified.pretrained import find, load_model
     from unified.vision_language.files import is_pretrained, load_pretrained
 
@@ -350,6 +352,8 @@ def load(
     if is_pretrained(folder):
         reader, words = load_pretrained(folder, device=place, dtype=_dtype(dtype, place), **placement)
         return ImageTextAssistant(reader, words, seed=seed, folder=folder)
+    if holds_vargpt(folder) and not placement:
+        return load_vargpt(folder, device=place, dtype=_dtype(dtype, place), seed=seed)
     if placement:
         raise ValueError(f"{', '.join(placement)}: for models of transformers alone")
     loaded, processor = load_model(folder, device=place, dtype=_dtype(dtype, place))

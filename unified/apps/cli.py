@@ -77,18 +77,18 @@ def _add_verbs(commands: argparse._SubParsersAction) -> None:
     ask.add_argument("--look", action=argparse.BooleanOptionalAction, default=True, help=look)
     draw = _command(commands, "draw", "draw what a prompt says")
     draw.add_argument("prompt")
-    draw.add_argument("--size", type=_size, metavar="HxW", help="in pixels (default 64x64)")
-    warmth = "0 (default): greedy decoding; above 0: sampled by --seed"
-    draw.add_argument("--temperature", type=_temperature, default=0.0, metavar="T", help=warmth)
+    draw.add_argument("--size", type=_size, metavar="HxW", help="in pixels (default: the model's own, 64x64)")
+    warmth = "0 (default of our own models): greedy decoding; above 0: sampled by --seed"
+    draw.add_argument("--temperature", type=_temperature, metavar="T", help=warmth)
     edit = _command(commands, "edit", "change a picture as an instruction says")
     edit.add_argument("image", type=Path)
     edit.add_argument("instruction")
     for command in (draw, edit):
         command.add_argument("--out", type=Path, default=Path("picture.png"), help="default picture.png")
-        closely = "scale of classifier-free guidance (1: off, default 1.5)"
-        command.add_argument("--guidance", type=_guidance, default=1.5, metavar="G", help=closely)
+        closely = "scale of classifier-free guidance (1: off; default: the model's own, 1.5)"
+        command.add_argument("--guidance", type=_guidance, metavar="G", help=closely)
         tries = "best of at most N images of several objects, judged by the model (default 3)"
-        command.add_argument("--tries", type=_positive, default=3, metavar="N", help=tries)
+        command.add_argument("--tries", type=_positive, metavar="N", help=tries)
     solve = _command(commands, "solve", "solve a maze with sketches")
     solve.add_argument("image", type=Path)
     solve.add_argument("--text-only", action="store_true", help="reason without sketches")

@@ -33,6 +33,7 @@ class ImageTextAssistant:
     settings, if not given. The same call with the same seed gives the same answer."""
 
     draws = False
+    commands: tuple[str, ...] = ()  # of `unified chat`, beside those for any model
 
     def __init__(
         self,

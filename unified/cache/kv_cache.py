@@ -21,27 +21,30 @@ ALL = slice(None)
 
 
 class KVCache:
-    """Keys and values of all layers for `rows` rows. `capacity`: entries to allocate at first; more are added
-    when needed. The buffers of a `static` cache never move or grow, every pass sees all of them under a mask,
-    and `device_lengths` [layers, R] int32 on `device` follow the rows' lengths in place: what a captured
-    CUDA graph or `flash_attn_with_kvcache` needs. Guidance takes as many rows again."""
+    """Keys and values of all layers for `rows` rows. `layers`: how many, or how many in each group of layers
+    whose keys have one form. `capacity`: entries to allocate at first; more are added when needed. The
+    buffers of a `static` cache never move or grow, every pass sees all of them under a mask, and
+    `device_lengths` [layers, R] int32 on `device` follow the rows' lengths in place: what a captured CUDA
+    graph or `flash_attn_with_kvcache` needs. Guidance takes as many rows again."""
 
     def __init__(
         self,
-        layers: int,
+        layers: int | Sequence[int],
         rows: int = 1,
         capacity: int = 256,
         *,
         static: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
-        block = Block(layers)
-        self.stores = [LayerStore(rows, capacity, static, block) for _ in range(layers)]
-        self.entries = [Entries(rows, capacity)] * layers  # shared until layers differ
+        groups = [layers] if isinstance(layers, int) else list(layers)
+        self.stores = [
+            LayerStore(rows, capacity, static, block) for count in groups for block in [Block(count)] * count
+        ]
+        self.entries = [Entries(rows, capacity)] * sum(groups)  # shared until layers differ
         self.capacity = capacity if static else None
         self.device_lengths: Tensor | None = None
         if static:
-            self.device_lengths = torch.zeros(layers, rows, dtype=torch.int32, device=device)
+            self.device_lengths = torch.zeros(sum(groups), rows, dtype=torch.int32, device=device)
 
     @property
     def rows(self) -> int:
@@ -73,9 +76,21 @@ class KVCache:
         """The numbers of the layers that share these entries."""
         return [layer for layer, held in enumerate(self.entries) if held is entries]
 
-    def append(self, index: Index, counts: np.ndarray, rows: slice = ALL) -> Append:
-        """Begin a pass that adds the first `counts` [r] of the positions `index` [r, n] to some rows."""
-        return Append(self, index, counts, rows)
+    def append(
+        self, index: Index, counts: np.ndarray, rows: slice = ALL, layers: Sequence[int] | None = None
+    ) -> Append:
+        """Begin a pass that adds the first `counts` [r] of the positions `index` [r, n] to some rows, in all
+        layers or in some: those may take other positions than the rest."""
+        return Append(self, index, counts, rows, layers)
+
+    def held(self, layer: int, rows: slice = ALL) -> tuple[Tensor, Tensor, np.ndarray]:
+        """Keys and values [r, G, K, D] of a layer for some rows, and how many of them are each row's own [r].
+        ValueError if it has never held any."""
+        both, lengths = self.stores[layer].both, self.entries[layer].lengths[rows]
+        if both is None:
+            raise ValueError(f"layer {layer} holds no keys yet")
+        keys, values = both[:, rows, : int(lengths.max(initial=0))].transpose(2, 3)
+        return keys, values, lengths
 
     def keep(self, layers: Sequence[int], stays: np.ndarray) -> None:
         """Keep the entries marked in `stays`, [R, K] or, by head, [R, K, G] bool, in layers that share their
@@ -170,15 +185,29 @@ class KVCache:
 class Append:
     """The new entries of one pass: written layer by layer, part of the cache once `commit` is called."""
 
-    def __init__(self, cache: KVCache, index: Index, counts: np.ndarray, rows: slice) -> None:
+    def __init__(
+        self,
+        cache: KVCache,
+        index: Index,
+        counts: np.ndarray,
+        rows: slice,
+        layers: Sequence[int] | None = None,
+    ) -> None:
         self.cache, self.rows, self.counts, self.width = cache, rows, counts, index.sample.shape[1]
         self.query = index
+        self.layers = frozenset(range(len(cache.entries)) if layers is None else layers)
         self.places: dict[int, Places] = {}  # by layer
         self.ran: set[int] = set()
-        for entries in cache.distinct():
-            entries.write(index, counts, rows)
+        for _, sharing in self._groups():
+            cache._own(sharing).write(index, counts, rows)
         if cache.device_lengths is not None:
             self._place_all(cache.device_lengths.device)
+
+    def _groups(self) -> list[tuple[Entries, list[int]]]:
+        """The entries that are added to, with those of the pass's layers that share them."""
+        found = [(held, self.cache.layers_of(held)) for held in self.cache.distinct()]
+        found = [(held, [layer for layer in layers if layer in self.layers]) for held, layers in found]
+        return [(held, layers) for held, layers in found if layers]
 
     def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Seen]:
         """Add key and value [r, G, n, D]; all keys and values of these rows [r, G, K, D], and what is
@@ -193,8 +222,7 @@ class Append:
         return held[0], held[1], places.seen
 
     def _place_all(self, device: torch.device) -> None:
-        for entries in self.cache.distinct():
-            layers = self.cache.layers_of(entries)
+        for entries, layers in self._groups():
             self.places.update(dict.fromkeys(layers, self._place(entries, layers[0], device)))
 
     def _place(self, entries: Entries, layer: int, device: torch.device) -> Places:

@@ -32,6 +32,7 @@ CASES = (
     "nar_verify",
     "llamagen_tokenizer_verify",
     "llamagen_verify",
+    "vargpt_verify",
 )
 
 

@@ -86,6 +86,11 @@ class Infinity(nn.Module):
         inputs = torch.cat(
             [self.first_inputs(condition).expand(-1, first, -1), self.later_inputs(vectors)], dim=1
         )
+        return self.logits(inputs, condition, shapes)
+
+    def logits(self, inputs: Tensor, condition: TextCondition, shapes: Shapes) -> Tensor:
+        """Inputs [B, L, D] of all slots, without the levels -> logits [B, L, S, 2] in one pass, each map
+        seeing itself and those before it."""
         index = block_causal(shapes)
         seen = Seen(attends(index, index)[:, None].to(inputs.device))
         plan = plan_for(self.order, shapes)
@@ -94,7 +99,11 @@ class Infinity(nn.Module):
 
     def condition(self, texts: Sequence[Tensor]) -> TextCondition:
         """Everything that texts [n, Ct] decide. ValueError for empty or longer ones, or other channels."""
-        pooled, memory, mask = self.text(texts)
+        return self.conditioned(*self.text(texts))
+
+    def conditioned(self, pooled: Tensor, memory: Tensor, mask: Tensor | None) -> TextCondition:
+        """The condition of pooled texts [B, D] and of what cross-attention reads, `memory` [B, T, D], of
+        which `mask` [B, 1, 1, T] marks each row's own (None: all)."""
         shared = self.shared_ada_lin(pooled).view(len(pooled), 1, 6, -1)
         return TextCondition(
             start=pooled[:, None].float(),

@@ -23,7 +23,7 @@ RELEASED = {
     "layer48": (48, 3360, 28),
 }
 
-_FIELDS = {
+FIELDS = {
     "text_channels": "text_width",
     "text_maxlen": "text_length",
     "embed_dim": "width",
@@ -32,6 +32,7 @@ _FIELDS = {
     "mlp_ratio": "mlp_ratio",
     "rope2d_normalized_by_hw": "rope",
     "apply_spatial_patchify": "patchify",
+    "drop_path_rate": "path",
 }
 # Padding changes nothing that is kept, `head_gain` first weights alone.
 _OTHERS = {"block_chunks", "add_lvl_embeding_only_first_block", "pad_to_multiplier", "head_gain"}
@@ -105,14 +106,14 @@ def released(name: str, *, cell_bits: int | None = None) -> InfinityConfig:
 
 def config_from(options: Mapping[str, Any], cell_bits: int, **more: Any) -> InfinityConfig:
     """The config of the published constructor's options. Unknown or missing option: ValueError."""
-    unknown = sorted(set(options) - set(_FIELDS) - _OTHERS)
+    unknown = sorted(set(options) - set(FIELDS) - _OTHERS)
     if unknown:
         raise ValueError(f"unknown option {unknown[0]!r} of the published transformer")
     missing = [name for name in ("text_channels", "text_maxlen", "embed_dim", "depth", "num_heads")
                if name not in options]  # fmt: skip
     if missing:
         raise ValueError(f"the options of the published transformer lack {', '.join(missing)}")
-    fields = {ours: options[theirs] for theirs, ours in _FIELDS.items() if theirs in options}
+    fields = {ours: options[theirs] for theirs, ours in FIELDS.items() if theirs in options}
     fields["patchify"] = bool(fields.get("patchify", False))
     once = options.get("add_lvl_embeding_only_first_block", 1)
     every = 0 if once else options["depth"] // options.get("block_chunks", 1)

@@ -28,13 +28,13 @@ def open_session(model: PretrainedReader, prompts: Sequence[Prompt], seed: int |
 
 
 def said(
-    session: Session, model: PretrainedReader, sampler: Sampler, max_tokens: int
+    session: Session, model: PretrainedReader, sampler: Sampler, max_tokens: int, *, draw: bool = False
 ) -> Iterator[list[int | None]]:
     """`Session.text`, in which each of the ids that end an answer of the model ends it; at most as many ids
-    as its context has room for."""
+    as its context has room for. `draw`: whether it may start a drawing."""
     longest = max(len(row.stream) for row in session.rows)
     room = max_tokens if model.context_length is None else min(max_tokens, model.context_length - longest)
-    for ids in session.text(sampler=sampler, max_tokens=max(room, 0)):
+    for ids in session.text(sampler=sampler, max_tokens=max(room, 0), draw=draw):
         for row, token in zip(session.rows, ids, strict=True):
             if token in model.ends:
                 row.stopped = "end"

@@ -105,15 +105,32 @@ def load_processor(folder: Path, model_type: str, *, sees: bool) -> PretrainedPr
         raise ValueError(f"{folder}: its processor does not load: {first_line(error)}") from None
 
 
+def load_image_half(folder: Path, model_type: str, images: type) -> PretrainedProcessor:
+    """The same of a class with a video half, without that, for a folder whose own classes `transformers` does
+    not know: that of `model_type`, with an image processor of the class `images`."""
+    try:
+        return PretrainedProcessor(_half(folder, _class_of(model_type), images), sees=True)
+    except Exception as error:
+        raise ValueError(f"{folder}: its processor does not load: {first_line(error)}") from None
+
+
 def _without_video(folder: Path, model_type: str) -> Any:
     """The processor of a class with a video half, without that; None for other classes."""
+    whole = _class_of(model_type)
+    return None if whole is None or VIDEO not in whole.get_attributes() else _half(folder, whole)
+
+
+def _class_of(model_type: str) -> Any:
     name = PROCESSOR_MAPPING_NAMES.get(model_type)
-    whole = None if name is None else getattr(importlib.import_module("transformers"), name)
-    if whole is None or VIDEO not in whole.get_attributes():
-        return None
+    return None if name is None else getattr(importlib.import_module("transformers"), name)
+
+
+def _half(folder: Path, whole: Any, images: Any = None) -> Any:
+    """`images`: the class of the image processor, None for the folder's own."""
     half: Any = type(whole.__name__, (_ImageHalf, whole), {"__init__": whole.__init__})
+    options: dict[str, Any] = LOCAL if images is not None else {"backend": "pil", **LOCAL}
     parts = {
-        "image_processor": AutoImageProcessor.from_pretrained(folder, backend="pil", **LOCAL),
+        "image_processor": (images or AutoImageProcessor).from_pretrained(folder, **options),
         "tokenizer": AutoTokenizer.from_pretrained(folder, **LOCAL),
     }
     settings, _ = whole.get_processor_dict(folder, **LOCAL)

@@ -77,6 +77,14 @@ def codes_of(picture: np.ndarray) -> np.ndarray:
         raise ValueError("the picture shows something that is no patch of a maze of tiles") from None
 
 
+@torch.no_grad()
+def _tell_codes_apart(model: UnifiedModel, visual: VQTokenizer) -> None:
+    """First embeddings of codes from what distinguishes their patches, and a head that names each."""
+    vectors = visual.codebook() - visual.codebook().mean(dim=0)
+    model.head.start_from(normalize(vectors, dim=-1), model.config.initializer_range)
+    model.head.projection.weight.copy_(model.head.embedding.weight)
+
+
 def start(texts: Iterable[str], size: ModelSize, seed: int) -> tuple[UnifiedModel, Processor]:
     """A model with random weights and its processor, whose text tokenizer is learned from `texts`. The
     transition is the identity, and a slot says what it made."""
@@ -89,6 +97,6 @@ def start(texts: Iterable[str], size: ModelSize, seed: int) -> tuple[UnifiedMode
     extras |= {"reference": {}, "own_state": {}, "copy_gate": {}, "grid": {}}
     backbone = text_decoder(width=size.width, layers=size.layers, heads=size.heads, kv_heads=size.heads)
     model = UnifiedModel(UnifiedConfig(vocabulary=vocabulary, backbone=backbone, extras=extras))
-    model.head.start_from(normalize(visual.codebook(), dim=-1), model.config.initializer_range)
+    _tell_codes_apart(model, visual)
     torch.nn.init.constant_(model.extras["copy_gate"].gate.bias, COPY)
     return model, Processor(model.vocabulary, text, visual, sides=())

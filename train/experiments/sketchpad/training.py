@@ -109,14 +109,15 @@ def train_transition(
         said = ["" if quiet and is_read_off(text) else text for text, quiet in zip(said, silent, strict=True)]
         words = [torch.tensor(ids[text], dtype=torch.long) for text in said]
         steer = torch.stack([model.embed_ids(some).sum(dim=0) for some in words])
-        images = model.head.embed(source).unflatten(1, (side, side))
-        found = transition(images, sizes, steer.detach()).flatten(1, 2)
-        logits = model.head.logits(COPY * nn.functional.rms_norm(found, found.shape[-1:]))
+        with torch.autocast("cpu", torch.bfloat16):
+            images = model.head.embed(source).unflatten(1, (side, side))
+            found = transition(images, sizes, steer.detach()).flatten(1, 2)
+            logits = model.head.logits(COPY * nn.functional.rms_norm(found, found.shape[-1:]))
         weights = torch.where(source != target, CHANGED, 1.0)
         nats = -log_prob(logits, model.head.to_symbols(target))
         loss = (weights * nats).sum() / weights.sum()
         _step(optimiser, trained, loss)
-    return step, float(loss)
+    return step, float(loss.detach())
 
 
 def train_decoder(
@@ -141,9 +142,10 @@ def train_decoder(
             one = traces[int(rng.integers(len(traces)))]
             first = int(rng.integers(max(1, len(one) + 1)))
             pieces.append(piece(stream, form, one, first, budget.page + 1))
-        text, codes = losses(model, pieces)
+        with torch.autocast("cpu", torch.bfloat16):
+            text, codes = losses(model, pieces)
         _step(optimiser, trained, text + codes)
-    return step, float(text)
+    return step, float(text.detach())
 
 
 def losses(model: UnifiedModel, pieces: Sequence[Piece]) -> tuple[Tensor, Tensor]:

@@ -150,8 +150,9 @@ class Chat:
         }
         if name not in commands:
             raise ValueError(f"unknown command {name}: /help lists them")
-        if name in DRAWS and not self.model.draws:
-            raise ValueError(f"{name} is not for this model: it reads images and does not draw")
+        if name in DRAWS and name not in getattr(self.model, "commands", DRAWS):
+            why = "" if self.model.draws else ": it reads images and does not draw"
+            raise ValueError(f"{name} is not for this model{why}")
         commands[name](rest.strip())
 
     def _say(self, text: str, **changes: Any) -> None:

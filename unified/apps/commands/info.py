@@ -14,7 +14,7 @@ from unified.apps.commands.common import assistant, show
 
 def info(options: argparse.Namespace) -> int:
     model: Any = assistant(options)
-    data = describe(model) if model.draws else model.describe()
+    data = model.describe() if hasattr(model, "describe") else describe(model)
     lines = [f"{name.replace('_', ' '):22} {_shown(value)}" for name, value in data.items()]
     show(options, lines, data)
     return 0

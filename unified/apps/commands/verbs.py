@@ -37,15 +37,14 @@ def ask(options: argparse.Namespace) -> int:
 
 def draw(options: argparse.Namespace) -> int:
     prompt, out = _words(options.prompt, "the prompt"), check_picture(options.out)
-    names = ("size", "guidance", "temperature", "tries")
-    image = assistant(options).draw(prompt, **{name: getattr(options, name) for name in names})
+    image = assistant(options).draw(prompt, **_given(options, "size", "guidance", "temperature", "tries"))
     return _picture(options, image, out)
 
 
 def edit(options: argparse.Namespace) -> int:
     instruction, out = _words(options.instruction, "the instruction"), check_picture(options.out)
     before = open_picture(options.image).image
-    image = assistant(options).edit(before, instruction, guidance=options.guidance, tries=options.tries)
+    image = assistant(options).edit(before, instruction, **_given(options, "guidance", "tries"))
     return _picture(options, image, out)
 
 
@@ -130,6 +129,12 @@ def act(options: argparse.Namespace) -> int:
     action = plain(assistant(options).act(frame, options.task))
     show(options, [json.dumps(action)], {"action": action})
     return 0
+
+
+def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """The options that were given; a model has its own values for the others."""
+    found = {name: getattr(options, name) for name in names}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _words(text: str, what: str) -> str:
