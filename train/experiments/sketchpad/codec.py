@@ -27,10 +27,10 @@ COPY = 4.0  # how loud a slot's state says what the transition made, beside a st
 @dataclass(frozen=True, kw_only=True)
 class ModelSize:
     """Of the decoder, `text` ids, the transition's `channels`, and the `side` of pictures in pixels. The
-    defaults have 2.7 million parameters."""
+    defaults have 2.6 million parameters."""
 
     width: int = 192
-    layers: int = 6
+    layers: int = 4
     heads: int = 6
     channels: int = 48
     text: int = 320

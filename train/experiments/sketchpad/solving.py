@@ -30,26 +30,29 @@ NUMBERED = ("success", "progress", "goal_reached", "visual_success")
 
 @dataclass(frozen=True, kw_only=True)
 class Mazes:
-    """`count` mazes of each of the square `sizes`; those of `trained` and below are of the test split, larger
-    ones of none that was trained on. At most `sketches` and `seconds` an answer; `batch` mazes at once."""
+    """`count` mazes of each of the square `sizes` are solved with the model's own sketches, the first
+    `others` of them with other sketches. Sizes up to `trained` are of the test split, larger ones were never
+    trained on. At most `sketches` and `seconds` an answer; `batch` mazes at once."""
 
     sizes: tuple[int, ...] = (3, 4, 5, 6, 7, 8)
     trained: int = 5
-    count: int = 100
+    count: int = 50
+    others: int = 20
     sketches: int = 120
     seconds: float | None = None
     batch: int = 25
 
 
-def samples_of(size: int, mazes: Mazes) -> tuple[MazeFillTask, list[Sample]]:
+def samples_of(size: int, mazes: Mazes, shown: str = "own") -> tuple[MazeFillTask, list[Sample]]:
     """The mazes of a size, the same for all arms."""
+    count = mazes.count if shown == "own" else min(mazes.others, mazes.count)
     seen = size <= mazes.trained
     key = "sizes" if seen else "unseen_sizes"
     sizes: dict[str, Any] = {key: ((size, size),)}
     sizes |= {"unseen_sizes": ((8, 8),)} if seen else {"sizes": ((3, 3),)}
     task = MazeFillTask(FillConfig(**sizes))
     split = "test" if seen else "compositional"
-    return task, [task.sample(number, split) for number in range(mazes.count)]
+    return task, [task.sample(number, split) for number in range(count)]
 
 
 def solved(
@@ -66,7 +69,7 @@ def solved(
     """Scores of all mazes of a size: per figure the sum over mazes, the number of mazes, of sketches and of
     those that keep the walls, of answers that were cut, and the seconds."""
     began = time.monotonic()
-    task, samples = samples_of(size, mazes)
+    task, samples = samples_of(size, mazes, shown)
     pictures = [sample.messages[0]["content"][0]["image"] for sample in samples]
     given = substitutes(form, shown, samples, processor.vocabulary.visual, seed)
     limits = SketchLimits(images=mazes.sketches, seconds=mazes.seconds)

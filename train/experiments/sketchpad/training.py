@@ -43,7 +43,7 @@ class Budget:
     traces: int = 2000
     pairs: int = 1500
     pair_batch: int = 16
-    steps: int = 900
+    steps: int = 500
     batch: int = 8
     page: int = 3
     seconds: float | None = None
@@ -136,6 +136,7 @@ def train_decoder(
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     step, text = 0, torch.tensor(math.nan)
     model.train()
+    model.attention = "by_sample"  # rows of different lengths
     for step in _steps(optimiser, budget.rate, budget.steps, until):  # noqa: B007
         pieces = []
         for _ in range(budget.batch):
@@ -145,6 +146,7 @@ def train_decoder(
         with torch.autocast("cpu", torch.bfloat16):
             text, codes = losses(model, pieces)
         _step(optimiser, trained, text + codes)
+    model.attention = "sdpa"
     return step, float(text.detach())
 
 
