@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise, zip_longest
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -136,10 +136,10 @@ def spoken(states: Sequence[State], pictures: Sequence[np.ndarray]) -> list[dict
     """The answer: a word before each sketch of filling and before the first of walking, then an action after
     the sketch in which it begins."""
     content: list[dict[str, Any]] = []
-    for (before, state), picture in zip(pairwise([None, *states]), pictures, strict=True):
-        filling_on = state.mark == "start"
-        if filling_on or (before is not None and before.mark == "start"):
-            content.append({"type": "text", "text": FILL if filling_on else WALK})
+    marks = ["", *(state.mark for state in states)]
+    for before, state, picture in zip(marks, states, pictures, strict=False):
+        if state.mark == "start" or before == "start":
+            content.append({"type": "text", "text": FILL if state.mark == "start" else WALK})
         content.append({"type": "image", "image": picture})
         if state.action:
             content.append({"type": "text", "text": said(state.action)})

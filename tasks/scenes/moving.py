@@ -82,14 +82,12 @@ class SceneMoves:
         question = f"{' '.join(told)} Where is the {name_of(scene.objects[asked])} then?"
         place = cell(scenes[-1].objects[asked])
         answer: Content = [{"type": "image", "image": render(one, self.config.size)} for one in scenes]
+        asking: Content = [
+            {"type": "image", "image": render(scene, self.config.size)},
+            {"type": "text", "text": question},
+        ]
         messages = [
-            {
-                "role": "user",
-                "content": [
-                    {"type": "image", "image": render(scene, self.config.size)},
-                    {"type": "text", "text": question},
-                ],
-            },
+            {"role": "user", "content": asking},
             {"role": "assistant", "content": [*answer, {"type": "text", "text": place}]},
         ]
         meta = {

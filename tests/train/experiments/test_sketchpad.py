@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from unified.tasks.mazes.fill_task import MazeFillTask
+from unified.tasks.mazes.maze_task import maze_of
 from unified.tasks.mazes.metrics import read_segments
 from unified.tasks.mazes.tiles import draw_tiles
 from unified.tasks.mazes.trace import images_of, text_of
@@ -14,8 +15,13 @@ from unified.tokenizers.images import to_images
 from unified.train.experiments.sketchpad import results, solving, traces, training
 from unified.train.experiments.sketchpad.__main__ import main
 from unified.train.experiments.sketchpad.arms import ARMS, TOY, texts
-from unified.train.experiments.sketchpad.codec import codes_of, start, tile_tokenizer
+from unified.train.experiments.sketchpad.codec import ModelSize, codes_of, start, tile_tokenizer
 from unified.train.transition import transition_of
+
+from unified.decoding.sampling import Sampler
+from unified.decoding.session import Session
+from unified.layout.layout import Layout
+from unified.pretrained import load_model, save_model
 
 TASK = MazeFillTask()
 
@@ -46,8 +52,6 @@ def test_the_codec_loses_nothing_and_its_codes_can_be_looked_up():
 
 
 def test_a_saved_start_draws_the_same(begun, tmp_path):
-    from unified.pretrained import load_model, save_model
-
     model, processor = begun
     save_model(tmp_path, model, processor)
     loaded, again = load_model(tmp_path)
@@ -57,15 +61,12 @@ def test_a_saved_start_draws_the_same(begun, tmp_path):
     assert transition_of(loaded).words
 
 
-def test_a_slot_says_what_the_transition_made(begun):
+def test_a_slot_says_what_the_transition_made():
     """Of a model that has learned nothing, whose transition is the identity, a sketch is the picture before
     it."""
-    model, processor = begun
+    model, processor = start(texts()[:40], ModelSize(layers=1, channels=8), 0)
     picture = pictures_of(2)[0]
     ids = processor.encode(traces.question("fill", picture), prompt=True)
-    from unified.decoding.sampling import Sampler
-    from unified.decoding.session import Session
-
     session = Session(model.eval())
     session.feed(ids)
     drawing = session.draw([(16, 16)], sampler=Sampler(temperature=0))
@@ -88,8 +89,6 @@ def test_every_form_says_the_whole_way(form):
 
 
 def test_a_run_ends_where_its_action_does():
-    from unified.tasks.mazes.maze_task import maze_of
-
     for index in range(6):
         sample = TASK.sample(index)
         states = traces.runs(maze_of(sample))
@@ -126,8 +125,6 @@ def test_words_without_pictures_are_kept_whole(begun):
 
 def test_pairs_are_what_a_session_would_steer_by(begun):
     """The words between two pictures are those that the layout finds since the picture before."""
-    from unified.layout.layout import Layout
-
     _, processor = begun
     one = traces.told("fill", TASK, 2)
     ids = traces.piece(processor.stream, "fill", one, 0, len(one)).ids

@@ -1,15 +1,18 @@
 """Sketches the model decides on: limits, cuts with a reason, coarse images; a trace as a page."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from unified.apps.answering import GREEDY, GenerationSettings, Turn
-from unified.apps.assistant import Assistant
+from unified.apps.answering import GREEDY, GenerationSettings, Turn, images_of
+from unified.apps.assistant import SKETCHING, Assistant
 from unified.apps.conversation import Painted
 from unified.apps.demo import random_model
 from unified.apps.page import save_trace, side_by_side, trace_page
+from unified.apps.pages import answers_by_pages
 from unified.apps.sketching import SketchLimits, Watch, by_shapes
 from unified.decoding.session import Session
 from unified.layout.layout import Layout
@@ -184,6 +187,38 @@ def test_solving_streams_and_returns_what_was_streamed(drawing):
     painted = [event.image for event in heard if isinstance(event, Painted)]
     for one, other in zip(painted, solution.sketches, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_long_trace_goes_on_from_its_latest_sketch(drawing):
+    """Page by page a picture is answered as if each page's last sketch had been asked about; a batch of
+    pictures is answered as each alone."""
+    assistant, prompt = Assistant(*drawing, side=32), "Go."
+    mazes = [np.full((32, 32, 3), shade, np.uint8) for shade in (0, 255)]
+    solutions = [assistant.solve(m, limits=SketchLimits(images=4), page=2, prompt=prompt) for m in mazes]
+    for maze, solution in zip(mazes, solutions, strict=True):
+        assert len(solution.sketches) == 4
+        assert "without stop" in solution.cut
+        pages = [maze, solution.sketches[1]]
+        for number, picture in enumerate(pages):
+            alone = assistant.solve(picture, limits=SketchLimits(images=2), prompt=prompt)
+            for one, other in zip(alone.sketches, solution.sketches[2 * number :], strict=False):
+                np.testing.assert_array_equal(one, other)
+
+    def ask(picture):
+        content = [{"type": "image", "image": picture}, {"type": "text", "text": prompt}]
+        return [{"role": "user", "content": content}]
+
+    found = answers_by_pages(
+        *drawing, mazes, ask, replace(SKETCHING, sketches=SketchLimits(images=4)), page=2
+    )
+    for answer, solution in zip(found, solutions, strict=True):
+        assert answer.cut == solution.cut
+        for one, other in zip(images_of(answer.content), solution.sketches, strict=True):
+            np.testing.assert_array_equal(one, other)
+    with pytest.raises(ValueError, match="give limits"):
+        assistant.solve(mazes[0], page=2)
+    with pytest.raises(ValueError, match="page must be"):
+        assistant.solve(mazes[0], page=0, limits=SketchLimits())
 
 
 def test_a_page_holds_everything_and_escapes_text(tmp_path):
