@@ -97,7 +97,16 @@ def _add_verbs(commands: argparse._SubParsersAction) -> None:
     solve = _command(commands, "solve", "solve a maze with sketches")
     solve.add_argument("image", type=Path)
     solve.add_argument("--text-only", action="store_true", help="reason without sketches")
-    solve.add_argument("--out", type=Path, metavar="FILE", help="where to write the sketches")
+    solve.add_argument("--out", type=Path, metavar="FILE", help="where to write the sketches, side by side")
+    solve.add_argument("--save", type=Path, metavar="DIR", help="write a page and a strip of the trace")
+    own = "the model decides what it draws and when (default: a sketch after every part)"
+    solve.add_argument("--own", action="store_true", help=own)
+    solve.add_argument("--most-images", type=_positive, metavar="N", help="of --own: sketches (default 64)")
+    solve.add_argument("--most-ids", type=_positive, metavar="N", help="of --own: ids (default 65536)")
+    solve.add_argument("--most-seconds", type=_seconds, metavar="S", help="of --own: seconds (default: any)")
+    page = "of --own: after N sketches begin anew with the latest as the picture (default: never)"
+    solve.add_argument("--page", type=_positive, metavar="N", help=page)
+    solve.add_argument("--prompt", metavar="WORDS", help="of a model trained on traces of another request")
     imagine = _command(commands, "imagine", "roll out frames from a picture and a script of actions")
     imagine.add_argument("image", type=Path)
     imagine.add_argument(
@@ -192,6 +201,12 @@ def _positive(text: str) -> int:
 
 
 def _temperature(text: str) -> float:
+    from unified.apps.commands.common import number
+
+    return number(text, 0)
+
+
+def _seconds(text: str) -> float:
     from unified.apps.commands.common import number
 
     return number(text, 0)

@@ -76,6 +76,8 @@ class Conversation:
         self.turns: list[int] = []  # index in `ids` at which each turn starts
         self.values: dict[str, Tensor] = {}  # of placeholders among the ids
         self.forgotten = 0  # number of dropped turns
+        self.cut = ""  # why the latest answer was cut, "" where the model ended it
+        self.full = False  # whether because it wanted another image than it may have
         self._session: Session | None = None
 
     def say(self, text: str, images: Sequence[Picture] = (), **changes: Any) -> Iterator[Event]:
@@ -116,6 +118,7 @@ class Conversation:
             session.feed(asked, values=said.values)
             turn = Turn(session, self.processor, self.shapes, settings)
             yield from self._events(turn)
+            self.cut, self.full = turn.cuts[0], turn.full[0]
         except BaseException:
             self._break_off(session, asked)
             raise
@@ -180,6 +183,16 @@ class Conversation:
     def _shapes_of(self, image: Picture) -> Shapes:
         shapes = self.processor.image_item(image, drawn=True)["shapes"]
         return tuple((height, width) for height, width in shapes)
+
+
+def note(content: Content, event: Event) -> None:
+    """Add what an event brings to the items of an answer."""
+    if isinstance(event, Painted):
+        content.append({"type": "image", "image": event.image})
+    elif isinstance(event, Text) and content and content[-1]["type"] == "text":
+        content[-1]["text"] += event.text
+    elif isinstance(event, Text):
+        content.append({"type": "text", "text": event.text})
 
 
 class _Speech:

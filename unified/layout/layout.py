@@ -31,18 +31,19 @@ class WriteGroup:
     """WRITE segments that share a plan: segment n fills slots `starts[n]`, `starts[n]` + 1, ... of row
     `rows[n]`. `reference[n]`: where the last map of its reference image begins, which is the latest image of
     its sample, if that has the size of the plan's last map; otherwise -1. `actions[n]`: the places of the
-    action ids since that image, padded with -1."""
+    action ids since that image, `words[n]` those of the text that its turn says since then, padded with
+    -1."""
 
     plan: Plan
     rows: Tensor
     starts: Tensor
     reference: Tensor
     actions: Tensor
+    words: Tensor
 
     def to(self, device: torch.device | str) -> WriteGroup:
-        return WriteGroup(
-            self.plan, *(x.to(device) for x in (self.rows, self.starts, self.reference, self.actions))
-        )
+        fields = (self.rows, self.starts, self.reference, self.actions, self.words)
+        return WriteGroup(self.plan, *(field.to(device) for field in fields))
 
     def slots(self) -> Tensor:
         """[N, T] positions of the slots."""
@@ -172,18 +173,26 @@ def _stack(rows: list[RowLayout]) -> Layout:
 def _groups(rows: list[RowLayout]) -> tuple[WriteGroup, ...]:
     plans: dict[int, Plan] = {}
     places: dict[int, list[tuple[int, int, int]]] = {}
-    actions: dict[int, list[Tensor]] = {}
+    actions: dict[int, list[list[int]]] = {}
+    words: dict[int, list[list[int]]] = {}
     for number, row in enumerate(rows):
-        for segment, plan, reference, since in row.writes:
+        for segment, plan, reference, acted, said in row.writes:
             plans[id(plan)] = plan
             places.setdefault(id(plan), []).append((number, segment.codes, reference))
-            actions.setdefault(id(plan), []).append(torch.tensor(since, dtype=torch.long))
+            actions.setdefault(id(plan), []).append(acted)
+            words.setdefault(id(plan), []).append(said)
     groups = []
     for key, plan in plans.items():
         numbers, starts, references = torch.tensor(places[key]).unbind(dim=1)
-        padded = pad_sequence(actions[key], batch_first=True, padding_value=-1)
-        groups.append(WriteGroup(plan, numbers, starts, references, padded))
+        since = (_padded(actions[key]), _padded(words[key]))
+        groups.append(WriteGroup(plan, numbers, starts, references, *since))
     return tuple(groups)
+
+
+def _padded(lists: Sequence[Sequence[int]]) -> Tensor:
+    """[N, longest], padded with -1."""
+    rows = [torch.tensor(list(row), dtype=torch.long) for row in lists]
+    return pad_sequence(rows, batch_first=True, padding_value=-1)
 
 
 def pack(samples: Sequence[Sequence[int]], length: int, vocabulary: Vocabulary) -> Tensor:

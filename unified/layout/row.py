@@ -42,11 +42,12 @@ class RowLayout:
         self.source = np.maximum(np.arange(length) - 1, 0)
         self.predicted = np.zeros(length, dtype=bool)
         self.step = np.full(length, -1)
-        self.writes: list[tuple[Segment, Plan, int, list[int]]] = []
+        self.writes: list[tuple[Segment, Plan, int, list[int], list[int]]] = []
         self.first = np.arange(length)
         self.blocks = [np.zeros((0, 4), dtype=np.int64)]
         self.latest: tuple[int, Shape] | None = None  # where the latest image's last map begins, and its size
         self.actions: list[int] = []  # where the action ids since then are
+        self.words: list[int] = []  # and the text ids since then, of the turn that is open
         for segment in segments(ids, vocabulary):
             self._add(segment)
         self.answers = self.predicted & self._assistant()
@@ -66,7 +67,7 @@ class RowLayout:
     def _add(self, segment: Segment) -> None:
         if self.ids[segment.start] == self.vocabulary.begin:
             self.cursor = Cursor(sample=self.cursor.sample + 1, segment=self.cursor.segment)
-            self.latest, self.actions = None, []
+            self.latest, self.actions, self.words = None, [], []
         span = slice(segment.start, segment.stop)
         self.sample[span] = self.cursor.sample
         self.segment[span] = self.cursor.segment
@@ -82,7 +83,20 @@ class RowLayout:
             self.predicted[span] = self.ids[span] != self.vocabulary.begin
         if segment.kind == Kind.ACTION:
             self.actions += range(segment.start, segment.stop)
+        elif segment.kind == Kind.TEXT:
+            self._say(segment)
         self.cursor = replace(self.cursor, segment=self.cursor.segment + 1)
+
+    def _say(self, segment: Segment) -> None:
+        """Note where the text is that stands after the last border of a turn."""
+        span, vocabulary = self.ids[segment.start : segment.stop], self.vocabulary
+        borders = np.isin(span, list(vocabulary.turn_borders)).nonzero()[0]
+        first = int(borders[-1]) + 1 if len(borders) else 0
+        if first:
+            self.words = []
+        told = (span < vocabulary.text) & ~np.isin(span, list(vocabulary.named_ids))
+        told[:first] = False
+        self.words += (segment.start + told.nonzero()[0]).tolist()
 
     def _line(self, start: int, stop: int) -> None:
         """Positions in a line, one step each: text, actions, the headers and ends of images."""
@@ -138,7 +152,8 @@ class RowLayout:
         if segment.is_image:
             height, width = segment.shapes[-1]
             first = segment.stop - 1 - height * width
-            self.latest, self.actions = None if segment.placeholder else (first, (height, width)), []
+            self.latest = None if segment.placeholder else (first, (height, width))
+            self.actions, self.words = [], []
 
     def _write(self, segment: Segment) -> None:
         """Written once: what follows stands where it would stand had there been no WRITE segment."""
@@ -155,7 +170,8 @@ class RowLayout:
         self.predicted[span] = not segment.placeholder  # continuous values are no ids
         fits = self.latest is not None and self.latest[1] == plan.shapes[-1]
         reference = self.latest[0] if fits and self.latest else -1
-        self.writes.append((segment, plan, reference, list(self.actions) if fits else []))
+        actions, words = (list(self.actions), list(self.words)) if fits else ([], [])
+        self.writes.append((segment, plan, reference, actions, words))
 
     def _plan(self, segment: Segment) -> Plan:
         try:

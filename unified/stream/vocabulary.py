@@ -206,6 +206,11 @@ class Vocabulary:
             return f"visual code {token - self.visual_start}"
         return f"action id {token - self.action_start}"
 
+    @cached_property
+    def turn_borders(self) -> frozenset[int]:
+        """Ids at which what one speaker says begins or ends."""
+        return frozenset(self.special[name] for name in (*ROLES, "begin", "end"))
+
     # Orders and placeholders --------------------------------------------------------------------------------
 
     @cached_property
