@@ -27,9 +27,9 @@ class Row:
     number of ids of its null stream that were read. `values`: by name, the continuous values of its
     placeholders [n, C]. `reference`: the latest image of the stream, None if there is none or it has no
     codes. `actions`: the action ids since then, `words`: the text ids of the open turn since then. `stopped`:
-    why its text ended, "end", "write" or "length".
-    `offset`: ids that were forgotten before those of `stream`. `drawn`: by index in the stream, the
-    log-probabilities of ids that were generated, None if not recorded."""
+    why its text ended, "end", "write" or "length". `offset`: ids that were forgotten before those of
+    `stream`. `drawn`: by index in the stream, the log-probabilities of ids that were generated, None if not
+    recorded."""
 
     stream: list[int] = field(default_factory=list)
     pending: list[int] = field(default_factory=list)
@@ -37,7 +37,7 @@ class Row:
     values: dict[str, Tensor] = field(default_factory=dict)
     reference: Image | None = None
     actions: list[int] = field(default_factory=list)
-    words: list[int] = field(default_factory=list)
+    words: list[int] = field(default_factory=list, init=False)
     stopped: str = field(default="", init=False)
     offset: int = 0
     drawn: dict[int, float] | None = None
