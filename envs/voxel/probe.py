@@ -47,7 +47,7 @@ def _roam(rng: np.random.Generator, simulation: Simulation) -> Iterator[Action]:
 
 def _turn_fast(rng: np.random.Generator, simulation: Simulation) -> Iterator[Action]:
     """Turns at changing speeds, standing or walking."""
-    keys = {"forward": 1} if rng.random() < 0.4 else {}
+    keys: Action = {"forward": 1} if rng.random() < 0.4 else {}
     side = rng.choice([-1.0, 1.0])
     pitch = float(rng.uniform(HIGHEST, LOWEST))
     for _ in range(int(rng.integers(2, 9))):
@@ -82,7 +82,7 @@ def _open_inventory(rng: np.random.Generator, simulation: Simulation) -> Iterato
     """Opens the panel, tries to turn and walk in vain, and closes it by its key or by ESC."""
     yield {"inventory": 1}
     for _ in range(int(rng.integers(2, 9))):
-        tries = ({}, {"forward": 1}, {"camera": rng.uniform(-FASTEST, FASTEST, 2)})
+        tries: tuple[Action, ...] = ({}, {"forward": 1}, {"camera": rng.uniform(-FASTEST, FASTEST, 2)})
         yield tries[int(rng.integers(len(tries)))]
     yield {("inventory", "ESC")[int(rng.integers(2))]: 1}
     yield {}

@@ -97,7 +97,7 @@ class Setting(NamedTuple):
 
 
 def _world(task: str, rows: int, side: int, episode: int) -> VectorEnv:
-    shape = {"width": side, "height": side, "max_steps": episode}
+    shape: dict[str, Any] = {"width": side, "height": side, "max_steps": episode}
     return VoxelVectorEnv(rows, task=task, autoreset_mode="SameStep", **shape)
 
 
