@@ -13,6 +13,7 @@ from unified.tasks.mazes import traces
 
 TASKS: dict[str, Any] = {
     **scenes.TASKS,
+    scenes.SceneMoves.name: scenes.SceneMoves,
     **mazes.TASKS,
     **worlds.TASKS,
     **small_talk.TASKS,

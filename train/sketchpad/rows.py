@@ -109,7 +109,7 @@ def lay_row(
     if draw_last:
         ids, labels = ids[: drawn.stop], labels[: drawn.stop]  # what follows it is not needed
     elif pad.reader.ends:
-        end = pad.reader.words.end
+        end = pad.reader.vocabulary.end
         ids, labels = [*ids, end], [*labels, end]
     most = pad.reader.context_length
     if most is not None and len(ids) > most:
@@ -121,7 +121,7 @@ def lay_row(
 def batch_of(pad: Sketchpad, rows: Sequence[Row]) -> Batch:
     """Rows as one batch, on the model's device. ValueError for images to be predicted of another number of
     positions than the head's."""
-    longest, pad_id = max(len(row.ids) for row in rows), pad.reader.words.pad
+    longest, pad_id = max(len(row.ids) for row in rows), pad.reader.vocabulary.pad
 
     def padded(lists: Sequence[Sequence[int]], value: int) -> Tensor:
         return torch.tensor([[*one, *[value] * (longest - len(one))] for one in lists])

@@ -6,11 +6,11 @@ import torch
 
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
+from unified.stream.base_words import FEATURES, PLACES
 from unified.vision_language.sketchpad.families import frozen_features
 from unified.vision_language.sketchpad.files import load_head, save_head
-from unified.vision_language.sketchpad.model import Images, Sketchpad, head_for
+from unified.vision_language.sketchpad.model import Images, Sketchpad, head_for, in_a_line
 from unified.vision_language.sketchpad.thinking import Sketch, SketchRule, think
-from unified.vision_language.vocabulary import FEATURES, PLACES, WRITTEN
 
 CLOSE = 1e-4
 EVERY = pytest.mark.parametrize("name", models.FAMILIES)
@@ -152,9 +152,10 @@ def test_latents_one_by_one_are_those_of_one_pass(folders, name):
     values = pad.values(given, [False] * len(given))
     drawn = pad.connector.embeds(torch.stack(sketches)).flatten(0, 1)
     values[FEATURES] = torch.cat([values[FEATURES], drawn])
-    values[WRITTEN] = torch.cat([values[WRITTEN], torch.ones(len(drawn))])
     if PLACES in values:
         values[PLACES] = torch.cat([values[PLACES], *[pad.places(given.only([-1 + len(given)]))] * 2])
+    else:
+        values[PLACES] = torch.cat([in_a_line(pad.tokens, own) for own in (False, True, True)])
     embeds, hidden = pad.states(torch.tensor([ids]), values)
     torch.testing.assert_close(hidden[:, -1], session.last, atol=CLOSE, rtol=0)
     marks = torch.tensor([ids]) == pad.reader.image
@@ -179,9 +180,7 @@ def test_text_after_a_sketch_sees_it(folders, name):
     for number in (7, 8):
         images = base.then(pad.encode(processor.pixels([models.picture(number)])))
         session = Session(reader)
-        values = pad.values(images, [False, True])
-        values.pop(WRITTEN)
-        session.feed(ids, values=values)
+        session.feed(ids, values=pad.values(images, [False, True]))
         follows.append(reader.all_logits(session.last).log_softmax(-1))
     assert (follows[0] - follows[1]).abs().max() > 0.01
     words = spelled(processor, "red</actions>")

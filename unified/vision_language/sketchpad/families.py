@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from unified.heads.latents import Connector, gemma_connector, gemma_pooled, qwen_connector
-from unified.vision_language.images import GRID
+from unified.readers.vision_tower import GRID
 
 
 @dataclass(frozen=True)
 class Family:
-    """`features`: a model and the inputs of `images.image_inputs` -> for each image, what its connector reads
-    [n * merge, V]. `connector`: of a model. `begin`, `end`: names in its configuration of the ids around an
+    """`features`: a model and what `vision_tower.image_inputs` gives -> for each image, what its connector
+    reads [n * merge, V]. `connector`: of a model. `begin`, `end`: names in its configuration of the ids around an
     image. `projector`: the name of the connector's module."""
 
     features: Callable[[Any, Mapping[str, Any]], list[Tensor]]

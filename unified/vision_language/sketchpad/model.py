@@ -12,11 +12,12 @@ from torch import Tensor
 from unified.backbone.batch import run_batch
 from unified.heads.latents import Latents, local_rows, prefix_rows
 from unified.heads.vision_head import VisionHead, VisionHeadConfig
+from unified.layout.features import ADVANCE, FIRST
 from unified.layout.layout import Cursor
-from unified.vision_language.images import GRID, image_inputs, places_of
+from unified.readers.vision_tower import GRID, image_inputs, places_of
+from unified.stream.base_words import FEATURES, PLACES
 from unified.vision_language.model import PretrainedReader
 from unified.vision_language.sketchpad.families import family_of, frozen_features
-from unified.vision_language.vocabulary import FEATURES, PLACES, WRITTEN
 
 
 @dataclass(frozen=True)
@@ -97,9 +98,11 @@ class Sketchpad:
         if not len(images):
             return {}
         embeds = [latents.embeds for latents in self.latents(images)]
-        marks = [own * torch.ones(len(part)) for own, part in zip(written, embeds, strict=True)]
-        found = {FEATURES: torch.cat(embeds), WRITTEN: torch.cat(marks)}
         places = self.places(images)
+        if places is None and any(written):
+            counts = map(len, embeds)
+            places = torch.cat([in_a_line(*pair) for pair in zip(counts, written, strict=True)])
+        found = {FEATURES: torch.cat(embeds)}
         return found if places is None else {**found, PLACES: places}
 
     # Passes -------------------------------------------------------------------------------------------------
@@ -127,6 +130,17 @@ class Sketchpad:
         own = next(self.head.parameters()).dtype
         rows, real = prefix_rows(embeds.to(own), prefix)
         return self.finished(self.head(rows, real, local_rows(hidden.to(own), drawn), generator))
+
+
+def in_a_line(count: int, written: bool) -> Tensor:
+    """Places [n, 5] (`layout.features`) of an image whose positions are consecutive numbers. The latents of
+    one that is `written` each begin an image of their own, since they do not see later ones."""
+    places = torch.zeros(count, 5)
+    places[:, FIRST] = 1 if written else torch.arange(count) == 0
+    places[:, ADVANCE] = 1 if written else count
+    if not written:
+        places[:, :FIRST] = torch.arange(count)[:, None].float()
+    return places
 
 
 def head_for(

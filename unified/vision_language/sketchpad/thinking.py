@@ -16,11 +16,11 @@ from torch import Tensor
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
 from unified.finite import check_count, check_values
+from unified.layout.features import ADVANCE
+from unified.stream.base_words import FEATURES, PLACES
 from unified.vision_language.generation import Speech, said
-from unified.vision_language.layout import ADVANCE
 from unified.vision_language.processor import PretrainedProcessor, Prompt
 from unified.vision_language.sketchpad.model import Images, Sketchpad
-from unified.vision_language.vocabulary import FEATURES, PLACES, WRITTEN
 
 CLOSER = "</actions>"
 
@@ -169,9 +169,7 @@ def think(
         raise ValueError("sketches take the grid of the prompt's last image: give an image")
     _places(pad, images)  # refuses another grid before anything is read
     session = Session(pad.reader, seed=seed)
-    values = pad.values(images, [False] * len(images))
-    values.pop(WRITTEN, None)
-    session.feed(prompt.ids, values=values)
+    session.feed(prompt.ids, values=pad.values(images, [False] * len(images)))
     return Thinking(pad, processor, session, rule, sampler or Sampler(temperature=0), images)
 
 
