@@ -20,8 +20,8 @@ from unified.readers.vision_tower import GRID
 @dataclass(frozen=True)
 class Family:
     """`features`: a model and what `vision_tower.image_inputs` gives -> for each image, what its connector
-    reads [n * merge, V]. `connector`: of a model. `begin`, `end`: names in its configuration of the ids around an
-    image. `projector`: the name of the connector's module."""
+    reads [n * merge, V]. `connector`: of a model. `begin`, `end`: names in its configuration of the ids
+    around an image. `projector`: the name of the connector's module."""
 
     features: Callable[[Any, Mapping[str, Any]], list[Tensor]]
     connector: Callable[[Any], Connector]
