@@ -37,7 +37,8 @@ def measured(
     model: Assistant | None,
     told: Callable[[str], None] = lambda line: None,
 ) -> Outcomes:
-    """Every agent in every task. `settings`: those of the command line. `told` is given a line after each."""
+    """Every agent in every task. `settings`: those of the command line. `told` is given a line about each
+    as it is done."""
     from unified.envs.voxel import VoxelEnv
     from unified.envs.world_model.planning import PlannerConfig
 
@@ -54,7 +55,7 @@ def measured(
                         commit=settings.commit)  # fmt: skip
             seeds = [settings.seed + number for number in range(settings.episodes)]
             found.setdefault(task, {})[name] = play_episodes(AGENTS[name], play, seeds)
-            told(f"{task}, {name}: {time.monotonic() - started:.0f} s")
+            told(f"{task}, {name}: {_cell(found[task][name])}, {time.monotonic() - started:.0f} s")
     return found
 
 

@@ -40,6 +40,14 @@ def test_the_readmes_python_runs():
     assert scope["picture"].shape == (32, 32, 3)
 
 
+def test_the_page_of_models_runs():
+    """What it shows of the Auto classes, with the shipped model."""
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "models.md").read_text(), flags=re.DOTALL)
+    scope: dict = {}
+    exec(compile(block, "docs/models.md", "exec"), scope)
+    assert scope["answer"].shape[0] == 1
+
+
 def tables(name: str) -> str:
     """The lines of a page's tables."""
     lines = (ROOT / name).read_text().splitlines()
@@ -52,7 +60,9 @@ def paths(name: str) -> set[str]:
     return {path for path in named if path.split("/")[0] in FOLDERS and "/" in path}
 
 
-@pytest.mark.parametrize(("page", "least"), [("README.md", 60), ("docs/add_a_part.md", 12)])
+@pytest.mark.parametrize(
+    ("page", "least"), [("README.md", 60), ("docs/add_a_part.md", 12), ("docs/models.md", 1)]
+)
 def test_every_path_in_the_tables_exists(page, least):
     assert len(paths(page)) >= least
     missing = [path for path in paths(page) if not (ROOT / path).exists()]

@@ -294,6 +294,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser("transition", "Trains a model's transition alone.")
     options.add_argument("--hidden", type=count, help=f"its channels (default: as it has, or {HIDDEN})")
     options.add_argument("--clips", type=count, default=6000, help=f"clips of {FRAMES} frames (default 6000)")
+    options.add_argument(
+        "--players", nargs="+", default=EVERY_KEY, help="who is watched (default: all but probe)"
+    )
     options.add_argument("--steps", type=count, default=6000)
     options.add_argument("--batch", type=count, default=8, help="clips a step (default 8)")
     options.add_argument("--rate", type=_rate, default=2e-3, help="learning rate (default 0.002)")
@@ -362,7 +365,7 @@ def _change(
     before, model = model, with_transition(model, options.hidden or channels_of(model) or HIDDEN)
     if kept is None and model is not before and channels_of(before):
         kept = before
-    config = WorldConfig(size=SIDE, frames=FRAMES, players=EVERY_KEY, seed=options.seed)
+    config = WorldConfig(size=SIDE, frames=FRAMES, players=tuple(options.players), seed=options.seed)
     clips = clips_of(watched(config, "train", options.clips, options.workers), processor)
     print(f"{len(clips)} clips of {FRAMES} frames", flush=True)
     how = {name: getattr(options, name) for name in ("batch", "rate", "keep", "seed")}

@@ -21,9 +21,11 @@ if (_ROOT / "pyproject.toml").is_file():
 
 from unified import moved  # noqa: E402  (needs the path above)
 from unified.envs.registration import register_envs  # noqa: E402
+from unified.hugging_face.registration import register_auto_classes  # noqa: E402
 
 register_envs()  # gymnasium.make("unified/Voxel-v0")
 moved.register()  # import names of the last release
+register_auto_classes()  # transformers.AutoModel..., AutoProcessor, AutoTokenizer; imports nothing yet
 
 
 def load(model: str | Path | None = None, **options: Any) -> Assistant:

@@ -13,15 +13,24 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    GenerationConfig,
+    PreTrainedModel,
+)
 
-from unified.backbone.attention import BACKENDS, of_session
+from unified.backbone.attention import backend_of, of_session
 from unified.backbone.batch import run_batch
 from unified.backbone.decoder import LibraryLayers, refuse_alone, run_layers
+from unified.backbone.extended_tables import extend_tables, saved_state
 from unified.backbone.fused import FusedLayers, fusible
 from unified.backbone.initialise import initialise
 from unified.backbone.layer_pass import Depth, LayerPart, Pass
+from unified.backbone.parts.deep_stack import split_deeper, with_deeper
 from unified.backbone.read_outs import ReadOut, make_read_outs
+from unified.backbone.windows import NAME as WINDOWED
 from unified.cache.kv_cache import KVCache
 from unified.config import UnifiedConfig
 from unified.extras import make_extras
@@ -33,6 +42,7 @@ from unified.layout.layout import Layout
 from unified.likelihood import UnifiedOutput, check_arguments, check_labels, likelihoods
 from unified.orders import Plan
 from unified.readers import make_readers, read_values
+from unified.stream.base_words import FEATURES, PLACES
 from unified.stream.migration import WEIGHTS, weight_name
 from unified.stream.null_stream import null_stream
 from unified.stream.segments import Kind
@@ -52,23 +62,28 @@ class UnifiedModel(PreTrainedModel):
         super().__init__(config)
         words, width = config.words, config.hidden_size
         self.vocabulary: Vocabulary = words
-        kind = config._attn_implementation
-        self.attention = kind if kind in BACKENDS else "sdpa"
+        self.attention = backend_of(config._attn_implementation)
         self.attend = of_session(self.attention)
         backbone = config.backbone_config()
-        backbone._attn_implementation = "unified"  # see `backbone.decoder`
+        backbone._attn_implementation = WINDOWED if config.base else "unified"  # see `backbone.decoder`
         self.backbone = AutoModel.from_config(backbone)
         refuse_alone(self.backbone)
         self.library = LibraryLayers(self.backbone)
         self.extras = make_extras(config.extras or {}, width)
         self.slots = SlotEmbedding(width, words.max_side)
         self.merging = merging_of(words.merge, width)
-        self.text_head = nn.Linear(width, words.table_size, bias=False)
+        self.width = width
+        if config.base:
+            sizes, tied = (words.embedding_size, words.table_size), bool(config.base["tied"])
+            self.text_head: Any = extend_tables(self.backbone, *sizes, tied=tied)
+        else:
+            self.text_head = nn.Linear(width, words.table_size, bias=False)
         self.head = HEADS[config.head](width, words.visual)
         more = [HEADS[config.head](width, words.visual, embeds=False) for _ in range(config.read_outs - 1)]
         self.read_outs = make_read_outs(self.backbone, len(self.library), more)
         self.readers = make_readers(config.readers or {}, width, self.head.embed)
         self.fused: FusedLayers | None = None
+        self.generation_config = GenerationConfig(pad_token_id=words.pad, eos_token_id=words.end)
         self.post_init()
 
     @property
@@ -78,8 +93,8 @@ class UnifiedModel(PreTrainedModel):
 
     def fuse(self) -> UnifiedModel:
         """Sessions run the layers in fewer operations, until the model is moved, loaded or trained. Only the
-        default decoder can; others stay as they are."""
-        if fusible(self.backbone):
+        default decoder can; others stay as they are, and a pretrained one, whose logits must not change."""
+        if fusible(self.backbone) and not self.config.base:
             self.fused = FusedLayers(self.backbone)
         return self
 
@@ -101,11 +116,38 @@ class UnifiedModel(PreTrainedModel):
         loaded: Any = super().from_pretrained(*arguments, **named)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         model._weight_conversions = None
+        if model.config.base:
+            raise ValueError("this folder extends a pretrained model: load it with unified.load")
         return loaded
+
+    def save_pretrained(self, *arguments: Any, **named: Any) -> None:
+        """Of a pretrained model that was extended, what it has of its own and what is trained
+        (`extended_tables.is_pretrained`)."""
+        if self.config.base:
+            named["state_dict"] = saved_state(self, named.get("state_dict"))
+        super().save_pretrained(*arguments, **named)
 
     def train(self, mode: bool = True) -> UnifiedModel:
         self.fused = None if mode else self.fused
         return super().train(mode)
+
+    def _check_and_adjust_attn_implementation(
+        self,
+        attn_implementation: str | None,
+        is_init_check: bool = False,
+        allow_all_kernels: bool = False,
+    ) -> str:
+        """In place of the library's check, which asks for kernels of its own."""
+        backend_of(attn_implementation)
+        return attn_implementation or "sdpa"
+
+    def set_attn_implementation(self, attn_implementation: Any, allow_all_kernels: bool = False) -> None:
+        """Another back-end, by one of our names or of the library's (`backbone.attention`). ValueError, and
+        nothing is changed, for an unknown one or a package that is not installed."""
+        kind = backend_of(attn_implementation)
+        self.attend = of_session(kind)
+        self.attention = kind
+        self.config._attn_implementation_internal = attn_implementation
 
     def _init_weights(self, module: nn.Module) -> None:
         if not initialise(module, self.config.initializer_range):
@@ -117,14 +159,21 @@ class UnifiedModel(PreTrainedModel):
     def get_output_embeddings(self) -> nn.Module:
         return self.text_head
 
+    def generate(self, input_ids: Tensor | None = None, **options: Any) -> Tensor:
+        """Text after prompts, through a `Session`: `decoding.generate.generate`, where the options are."""
+        from unified.decoding.generate import generate
+
+        return generate(self, input_ids, **options)
+
     def prepare_inputs_for_generation(self, *_: object, **__: object) -> dict[str, Any]:
-        """peft's `PeftModelForCausalLM` wants the method; ValueError if it is called: `generate` knows tokens
-        alone, so a `Session` generates."""
+        """peft's `PeftModelForCausalLM` wants the method; ValueError if it is called: the library's own loop
+        knows tokens alone, so a `Session` generates."""
         raise ValueError("generate cannot write images: use unified.decoding.session.Session")
 
     @classmethod
     def can_generate(cls) -> bool:
-        return False
+        """Pipelines ask: `generate` is our own."""
+        return True
 
     # Likelihood ---------------------------------------------------------------------------------------------
 
@@ -153,7 +202,7 @@ class UnifiedModel(PreTrainedModel):
         check_arguments(others)
         if layout is None and labels is not None:
             check_labels(input_ids, labels)
-        layout = (layout or Layout.of(input_ids, self.vocabulary)).to(input_ids.device)
+        layout = (layout or Layout.of(input_ids, self.vocabulary, values=values)).to(input_ids.device)
         states = self.states(input_ids, layout, values, depth, parts)
         return likelihoods(self, states, input_ids, labels, layout, return_logits, num_items_in_batch)
 
@@ -200,7 +249,9 @@ class UnifiedModel(PreTrainedModel):
         embeds = torch.where(words.is_visual(ids)[..., None], codes, others)
         embeds = embeds.index_put((slots.rows, slots.places), slots.inputs.to(embeds.dtype))
         if given or len(self.readers):
-            embeds = read_values(self.readers, embeds, ids, words, given)  # type: ignore[arg-type]
+            read = {name: vectors for name, vectors in (given or {}).items() if name != PLACES}
+            embeds = read_values(self.readers, embeds, ids, words, read)  # type: ignore[arg-type]
+            embeds = with_deeper(embeds, ids == words.image, read.get(FEATURES))
         return embeds, slots
 
     def _slot_states(self, hidden: Tensor, slots: WrittenSlots) -> Tensor:
@@ -235,7 +286,9 @@ class UnifiedModel(PreTrainedModel):
         return len(self.library) + len(self.read_outs)
 
     def hidden(self, embeds: Tensor, run: Pass) -> list[Tensor]:
-        """The backbone: embeddings [R, n, D] under a pass -> for each head, hidden states [R, n, D]."""
+        """The backbone: embeddings [R, n, D] under a pass -> for each head, hidden states [R, n, D]. Features
+        for the first L layers may stand behind them: [R, n, D (1 + L)]."""
+        embeds, run = split_deeper(embeds, self.width, run)
         embeds = self.extras.position_inputs(embeds, run.positions)
         fused = self.fused if run.append is not None and not torch.is_grad_enabled() else None
         first = len(self.library)
@@ -254,6 +307,20 @@ class UnifiedModel(PreTrainedModel):
     def read(self, ids: Tensor, layout: Layout, values: Mapping[str, Tensor] | None = None) -> Tensor:
         """Embeddings [B, P, D] of the positions of ids [B, n], with `values` at placeholders."""
         return self.merging.merge(self.embed(ids, layout, values), layout.merging)
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """Ids that end an answer beside `end`: those of a pretrained model that was extended."""
+        return frozenset((self.config.base or {}).get("ends", ()))
+
+    def values(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+        """What an image processor returns -> values for the placeholders of its images (`vision_tower`).
+        ValueError for a model without a vision tower."""
+        if FEATURES not in self.readers:
+            raise ValueError("this model has no vision tower: it reads images as codes")
+        reader: Any = self.readers[FEATURES]
+        found: dict[str, Tensor] = reader.values(inputs)
+        return found
 
     def null_stream(self, ids: Sequence[int]) -> list[int]:
         """The stream of the null branch of guidance: the same turns and images, without what the user wrote
@@ -281,5 +348,6 @@ class UnifiedModel(PreTrainedModel):
 
 AutoModel.register(UnifiedConfig, UnifiedModel)
 AutoModelForCausalLM.register(UnifiedConfig, UnifiedModel)
+AutoModelForImageTextToText.register(UnifiedConfig, UnifiedModel)
 
 __all__ = ["Kind", "UnifiedConfig", "UnifiedModel", "UnifiedOutput", "Writer"]

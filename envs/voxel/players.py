@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from unified.envs.voxel.env import VoxelEnv
+from unified.envs.voxel.probe import Prober
 from unified.envs.voxel.roam import Roamer
 from unified.envs.voxel.simulation import Simulation
 from unified.envs.voxel.solvers import DigPlayer, LogPlayer, PathPlayer, ReachPlayer
@@ -30,12 +31,14 @@ PLAYERS: dict[str, Callable[[int], Player]] = {
     "dig_down": DigPlayer,
     "follow_path": PathPlayer,
     "roam": Roamer,
+    "probe": Prober,
 }
+WITHOUT_TASK = ("roam", "probe")
 
 
 def task_of(player: str) -> str:
-    """The task that a player plays: its name, but for the roamer, who has none."""
-    return "explore" if player == "roam" else player
+    """The task that a player plays: its name, but for those who have none."""
+    return "explore" if player in WITHOUT_TASK else player
 
 
 def make_player(task_name: str, seed: int) -> Player:

@@ -3,7 +3,8 @@ a step earns. The real twin of `unified/DreamReach-v0` is `unified/VoxelReach-v0
 `unified/DreamDig-v0` is `unified/VoxelDigDown-v0`.
 
 The read-out sees two frames and has no memory: it ends an episode of "reach" at the post; one of "dig_down"
-is rewarded for each level and ends by its length.
+is rewarded for each level and ends by its length, since the sixth level looks like those before (of 15 true
+ends it told none).
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unified.eval.bench import comparison, layout, mineworld, preference, rows, verbs, worlds
+from unified.eval.bench import comparison, infinity, layout, mineworld, preference, rows, verbs, worlds
 from unified.eval.bench.comparison import Checkout
 from unified.eval.bench.images import cases, in_own_process
 from unified.eval.bench.machine import machine, versions
@@ -109,6 +109,13 @@ def run_mineworld(repeats: int) -> dict[str, dict[str, float]]:
     return json.loads(result.stdout)
 
 
+def run_infinity() -> dict[str, dict[str, float]]:
+    """Memory and seconds of Infinity's schedules, in a process of its own."""
+    command = [sys.executable, "-m", "unified.eval.bench.infinity", "--json"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(result.stdout)
+
+
 def run_preference() -> dict[str, float]:
     """Pairs a second of preference tuning beside plain TRL, in a process of its own."""
     command = [sys.executable, "-m", "unified.eval.bench.preference", "--json"]
@@ -143,6 +150,8 @@ def bench(options: argparse.Namespace) -> dict[str, Any]:
     print("\n".join(layout.lines(token)))
     imagined = run_mineworld(min(repeats, MINEWORLD_REPEATS))
     print("\n".join(mineworld.lines(*imagined.values())))
+    schedules = run_infinity()
+    print("\n".join(infinity.lines(schedules)))
     tuned = run_preference()
     print("\n".join(preference.lines(tuned)))
     return {
@@ -156,6 +165,7 @@ def bench(options: argparse.Namespace) -> dict[str, Any]:
         "worlds": rates,
         "layout_milliseconds": token,
         "mineworld": imagined,
+        "infinity": schedules,
         "preference": tuned,
     }
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from unified.eval.bench import layout, mineworld, verbs, voxel, worlds
+from unified.eval.bench import infinity, layout, mineworld, verbs, voxel, worlds
 from unified.eval.bench.images import Case, cases
 
 Result = dict[str, Any]  # what a process printed, and its `process_peak_mb`
@@ -46,7 +46,7 @@ def measurements(
     `fields`: the fields of `Case` that every checkout knows."""
     images = [_image(case, fields) for case in cases(repeats, batches)]
     rest = [_verbs(repeats), _voxel(seconds), _worlds(seconds), _layout(repeats), _mineworld(repeats)]
-    return [*images, *rest, _preference()]
+    return [*images, *rest, _infinity(), _preference()]
 
 
 def chosen(found: Sequence[Measurement], only: str | None) -> list[Measurement]:
@@ -134,6 +134,12 @@ def _mineworld(repeats: int) -> Measurement:
     return Measurement(
         module="mineworld", arguments=("--json", "--repeats", str(repeats)), rows=(*rows, whole)
     )
+
+
+def _infinity() -> Measurement:
+    rows = [Row(name=f"Infinity {name}", seconds=_at(name, "seconds")) for name in infinity.RESOLUTIONS]
+    whole = Row(name="Infinity process", megabytes=_at("process_peak_mb"))
+    return Measurement(module="infinity", arguments=("--json",), rows=(*rows, whole))
 
 
 def _preference() -> Measurement:

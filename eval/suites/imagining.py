@@ -59,7 +59,7 @@ def ways(run: Run, clips: Sequence[Clip], steps: int) -> dict[str, Frames]:
         COPIED: copies,
         BLURRED: blurred(clips, steps),
         MEAN: [np.repeat(mean[None], steps, axis=0) for _ in clips],
-        PASSED: [_passed(run, clip.frames[1 : steps + 1]) for clip in clips],
+        PASSED: [passed(run, clip.frames[1 : steps + 1]) for clip in clips],
     }
 
 
@@ -125,6 +125,7 @@ def table(title: str, curves: dict[str, list[float]], horizons: Sequence[int], e
     return Table(title, ["", *(f"step {step}" for step in horizons)], rows)
 
 
-def _passed(run: Run, frames: np.ndarray) -> np.ndarray:
+def passed(run: Run, frames: np.ndarray) -> np.ndarray:
+    """Frames [n, H, W, 3] through the visual tokenizer and back."""
     processor = run.assistant.processor
     return np.stack([processor.picture(processor.image_item(frame)) for frame in frames])

@@ -7,8 +7,8 @@ same actions, so the truth is known.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from unified.eval.measurement import DATA_SEED, Cell, Result, Run, Table
@@ -17,6 +17,9 @@ from unified.eval.suites.imagining import Frames, appearance, psnr_curves, table
 from unified.tasks.sample import generator
 from unified.tasks.worlds.clips import Action, Clip, WorldConfig, draw_terrain_seed
 from unified.tokenizers.environment_action import complete
+
+if TYPE_CHECKING:
+    from unified.envs.voxel import VoxelEnv
 
 MOST_CLIPS = 32
 SETTLE = 8  # ticks without a key before a script, so that who jumps has landed
@@ -36,30 +39,47 @@ def scripted_clips(
     count: int, split: str, size: int, script: Callable[[], Sequence[dict[str, Any]]]
 ) -> list[Clip]:
     """Clips in which a wanderer is stopped at a random moment and then does what the script says."""
+    return [clip for (clip,) in branched_clips(count, split, size, [script()])]
+
+
+def branched_clips(
+    count: int, split: str, size: int, scripts: Sequence[Sequence[dict[str, Any]]]
+) -> Iterator[list[Clip]]:
+    """For each of `count` wanderers who are stopped at a random moment, one clip of every script, all from
+    that moment on."""
     from unified.envs.voxel import VoxelEnv
     from unified.envs.voxel.players import make_player
 
     config = WorldConfig(size=size, seed=DATA_SEED)
-    found: list[Clip] = []
+    env = VoxelEnv(config.voxel("explore"))
     for index in range(count):
         rng = generator(config.seed, split, index)
-        env = VoxelEnv(config.voxel("explore"))
         terrain = draw_terrain_seed(rng, split)
         env.reset(seed=int(rng.integers(2**31)), options={"terrain_seed": terrain})
         player = make_player("explore", int(rng.integers(2**31)))
         for _ in range(int(rng.integers(config.start + 1))):
             env.step(complete(player.act(env.simulation, env.task)))
         for _ in range(SETTLE):
-            observation, *_ = env.step(complete({}))
-        actions = list(script())
-        frames = [observation["pov"], *(env.step(action)[0]["pov"] for action in actions)]
-        found.append(Clip(frames=np.stack(frames), actions=actions, text=env.task.text))
-    return found
+            env.step(complete({}))
+        state = env.get_state()
+        yield [_played(env, state, script) for script in scripts]
+
+
+def _played(env: VoxelEnv, state: dict[str, Any], script: Sequence[dict[str, Any]]) -> Clip:
+    """The clip of a script from a state on."""
+    first, _ = env.reset(options={"state": state})
+    frames = [first["pov"], *(env.step(action)[0]["pov"] for action in script)]
+    return Clip(frames=np.stack(frames), actions=list(script), text=env.task.text)
+
+
+def clip_count(run: Run) -> int:
+    """Clips of every script."""
+    return min(run.count, MOST_CLIPS)
 
 
 def add_scripts(run: Run, result: Result, horizons: Sequence[int]) -> None:
     """Both scripts on at most `MOST_CLIPS` clips, as tables and numbers of a result."""
-    count, side = min(run.count, MOST_CLIPS), run.assistant.side
+    count, side = clip_count(run), run.assistant.side
     still = scripted_clips(count, run.split, side, lambda: standing_still(horizons[-1]))
     found = ways(run, still, horizons[-1])
     curves = psnr_curves(found, still)

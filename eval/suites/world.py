@@ -3,7 +3,8 @@
 One true frame is given, the others are imagined from the true actions (MineWorld's protocol, arXiv
 2504.08388), greedily and sampled. PSNR is that of the mean squared error over all clips: with the mean of
 per-image values, frames on which nothing moves (100 dB for a copy) would decide everything. What the numbers
-are beside is in `imagining`, actions read back in `following`, standing still and looking away in `scripted`.
+are beside is in `imagining`, actions read back in `following`, standing still and looking away in `scripted`,
+single actions that players hardly use in `single_actions`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from unified.eval.suites.imagining import (
     ways,
 )
 from unified.eval.suites.scripted import add_scripts
+from unified.eval.suites.single_actions import add_single_actions
 from unified.tasks.worlds.clips import Clip, WorldConfig, watch
 
 HORIZONS = (1, 4, 8, 16, 32)
@@ -71,6 +73,7 @@ def world(run: Run) -> Result:
             "AlexNet or VGG16 and LPIPS's linear weights for it as --lpips BACKBONE LINEAR."
         )
     add_scripts(run, result, HORIZONS)
+    add_single_actions(run, result)
     add_following(run, result, inverse)
     return result
 

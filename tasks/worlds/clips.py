@@ -20,6 +20,7 @@ MOST_DRAWS = 10_000
 SHORTEST, LONGEST = 2, 512
 PLAYERS = ("explore", "explore", "reach", "collect_logs", "dig_down")
 EVERY_KEY = (*PLAYERS, "roam", "roam", "roam")  # to learn from: no key is rare
+PROBED = (*EVERY_KEY, *["probe"] * 8)  # and every second clip of fast turns, menus, standing still
 
 
 @dataclass(frozen=True, kw_only=True)

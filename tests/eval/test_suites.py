@@ -165,9 +165,10 @@ def test_following_reads_actions_back(run, near, tmp_path):
 
 @pytest.fixture
 def near(monkeypatch):
-    """The world suite at a few steps, without the scripts."""
+    """The world suite at a few steps, without the scripts and the single actions."""
     monkeypatch.setitem(world.__globals__, "HORIZONS", (1, 16))
-    monkeypatch.setitem(world.__globals__, "add_scripts", lambda *_: None)
+    for name in ("add_scripts", "add_single_actions"):
+        monkeypatch.setitem(world.__globals__, name, lambda *_: None)
 
 
 def test_copies_get_better_with_less_motion(run, near):

@@ -26,7 +26,7 @@ from unified.train.stage import BatchConfig, OptimisationConfig, ParameterConfig
 
 from unified.pretrained import load_model
 
-RATE, ADAPTER_RATE = 2e-5, 2e-4
+RATE, ADAPTER_RATE = 5e-5, 5e-4
 DRAW = PairTask(task="scene_draw", options={"most": 1, "categories": ["complete"], "textures": ["plain"]})
 ABSENT = PairTask(task="scene_question", options={"most": 4})
 SCORES = {"scene_draw": "all", "scene_question": "correct"}  # what makes a reply right
@@ -37,7 +37,7 @@ class Sizes:
     """How much of everything: `updates` of `batch` pairs or rows; `samples` prompts with `answers` replies
     make the pairs; `measured` prompts of the validation split; `rows` replies at once."""
 
-    updates: int = 40
+    updates: int = 20
     batch: int = 8
     samples: int = 96
     answers: int = 4

@@ -45,6 +45,7 @@ from unified.apps.looking import LOOKING, after_look, concluded, for_list, only_
 from unified.apps.pictures import fit
 from unified.apps.rollout import WINDOW, Player, Rollout
 from unified.apps.sketching import SketchLimits
+from unified.apps.text_to_image import TextToImage
 from unified.decoding.guidance import Constant
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
@@ -258,12 +259,25 @@ class Assistant:
             settings=replace(CHATTING, max_tokens=_max_tokens(max_tokens, most_tokens)),
         )
 
+    def push_to_hub(self, repository: str, **options: Any) -> str:
+        """Upload the folder that `unified.load(repository)` reads, model and processor; the address of the
+        commit. `options` as of `hugging_face.pushing.pushed`. ValueError, in one line, where the hub cannot
+        be reached."""
+        from unified.hugging_face.pushing import pushed
+        from unified.pretrained import save_model
+
+        return pushed(repository, lambda to: save_model(to, self.model, self.processor), **options)
+
     def _talk(self, picture: np.ndarray, settings: GenerationSettings) -> Conversation:
         """A conversation that draws images of the size of this one."""
         shapes = self.shapes((picture.shape[0], picture.shape[1]))
         return Conversation(self.model, self.processor, shapes=shapes, settings=settings, seed=self.seed)
 
     # Parts --------------------------------------------------------------------------------------------------
+
+    def shown(self, source: Source) -> np.ndarray:
+        """An image as a conversation is given it: uint8 [H, W, 3]."""
+        return self.picture(source)
 
     def picture(self, source: Source) -> np.ndarray:
         """An image at the size in which the model reads it: uint8 [H, W, 3]."""
@@ -321,11 +335,15 @@ class Assistant:
             given = messages[-1]["content"][0].get("image") if image is not None else None
             shapes = self.shapes(given.shape[:2] if given is not None else (self.side, self.side))
         session = Session(self.model, seed=self.seed if seed is None else seed)
-        session.feed(self.processor.encode(messages, prompt=True))
+        self._read(session, messages)
         turn = Turn(session, self.processor, shapes, settings)
         for _ in turn.events():
             pass
         return turn.content(0)
+
+    def _read(self, session: Session, messages: list[Message]) -> None:
+        """Read a prompt into a session."""
+        session.feed(self.processor.encode(messages, prompt=True))
 
 
 def load(
@@ -335,29 +353,50 @@ def load(
     dtype: str | torch.dtype | None = None,
     seed: int = 0,
     revision: str | None = None,
+    attn_implementation: str = "sdpa",
     **placement: Any,
 ) -> Any:
     """The model of a folder or of a hub name, or the one that ships with the package: an `Assistant`, an
-    `ImageTextAssistant` for a model of `transformers`, or a `DrawingAssistant` for VARGPT-v1.1. `device`
-    None: a GPU if there is one; `dtype` None: bfloat16 there and on CPUs that multiply it natively, float32
-    on others. `revision`: of a hub name. `placement`, for models of `transformers`: `device_map` and
-    `load_in_4bit` (`vision_language.files`). ValueError, in one line, if there is no such model or a file is
-    missing or damaged."""
+    `ImageTextAssistant` for a model of `transformers`, an `ExtendedAssistant` for one that was extended, a
+    `DrawingAssistant` for VARGPT-v1.1, or a `TextToImage` for a published model that draws
+    (`text_to_image.folder`). `device` None: a GPU if there is one; `dtype` None: bfloat16 there and on CPUs
+    that multiply it natively, float32 on others. `revision`: of a hub name. `attn_implementation`: sdpa,
+    flash_attention_2, or for our own models flex_attention (whole batches). `placement`, for models of
+    `transformers`: `device_map` and `load_in_4bit` (`vision_language.files`). ValueError, in one line, if
+    there is no such model or a file is missing or damaged."""
     from unified.apps.vargpt import holds_vargpt, load_vargpt
     from unified.pretrained import find, load_model
+    from unified.text_to_image.files import load_drawer
+    from unified.text_to_image.folder import is_text_to_image
     from unified.vision_language.files import is_pretrained, load_pretrained
 
     place = _device(device)
     folder = find(model, revision)
     if is_pretrained(folder):
+        placement |= {"attn_implementation": attn_implementation}
         reader, words = load_pretrained(folder, device=place, dtype=_dtype(dtype, place), **placement)
         return ImageTextAssistant(reader, words, seed=seed, folder=folder)
     if holds_vargpt(folder) and not placement:
+        _check_sdpa(attn_implementation)
         return load_vargpt(folder, device=place, dtype=_dtype(dtype, place), seed=seed)
     if placement:
         raise ValueError(f"{', '.join(placement)}: for models of transformers alone")
+    if is_text_to_image(folder):
+        _check_sdpa(attn_implementation)
+        drawer = load_drawer(folder, device=place, dtype=_dtype(dtype, place))
+        return TextToImage(drawer, seed=seed, folder=folder)
     loaded, processor = load_model(folder, device=place, dtype=_dtype(dtype, place))
+    loaded.set_attn_implementation(attn_implementation)
+    if loaded.config.base:
+        from unified.apps.extended import extended_assistant
+
+        return extended_assistant(loaded, processor, seed=seed, folder=folder)
     return Assistant(loaded.fuse(), processor, seed=seed, folder=folder)
+
+
+def _check_sdpa(attn_implementation: str) -> None:
+    if attn_implementation != "sdpa":
+        raise ValueError(f"this model attends by sdpa, got attn_implementation {attn_implementation!r}")
 
 
 def _max_tokens(max_tokens: int, most_tokens: int | None) -> int:

@@ -25,6 +25,7 @@ COMMANDS = {  # where the function of each command lives; imported only when it 
     "act": "unified.apps.commands.verbs:act",
     "play": "unified.apps.commands.play:play",
     "prefer": "unified.apps.commands.prefer:prefer",
+    "extend": "unified.apps.commands.extend:extend",
     "eval": "unified.apps.commands.evaluate:evaluate",
     "info": "unified.apps.commands.info:info",
 }
@@ -42,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     _add_verbs(commands)
     _add_play(commands)
     _add_prefer(commands)
+    _add_extend(commands)
     _add_eval(commands)
     _command(commands, "info", "what a model is made of")
     return root
@@ -77,15 +79,18 @@ def _add_verbs(commands: argparse._SubParsersAction) -> None:
     ask.add_argument("--look", action=argparse.BooleanOptionalAction, default=True, help=look)
     draw = _command(commands, "draw", "draw what a prompt says")
     draw.add_argument("prompt")
-    draw.add_argument("--size", type=_size, metavar="HxW", help="in pixels (default: the model's own, 64x64)")
-    warmth = "0 (default of our own models): greedy decoding; above 0: sampled by --seed"
+    draw.add_argument("file", nargs="?", type=Path, metavar="FILE", help="where to write it, as --out")
+    draw.add_argument("--size", type=_size, metavar="HxW", help="in pixels (default: the model's own)")
+    warmth = "0: greedy decoding (default of our own models); above 0: sampled by --seed"
     draw.add_argument("--temperature", type=_temperature, metavar="T", help=warmth)
+    held = "codes that each layer holds while the image is written (ScaleKV): a number, or a file of budgets"
+    draw.add_argument("--scale-kv", type=_budget, metavar="N|FILE", help=held)
     edit = _command(commands, "edit", "change a picture as an instruction says")
     edit.add_argument("image", type=Path)
     edit.add_argument("instruction")
     for command in (draw, edit):
         command.add_argument("--out", type=Path, default=Path("picture.png"), help="default picture.png")
-        closely = "scale of classifier-free guidance (1: off; default: the model's own, 1.5)"
+        closely = "scale of classifier-free guidance (1: off; default: the model's own)"
         command.add_argument("--guidance", type=_guidance, metavar="G", help=closely)
         tries = "best of at most N images of several objects, judged by the model (default 3)"
         command.add_argument("--tries", type=_positive, metavar="N", help=tries)
@@ -152,6 +157,18 @@ def _add_prefer(commands: argparse._SubParsersAction) -> None:
     prefer.add_argument("--pictures", type=Path, default=Path("answers"), help=where)
 
 
+def _add_extend(commands: argparse._SubParsersAction) -> None:
+    text = "give a pretrained image-text model a pen: visual codes, action ids, heads"
+    extend = commands.add_parser("extend", help=text, description=text)
+    extend.add_argument("folder", metavar="FOLDER", help="an image-text model of transformers, or a hub name")
+    visual = "folder of a visual tokenizer, or of a model that has one (default: that of the shipped model)"
+    extend.add_argument("--visual", metavar="TOKENIZER", help=visual)
+    extend.add_argument("--actions", action="store_true", help="with the ids of game actions")
+    extend.add_argument("--out", type=Path, default=Path("extended"), help="default: ./extended")
+    extend.add_argument("--seed", type=_seed, default=0, help="of the new weights (default 0)")
+    extend.add_argument("--json", action="store_true", help="print one JSON object for machines")
+
+
 def _add_eval(commands: argparse._SubParsersAction) -> None:
     evaluate = _command(commands, "eval", "measure the model on held-out data; writes JSON, Markdown, PNG")
     evaluate.add_argument("suites", nargs="*", metavar="SUITE", help="default: all of them")
@@ -169,6 +186,12 @@ def _add_eval(commands: argparse._SubParsersAction) -> None:
         help="weights of LPIPS for `world`: torchvision's AlexNet or VGG16, and LPIPS's own",
     )
     evaluate.add_argument("--out", type=Path, default=Path("eval_out"), help="folder of the report")
+
+
+def _seed(text: str) -> int:
+    from unified.apps.commands.common import seed
+
+    return seed(text)
 
 
 def _positive(text: str) -> int:
@@ -205,6 +228,10 @@ def _guidance(text: str) -> float:
     from unified.apps.commands.common import number
 
     return number(text, -1e30, 1e30)
+
+
+def _budget(text: str) -> int | Path:
+    return _positive(text) if text.lstrip("+-").isdecimal() else Path(text)
 
 
 def _size(text: str) -> tuple[int, int]:

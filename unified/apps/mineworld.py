@@ -1,7 +1,7 @@
 """A published MineWorld checkpoint for environments and rollouts.
 
 assistant = open_world(config_from(options), torch.load(path, weights_only=True), tokenizer_options)
-env = gymnasium.make("unified/WorldModel-v0", model=assistant, frame=picture)
+env = gymnasium.make("unified/WorldModel-v0", model=assistant, start=picture)
 """
 
 from __future__ import annotations

@@ -4,12 +4,13 @@ A back-end is called with query [R, H, n, D], key and value [R, G, m, D] (G divi
 the scale of the scores, and returns [R, n, H, D]. `BACKENDS` names them for a configuration: "sdpa" serves
 sessions and batches; "by_sample" (processors) and "by_block" (FlexAttention, GPUs) serve whole packed
 batches, and fall back to SDPA in sessions; "by_length" is flash-attention in sessions (extra `gpu`), where
-each row sees its first keys: `transformers` takes a name that holds "flash" for a kernel of its own."""
+each row sees its first keys. `LIBRARY_NAMES` are those of `transformers` for them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from unified.layout.attention import EVERYTHING, Index, Seen, attends, block_mask
 
 HALF = (torch.bfloat16, torch.float16)  # what flash-attention computes in
+SCORES = 2**24  # numbers that plain products may hold at a time
 FEW = 32  # queries from which plain bfloat16 products are faster on a processor than SDPA
 
 
@@ -33,11 +35,19 @@ def attend_all(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, s
         return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
     out = torch.empty_like(query)
     for row in range(len(query)):  # its scores stay in the processor's cache
-        scores = (query[row] * scale) @ key[row].transpose(1, 2)
-        if mask is not None:
-            scores.masked_fill_(~mask[min(row, len(mask) - 1)], -torch.inf)
-        out[row] = scores.softmax(dim=-1) @ value[row]
+        for part in _parts(query.shape[1], query.shape[2], key.shape[2]):
+            scores = (query[row, :, part] * scale) @ key[row].transpose(1, 2)
+            if mask is not None:
+                own = mask[min(row, len(mask) - 1)]
+                scores.masked_fill_(~(own[:, part] if own.shape[1] > 1 else own), -torch.inf)
+            out[row, :, part] = scores.softmax(dim=-1) @ value[row]
     return out
+
+
+def _parts(heads: int, queries: int, keys: int) -> list[slice]:
+    """Queries in pieces whose scores are at most `SCORES` numbers: memory grows with the keys alone."""
+    count = max(FEW, SCORES // (heads * keys))
+    return [slice(start, start + count) for start in range(0, queries, count)]
 
 
 def sdpa(query: Tensor, key: Tensor, value: Tensor, seen: Seen, scale: float) -> Tensor:
@@ -159,11 +169,41 @@ def flash() -> Attend:
 
 
 BACKENDS = ("sdpa", "by_sample", "by_block", "by_length")
+LIBRARY_NAMES = {
+    "eager": "sdpa",  # the same values
+    "flex_attention": "by_block",
+    "flash_attention_2": "by_length",
+}
+
+
+def backend_of(name: str | None) -> str:
+    """The back-end of one of our names, or of an `attn_implementation` of `transformers` (None: sdpa).
+    ValueError for another."""
+    found = LIBRARY_NAMES.get(name or "sdpa", name or "sdpa")
+    if found not in BACKENDS:
+        known = ", ".join(["sdpa", *LIBRARY_NAMES, *BACKENDS[1:]])
+        raise ValueError(f"attn_implementation {name!r} is not for this model: use one of {known}")
+    return found
 
 
 def of_session(name: str) -> Attend:
-    """The back-end of cached passes for a configuration's name."""
+    """The back-end of cached passes for a name in `BACKENDS`."""
     return flash() if name == "by_length" else sdpa
+
+
+def session_attention(name: str, device: torch.device, dtype: torch.dtype) -> str:
+    """Which attention sessions run with a back-end on a device, and why: one line."""
+    if name == "by_length":
+        return "flash-attention, as asked, where each row sees its first keys; SDPA for prompts"
+    if device.type != "cuda":
+        why = f"the model is on {device.type}, flash-attention needs a GPU"
+    elif find_spec("flash_attn") is None:
+        why = 'flash-attn is not installed: pip install "unified-multimodal[gpu]"'
+    elif dtype not in HALF:
+        why = f"flash-attention takes bfloat16 or float16, the model is {str(dtype).removeprefix('torch.')}"
+    else:
+        why = 'flash-attn is installed: attn_implementation="flash_attention_2" asks for it'
+    return f"SDPA of PyTorch ({why})"
 
 
 def of_batch(name: str, index: Index, dtype: torch.dtype) -> tuple[Attend, Seen]:

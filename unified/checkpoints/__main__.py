@@ -1,4 +1,5 @@
-"""`python -m unified.checkpoints verify DIR`: recompute a golden folder and compare every tensor.
+"""`python -m unified.checkpoints verify DIR`: recompute a golden folder and compare every tensor; `sizes`:
+parameters and memory of what is released.
 
 One line per tensor with its largest error and the tolerance. Exit status 0 only if all that is compared
 agrees, 1 if not, 2 if the folder cannot be read (see `unified.command`).
@@ -70,12 +71,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("verify", help="recompute golden folders and compare")
     command.add_argument("folders", nargs="+", type=Path, metavar="DIR")
-    return run("unified.checkpoints", _verify, parser.parse_args(arguments))
+    commands.add_parser("sizes", help="parameters and memory of the released models")
+    options = parser.parse_args(arguments)
+    return run("unified.checkpoints", _verify if options.command == "verify" else _sizes, options)
 
 
 def _verify(options: argparse.Namespace) -> int:
     failures = [report(folder) for folder in options.folders]
     return 1 if any(failures) else 0
+
+
+def _sizes(options: argparse.Namespace) -> int:
+    from unified.checkpoints.sizes import lines
+
+    print("\n".join(lines()))
+    return 0
 
 
 if __name__ == "__main__":

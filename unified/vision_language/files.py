@@ -25,6 +25,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
 )
 
+from unified.backbone.attention import backend_of, of_session
 from unified.decoding.sampling import Sampler
 from unified.text_files import read_object
 from unified.vision_language.agreement import COVERED, check_agreement
@@ -51,15 +52,18 @@ def load_pretrained(
     dtype: torch.dtype = torch.float32,
     device_map: Any = None,
     load_in_4bit: bool = False,
+    attn_implementation: str = "sdpa",
 ) -> tuple[PretrainedReader, PretrainedProcessor]:
     """The model in evaluation mode, and its processor. `device_map`: as in `transformers`, in place of
-    `device`; `load_in_4bit`: weights in 4 bits (QLoRA's NF4, arXiv 2305.14314) by bitsandbytes. A family that
+    `device`; `load_in_4bit`: weights in 4 bits (QLoRA's NF4, arXiv 2305.14314) by bitsandbytes;
+    `attn_implementation`: "sdpa" or "flash_attention_2", of the vision tower and in sessions. A family that
     the tests do not cover is compared with `transformers` once (`agreement`)."""
+    kind = _session_backend(attn_implementation)
     config = _config(folder)
     sees = config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
     processor = load_processor(folder, config.model_type, sees=sees)
     _check_shards(folder)
-    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": "sdpa", **LOCAL}
+    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": attn_implementation, **LOCAL}
     options |= {"device_map": device_map} if device_map is not None else {}
     options |= {"quantization_config": four_bits(dtype)} if load_in_4bit else {}
     family: Any = AutoModelForImageTextToText if sees else AutoModelForCausalLM
@@ -72,11 +76,22 @@ def load_pretrained(
     if device_map is None and not load_in_4bit:
         model = model.to(device)
     reader = PretrainedReader(model.eval(), ends_of(model, processor))
+    reader.attention, reader.attend = kind, of_session(kind)
     if reader.sees != sees:
         raise ValueError(f"{folder}: {config.model_type} has no get_image_features: it is not read here")
     if config.model_type not in COVERED:
         check_agreement(reader, processor)
     return reader, processor
+
+
+def _session_backend(name: str) -> str:
+    """The back-end of sessions. ValueError, in one line, for another than the two, or where flash-attn is not
+    installed."""
+    if name not in ("sdpa", "flash_attention_2"):
+        raise ValueError(f"attn_implementation of a session is sdpa or flash_attention_2, got {name!r}")
+    kind = backend_of(name)
+    of_session(kind)  # is the package there?
+    return kind
 
 
 def four_bits(dtype: torch.dtype) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from unified.envs.voxel import VoxelEnv
 from unified.envs.voxel.actions import BUTTONS, parse_action
-from unified.envs.voxel.physics import SPRINTING
+from unified.envs.voxel.physics import SPRINTING, YAW
 from unified.envs.voxel.players import make_player, play_episode
 from unified.envs.voxel.tasks import task_from_dict, task_to_dict
 
@@ -122,6 +122,50 @@ def test_a_roamer_sprints_with_the_key_alone():
             action = player.act(env.simulation, env.task)
             env.step(action)
             assert action.get("sprint") or not env.simulation.status[SPRINTING]
+
+
+def runs(flags):
+    """The lengths of the runs of true flags."""
+    found = [0]
+    for flag in flags:
+        found = [*found[:-1], found[-1] + 1] if flag else [*found, 0]
+    return found
+
+
+def test_a_prober_does_what_players_rarely_do():
+    episodes = [wander(seed, 120, "probe") for seed in range(20)]
+    actions = [action for episode in episodes for action in episode[0]]
+    cameras = np.array([action["camera"] for action in actions])
+    assert 25 < np.abs(cameras).max() <= 30.0
+    assert (np.abs(cameras[:, 1]) > 10).mean() > 0.1
+    used = {key: sum(action.get(key, 0) for action in actions) for key in BUTTONS}
+    assert all(used[f"hotbar.{number}"] > 5 for number in range(1, 10))
+    assert all(used[key] > 5 for key in ("inventory", "ESC", "forward", "jump", "attack"))
+    still = [not any(a.get(key) for key in BUTTONS) and not a["camera"].any() for a in actions]
+    assert sum(length >= 6 for length in runs(still)) > 20
+    again, same_places, _ = wander(0, 120, "probe")
+    assert np.array_equal(episodes[0][1], same_places)
+    assert str(episodes[0][0]) == str(again)
+
+
+def test_a_prober_closes_what_it_opens_and_looks_back_where_it_looked():
+    env = VoxelEnv(**SETTINGS)
+    opened = back = 0
+    for seed in range(10):
+        env.reset(seed=seed)
+        player, yaws, open_for = make_player("probe", seed), [], 0
+        for _ in range(150):
+            env.step(player.act(env.simulation, env.task))
+            open_for = open_for + 1 if env.simulation.hands.gui_open else 0
+            opened += open_for == 1
+            assert open_for < 12
+            yaws.append(float(env.simulation.body[YAW]))
+        turned = np.abs(np.diff(yaws)) > 5
+        back += sum(
+            turned[k] and turned[k + 1] and abs(yaws[k + 2] - yaws[k]) < 1e-3 for k in range(len(yaws) - 2)
+        )
+    assert opened > 10
+    assert back > 5
 
 
 def test_players_turn_no_faster_than_the_camera_tokens_can_say():

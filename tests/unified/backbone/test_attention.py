@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from unified.backbone.attention import attend_all, of_session, sdpa
+from unified.backbone import attention
+from unified.backbone.attention import attend_all, of_session, sdpa, session_attention
 from unified.decoding.guidance import Constant
 from unified.decoding.session import Session
 from unified.layout.attention import Index, Seen, attends, visible
@@ -46,6 +47,61 @@ def test_gradients_pass():
     query.requires_grad_()
     attend_all(query, key, value, None, 0.25).sum().backward()
     assert query.grad is not None
+
+
+@pytest.mark.parametrize("masked", [0, 1, 3])
+@torch.no_grad()
+def test_pieces_of_queries_change_nothing(monkeypatch, masked):
+    query, key, value = tensors(3, 6, 6, 80, 50, torch.bfloat16)
+    mask = mask_of(masked, 80, 50) if masked else None
+    whole = attend_all(query, key, value, mask, 0.25)
+    monkeypatch.setattr(attention, "SCORES", 1)
+    torch.testing.assert_close(attend_all(query, key, value, mask, 0.25), whole, atol=1e-2, rtol=1e-2)
+
+
+# Names ------------------------------------------------------------------------------------------------------
+
+
+def test_names_of_transformers_mean_what_they_say(make_model, monkeypatch):
+    monkeypatch.setitem(sys.modules, "flash_attn", SimpleNamespace(flash_attn_with_kvcache=None))
+    names = {
+        "sdpa": "sdpa",
+        "flex_attention": "by_block",
+        "flash_attention_2": "by_length",
+        "by_sample": "by_sample",
+    }
+    model = make_model()
+    for name, kind in names.items():
+        made = make_model(attn_implementation=name)
+        model.set_attn_implementation(name)
+        assert (made.attention, model.attention) == (kind, kind)
+        assert (made.attend is sdpa) == (model.attend is sdpa) == (kind != "by_length")
+        assert made.config._attn_implementation == model.config._attn_implementation == name
+
+
+def test_a_name_that_is_not_there_changes_nothing(make_model, monkeypatch):
+    monkeypatch.setitem(sys.modules, "flash_attn", None)
+    model = make_model()
+    for name, said in (
+        ("flash_attention_3", "use one of sdpa"),
+        ("flash_attention_2", "needs the package flash-attn"),
+    ):
+        for ask in (model.set_attn_implementation, lambda name: make_model(attn_implementation=name)):
+            with pytest.raises(ValueError, match=said) as error:
+                ask(name)
+            assert "\n" not in str(error.value)
+    assert (model.attention, model.attend) == ("sdpa", sdpa)
+
+
+def test_why_an_attention_runs(monkeypatch):
+    half, cpu, gpu = torch.bfloat16, torch.device("cpu"), torch.device("cuda")
+    assert "on cpu, flash-attention needs a GPU" in session_attention("sdpa", cpu, half)
+    monkeypatch.setattr(attention, "find_spec", lambda name: None)
+    assert "flash-attn is not installed" in session_attention("sdpa", gpu, half)
+    monkeypatch.setattr(attention, "find_spec", lambda name: name)
+    assert "the model is float32" in session_attention("by_block", gpu, torch.float32)
+    assert "asks for it" in session_attention("sdpa", gpu, half)
+    assert session_attention("by_length", gpu, half).startswith("flash-attention, as asked")
 
 
 # flash-attention --------------------------------------------------------------------------------------------

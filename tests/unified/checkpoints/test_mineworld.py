@@ -157,6 +157,23 @@ def test_the_environment_steps_a_checkpoint(world: Assistant, order: str) -> Non
     assert held[-1] < 6 * CONFIG.step
 
 
+def test_rows_of_the_vector_environment_step_a_checkpoint(world: Assistant) -> None:
+    """Each as a single environment does, in either order."""
+    for order in ("raster", "diagonal(window=2)"):
+        world.processor.order = order
+        one = gymnasium.make("unified/WorldModel-v0", model=world, start=picture(0), window=2)
+        rows = gymnasium.make_vec(
+            "unified/WorldModel-v0", num_envs=2, model=world, start=picture(0), window=2
+        )
+        one.reset(seed=8)
+        rows.reset(seed=7)
+        for number in range(4):
+            expected = one.step(WALK[number % 3])[4]
+            found = rows.step([WALK[number % 3]] * 2)[4]
+            assert np.array_equal(found["codes"][1], expected["codes"])
+            assert found["log_prob"][1] == pytest.approx(expected["log_prob"], rel=1e-4)
+
+
 def test_a_rollout_of_several_known_frames(world: Assistant) -> None:
     rollout = Rollout(world.model, world.processor, [[picture(0), picture(1)]], [WALK[:1]])
     frame = rollout.step([WALK[1]])

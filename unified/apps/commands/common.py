@@ -66,6 +66,18 @@ def assistant(options: argparse.Namespace) -> Assistant:
     return load(options.model, device=options.device, dtype=options.dtype, seed=options.seed)
 
 
+def own_assistant(options: argparse.Namespace) -> Assistant:
+    """The same for commands of models in this project's own form. ValueError, in one line, for another."""
+    from unified.apps.assistant import Assistant
+
+    found = assistant(options)
+    if not isinstance(found, Assistant):
+        raise ValueError(
+            f"{options.command} is for models in this project's own form, not for {found.folder}"
+        )
+    return found
+
+
 def show(options: argparse.Namespace, lines: Sequence[str], data: dict[str, Any]) -> None:
     """Lines for people or, with --json, the data."""
     print(json.dumps(data, ensure_ascii=False) if options.json else "\n".join(lines))

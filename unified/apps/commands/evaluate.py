@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from unified.apps.commands.common import assistant, check_folder
+from unified.apps.commands.common import check_folder, own_assistant
 from unified.pretrained import SHIPPED
 
 
@@ -33,7 +33,7 @@ def evaluate(options: argparse.Namespace) -> int:
         if path is not None and not path.is_file():
             raise ValueError(f"{path}: no such file")
     check_folder(options.out).mkdir(parents=True, exist_ok=True)  # asked before the work begins
-    model = assistant(options)
+    model = own_assistant(options)
     run = Run(
         assistant=model,
         count=options.count,

@@ -10,6 +10,7 @@ import torch
 
 from unified import __version__
 from unified.apps.commands.common import assistant, show
+from unified.backbone.attention import session_attention
 
 
 def info(options: argparse.Namespace) -> int:
@@ -26,8 +27,10 @@ def describe(assistant: Any) -> dict[str, Any]:
     words, backbone = processor.vocabulary, model.config.backbone
     weights = sum(parameter.numel() for parameter in model.parameters())
     tokenizer = sum(parameter.numel() for parameter in processor.visual.parameters())
+    base = model.config.base
     return {
         "folder": str(assistant.folder),
+        **({"extends": base["source"]} if base else {}),
         "parameters": weights + tokenizer,
         "of_the_model": weights,
         "of_the_tokenizer": tokenizer,
@@ -43,6 +46,7 @@ def describe(assistant: Any) -> dict[str, Any]:
         "maps": [list(shape) for shape in assistant.shapes((assistant.side, assistant.side))],
         "device": str(model.device),
         "dtype": str(model.dtype).removeprefix("torch."),
+        "attention": session_attention(model.attention, model.device, model.dtype),
         "unified": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),

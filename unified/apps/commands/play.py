@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-from unified.apps.commands.common import assistant, show
+from unified.apps.commands.common import own_assistant, show
 from unified.apps.play.keys import HELP, Keyboard, Script, read_keys
 from unified.apps.play.loop import Game, Screen
 from unified.apps.play.terminal import TerminalScreen, check_terminal, terminal_keyboard
@@ -57,7 +57,7 @@ def _view(options: argparse.Namespace) -> str:
 
 
 def _worlds(options: argparse.Namespace) -> Worlds:
-    model = None if options.real_only else assistant(options)
+    model = None if options.real_only else own_assistant(options)
     side = SIDE if model is None else model.side
     start: Any = Path(options.start) if options.start and Path(options.start).is_file() else options.start
     real = not options.dream_only

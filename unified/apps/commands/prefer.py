@@ -12,7 +12,7 @@ from typing import Any
 
 from unified.apps.answering import Content, GenerationSettings, Turn, images_of, text_of
 from unified.apps.assistant import Assistant
-from unified.apps.commands.common import assistant, check_folder, check_target, save
+from unified.apps.commands.common import check_folder, check_target, own_assistant, save
 from unified.apps.pictures import open_picture
 from unified.apps.terminal import protocol, render
 from unified.decoding.sampling import Sampler
@@ -26,7 +26,7 @@ def prefer(options: argparse.Namespace) -> int:
     prompts = _prompts(options)
     check_target(options.out)
     check_folder(options.pictures)
-    guide = assistant(options)
+    guide = own_assistant(options)
     recorded = 0
     for number, prompt in enumerate(prompts):
         messages = guide.request(prompt, open_picture(options.image).image if options.image else None)

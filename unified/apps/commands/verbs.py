@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,8 +37,13 @@ def ask(options: argparse.Namespace) -> int:
 
 
 def draw(options: argparse.Namespace) -> int:
-    prompt, out = _words(options.prompt, "the prompt"), check_picture(options.out)
-    image = assistant(options).draw(prompt, **_given(options, "size", "guidance", "temperature", "tries"))
+    prompt, out = _words(options.prompt, "the prompt"), check_picture(options.file or options.out)
+    model = assistant(options)
+    chosen = _given(options, "size", "guidance", "temperature", "tries", "scale_kv")
+    refused = set(chosen) - set(inspect.signature(model.draw).parameters)
+    if model.draws and refused:
+        raise ValueError(f"--{min(refused).replace('_', '-')} is not for this model")
+    image = model.draw(prompt, **chosen)
     return _picture(options, image, out)
 
 
@@ -132,9 +138,8 @@ def act(options: argparse.Namespace) -> int:
 
 
 def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
-    """The options that were given; a model has its own values for the others."""
-    found = {name: getattr(options, name) for name in names}
-    return {name: value for name, value in found.items() if value is not None}
+    """The options that were given on the command line; the verbs have defaults of their own."""
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
 
 def _words(text: str, what: str) -> str:
