@@ -97,6 +97,9 @@ def start(texts: Iterable[str], size: ModelSize, seed: int) -> tuple[UnifiedMode
     extras |= {"reference": {}, "own_state": {}, "copy_gate": {}, "grid": {}}
     backbone = text_decoder(width=size.width, layers=size.layers, heads=size.heads, kv_heads=size.heads)
     model = UnifiedModel(UnifiedConfig(vocabulary=vocabulary, backbone=backbone, extras=extras))
+    std = model.config.initializer_range
+    for extra in model.extras.values():  # transformers passes over modules without weights of their own
+        extra.initialise(std)  # type: ignore[operator]
     _tell_codes_apart(model, visual)
     torch.nn.init.constant_(model.extras["copy_gate"].gate.bias, COPY)
     return model, Processor(model.vocabulary, text, visual, sides=())
