@@ -13,7 +13,7 @@ from unified.tasks.sample import Sample
 BUTTON_WORDS = {"use": "use", "swapHands": "swap hands", "pickItem": "pick block", "ESC": "escape"}
 STILL = 0.5  # degrees: smaller turns are not worth a word
 _PART = re.compile(r"<actions>(.*?)</actions>", re.DOTALL)
-_PLANNERS = ("maze", "maze_text", "frozen_lake")
+_PLANNERS = ("maze", "maze_text", "maze_path", "maze_fill", "frozen_lake")
 MOST_FRAMES = 8  # of a clip: a longer one is thinned
 
 

@@ -10,7 +10,14 @@ from typing import Any
 
 from unified.tasks import mazes, outside, scenes, small_talk, worlds
 
-TASKS: dict[str, Any] = {**scenes.TASKS, **mazes.TASKS, **worlds.TASKS, **small_talk.TASKS, **outside.TASKS}
+TASKS: dict[str, Any] = {
+    **scenes.TASKS,
+    scenes.SceneMoves.name: scenes.SceneMoves,
+    **mazes.TASKS,
+    **worlds.TASKS,
+    **small_talk.TASKS,
+    **outside.TASKS,
+}
 
 
 def make(name: str, /, **options: Any) -> Any:

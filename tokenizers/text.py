@@ -34,14 +34,20 @@ def train_text_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizer
 
 
 def load_text_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
-    """A tokenizer from a `tokenizer.json` file."""
+    """A tokenizer from a `tokenizer.json` file, which may be of any kind: it stays what it is."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"no text tokenizer at {path}")
     check_file(Path(path))
-    return _fast(Tokenizer.from_file(str(path)))
+    tokenizer = Tokenizer.from_file(str(path))
+    return untouched(tokenizer) if tokenizer.pre_tokenizer or tokenizer.decoder else _fast(tokenizer)
+
+
+def untouched(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    """A tokenizer with the pre-tokenizer, normaliser and decoder that it has; text comes back as decoded."""
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False)
 
 
 def _fast(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False)
+    return untouched(tokenizer)

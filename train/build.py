@@ -80,7 +80,7 @@ def start_model(folder: str | Path, *, device: str = "cpu") -> UnifiedModel:
 
 def own_attention(config: Any, device: str) -> str:
     """The back-end of attention that a saved model trains with on `device`."""
-    own = config.backbone["model_type"] == "qwen3_vl_text"
+    own = config.backbone["model_type"] == "qwen3_vl_text" and not config.base
     return attention_for(DecoderShape(pretrained="" if own else "other"), device)
 
 

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from transformers import PrinterCallback, ProgressCallback
 from unified.train.average import Average, is_sharded
 from unified.train.build import check_start, loaded, stage_model
 from unified.train.checks import check_objectives, check_optimisers, check_sharding
+from unified.train.export import export
 from unified.train.lock import alone
 from unified.train.machine import Machine, stage_checkpoint, stage_folder
 from unified.train.optimiser import is_inner, muon
@@ -54,10 +54,8 @@ from unified.train.tensor_file import Entry, write_tensors
 from unified.train.train_tokenizers import text_tokenizer, visual_tokenizer
 from unified.train.trainer import JsonLines, UnifiedTrainer
 
-from unified.config import UnifiedConfig
 from unified.objectives import build_objective
-from unified.pretrained import WEIGHTS as MODEL
-from unified.pretrained import find, save_processor
+from unified.pretrained import find
 from unified.text_files import content_of, read_object
 
 LONGEST = 60  # characters of a value in a message
@@ -194,19 +192,9 @@ def _run_model(recipe: ModelRecipe, machine: Machine) -> Path:
             sources = prepare_all(recipe, machine, tokenizers, share) if share else {}
         run_stage(recipe, machine, number, sources, tokenizers.processor())
     if arguments.process_index == 0 and (pending or not done.exists()):
-        last = stage_folder(recipe, machine, len(recipe.stages) - 1)
-        export(done, last, tokenizers.processor(), recipe.output.export_bf16)
+        folders = [stage_folder(recipe, machine, number) for number in range(len(recipe.stages))]
+        export(done, folders, tokenizers.processor(), bf16=recipe.output.export_bf16, start=start)
     return done
-
-
-def export(done: Path, last: Path, processor: Any, bf16: bool) -> None:
-    """The finished model with its tokenizers, from the files of its last stage, one tensor at a time."""
-    done.mkdir(parents=True, exist_ok=True)
-    dtype = torch.bfloat16 if bf16 else torch.float32
-    state = load_file(last / WEIGHTS)  # mapped, not read
-    write_tensors(done / MODEL, {name: Entry.of(value, dtype) for name, value in state.items()})
-    UnifiedConfig.from_pretrained(last).save_pretrained(done)
-    save_processor(done, processor)
 
 
 def run_stage(

@@ -8,7 +8,10 @@ visual side, then everything).
 | heads | what reads hidden states: the heads of text, actions and codes, the splitting of merged codes |
 | visual | all that is made of codes: embedding and head, patch merging, slots, extras |
 | tables | the embedding of text, special and action ids |
+| new | what an extended pretrained model has of its own: `visual`, and rows of new ids (`unified extend`) |
 | lora | low-rank adapters beside the decoder's matrices (peft), which stay as they are |
+
+A pretrained vision tower is never trained: its features come without gradients.
 """
 
 from __future__ import annotations
@@ -30,8 +33,13 @@ PREFIXES: dict[str, tuple[str, ...]] = {
     "heads": ("text_head.", "head.", "merging.splitter."),
     "visual": ("head.", "slots.", "extras.", "merging."),
     "tables": ("backbone.embed_tokens.",),
+    "new": (
+        *("head.", "slots.", "extras.", "merging.", "read_outs."),
+        *("backbone.embed_tokens.new.", "text_head.new."),
+    ),
     "lora": (),
 }
+FROZEN = ("readers.image.tower.",)
 
 
 def check_selection(names: Sequence[str]) -> None:
@@ -53,7 +61,8 @@ def select(model: nn.Module, names: Sequence[str], *, rank: int = 8) -> int:
     for name, parameter in model.named_parameters():
         chosen = bool(prefixes) and name.startswith(prefixes)
         if chosen and "backbone" in names and not {"all", "tables"} & set(names):
-            chosen = not name.startswith(PREFIXES["tables"])
+            chosen = not name.startswith(PREFIXES["tables"]) or ("new" in names and ".new." in name)
+        chosen = chosen and not name.startswith(FROZEN)
         parameter.requires_grad = chosen or ("lora" in names and "lora_" in name)
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 

@@ -131,7 +131,9 @@ def with_transition(model: UnifiedModel, hidden: int) -> UnifiedModel:
     before = channels_of(model)
     if before == hidden:
         return model
-    changed = like(model, extras={**model.config.extras, "transition": {"channels": hidden}})  # type: ignore[dict-item]
+    extras = model.config.extras or {}
+    options = {**extras.get("transition", {}), "channels": hidden}
+    changed = like(model, extras={**extras, "transition": options})
     kept = {k: v for k, v in model.state_dict().items() if not k.startswith("extras.transition.")}
     changed.load_state_dict(kept, strict=False)
     if before:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from unified.finite import check_number
 from unified.text_files import content_of, read_object
+from unified.weight_files import read_safetensors
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 NAMES = (  # of the matrices in layers of the decoders of transformers
@@ -66,15 +67,29 @@ def merge_folder(model: nn.Module, folder: Path) -> None:
         raise ValueError(f"{folder}: these adapters do not fit: {str(error).splitlines()[0]}") from None
 
 
+def changes(folder: Path, state: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """What the adapters of a folder add to each matrix, by the name of its weight: (alpha / rank) B A, in
+    float32. `state`: weights among which they are, in place of the folder's own file."""
+    scale, found = _scale(_config(folder), folder), {}
+    state = read_safetensors(folder / WEIGHTS) if state is None else state
+    for name, first in state.items():
+        stem, adapter, _ = name.rpartition(".lora_A.")
+        if adapter:
+            second = state.get(name.replace(".lora_A.", ".lora_B."))
+            if second is None:
+                raise ValueError(f"{folder}: the adapter of {stem} has no second matrix")
+            target = f"{stem.removeprefix('base_model.model.')}.weight"
+            found[target] = scale * (second.float() @ first.float())
+    return found
+
+
 def merged(state: Mapping[str, Tensor], folder: Path) -> dict[str, Tensor]:
     """The weights of a model whose adapters were saved beside their matrices, as in a checkpoint of a stage
     of LoRA: W + (alpha / rank) B A under the matrix's own name. Other states come back as they are."""
     if not any(name.endswith(BASE) for name in state):
         return dict(state)
     config = _config(folder)
-    with content_of(folder / CONFIG):
-        scale = float(config["lora_alpha"]) / int(config["r"])
-        check_number("lora_alpha / r", scale)
+    scale = _scale(config, folder)
     found = {}
     for name, value in state.items():
         stem = name.removesuffix(BASE)
@@ -88,3 +103,10 @@ def merged(state: Mapping[str, Tensor], folder: Path) -> dict[str, Tensor]:
 
 def _config(folder: Path) -> dict[str, Any]:
     return read_object(folder / CONFIG)
+
+
+def _scale(config: Mapping[str, Any], folder: Path) -> float:
+    with content_of(folder / CONFIG):
+        scale = float(config["lora_alpha"]) / int(config["r"])
+        check_number("lora_alpha / r", scale)
+    return scale

@@ -57,7 +57,10 @@ class UnifiedConfig(PreTrainedConfig):
     axes for row and column gets `grid` in any case. `read_outs`: how many heads codes may be read out by,
     each after the first behind a block of its own (orders such as NAR need more than one). `readers`: for
     each name of continuous values the `kind` of its reader (`READERS`) and its options, for example
-    {"latents": {"kind": "linear", "width": 16}}. The defaults give a tiny working model."""
+    {"latents": {"kind": "linear", "width": 16}}. `base`: of a pretrained model that was extended
+    (`unified.extension`) its `source`, a folder or hub name, its `fingerprint`, and whether its embedding and
+    head are `tied`; then `backbone` is its decoder with its own `vocab_size`. The defaults give a tiny
+    working model."""
 
     model_type = "unified"
 
@@ -67,6 +70,7 @@ class UnifiedConfig(PreTrainedConfig):
     extras: dict[str, Any] | None = None
     read_outs: int = 1
     readers: dict[str, Any] | None = None
+    base: dict[str, Any] | None = None
     initializer_range: float = 0.02
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -85,7 +89,8 @@ class UnifiedConfig(PreTrainedConfig):
             raise ValueError(f"read_outs must be at least 1, got {self.read_outs}")
         if self.head not in HEADS:
             raise ValueError(f"unknown head {self.head!r}: choose one of {', '.join(HEADS)}")
-        self.backbone["vocab_size"] = self.words.embedding_size
+        if not self.base:
+            self.backbone["vocab_size"] = self.words.embedding_size
         super().__post_init__(**kwargs)
 
     def _extras(self, given: dict[str, Any] | None) -> dict[str, Any]:

@@ -24,10 +24,13 @@ from transformers import (
 from unified.backbone.attention import backend_of, of_session
 from unified.backbone.batch import run_batch
 from unified.backbone.decoder import LibraryLayers, refuse_alone, run_layers
+from unified.backbone.extended_tables import extend_tables, saved_state
 from unified.backbone.fused import FusedLayers, fusible
 from unified.backbone.initialise import initialise
 from unified.backbone.layer_pass import Depth, LayerPart, Pass
+from unified.backbone.parts.deep_stack import split_deeper, with_deeper
 from unified.backbone.read_outs import ReadOut, make_read_outs
+from unified.backbone.windows import NAME as WINDOWED
 from unified.cache.kv_cache import KVCache
 from unified.config import UnifiedConfig
 from unified.extras import make_extras
@@ -39,6 +42,7 @@ from unified.layout.layout import Layout
 from unified.likelihood import UnifiedOutput, check_arguments, check_labels, likelihoods
 from unified.orders import Plan
 from unified.readers import make_readers, read_values
+from unified.stream.base_words import FEATURES, PLACES
 from unified.stream.migration import WEIGHTS, weight_name
 from unified.stream.null_stream import null_stream
 from unified.stream.segments import Kind
@@ -61,14 +65,19 @@ class UnifiedModel(PreTrainedModel):
         self.attention = backend_of(config._attn_implementation)
         self.attend = of_session(self.attention)
         backbone = config.backbone_config()
-        backbone._attn_implementation = "unified"  # see `backbone.decoder`
+        backbone._attn_implementation = WINDOWED if config.base else "unified"  # see `backbone.decoder`
         self.backbone = AutoModel.from_config(backbone)
         refuse_alone(self.backbone)
         self.library = LibraryLayers(self.backbone)
         self.extras = make_extras(config.extras or {}, width)
         self.slots = SlotEmbedding(width, words.max_side)
         self.merging = merging_of(words.merge, width)
-        self.text_head = nn.Linear(width, words.table_size, bias=False)
+        self.width = width
+        if config.base:
+            sizes, tied = (words.embedding_size, words.table_size), bool(config.base["tied"])
+            self.text_head: Any = extend_tables(self.backbone, *sizes, tied=tied)
+        else:
+            self.text_head = nn.Linear(width, words.table_size, bias=False)
         self.head = HEADS[config.head](width, words.visual)
         more = [HEADS[config.head](width, words.visual, embeds=False) for _ in range(config.read_outs - 1)]
         self.read_outs = make_read_outs(self.backbone, len(self.library), more)
@@ -84,8 +93,8 @@ class UnifiedModel(PreTrainedModel):
 
     def fuse(self) -> UnifiedModel:
         """Sessions run the layers in fewer operations, until the model is moved, loaded or trained. Only the
-        default decoder can; others stay as they are."""
-        if fusible(self.backbone):
+        default decoder can; others stay as they are, and a pretrained one, whose logits must not change."""
+        if fusible(self.backbone) and not self.config.base:
             self.fused = FusedLayers(self.backbone)
         return self
 
@@ -107,7 +116,16 @@ class UnifiedModel(PreTrainedModel):
         loaded: Any = super().from_pretrained(*arguments, **named)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         model._weight_conversions = None
+        if model.config.base:
+            raise ValueError("this folder extends a pretrained model: load it with unified.load")
         return loaded
+
+    def save_pretrained(self, *arguments: Any, **named: Any) -> None:
+        """Of a pretrained model that was extended, what it has of its own and what is trained
+        (`extended_tables.is_pretrained`)."""
+        if self.config.base:
+            named["state_dict"] = saved_state(self, named.get("state_dict"))
+        super().save_pretrained(*arguments, **named)
 
     def train(self, mode: bool = True) -> UnifiedModel:
         self.fused = None if mode else self.fused
@@ -184,7 +202,7 @@ class UnifiedModel(PreTrainedModel):
         check_arguments(others)
         if layout is None and labels is not None:
             check_labels(input_ids, labels)
-        layout = (layout or Layout.of(input_ids, self.vocabulary)).to(input_ids.device)
+        layout = (layout or Layout.of(input_ids, self.vocabulary, values=values)).to(input_ids.device)
         states = self.states(input_ids, layout, values, depth, parts)
         return likelihoods(self, states, input_ids, labels, layout, return_logits, num_items_in_batch)
 
@@ -231,7 +249,9 @@ class UnifiedModel(PreTrainedModel):
         embeds = torch.where(words.is_visual(ids)[..., None], codes, others)
         embeds = embeds.index_put((slots.rows, slots.places), slots.inputs.to(embeds.dtype))
         if given or len(self.readers):
-            embeds = read_values(self.readers, embeds, ids, words, given)  # type: ignore[arg-type]
+            read = {name: vectors for name, vectors in (given or {}).items() if name != PLACES}
+            embeds = read_values(self.readers, embeds, ids, words, read)  # type: ignore[arg-type]
+            embeds = with_deeper(embeds, ids == words.image, read.get(FEATURES))
         return embeds, slots
 
     def _slot_states(self, hidden: Tensor, slots: WrittenSlots) -> Tensor:
@@ -266,7 +286,9 @@ class UnifiedModel(PreTrainedModel):
         return len(self.library) + len(self.read_outs)
 
     def hidden(self, embeds: Tensor, run: Pass) -> list[Tensor]:
-        """The backbone: embeddings [R, n, D] under a pass -> for each head, hidden states [R, n, D]."""
+        """The backbone: embeddings [R, n, D] under a pass -> for each head, hidden states [R, n, D]. Features
+        for the first L layers may stand behind them: [R, n, D (1 + L)]."""
+        embeds, run = split_deeper(embeds, self.width, run)
         embeds = self.extras.position_inputs(embeds, run.positions)
         fused = self.fused if run.append is not None and not torch.is_grad_enabled() else None
         first = len(self.library)
@@ -285,6 +307,20 @@ class UnifiedModel(PreTrainedModel):
     def read(self, ids: Tensor, layout: Layout, values: Mapping[str, Tensor] | None = None) -> Tensor:
         """Embeddings [B, P, D] of the positions of ids [B, n], with `values` at placeholders."""
         return self.merging.merge(self.embed(ids, layout, values), layout.merging)
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """Ids that end an answer beside `end`: those of a pretrained model that was extended."""
+        return frozenset((self.config.base or {}).get("ends", ()))
+
+    def values(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+        """What an image processor returns -> values for the placeholders of its images (`vision_tower`).
+        ValueError for a model without a vision tower."""
+        if FEATURES not in self.readers:
+            raise ValueError("this model has no vision tower: it reads images as codes")
+        reader: Any = self.readers[FEATURES]
+        found: dict[str, Tensor] = reader.values(inputs)
+        return found
 
     def null_stream(self, ids: Sequence[int]) -> list[int]:
         """The stream of the null branch of guidance: the same turns and images, without what the user wrote

@@ -6,6 +6,7 @@
     visual_config.json, visual.safetensors    the visual tokenizer: its kind, its configuration, its weights
     action.json                               ActionConfig
 
+Of a pretrained model that was extended, the weights are what is new (`vision_language.extension`).
 Whatever is missing or does not fit raises ValueError in one line that names the file.
 """
 
@@ -85,6 +86,12 @@ def load_model(
     config = _config(folder / CONFIG)
     if config.words != processor.vocabulary:
         raise ValueError(f"{folder}: {CONFIG} and {PROCESSOR} have different vocabularies")
+    if config.base:
+        from unified.vision_language.extension import load_extension
+
+        extended = load_extension(folder, config, base_folder(config), dtype=dtype)
+        extended.name_or_path = str(folder)
+        return extended.to(device), processor  # type: ignore[arg-type]
 
     def build() -> UnifiedModel:
         with content_of(folder / CONFIG):
@@ -114,6 +121,14 @@ def _load_adapted(
     return model.to(device=device, dtype=dtype).eval(), own  # type: ignore[call-arg]
 
 
+def base_folder(config: Any) -> Path:
+    """Where the pretrained model lies that a model extends. ValueError, in one line, if it is not there."""
+    try:
+        return find(config.base["source"])
+    except ValueError as error:
+        raise ValueError(f"the model that was extended is missing: {error}") from None
+
+
 def _config(path: Path) -> UnifiedConfig:
     data = read_json(path)
     if data.get("model_type") != UnifiedConfig.model_type:
@@ -133,6 +148,14 @@ def save_model(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     kept = model.dtype if dtype is None else dtype
+    if model.config.base:
+        from unified.vision_language.extension import save_weights
+
+        config: Any = model.config
+        save_weights(folder, model.state_dict(), config, base_folder(config), kept)
+        model.config.save_pretrained(folder)
+        save_processor(folder, processor)
+        return
     state = {name: value.detach().cpu().to(kept).contiguous() for name, value in model.state_dict().items()}
     save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
     model.config.save_pretrained(folder)

@@ -8,7 +8,7 @@ to 8x8.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from unified.tasks.mazes.chart import chart
@@ -49,16 +49,8 @@ class MazeConfig:
             raise ValueError(f"seed must not be negative, got {self.seed}")
         if type(self.charted) is not bool:
             raise ValueError(f"charted must be true or false, got {self.charted!r}")
-        if self.min_actions < 1:
-            raise ValueError(f"min_actions must be at least 1, got {self.min_actions}")
-        if not self.sizes or not self.unseen_sizes:
-            raise ValueError("sizes and unseen_sizes each need at least one (rows, columns)")
-        if both := set(self.sizes) & set(self.unseen_sizes):
-            raise ValueError(
-                f"sizes and unseen_sizes share {sorted(both)}: unseen sizes must not be trained on"
-            )
+        check_mazes(self.sizes, self.unseen_sizes, self.min_actions)
         for rows, columns in self.sizes + self.unseen_sizes:
-            check_size(rows, columns)
             make_canvas(self.image_size, rows, columns)
 
 
@@ -132,7 +124,29 @@ class MazeTextTask:
         return self.sketched.score(sample, answer)
 
 
-def draw_walls(rng: np.random.Generator, config: MazeConfig, split: str) -> tuple[str, ...]:
+def check_mazes(sizes: Sizes, unseen_sizes: Sizes, min_actions: int) -> None:
+    """ValueError for sizes that mazes do not have or that are not apart, and for fewer than one action."""
+    if min_actions < 1:
+        raise ValueError(f"min_actions must be at least 1, got {min_actions}")
+    if not sizes or not unseen_sizes:
+        raise ValueError("sizes and unseen_sizes each need at least one (rows, columns)")
+    if both := set(sizes) & set(unseen_sizes):
+        raise ValueError(f"sizes and unseen_sizes share {sorted(both)}: unseen sizes must not be trained on")
+    for rows, columns in sizes + unseen_sizes:
+        check_size(rows, columns)
+
+
+class Sized(Protocol):
+    """A configuration that says which sizes of mazes there are."""
+
+    @property
+    def sizes(self) -> Sizes: ...
+
+    @property
+    def unseen_sizes(self) -> Sizes: ...
+
+
+def draw_walls(rng: np.random.Generator, config: Sized, split: str) -> tuple[str, ...]:
     """Draws a size, then walls of that size until they belong to the split."""
     check_split(split)
     unseen = split == "compositional"

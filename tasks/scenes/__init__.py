@@ -5,8 +5,18 @@ back).
 """
 
 from unified.tasks.scenes.generate import random_scene
+from unified.tasks.scenes.moving import MovesConfig, SceneMoves
 from unified.tasks.scenes.render import render
 from unified.tasks.scenes.scene import Scene, SceneObject
 from unified.tasks.scenes.scene_tasks import TASKS, SceneConfig
 
-__all__ = ["TASKS", "Scene", "SceneConfig", "SceneObject", "random_scene", "render"]
+__all__ = [
+    "TASKS",
+    "MovesConfig",
+    "Scene",
+    "SceneConfig",
+    "SceneMoves",
+    "SceneObject",
+    "random_scene",
+    "render",
+]

@@ -7,6 +7,7 @@ from typing import Any
 from unified.tasks.sample import Sample, check_index, check_split
 from unified.tasks.worlds.clips import Clip, WorldConfig, watch
 from unified.tasks.worlds.forms import FORMS, Content
+from unified.tasks.worlds.lookahead import WorldLookahead
 from unified.tasks.worlds.recorded import RecordedClips, RecordingsConfig
 
 
@@ -80,4 +81,6 @@ def _sample(name: str, form: str, clip: Clip) -> Sample:
     return Sample(task=name, messages=FORMS[form].messages(clip), meta=meta)
 
 
-TASKS: dict[str, Any] = {task.name: task for task in (WorldFrames, WorldActions, WorldPlay, WorldRecordings)}
+TASKS: dict[str, Any] = {
+    task.name: task for task in (WorldFrames, WorldActions, WorldPlay, WorldLookahead, WorldRecordings)
+}

@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from unified.train.build import stage_model
+from unified.train.export import export
 from unified.train.machine import Machine, stage_checkpoint, stage_folder
 from unified.train.preference.run import run_preference
 from unified.train.preference.stage import unrolled
 from unified.train.recipe import PreferenceRecipe
-from unified.train.run import export
 from unified.train.select import adapter_base
 from unified.train.settings import trainer_settings, training_arguments
 from unified.train.stage_files import WEIGHTS
@@ -38,5 +38,6 @@ def run_recipe(recipe: PreferenceRecipe, machine: Machine) -> Path:
             recipe.stages[number], folders[number], start, processor, settings, checkpoint, base=base
         )
     if arguments.process_index == 0 and (pending or not done.exists()):
-        export(done, folders[-1], processor, recipe.output.export_bf16)
+        start_folder = find(recipe.start or None)
+        export(done, folders, processor, bf16=recipe.output.export_bf16, start=start_folder)
     return done

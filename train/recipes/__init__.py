@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from unified.train.recipe import Recipe
 from unified.train.recipes.base import base
+from unified.train.recipes.extended import extended
 from unified.train.recipes.nano import nano
 from unified.train.recipes.nano_smoke import nano_smoke
 from unified.train.recipes.nano_tune import nano_tune
@@ -22,6 +23,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "nano_worlds": nano_worlds,
     "small": small,
     "base": base,
+    "extended": extended,
     "nano_smoke": nano_smoke,
     "vargpt": vargpt,
     "vargpt_tune": vargpt_tune,

@@ -37,10 +37,8 @@ def run_vargpt(recipe: VARGPTRecipe, machine: Machine) -> Path:
     """Stage after stage; what is done is found again. Returns the folder of the finished model."""
     if not recipe.start:
         raise ValueError("start names no model: give --override start=FOLDER of VARGPT-v1.1's weights")
-    if machine.deepspeed and machine.deepspeed.get("zero_optimization", {}).get("stage") == 3:
-        raise ValueError("VARGPT is not trained with ZeRO 3: use --deepspeed zero1 or zero2")
-    if machine.fsdp:
-        raise ValueError("VARGPT is not trained with --fsdp: use --deepspeed zero1 or zero2")
+    if machine.deepspeed or machine.fsdp:
+        raise ValueError("VARGPT is trained whole in every process: leave --deepspeed and --fsdp away")
     check_pairs(recipe)
     start = find(recipe.start)
     processor = load_image_half(start, "qwen2_vl", Qwen2VLImageProcessorPil)
@@ -75,7 +73,7 @@ def run_stage(
     pad = processor.tokenizer.pad_token_id
     trainer = VARGPTTrainer(
         model,
-        TrainingArguments(**settings, ddp_find_unused_parameters=True),
+        TrainingArguments(**settings),
         rows,
         build_objective(stage.objective.name, stage.objective.options),
         pad=model.sizes.language["eos_token_id"] if pad is None else pad,
@@ -113,5 +111,5 @@ def export(last: Path, start: Path, done: Path, dtype: torch.dtype | None) -> No
 def _line(entry: dict[str, Any], steps: int) -> str:
     shown = {"loss": entry["loss"], "text": entry.get("loss_text"), "slot": entry.get("loss_slot"),
              "margin": entry.get("reward_margin")}  # fmt: skip
-    words = [f"{name} {value:.3f}" for name, value in shown.items() if value is not None]
+    words = [f"{name} {value:.3f}" for name, value in shown.items() if value]
     return f"step {entry['step']}/{steps}  {'  '.join(words)}"

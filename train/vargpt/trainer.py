@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,7 +22,7 @@ from unified.train.vargpt.examples import Rows, collator
 from unified.train.vargpt.scoring import scores_of
 
 from unified.checkpoints.infinity_correction import SelfCorrection, example
-from unified.checkpoints.vargpt import VARGPT, Sketch
+from unified.checkpoints.vargpt import VARGPT, Forced, Sketch
 from unified.checkpoints.vargpt_published import IMAGE_WEIGHT
 from unified.objectives import Objective, Progress, Scores
 from unified.orders.shapes import Shapes
@@ -48,6 +49,8 @@ class VARGPTTrainer(Trainer):
         self.weighting = (0.0, 1.0) if objective.needs_pairs else (1.0, IMAGE_WEIGHT)
         self.shapes: Shapes = model.sizes.shapes()
         self.own, self.scalars, self.correction = model, Scalars(), SelfCorrection()
+        if args.world_size > 1:
+            model.register_forward_hook(touch_all)
         super().__init__(model=model, args=args, train_dataset=rows, data_collator=collator(pad), **options)
         self.model_accepts_loss_kwargs = False
 
@@ -106,6 +109,13 @@ class VARGPTTrainer(Trainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         saved_whole(self, partial(super()._save_checkpoint, model, trial), Average(0.0))
+
+
+def touch_all(model: nn.Module, given: tuple[Any, ...], forced: Forced) -> Forced:
+    """A forward hook: zero times all trained parameters becomes part of the logits. Parallel training wants a
+    gradient of each in every process, and a batch without a drawing or a picture leaves some out."""
+    trained = [p.flatten()[0] for p in model.parameters() if p.requires_grad]
+    return replace(forced, text=forced.text + 0 * torch.stack(trained).float().sum())
 
 
 def _means(policy: Scores) -> dict[str, Tensor]:

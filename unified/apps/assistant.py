@@ -26,8 +26,8 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ import torch
 
 from unified.apps.answering import GREEDY, NUCLEUS, Content, GenerationSettings, Turn, images_of, text_of
 from unified.apps.best_of_n import TRIES, best_of_n
-from unified.apps.conversation import Conversation
+from unified.apps.conversation import Conversation, Event, Painted, note
 from unified.apps.dream import WINDOW as DREAM_WINDOW
 from unified.apps.dream import Dream
 from unified.apps.frame_writer import FrameWriter
@@ -44,10 +44,12 @@ from unified.apps.image_text import ImageTextAssistant
 from unified.apps.looking import LOOKING, after_look, concluded, for_list, only_list
 from unified.apps.pictures import fit
 from unified.apps.rollout import WINDOW, Player, Rollout
+from unified.apps.sketching import SketchLimits
 from unified.apps.text_to_image import TextToImage
 from unified.decoding.guidance import Constant
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
+from unified.finite import check_count
 from unified.model import UnifiedModel
 from unified.orders.shapes import Shapes
 from unified.stream.message_forms import read_picture
@@ -71,6 +73,7 @@ DRAWING = replace(CHATTING, require_image=True, max_tokens=128)
 EDITING = replace(DRAWING, max_tokens=256)
 SOLVING = GenerationSettings(allow_images=False, image_after="</actions>", max_tokens=1024, max_images=12,
                  image_sampler=GREEDY)  # fmt: skip
+SKETCHING = GenerationSettings(sketches=SketchLimits(), max_tokens=1024, image_sampler=GREEDY)
 
 Source = Picture | str | Path | bytes
 
@@ -83,12 +86,21 @@ def another(settings: GenerationSettings, attempt: int) -> GenerationSettings:
 
 @dataclass(frozen=True)
 class Solution:
-    """A solved maze: `actions` in order, `sketches` drawn on the way, each uint8 [H, W, 3], and all
-    `text`."""
+    """A solved maze: `actions` in order, `sketches` drawn on the way, each uint8 [H, W, 3], and all `text`.
+    `content`: the items of the answer in order; `cut`: why it was cut, "" where the model ended it."""
 
     actions: list[str]
     sketches: list[np.ndarray]
     text: str
+    content: Content = field(default_factory=list)
+    cut: str = ""
+
+    @staticmethod
+    def of(content: Content, cut: str = "") -> Solution:
+        text = text_of(content)
+        parts = re.findall(r"<actions>(.*?)</actions>", text, re.DOTALL)
+        actions = [action.strip() for part in parts for action in part.split(",")]
+        return Solution(actions, images_of(content), text, content, cut)
 
 
 class Assistant:
@@ -163,14 +175,45 @@ class Assistant:
         settings = replace(EDITING, guidance=Constant(guidance))
         return self._drawn(self.request(instruction, image), settings, image, None, tries)
 
-    def solve(self, maze: Source, *, sketches: bool = True) -> Solution:
-        """The actions through a maze as drawn by the task `maze`; with `sketches` False by text alone."""
-        settings = SOLVING if sketches else replace(SOLVING, image_after="")
-        content = self._answer(self.request(MAZE_PROMPT, maze), settings, maze)
-        text = text_of(content)
-        parts = re.findall(r"<actions>(.*?)</actions>", text, re.DOTALL)
-        actions = [action.strip() for part in parts for action in part.split(",")]
-        return Solution(actions, images_of(content), text)
+    def solve(
+        self,
+        maze: Source,
+        *,
+        sketches: bool = True,
+        limits: SketchLimits | None = None,
+        page: int | None = None,
+        prompt: str = MAZE_PROMPT,
+        hear: Callable[[Event], None] | None = None,
+    ) -> Solution:
+        """The actions through a maze as drawn by the task `maze`; with `sketches` False by text alone. With
+        `limits` the model decides what it draws and when, and an answer over a limit is cut and kept;
+        without, a sketch is drawn after every part, as Latent Sketchpad does (arXiv 2510.24514). `page`:
+        after so many sketches the conversation begins anew with the latest one as its picture, for traces
+        whose sketches hold all there is to know; `limits` are then those of a page but for `images`, the most
+        in all. `prompt`: the words of the request, for models of other traces. `hear` is given the text and
+        the images as they come."""
+        if page is not None:
+            check_count("page", page, 1)
+        if page is not None and limits is None:
+            raise ValueError("pages are for sketches that the model decides on: give limits")
+        content: Content = []
+        picture, left = self.picture(maze), 0 if limits is None else limits.images
+        while True:
+            settings = SOLVING if sketches else replace(SOLVING, image_after="")
+            if limits is not None and sketches:
+                most = left if page is None else min(page, left)
+                settings = replace(SKETCHING, sketches=replace(limits, images=most))
+            talk = self._talk(picture, settings)
+            drawn = 0
+            for event in talk.say(prompt, [picture]):
+                note(content, event)
+                if isinstance(event, Painted):
+                    picture, drawn = event.image, drawn + 1
+                if hear is not None:
+                    hear(event)
+            left -= drawn
+            if page is None or not talk.full or left <= 0:
+                return Solution.of(content, talk.cut)
 
     def imagine(
         self, frames: Source | Sequence[Source], actions: Sequence[Mapping[str, Any]], *, window: int = WINDOW
@@ -225,7 +268,16 @@ class Assistant:
 
         return pushed(repository, lambda to: save_model(to, self.model, self.processor), **options)
 
+    def _talk(self, picture: np.ndarray, settings: GenerationSettings) -> Conversation:
+        """A conversation that draws images of the size of this one."""
+        shapes = self.shapes((picture.shape[0], picture.shape[1]))
+        return Conversation(self.model, self.processor, shapes=shapes, settings=settings, seed=self.seed)
+
     # Parts --------------------------------------------------------------------------------------------------
+
+    def shown(self, source: Source) -> np.ndarray:
+        """An image as a conversation is given it: uint8 [H, W, 3]."""
+        return self.picture(source)
 
     def picture(self, source: Source) -> np.ndarray:
         """An image at the size in which the model reads it: uint8 [H, W, 3]."""
@@ -283,11 +335,15 @@ class Assistant:
             given = messages[-1]["content"][0].get("image") if image is not None else None
             shapes = self.shapes(given.shape[:2] if given is not None else (self.side, self.side))
         session = Session(self.model, seed=self.seed if seed is None else seed)
-        session.feed(self.processor.encode(messages, prompt=True))
+        self._read(session, messages)
         turn = Turn(session, self.processor, shapes, settings)
         for _ in turn.events():
             pass
         return turn.content(0)
+
+    def _read(self, session: Session, messages: list[Message]) -> None:
+        """Read a prompt into a session."""
+        session.feed(self.processor.encode(messages, prompt=True))
 
 
 def load(
@@ -301,13 +357,13 @@ def load(
     **placement: Any,
 ) -> Any:
     """The model of a folder or of a hub name, or the one that ships with the package: an `Assistant`, an
-    `ImageTextAssistant` for a model of `transformers`, a `DrawingAssistant` for VARGPT-v1.1, or a
-    `TextToImage` for a published model that draws (`text_to_image.folder`). `device` None: a GPU if there is
-    one; `dtype` None: bfloat16 there and on CPUs that multiply it natively, float32 on others. `revision`: of
-    a hub name. `attn_implementation`: sdpa, flash_attention_2, or for our own models flex_attention (whole
-    batches). `placement`, for models of `transformers`: `device_map` and `load_in_4bit`
-    (`vision_language.files`). ValueError, in one line, if there is no such model or a file is missing or
-    damaged."""
+    `ImageTextAssistant` for a model of `transformers`, an `ExtendedAssistant` for one that was extended, a
+    `DrawingAssistant` for VARGPT-v1.1, or a `TextToImage` for a published model that draws
+    (`text_to_image.folder`). `device` None: a GPU if there is one; `dtype` None: bfloat16 there and on CPUs
+    that multiply it natively, float32 on others. `revision`: of a hub name. `attn_implementation`: sdpa,
+    flash_attention_2, or for our own models flex_attention (whole batches). `placement`, for models of
+    `transformers`: `device_map` and `load_in_4bit` (`vision_language.files`). ValueError, in one line, if
+    there is no such model or a file is missing or damaged."""
     from unified.apps.vargpt import holds_vargpt, load_vargpt
     from unified.pretrained import find, load_model
     from unified.text_to_image.files import load_drawer
@@ -331,6 +387,10 @@ def load(
         return TextToImage(drawer, seed=seed, folder=folder)
     loaded, processor = load_model(folder, device=place, dtype=_dtype(dtype, place))
     loaded.set_attn_implementation(attn_implementation)
+    if loaded.config.base:
+        from unified.apps.extended import extended_assistant
+
+        return extended_assistant(loaded, processor, seed=seed, folder=folder)
     return Assistant(loaded.fuse(), processor, seed=seed, folder=folder)
 
 

@@ -25,6 +25,7 @@ COMMANDS = {  # where the function of each command lives; imported only when it 
     "act": "unified.apps.commands.verbs:act",
     "play": "unified.apps.commands.play:play",
     "prefer": "unified.apps.commands.prefer:prefer",
+    "extend": "unified.apps.commands.extend:extend",
     "eval": "unified.apps.commands.evaluate:evaluate",
     "info": "unified.apps.commands.info:info",
 }
@@ -42,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     _add_verbs(commands)
     _add_play(commands)
     _add_prefer(commands)
+    _add_extend(commands)
     _add_eval(commands)
     _command(commands, "info", "what a model is made of")
     return root
@@ -95,7 +97,16 @@ def _add_verbs(commands: argparse._SubParsersAction) -> None:
     solve = _command(commands, "solve", "solve a maze with sketches")
     solve.add_argument("image", type=Path)
     solve.add_argument("--text-only", action="store_true", help="reason without sketches")
-    solve.add_argument("--out", type=Path, metavar="FILE", help="where to write the sketches")
+    solve.add_argument("--out", type=Path, metavar="FILE", help="where to write the sketches, side by side")
+    solve.add_argument("--save", type=Path, metavar="DIR", help="write a page and a strip of the trace")
+    own = "the model decides what it draws and when (default: a sketch after every part)"
+    solve.add_argument("--own", action="store_true", help=own)
+    solve.add_argument("--most-images", type=_positive, metavar="N", help="of --own: sketches (default 64)")
+    solve.add_argument("--most-ids", type=_positive, metavar="N", help="of --own: ids (default 65536)")
+    solve.add_argument("--most-seconds", type=_seconds, metavar="S", help="of --own: seconds (default: any)")
+    page = "of --own: after N sketches begin anew with the latest as the picture (default: never)"
+    solve.add_argument("--page", type=_positive, metavar="N", help=page)
+    solve.add_argument("--prompt", metavar="WORDS", help="of a model trained on traces of another request")
     imagine = _command(commands, "imagine", "roll out frames from a picture and a script of actions")
     imagine.add_argument("image", type=Path)
     imagine.add_argument(
@@ -146,6 +157,18 @@ def _add_prefer(commands: argparse._SubParsersAction) -> None:
     prefer.add_argument("--pictures", type=Path, default=Path("answers"), help=where)
 
 
+def _add_extend(commands: argparse._SubParsersAction) -> None:
+    text = "give a pretrained image-text model a pen: visual codes, action ids, heads"
+    extend = commands.add_parser("extend", help=text, description=text)
+    extend.add_argument("folder", metavar="FOLDER", help="an image-text model of transformers, or a hub name")
+    visual = "folder of a visual tokenizer, or of a model that has one (default: that of the shipped model)"
+    extend.add_argument("--visual", metavar="TOKENIZER", help=visual)
+    extend.add_argument("--actions", action="store_true", help="with the ids of game actions")
+    extend.add_argument("--out", type=Path, default=Path("extended"), help="default: ./extended")
+    extend.add_argument("--seed", type=_seed, default=0, help="of the new weights (default 0)")
+    extend.add_argument("--json", action="store_true", help="print one JSON object for machines")
+
+
 def _add_eval(commands: argparse._SubParsersAction) -> None:
     evaluate = _command(commands, "eval", "measure the model on held-out data; writes JSON, Markdown, PNG")
     evaluate.add_argument("suites", nargs="*", metavar="SUITE", help="default: all of them")
@@ -165,6 +188,12 @@ def _add_eval(commands: argparse._SubParsersAction) -> None:
     evaluate.add_argument("--out", type=Path, default=Path("eval_out"), help="folder of the report")
 
 
+def _seed(text: str) -> int:
+    from unified.apps.commands.common import seed
+
+    return seed(text)
+
+
 def _positive(text: str) -> int:
     from unified.apps.commands.common import count
 
@@ -172,6 +201,12 @@ def _positive(text: str) -> int:
 
 
 def _temperature(text: str) -> float:
+    from unified.apps.commands.common import number
+
+    return number(text, 0)
+
+
+def _seconds(text: str) -> float:
     from unified.apps.commands.common import number
 
     return number(text, 0)

@@ -12,11 +12,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
-from unified.apps.answering import GenerationSettings, ImageDone, ImageStep, TextIds, Turn
+from unified.apps.answering import Content, GenerationSettings, ImageDone, ImageStep, TextIds, Turn
 from unified.decoding.drawing import Generator
 from unified.decoding.session import Session
 from unified.orders.shapes import Shapes
+from unified.readers.values import collate_values, latest_values
+from unified.stream.items import Encoded
 from unified.stream.messages import Message
 from unified.stream.processor import Processor
 from unified.tokenizers.images import Picture
@@ -71,7 +74,10 @@ class Conversation:
         self.shapes, self.longest = shapes, longest or model.context_length or UNBOUNDED
         self.ids: list[int] = [model.vocabulary.begin]
         self.turns: list[int] = []  # index in `ids` at which each turn starts
+        self.values: dict[str, Tensor] = {}  # of placeholders among the ids
         self.forgotten = 0  # number of dropped turns
+        self.cut = ""  # why the latest answer was cut, "" where the model ended it
+        self.full = False  # whether because it wanted another image than it may have
         self._session: Session | None = None
 
     def say(self, text: str, images: Sequence[Picture] = (), **changes: Any) -> Iterator[Event]:
@@ -83,14 +89,18 @@ class Conversation:
         settings = replace(self.settings, **changes)
         content = [{"type": "image", "image": image} for image in images]
         content += [{"type": "text", "text": text}] if text.strip() else []
-        said = self.processor.turn({"role": "user", "content": content})
-        if len(said) > self.longest // 2:
+        said, most = self._told(content), self.longest // 2
+        if len(said.ids) > most:
             raise ValueError(
-                f"this message has {len(said)} ids, the model reads {self.longest // 2} at once: shorten it"
+                f"this message has {len(said.ids)} ids, the model reads {most} at once: shorten it"
             )
         if len(images):
             self.shapes = self._shapes_of(images[-1])
         return self._answered(said, settings)
+
+    def _told(self, content: Content) -> Encoded:
+        """Ids of a turn of the user, and the values of its placeholders."""
+        return Encoded(self.processor.turn({"role": "user", "content": content}, first=not self.turns), {})
 
     def messages(self) -> list[Message]:
         """All turns that were not dropped, images with pixels."""
@@ -98,17 +108,19 @@ class Conversation:
 
     # One turn -----------------------------------------------------------------------------------------------
 
-    def _answered(self, said: list[int], settings: GenerationSettings) -> Iterator[Event]:
-        self._make_room(len(said))
+    def _answered(self, said: Encoded, settings: GenerationSettings) -> Iterator[Event]:
+        self._make_room(len(said.ids))
         session = self._resumed()
-        words = session.vocabulary
         self.turns.append(len(self.ids))
+        self.values = collate_values([self.values, said.values])
+        asked = [*said.ids, *session.vocabulary.opening("assistant")]
         try:
-            session.feed([*said, words.assistant])
+            session.feed(asked, values=said.values)
             turn = Turn(session, self.processor, self.shapes, settings)
             yield from self._events(turn)
+            self.cut, self.full = turn.cuts[0], turn.full[0]
         except BaseException:
-            self._break_off(session, said)
+            self._break_off(session, asked)
             raise
         self.ids = session.streams[0]
 
@@ -138,10 +150,10 @@ class Conversation:
             return None
         return self.processor.picture({"codes": choice.codes[0].tolist(), "shapes": [shape]})
 
-    def _break_off(self, session: Session, said: list[int]) -> None:
+    def _break_off(self, session: Session, asked: list[int]) -> None:
         """Close an interrupted turn. Its session, which may be inside a step, is discarded."""
         words = self.model.vocabulary
-        ids, prompt = session.streams[0], [*self.ids, *said, words.assistant]
+        ids, prompt = session.streams[0], [*self.ids, *asked]
         heard = ids if ids[: len(prompt)] == prompt else prompt
         self.ids = heard if heard[-1] == words.end else [*heard, words.end]
         self._session = None
@@ -151,7 +163,7 @@ class Conversation:
     def _resumed(self) -> Session:
         if self._session is None:
             session = Session(self.model, seed=self.seed)
-            session.feed(self.ids)
+            session.feed(self.ids, values=self.values)
             self._session = session  # only now: reading may have been interrupted
         return self._session
 
@@ -164,12 +176,23 @@ class Conversation:
         first = starts[0] if starts else len(self.ids)
         self.forgotten += len(self.turns) - len(starts)
         self.ids = [self.model.vocabulary.begin, *self.ids[first:]]
+        self.values = latest_values([self.values], [self.ids], self.model.vocabulary)
         self.turns = [start - first + 1 for start in starts]
         self._session = None
 
     def _shapes_of(self, image: Picture) -> Shapes:
         shapes = self.processor.image_item(image, drawn=True)["shapes"]
         return tuple((height, width) for height, width in shapes)
+
+
+def note(content: Content, event: Event) -> None:
+    """Add what an event brings to the items of an answer."""
+    if isinstance(event, Painted):
+        content.append({"type": "image", "image": event.image})
+    elif isinstance(event, Text) and content and content[-1]["type"] == "text":
+        content[-1]["text"] += event.text
+    elif isinstance(event, Text):
+        content.append({"type": "text", "text": event.text})
 
 
 class _Speech:

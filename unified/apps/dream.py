@@ -161,7 +161,7 @@ class Dream:
         for number, codes in enumerate(state.read[1:], start=1):
             ids += self.processor.stream.content([self._item(codes)])
             if number < len(state.taken):
-                ids += [words.end, *self._turn(state.taken[number]), words.assistant]
+                ids += [words.end, *self._turn(state.taken[number]), *words.opening("assistant")]
         return ids
 
     def _draw(
@@ -175,7 +175,7 @@ class Dream:
             if state.length == 1:
                 lists[row] = self._opening(state.read[0], ids)
             else:
-                lists[row] = [words.end, *self._turn(ids), words.assistant]
+                lists[row] = [words.end, *self._turn(ids), *words.opening("assistant")]
         self.session.feed(lists, defer=True)
         for row in actions:
             state, session_row = self.state(row), self.session.rows[row]

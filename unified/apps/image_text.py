@@ -46,7 +46,7 @@ class ImageTextAssistant:
         folder: Path | None = None,
     ) -> None:
         self.model, self.processor, self.seed, self.folder = model, processor, seed, folder
-        self.sampler = sampler or sampler_of(getattr(model.pretrained, "generation_config", None))
+        self.sampler = sampler or sampler_of(getattr(model, "generation_config", None))
 
     def ask(
         self,
@@ -91,6 +91,8 @@ class ImageTextAssistant:
     def picture(self, source: Source) -> np.ndarray:
         """An image as it is given to the model's image processor: uint8 [H, W, 3]."""
         return to_uint8(to_images(read_picture(source)))[0]
+
+    shown = picture
 
     def draw(self, *_: Any, **__: Any) -> NoReturn:
         """Refused: ValueError."""
@@ -187,7 +189,7 @@ class ImageTextConversation:
         if session is None or prompt.ids[: len(read)] != read or len(read) == len(prompt.ids):
             return open_session(model, [prompt], self.assistant.seed)
         new = prompt.ids[len(read) :]
-        count = new.count(model.image)
+        count = new.count(model.vocabulary.image)
         values = model.values(prompt.inputs) if count else {}
         session.feed(new, values={name: tensor[len(tensor) - count :] for name, tensor in values.items()})
         return session

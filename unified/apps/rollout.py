@@ -105,7 +105,7 @@ class Rollout:
             asked = [self.processor.encode(chat, prompt=True) for chat in chats]
         else:
             turns = [self.processor.turn({"role": "user", "content": [item]}) for item in items]
-            asked = [[words.end, *turn, words.assistant] for turn in turns]
+            asked = [[words.end, *turn, *words.opening("assistant")] for turn in turns]
         self.session.feed(asked, defer=True)
         self.started = True
 
@@ -179,7 +179,7 @@ class Player:
             content = [{"type": "text", "text": self.tasks[row]}, image]
             return self.processor.encode([{"role": "user", "content": content}], prompt=True)
         words, turn = self.model.vocabulary, self.processor.turn({"role": "user", "content": [image]})
-        return [words.end, *turn, words.assistant]
+        return [words.end, *turn, *words.opening("assistant")]
 
     def _opened(self, image: Mapping[str, Any]) -> Session:
         if self.session is None:

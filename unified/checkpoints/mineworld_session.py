@@ -113,7 +113,7 @@ class FrameWriter:
         self._ids = torch.full((rows, plan.length + 1), model.config.end_marker, device=device)
         self.carried: dict[int, Tensor] = {}
 
-    def set_reference(self, images: Any, actions: Any, contrast: Any = None) -> None:
+    def set_reference(self, images: Any, actions: Any, contrast: Any = None, words: Any = ()) -> None:
         """What was read is all that these models are told."""
 
     def inputs(self, step: int) -> Tensor:

@@ -137,7 +137,7 @@ class NARWriter:
         self._states: list[Tensor] = []  # for each head [R, N + 1, D] of slots and, last, of the condition
         self.carried: dict[int, Tensor] = {}
 
-    def set_reference(self, images: Any, actions: Any, contrast: Any = None) -> None:
+    def set_reference(self, images: Any, actions: Any, contrast: Any = None, words: Any = ()) -> None:
         """A condition is all that these models are told."""
 
     def inputs(self, step: int) -> Tensor:

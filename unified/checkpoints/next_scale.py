@@ -258,7 +258,7 @@ class MapWriter:
         self._written = 0  # maps
         self.carried: dict[int, Tensor] = {}
 
-    def set_reference(self, images: Any, actions: Any, contrast: Any = None) -> None:
+    def set_reference(self, images: Any, actions: Any, contrast: Any = None, words: Any = ()) -> None:
         """A class is all that these models are told."""
 
     def predict(

@@ -19,18 +19,20 @@ from torch import Tensor
 from unified.layout.attention import PADDING, Index
 from unified.layout.layout import Cursor, Layout
 from unified.orders.shapes import area
+from unified.stream.base_words import FEATURES, NONE
 from unified.stream.segments import Kind, segments
-from unified.vision_language.vocabulary import FEATURES, NONE, PretrainedVocabulary
+from unified.stream.vocabulary import Vocabulary
 
 NULL = "continuous:null"  # the id that is all that the null branch is told
 NULL_SAMPLE = 1  # of rows of the null branch; of their maps, the numbers after it
 
 
 @dataclass(frozen=True, kw_only=True)
-class DrawingVocabulary(PretrainedVocabulary):
+class DrawingVocabulary(Vocabulary):
     """The tokenizer's ids, of which the start token of a drawing is the control word `write`; codes, sizes
     and the order of a drawing stand after them."""
 
+    action: int = 0
     appended: tuple[str, ...] | None = ("order:residual", NULL)
 
     @cached_property

@@ -40,6 +40,7 @@ from unified.layout.attention import PADDING, Index
 from unified.layout.layout import Cursor, Layout
 from unified.orders import Plan
 from unified.orders.shapes import Shapes, area
+from unified.stream.base_words import BaseWords
 from unified.stream.segments import Kind
 from unified.tokenizers.feeds import MapFeed
 from unified.vision_language.model import PretrainedReader
@@ -127,8 +128,8 @@ class DrawingReader(PretrainedReader):
         named = {"write": model.sizes.ids.start, **({"end": ends[0]} if ends else {})}
         longest = max(vars(model.sizes.ids).values())
         self.words: DrawingVocabulary = DrawingVocabulary(
-            text=max(self.words.text, longest + 1),
-            image=self.image,
+            text=max(self.vocabulary.text, longest + 1),
+            base=BaseWords(image=self.image),
             named=named,
             visual=2**model.decoder.grid.token_bits,
             max_side=model.decoder.vocabulary.max_side,

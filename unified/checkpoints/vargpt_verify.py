@@ -39,8 +39,8 @@ from unified.decoding.guidance import Constant, Guidance
 from unified.decoding.noise import GeneratorNoise
 from unified.layout.layout import Cursor
 from unified.orders.shapes import Shapes
-from unified.vision_language.images import GRID, features_of
-from unified.vision_language.vocabulary import PLACES
+from unified.readers.vision_tower import GRID, features_of
+from unified.stream.base_words import PLACES
 
 LIMIT = Tolerance(2e-4)
 SUMS = Tolerance(2e-4, 1e-6)  # of thousands of log-probabilities

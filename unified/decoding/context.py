@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from unified.backbone.attention import Attend
 from unified.backbone.layer_pass import LayerPart, Pass
@@ -68,8 +69,11 @@ class Chunk:
         return Chunk(embeds, index, positions.to(embeds.device), counts)
 
     def then(self, after: Chunk) -> Chunk:
-        """Concatenation: each row's positions, then those of `after`, without padding between them."""
-        embeds = torch.cat([self.embeds, after.embeds.to(self.embeds.dtype)], dim=1)
+        """Concatenation: each row's positions, then those of `after`, without padding between them. Where
+        the embeddings of one hold more (features for single layers behind them), the other's hold zeros."""
+        width = max(self.embeds.shape[-1], after.embeds.shape[-1])
+        pair = self.embeds, after.embeds.to(self.embeds.dtype)
+        embeds = torch.cat([pad(x, (0, width - x.shape[-1])) for x in pair], dim=1)
         positions = torch.cat([self.positions, after.positions], dim=2)
         index, length = self.index.cat(after.index), self.embeds.shape[1]
         counts = self.counts + after.counts
@@ -194,8 +198,12 @@ class Context:
         values: Mapping[str, Tensor] | None = None,
     ) -> tuple[Chunk | None, list[Cursor]]:
         """One list of ids for each of some rows -> the positions to run, and the cursors after them. None for
-        ids that only set the condition."""
+        ids that only set the condition or are marks (`stream.base_words`)."""
         words, cursors = model.vocabulary, self.cursors[rows]
+        if words.marks:
+            lists = [[token for token in ids if token not in words.marks] for ids in lists]
+            if not any(lists):
+                return None, cursors
         width = max(map(len, lists))
         padded = torch.tensor([[*ids, *[words.pad] * (width - len(ids))] for ids in lists])
         usual = width == 1 and not hasattr(model, "lay_out")
@@ -274,7 +282,8 @@ def lay_out(
     whose sequence is another (`lay_out`). A layout in which codes that are written are of another kind than
     WRITE keeps their entries."""
     own = getattr(model, "lay_out", None)
-    found: Layout = Layout.of(ids, model.vocabulary, cursors) if own is None else own(ids, cursors, values)
+    words = model.vocabulary
+    found: Layout = Layout.of(ids, words, cursors, values) if own is None else own(ids, cursors, values)
     return found
 
 

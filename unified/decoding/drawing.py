@@ -30,8 +30,10 @@ class WriterState(Protocol):
         images: Sequence[Image | None],
         actions: Sequence[Sequence[int]],
         contrast: ActionContrast | None = None,
+        words: Sequence[Sequence[int]] = (),
     ) -> None:
-        """The latest image of each conversation, and the action ids since."""
+        """The latest image of each conversation, the action ids since, and the text ids that the turn says
+        since."""
 
     def inputs(self, step: int) -> Tensor: ...  # [R, n, D] inputs of the step's positions
 

@@ -128,7 +128,8 @@ class ImageRun:
         condition = self.context.condition(self.rows, members)
         writer = session.model.write(self.request.plan, branches * len(rows), condition)
         contrast = contrast and ActionContrast(contrast.actions[members], contrast.weight)
-        writer.set_reference([row.reference for row in rows], [row.actions for row in rows], contrast)
+        images, actions, words = zip(*((row.reference, row.actions, row.words) for row in rows), strict=True)
+        writer.set_reference(images, actions, contrast, words)
         self.carried |= {(members.start or 0) + n: vectors for n, vectors in writer.carried.items()}
         return writer
 

@@ -26,9 +26,10 @@ class Row:
     """One conversation. `stream`: its ids so far. `pending`: those whose prefill is deferred. `null_read`:
     number of ids of its null stream that were read. `values`: by name, the continuous values of its
     placeholders [n, C]. `reference`: the latest image of the stream, None if there is none or it has no
-    codes. `actions`: the action ids since then. `stopped`: why its text ended, "end", "write" or "length".
-    `offset`: ids that were forgotten before those of `stream`. `drawn`: by index in the stream, the
-    log-probabilities of ids that were generated, None if not recorded."""
+    codes. `actions`: the action ids since then, `words`: the text ids of the open turn since then. `stopped`:
+    why its text ended, "end", "write" or "length". `offset`: ids that were forgotten before those of
+    `stream`. `drawn`: by index in the stream, the log-probabilities of ids that were generated, None if not
+    recorded."""
 
     stream: list[int] = field(default_factory=list)
     pending: list[int] = field(default_factory=list)
@@ -36,6 +37,7 @@ class Row:
     values: dict[str, Tensor] = field(default_factory=dict)
     reference: Image | None = None
     actions: list[int] = field(default_factory=list)
+    words: list[int] = field(default_factory=list, init=False)
     stopped: str = field(default="", init=False)
     offset: int = 0
     drawn: dict[int, float] | None = None
@@ -55,13 +57,26 @@ class Row:
         self.pending += ids
         for part in parts:
             if part.kind == Kind.READ and part.placeholder:
-                self.reference, self.actions = None, []
+                self._show(None)
             elif part.kind == Kind.READ:
                 (height, width), stop = part.shapes[-1], part.stop - 1
                 codes = [token - words.visual_start for token in ids[stop - height * width : stop]]
-                self.reference, self.actions = Image((height, width), codes), []
+                self._show(Image((height, width), codes))
             elif part.kind == Kind.ACTION:
                 self.actions += ids[part.start : part.stop]
+            elif part.kind == Kind.TEXT:
+                for token in ids[part.start : part.stop]:
+                    self._say(token, words)
+
+    def _show(self, image: Image | None) -> None:
+        """The latest image of the stream; nothing was done or said since."""
+        self.reference, self.actions, self.words = image, [], []
+
+    def _say(self, token: int, words: Vocabulary) -> None:
+        if token in words.turn_borders:
+            self.words = []
+        elif words.is_text(token):
+            self.words.append(token)
 
     def append_values(self, values: Mapping[str, Tensor]) -> None:
         """Add continuous values [N, C] by name, in the order of their placeholders."""
@@ -78,6 +93,7 @@ class Row:
             return None
         self.stream.append(token)
         self.pending.append(token)
+        self._say(token, words)
         if token == words.end:
             self.stopped = "end"
         return token
@@ -105,8 +121,7 @@ class Row:
         self.stream += [*header, *words.visual_ids(written), words.close, *segment]
         self.pending += segment
         height, width = drawing.plan.read_shapes[-1]
-        self.reference = Image((height, width), read[len(read) - height * width :], vectors)
-        self.actions = []
+        self._show(Image((height, width), read[len(read) - height * width :], vectors))
 
 
 def open_ids(plan: Plan, words: Vocabulary) -> list[int]:

@@ -15,11 +15,16 @@ class Extra(Protocol):
     that they need; the others return what they are given. All go through sub-modules only, so that sharded
     parameters are gathered, and each is called once in a training step, whatever the batch holds.
 
-    `reads_reference`: whether reference images are of use to it. `needs`: names of extras of which the model
+    `reads_reference`: whether reference images are of use to it. `reads_words`: whether what the turn says
+    since the reference image is. `needs`: names of extras of which the model
     must have at least one too."""
 
     reads_reference: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def reads_words(self) -> bool:
+        return False
 
     def references(self, given: Sequence[References]) -> Sequence[References]:
         """Reference images in the form that the slots are given them."""
@@ -51,6 +56,11 @@ class Extras(nn.ModuleDict):
     def reads_reference(self) -> bool:
         """Whether reference images are of use to any."""
         return any(extra.reads_reference for extra in self.members())
+
+    @property
+    def reads_words(self) -> bool:
+        """Whether what is said since reference images is of use to any."""
+        return any(extra.reads_words for extra in self.members())
 
     def references(self, given: Sequence[References]) -> Sequence[References]:
         for extra in self.members():

@@ -39,34 +39,46 @@ class ActionContrast:
 class References:
     """Of N images to be written that share a plan: `images` [N, R, D], embeddings of their reference images'
     codes, zero without one, all of the size `shape` (R = height * width); `actions` [N, D], the sum of the
-    embeddings of the action ids since; `has_actions` [N] bool, whether there are any."""
+    embeddings of the action ids since; `has_actions` [N] bool, whether there are any. For extras that read
+    words: `words` [N, D], the sum of the embeddings of what the turn says since then, and `shown` [N] bool,
+    whether there is a reference image."""
 
     images: Tensor
     shape: Shape
     actions: Tensor
     has_actions: Tensor
+    words: Tensor | None = None
+    shown: Tensor | None = None
 
     @staticmethod
-    def of(codes: Tensor, others: Tensor, group: WriteGroup) -> References:
+    def of(codes: Tensor, others: Tensor, group: WriteGroup, *, words: bool = False) -> References:
         """Those of a group of a batch. codes and others [B, T, D]: embeddings of all ids as codes and as
-        others."""
+        others. `words`: whether those are asked for."""
         shape, rows = group.plan.shapes[-1], group.rows[:, None]
         cells = torch.arange(area([shape]), device=codes.device)
         images = codes[rows, group.reference.clamp(min=0)[:, None] + cells]
-        actions = others[rows, group.actions.clamp(min=0)]  # [N, A, D]
-        given = group.actions >= 0
+        shown = group.reference >= 0
         return References(
-            images * (group.reference >= 0)[:, None, None],
+            images * shown[:, None, None],
             shape,
-            (actions * given[..., None]).sum(dim=1),
-            given.any(dim=1),
+            _summed(others, rows, group.actions),
+            (group.actions >= 0).any(dim=1),
+            _summed(others, rows, group.words) if words else None,
+            shown,
         )
 
     @staticmethod
     def none(codes: Tensor) -> References:
         """Of no images: codes [B, T, D] give type and device."""
         empty = codes[:0, 0]
-        return References(empty[:, None], (1, 1), empty, empty.new_zeros(0, dtype=torch.bool))
+        nothing = empty.new_zeros(0, dtype=torch.bool)
+        return References(empty[:, None], (1, 1), empty, nothing, empty, nothing)
+
+
+def _summed(embeddings: Tensor, rows: Tensor, places: Tensor) -> Tensor:
+    """Sums [N, D] of embeddings [B, T, D] at `places` [N, A] of `rows` [N, 1]; places of -1 count nothing."""
+    found = embeddings[rows, places.clamp(min=0)]  # [N, A, D]
+    return (found * (places >= 0)[..., None]).sum(dim=1)
 
 
 def rescaled(images: Tensor, like: Tensor) -> Tensor:

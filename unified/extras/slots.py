@@ -74,7 +74,8 @@ def written_slots(
 ) -> WrittenSlots:
     """codes and others [B, T, D]: embeddings of all ids as codes and as others. Every module is called once,
     whatever is drawn: sharded parameters count calls, and each weight has a gradient."""
-    given = [References.of(codes, others, group) for group in groups] if extras.reads_reference else []
+    words = extras.reads_words
+    given = [References.of(codes, others, g, words=words) for g in groups] if extras.reads_reference else []
     found = extras.references(given or [References.none(codes)])
     images = [one.images for one in found] if given else [None] * len(groups)
     parts = [_fed(codes, *pair) for pair in zip(groups, images, strict=True)]

@@ -1,4 +1,8 @@
-"""What the reference image turns into under the actions since: convolutions over its codes' embeddings."""
+"""What the reference image turns into under the actions since: convolutions over its codes' embeddings.
+
+With `words` it follows what is said, too, and every image follows from the one before it: a sketch that a
+local rule makes of the sketch before, such as filling the dead ends of a maze (`tasks.mazes.filling`).
+"""
 
 from __future__ import annotations
 
@@ -16,13 +20,17 @@ BLOCKS = 6  # each looks one code further: a turn moves what is seen by several
 
 @dataclass(frozen=True, kw_only=True)
 class TransitionConfig:
-    """`channels` of the convolutions."""
+    """`channels` of the convolutions. `words`: what the turn says since the reference image steers them as
+    actions do, and images after which nothing was done or said change too."""
 
     channels: int = 32
+    words: bool = False
 
     def __post_init__(self) -> None:
         if type(self.channels) is not int or self.channels < 1:
             raise ValueError(f"channels must be a whole number of at least 1, got {self.channels!r}")
+        if type(self.words) is not bool:
+            raise ValueError(f"words must be true or false, got {self.words!r}")
 
 
 class Transition(nn.Module, Extra):
@@ -35,7 +43,7 @@ class Transition(nn.Module, Extra):
 
     def __init__(self, config: TransitionConfig, width: int) -> None:
         super().__init__()
-        channels = config.channels
+        channels, self.words = config.channels, config.words
         self.entry = nn.Linear(width, channels)
         self.place = nn.Linear(5, channels, bias=False)
         self.action = nn.Linear(width, channels)
@@ -45,6 +53,10 @@ class Transition(nn.Module, Extra):
     @property
     def channels(self) -> int:
         return self.entry.out_features
+
+    @property
+    def reads_words(self) -> bool:
+        return self.words
 
     def initialise(self, std: float) -> None:
         """First weights: kernels that keep the size of what they read, and the identity in all."""
@@ -110,29 +122,38 @@ class Transition(nn.Module, Extra):
 
     def references(self, given: Sequence[References]) -> Sequence[References]:
         """Images of all sizes in one call; in training also if nothing was done after any."""
-        if not self.training and not any(one.has_actions.any() for one in given):
+        which = [self._which(one) for one in given]
+        if not self.training and not any(some.any() for some in which):
             return given
         height, width = (max(one.shape[axis] for one in given) for axis in (0, 1))
-        padded = torch.cat([_padded(one, height, width) for one in given])
-        counts = [int(one.has_actions.sum()) for one in given]
+        padded = torch.cat([_padded(*pair, height, width) for pair in zip(given, which, strict=True)])
+        counts = [int(some.sum()) for some in which]
         shapes = torch.tensor([one.shape for one in given]).repeat_interleave(torch.tensor(counts), dim=0)
-        actions = torch.cat([one.actions[one.has_actions] for one in given])
-        changed = self(padded, shapes.to(padded.device), actions).split(counts)
-        return [_with(one, images) for one, images in zip(given, changed, strict=True)]
+        steered = torch.cat([self._steer(one)[some] for one, some in zip(given, which, strict=True)])
+        changed = self(padded, shapes.to(padded.device), steered).split(counts)
+        return [_with(*each) for each in zip(given, which, changed, strict=True)]
+
+    def _which(self, given: References) -> Tensor:
+        """[N] bool: the images that change."""
+        return given.has_actions if not self.words or given.shown is None else given.shown
+
+    def _steer(self, given: References) -> Tensor:
+        """[N, D]: what was done and, with `words`, said since each image."""
+        return given.actions if not self.words or given.words is None else given.actions + given.words
 
 
-def _padded(given: References, height: int, width: int) -> Tensor:
-    """[n, height, width, D]: the images after which something was done."""
+def _padded(given: References, which: Tensor, height: int, width: int) -> Tensor:
+    """[n, height, width, D]: the images that change."""
     h, w = given.shape
-    images = given.images[given.has_actions].unflatten(1, given.shape)
+    images = given.images[which].unflatten(1, given.shape)
     return nn.functional.pad(images, (0, 0, 0, width - w, 0, height - h))
 
 
-def _with(given: References, changed: Tensor) -> References:
-    """With the images after which something was done as `changed` [n, H, W, D], padded, says."""
+def _with(given: References, which: Tensor, changed: Tensor) -> References:
+    """With the images that change as `changed` [n, H, W, D], padded, says."""
     h, w = given.shape
     images = changed[:, :h, :w].flatten(1, 2).to(given.images.dtype)
-    return replace(given, images=given.images.index_put((given.has_actions,), images))
+    return replace(given, images=given.images.index_put((which,), images))
 
 
 class Block(nn.Module):

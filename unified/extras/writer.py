@@ -53,23 +53,26 @@ class Writer:
         images: Sequence[Image | None],
         actions: Sequence[Sequence[int]],
         contrast: ActionContrast | None = None,
+        words: Sequence[Sequence[int]] = (),
     ) -> None:
-        """The latest image of each conversation, used where the size fits, and the action ids since. There
-        may be fewer than rows: null rows repeat them. `contrast` changes what is `carried` alone."""
+        """The latest image of each conversation, used where the size fits, the action ids since, and the text
+        ids that the turn says since. There may be fewer than rows: null rows repeat them. `contrast` changes
+        what is `carried` alone."""
         shape = self.plan.shapes[-1]
         fitting = {n: image for n, image in enumerate(images) if image is not None and image.shape == shape}
         if not self.extras.reads_reference or not fitting:
             return
         numbers = list(fitting)
         before = torch.stack([self._embeddings(image) for image in fitting.values()])  # [N, R, D]
-        after = self._changed(before, [actions[n] for n in numbers])
+        said = [list(words[n]) if words else [] for n in numbers]
+        after = self._changed(before, [actions[n] for n in numbers], said)
         vectors = self.plan.at_slots(after.to(self.values.dtype), self.plan.slots)
         for number, vector in zip(numbers, vectors, strict=True):
             self.reference[number :: len(images)] = vector
         if after is before:  # no extra changes it
             return
         if contrast is not None:
-            other = self._changed(before, [contrast.actions[n] for n in numbers])
+            other = self._changed(before, [contrast.actions[n] for n in numbers], said)
             after = after + contrast.weight * (after - other)
         made = zip(numbers, rescaled(after, before), strict=True)
         self.carried = {n: vectors for n, vectors in made if actions[n]}
@@ -81,14 +84,27 @@ class Writer:
         embedded: Tensor = self.heads[0].embed(torch.tensor(list(image.codes), device=self.values.device))
         return embedded
 
-    def _changed(self, images: Tensor, actions: Sequence[Sequence[int]]) -> Tensor:
-        """Images [N, R, D] as extras change them after these action ids; the same tensor if none does."""
-        device = images.device
-        ids = [torch.tensor(list(some), dtype=torch.long, device=device) for some in actions]
-        summed = torch.stack([self.embed_ids(some).sum(dim=0) for some in ids])
-        acted = torch.tensor([len(some) > 0 for some in actions], device=device)
-        given = References(images, self.plan.shapes[-1], summed, acted)
+    def _changed(
+        self, images: Tensor, actions: Sequence[Sequence[int]], words: Sequence[Sequence[int]]
+    ) -> Tensor:
+        """Images [N, R, D] as extras change them after these action and text ids; the same tensor if none
+        does."""
+        acted = torch.tensor([len(some) > 0 for some in actions], device=images.device)
+        given = References(
+            images,
+            self.plan.shapes[-1],
+            self._summed(actions),
+            acted,
+            self._summed(words) if self.extras.reads_words else None,
+            torch.ones_like(acted),
+        )
         return self.extras.references([given])[0].images
+
+    def _summed(self, lists: Sequence[Sequence[int]]) -> Tensor:
+        """Sums [N, D] of the embeddings of ids [N][n]."""
+        device = self.values.device
+        ids = [torch.tensor(list(some), dtype=torch.long, device=device) for some in lists]
+        return torch.stack([self.embed_ids(some).sum(dim=0) for some in ids])
 
     def inputs(self, step: int) -> Tensor:
         """[R, n, D]: inputs of the step's positions."""

@@ -7,7 +7,7 @@ Nothing outside this module computes an offset by hand: who sees whom (`index`),
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from unified.layout.attention import PADDING, Index
-from unified.layout.patch_merging import Blocks, MergedLayout, blocks_of
-from unified.orders import Plan, plan_for
-from unified.orders.plan import spread
-from unified.orders.shapes import Shape
-from unified.stream.segments import Kind, Segment, as_ids, segments
+from unified.layout.features import split_places
+from unified.layout.patch_merging import MergedLayout
+from unified.layout.row import Cursor, RowLayout
+from unified.orders import Plan
+from unified.stream.segments import as_ids
 from unified.stream.vocabulary import Vocabulary
 
 IGNORED = -100  # the label of a position that is not a target, as in `transformers`
@@ -31,32 +31,23 @@ class WriteGroup:
     """WRITE segments that share a plan: segment n fills slots `starts[n]`, `starts[n]` + 1, ... of row
     `rows[n]`. `reference[n]`: where the last map of its reference image begins, which is the latest image of
     its sample, if that has the size of the plan's last map; otherwise -1. `actions[n]`: the places of the
-    action ids since that image, padded with -1."""
+    action ids since that image, `words[n]` those of the text that its turn says since then, padded with
+    -1."""
 
     plan: Plan
     rows: Tensor
     starts: Tensor
     reference: Tensor
     actions: Tensor
+    words: Tensor
 
     def to(self, device: torch.device | str) -> WriteGroup:
-        return WriteGroup(
-            self.plan, *(x.to(device) for x in (self.rows, self.starts, self.reference, self.actions))
-        )
+        fields = (self.rows, self.starts, self.reference, self.actions, self.words)
+        return WriteGroup(self.plan, *(field.to(device) for field in fields))
 
     def slots(self) -> Tensor:
         """[N, T] positions of the slots."""
         return self.starts[:, None] + torch.arange(self.plan.length, device=self.starts.device)
-
-
-@dataclass(frozen=True)
-class Cursor:
-    """Where a row stands: the next label, position on the time axis, segment and sample numbers."""
-
-    label: int = 0
-    position: float = 0.0
-    segment: int = 0
-    sample: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,12 +71,18 @@ class Layout:
 
     @staticmethod
     def of(
-        ids: Tensor | Sequence[Sequence[int]], vocabulary: Vocabulary, cursors: Sequence[Cursor] | None = None
+        ids: Tensor | Sequence[Sequence[int]],
+        vocabulary: Vocabulary,
+        cursors: Sequence[Cursor] | None = None,
+        values: Mapping[str, Tensor] | None = None,
     ) -> Layout:
-        """Layout of rows of ids [B, T]. Given cursors, the rows go on where an earlier layout ended."""
+        """Layout of rows of ids [B, T]. Given cursors, the rows go on where an earlier layout ended.
+        `values`: what stands at placeholders; PLACES of them [N, 5], row by row, say where the features of a
+        vision tower stand (`layout.features`)."""
         table = as_ids(ids, 2)
         cursors = cursors or [Cursor()] * len(table)
-        rows = [_Row(row, vocabulary, cursor) for row, cursor in zip(table, cursors, strict=True)]
+        found = zip(table, cursors, split_places(table, vocabulary, values), strict=True)
+        rows = [RowLayout(row, vocabulary, cursor, places) for row, cursor, places in found]
         device = ids.device if isinstance(ids, Tensor) else torch.device("cpu")
         return _stack(rows).to(device)
 
@@ -151,115 +148,7 @@ class Layout:
         )
 
 
-class _Row:
-    """Builds the layout of one row, segment by segment."""
-
-    def __init__(self, ids: np.ndarray, vocabulary: Vocabulary, cursor: Cursor) -> None:
-        length = len(ids)
-        self.ids, self.vocabulary, self.cursor = ids, vocabulary, cursor
-        self.sample = np.full(length, PADDING)
-        self.segment, self.kind, self.label = (np.zeros(length, dtype=np.int64) for _ in range(3))
-        self.position = np.zeros((3, length), dtype=np.float32)
-        self.source = np.maximum(np.arange(length) - 1, 0)
-        self.predicted = np.zeros(length, dtype=bool)
-        self.step = np.full(length, -1)
-        self.writes: list[tuple[Segment, Plan, int, list[int]]] = []
-        self.first = np.arange(length)
-        self.blocks = [np.zeros((0, 4), dtype=np.int64)]
-        self.latest: tuple[int, Shape] | None = None  # where the latest image's last map begins, and its size
-        self.actions: list[int] = []  # where the action ids since then are
-        for segment in segments(ids, vocabulary):
-            self._add(segment)
-        self.answers = self.predicted & self._assistant()
-
-    def _add(self, segment: Segment) -> None:
-        if self.ids[segment.start] == self.vocabulary.begin:
-            self.cursor = Cursor(sample=self.cursor.sample + 1, segment=self.cursor.segment)
-            self.latest, self.actions = None, []
-        span = slice(segment.start, segment.stop)
-        self.sample[span] = self.cursor.sample
-        self.segment[span] = self.cursor.segment
-        self.kind[span] = segment.kind
-        if segment.kind == Kind.READ:
-            self._read(segment)
-        elif segment.kind == Kind.WRITE:
-            self._write(segment)
-        else:
-            self._line(segment.start, segment.stop)
-            self.predicted[span] = self.ids[span] != self.vocabulary.begin
-        if segment.kind == Kind.ACTION:
-            self.actions += range(segment.start, segment.stop)
-        self.cursor = replace(self.cursor, segment=self.cursor.segment + 1)
-
-    def _line(self, start: int, stop: int) -> None:
-        """Positions in a line, one step each: text, actions, the headers and ends of images."""
-        count = stop - start
-        self.label[start:stop] = self.cursor.label + np.arange(count)
-        self.position[:, start:stop] = self.cursor.position + np.arange(count)
-        self.cursor = replace(
-            self.cursor, label=self.cursor.label + count, position=self.cursor.position + count
-        )
-
-    def _grid(self, segment: Segment, labels: np.ndarray, blocks: Blocks) -> None:
-        """An image's codes: one point in time, their places spread over the last map. A block stands in its
-        middle."""
-        span = slice(segment.codes, segment.stop - 1)
-        self.label[span] = self.cursor.label + labels
-        self.position[0, span] = self.cursor.position
-        places = spread(segment.shapes).numpy() + blocks.shift
-        self.position[1:, span] = self.cursor.position + places.T
-        self.first[span] = segment.codes + blocks.first
-        self.blocks.append(segment.codes + blocks.members)
-        steps = int(labels.max()) + 1
-        extent = max(segment.shapes[-1])
-        self.cursor = replace(
-            self.cursor, label=self.cursor.label + steps, position=self.cursor.position + extent
-        )
-
-    def _read(self, segment: Segment) -> None:
-        self._line(segment.start, segment.codes)
-        blocks = blocks_of(segment.shapes, self.vocabulary.merge)
-        self._grid(segment, np.zeros(segment.stop - 1 - segment.codes, dtype=np.int64), blocks)
-        self._line(segment.stop - 1, segment.stop)
-        if segment.is_image:
-            height, width = segment.shapes[-1]
-            first = segment.stop - 1 - height * width
-            self.latest, self.actions = None if segment.placeholder else (first, (height, width)), []
-
-    def _write(self, segment: Segment) -> None:
-        """Written once: what follows stands where it would stand had there been no WRITE segment."""
-        plan = self._plan(segment)
-        position = self.cursor.position
-        self._line(segment.start, segment.codes)
-        self._grid(segment, plan.labels.numpy(), blocks_of(plan.shapes, self.vocabulary.merge, plan))
-        self._line(segment.stop - 1, segment.stop)
-        self.cursor = replace(self.cursor, position=position)
-        span = slice(segment.codes, segment.stop - 1)
-        self.source[span] = np.arange(segment.codes, segment.stop - 1)
-        self.step[span] = plan.labels.numpy()
-        self.predicted[segment.start] = True  # `write` itself is the choice to draw
-        self.predicted[span] = not segment.placeholder  # continuous values are no ids
-        fits = self.latest is not None and self.latest[1] == plan.shapes[-1]
-        reference = self.latest[0] if fits and self.latest else -1
-        self.writes.append((segment, plan, reference, list(self.actions) if fits else []))
-
-    def _plan(self, segment: Segment) -> Plan:
-        try:
-            return plan_for(segment.order, segment.shapes, segment.data)
-        except ValueError as error:
-            raise ValueError(f"the image at position {segment.start}: {error}") from None
-
-    def _assistant(self) -> np.ndarray:
-        """[T] bool: inside an assistant turn, its role token excluded and its `end` included."""
-        roles = np.isin(self.ids, [self.vocabulary.system, self.vocabulary.user, self.vocabulary.assistant])
-        borders = roles | (self.ids == self.vocabulary.begin) | (self.ids == self.vocabulary.end)
-        latest = np.maximum.accumulate(np.where(borders, np.arange(len(self.ids)), -1))
-        before = np.append([-1], latest)[: len(self.ids)]  # the last border before each position
-        opened = np.where(before >= 0, self.ids[before], -1) == self.vocabulary.assistant
-        return opened & ~roles
-
-
-def _stack(rows: list[_Row]) -> Layout:
+def _stack(rows: list[RowLayout]) -> Layout:
     def stacked(name: str) -> Tensor:
         return torch.from_numpy(np.stack([getattr(row, name) for row in rows]))
 
@@ -281,21 +170,29 @@ def _stack(rows: list[_Row]) -> Layout:
     )
 
 
-def _groups(rows: list[_Row]) -> tuple[WriteGroup, ...]:
+def _groups(rows: list[RowLayout]) -> tuple[WriteGroup, ...]:
     plans: dict[int, Plan] = {}
     places: dict[int, list[tuple[int, int, int]]] = {}
-    actions: dict[int, list[Tensor]] = {}
+    actions: dict[int, list[list[int]]] = {}
+    words: dict[int, list[list[int]]] = {}
     for number, row in enumerate(rows):
-        for segment, plan, reference, since in row.writes:
+        for segment, plan, reference, acted, said in row.writes:
             plans[id(plan)] = plan
             places.setdefault(id(plan), []).append((number, segment.codes, reference))
-            actions.setdefault(id(plan), []).append(torch.tensor(since, dtype=torch.long))
+            actions.setdefault(id(plan), []).append(acted)
+            words.setdefault(id(plan), []).append(said)
     groups = []
     for key, plan in plans.items():
         numbers, starts, references = torch.tensor(places[key]).unbind(dim=1)
-        padded = pad_sequence(actions[key], batch_first=True, padding_value=-1)
-        groups.append(WriteGroup(plan, numbers, starts, references, padded))
+        since = (_padded(actions[key]), _padded(words[key]))
+        groups.append(WriteGroup(plan, numbers, starts, references, *since))
     return tuple(groups)
+
+
+def _padded(lists: Sequence[Sequence[int]]) -> Tensor:
+    """[N, longest], padded with -1."""
+    rows = [torch.tensor(list(row), dtype=torch.long) for row in lists]
+    return pad_sequence(rows, batch_first=True, padding_value=-1)
 
 
 def pack(samples: Sequence[Sequence[int]], length: int, vocabulary: Vocabulary) -> Tensor:

@@ -13,11 +13,13 @@ from unified.readers.codes import CodeReader, CodeReaderConfig
 from unified.readers.linear import LinearReader, LinearReaderConfig
 from unified.readers.reader import Reader
 from unified.readers.values import collate_values, read_values, scatter_values
+from unified.readers.vision_tower import VisionTowerConfig, VisionTowerReader
 from unified.stream.vocabulary import Vocabulary
 
 READERS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {  # kind: configuration, module
     "codes": (CodeReaderConfig, CodeReader),
     "linear": (LinearReaderConfig, LinearReader),
+    "vision_tower": (VisionTowerConfig, VisionTowerReader),
 }
 
 
@@ -57,6 +59,7 @@ __all__ = [
     "CodeReader",
     "LinearReader",
     "Reader",
+    "VisionTowerReader",
     "check_readers",
     "collate_values",
     "make_readers",

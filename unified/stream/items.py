@@ -126,6 +126,8 @@ def feature_ids(item: Item, where: str, vocabulary: Vocabulary, values: Values) 
     if not 1 <= count <= MOST_VECTORS:
         limit = "at least one vector" if count < 1 else f"at most {MOST_VECTORS} vectors"
         raise ValueError(f"{where}: features need {limit}, got {count}")
+    if token == vocabulary.image:  # its frame is the text around it
+        return [token] * count
     return [vocabulary.special["read"], *[token] * count, vocabulary.special["close"]]
 
 

@@ -73,11 +73,14 @@ class Stream:
         check_messages(messages)
         ids = [self.vocabulary.begin]
         for number, message in enumerate(messages):
-            ids += self.turn(message, number, values)
-        return [*ids, self.vocabulary.assistant] if prompt else ids
+            ids += self.turn(message, number, values, first=not number)
+        return [*ids, *self.vocabulary.opening("assistant", first=not messages)] if prompt else ids
 
-    def turn(self, message: Message, number: int = 0, values: Values | None = None) -> list[int]:
-        """Ids of one whole turn: role, content, end. Continuous values are added to `values`."""
+    def turn(
+        self, message: Message, number: int = 0, values: Values | None = None, *, first: bool = False
+    ) -> list[int]:
+        """Ids of one whole turn: role, content, end. Continuous values are added to `values`; `first`: of a
+        conversation."""
         where = f"message {number}"
         if not isinstance(message, dict) or set(message) != {"role", "content"}:
             raise ValueError(f"{where} must be a dict with exactly the keys 'role' and 'content'")
@@ -88,8 +91,8 @@ class Stream:
             content = [{"type": "text", "text": content}]
         if not isinstance(content, list | tuple):
             raise ValueError(f"{where}: content is a str or a list of items, got {type(content).__name__}")
-        ids = [self.vocabulary.special[message["role"]], *self.content(content, where, values)]
-        return [*ids, self.vocabulary.end]
+        opening = self.vocabulary.opening(message["role"], first=first)
+        return [*opening, *self.content(content, where, values), self.vocabulary.end]
 
     def content(
         self, items: Sequence[dict[str, Any]], where: str = "content", values: Values | None = None

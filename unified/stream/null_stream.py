@@ -14,6 +14,8 @@ def null_stream(ids: Sequence[int], words: Vocabulary) -> list[int]:
         image = (image or token in (words.read, words.write)) and token != words.close
         if token in (words.system, words.user, words.assistant):
             role = token
+        elif token == words.end:
+            role = None  # what follows up to the next role is its turn's frame
         spoken = words.is_text(token) or token == words.part
         if image or not (spoken and role in (words.user, words.assistant)):
             row.append(token)

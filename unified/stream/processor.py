@@ -107,9 +107,10 @@ class Processor:
         """Ids of a conversation, and the continuous values of its latents and features."""
         return self.stream.encode_with_values(self._all_coded(messages), prompt=prompt)
 
-    def turn(self, message: Message) -> list[int]:
-        """Ids of one whole turn, to go on with a conversation; what was said before is not known here."""
-        return self.stream.turn(self._all_coded([message])[0])
+    def turn(self, message: Message, *, first: bool = False) -> list[int]:
+        """Ids of one whole turn, to go on with a conversation, or the `first` of one; what was said before is
+        not known here."""
+        return self.stream.turn(self._all_coded([message])[0], first=first)
 
     def _all_coded(self, messages: Sequence[Message]) -> list[Message]:
         plain = plain_messages(messages)

@@ -54,7 +54,7 @@ def load_processor(folder: str | Path) -> Processor:
         data = migrated(read_json(folder / PROCESSOR))
         names = {name: _file_name(data, name) for name in FILES}
     words = _vocabulary(folder, data)
-    visual = _visual(folder, names["visual"]) if names["visual"] else None
+    visual = load_visual(folder, names["visual"]) if names["visual"] else None
     action = _action(folder / names["action"]) if names["action"] else None
     with content_of(folder / names["text"]):
         text = load_text_tokenizer(folder / names["text"])
@@ -99,7 +99,8 @@ def _of_model(path: Path) -> dict[str, Any]:
     return {"vocabulary": {}, **migrated(read_json(path))}
 
 
-def _visual(folder: Path, name: str) -> Any:
+def load_visual(folder: Path, name: str = FILES["visual"]) -> Any:
+    """The visual tokenizer of a folder, frozen. ValueError, in one line, for what is missing or malformed."""
     path = folder / name
     data = read_json(path)
     kind = data.pop("kind", "vq")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from unified.orders import plan_for
+from unified.stream.base_words import FEATURES
 from unified.stream.segments import Kind, Segment, role_tokens
 from unified.stream.vocabulary import Vocabulary
 
@@ -38,6 +39,8 @@ class MessageReader:
         letters: list[int] | None = None
         for position in range(segment.start, segment.stop):
             token = self.row[position]
+            if self.items is None and self.vocabulary.base and self.vocabulary.is_text(token):
+                continue  # what a chat template spells between turns
             if self.vocabulary.is_text(token):
                 letters = [] if letters is None else letters
                 letters.append(token)
@@ -45,7 +48,9 @@ class MessageReader:
             if letters is not None:
                 self.add(position - 1, self._letters(letters))
             letters = [] if token == self.vocabulary.part else None
-            if token != self.vocabulary.part:
+            if token == self.vocabulary.image:
+                self._feature(position)
+            elif token != self.vocabulary.part:
                 self._control(position, token)
         if letters is not None:
             self.add(segment.stop - 1, self._letters(letters))
@@ -53,13 +58,21 @@ class MessageReader:
     def _letters(self, letters: list[int]) -> dict[str, Any]:
         return {"type": "text", "text": self.letters(letters) if letters else ""}
 
+    def _feature(self, position: int) -> None:
+        """One more placeholder of a line of them inside a text."""
+        latest = self.items[-1] if self.items else {}
+        if self.row[position - 1] == self.vocabulary.image and latest.get("type") == "features":
+            latest["count"] += 1
+            return
+        self.add(position, {"type": "features", "placeholder": FEATURES, "count": 1})
+
     def _control(self, position: int, token: int) -> None:
         self._no_drawing(position)
         if token == self.vocabulary.begin:
             if position:
                 raise ValueError(f"a second <|begin|> at position {position}: decode one sample at a time")
         elif token == self.vocabulary.end:
-            if self.items is None:
+            if self.items is None and not self.vocabulary.base:
                 raise ValueError(f"<|end|> at position {position} closes no turn")
             self.items = None
         elif self.items is not None:

@@ -27,6 +27,14 @@ from unified.stream.vocabulary import ROLES, Vocabulary
 from unified.tokenizers.shown import shown
 
 
+class MalformedIds(ValueError):
+    """Ids that the grammar does not allow. `start`: up to there they are well formed."""
+
+    def __init__(self, message: str, start: int) -> None:
+        super().__init__(message)
+        self.start = start
+
+
 class Kind(IntEnum):
     """What a position is to the attention rule."""
 
@@ -69,20 +77,39 @@ def segments(ids: Sequence[int] | np.ndarray, vocabulary: Vocabulary) -> list[Se
     position = 0
     while position < len(row):
         token = int(row[position])
-        if token in images:
-            segment = _features(row, position, vocabulary) or _image(row, position, vocabulary)
-        elif vocabulary.action_start <= token < vocabulary.action_stop:
-            segment = _action(row, position, vocabulary)
-        elif token == vocabulary.pad:
+        if token == vocabulary.pad:
             position += 1
             continue
-        else:
-            stop = int(breaks[np.searchsorted(breaks, position, side="right")])
-            segment = Segment(Kind.TEXT, position, stop)
-            _check_text(row, segment, vocabulary)
+        try:
+            if token in images:
+                segment = _features(row, position, vocabulary) or _image(row, position, vocabulary)
+            elif vocabulary.action_start <= token < vocabulary.action_stop:
+                segment = _action(row, position, vocabulary)
+            else:
+                stop = int(breaks[np.searchsorted(breaks, position, side="right")])
+                segment = Segment(Kind.TEXT, position, stop)
+                _check_text(row, segment, vocabulary)
+        except MalformedIds:
+            raise
+        except ValueError as error:
+            raise MalformedIds(str(error), position) from None
         found.append(segment)
         position = segment.stop
     return found
+
+
+def well_formed(ids: Sequence[int] | np.ndarray, vocabulary: Vocabulary) -> tuple[list[int], str]:
+    """The ids up to what the grammar does not allow, such as an image that words interrupt, and in one
+    sentence what that is, "" where there is nothing."""
+    row: list[int] = as_ids(ids, 1).tolist()
+    why = ""
+    while True:
+        try:
+            segments(row, vocabulary)
+        except MalformedIds as error:  # an id out of range is found first, wherever it stands
+            row, why = row[: error.start], str(error)
+        else:
+            return row, why
 
 
 def as_ids(ids: Any, dimensions: int) -> np.ndarray:
@@ -103,7 +130,8 @@ def _check_range(row: np.ndarray, vocabulary: Vocabulary) -> None:
     outside = (row < 0) | (row >= vocabulary.size)
     if outside.any():
         position = int(outside.argmax())
-        raise ValueError(f"id {row[position]} at position {position} is outside 0..{vocabulary.size - 1}")
+        limit = vocabulary.size - 1
+        raise MalformedIds(f"id {row[position]} at position {position} is outside 0..{limit}", position)
 
 
 def _breaks(row: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
@@ -127,7 +155,8 @@ def _check_text(row: np.ndarray, segment: Segment, vocabulary: Vocabulary) -> No
         name = vocabulary.name(int(text[offset]))
         reserved = name.startswith("<|reserved:")
         what = "is reserved: it has no meaning yet" if reserved else "stands outside an image"
-        raise ValueError(f"{name} at position {segment.start + offset} {what}")
+        where = segment.start + offset
+        raise MalformedIds(f"{name} at position {where} {what}", where)
 
 
 def _action(row: np.ndarray, start: int, vocabulary: Vocabulary) -> Segment:

@@ -15,6 +15,7 @@ from functools import cached_property
 from torch import Tensor
 
 from unified.orders.shapes import Shape
+from unified.stream.base_words import FEATURES, MARKS, NONE, PLACES, BaseWords
 
 CONTROL = ("pad", "begin", "system", "user", "assistant", "end", "part", "read", "write", "close")
 ROLES = ("system", "user", "assistant")
@@ -35,7 +36,8 @@ class Vocabulary:
     `continuous`, `continuous:NAME` (placeholders), `reserved:N`. None: DEFAULT_TAIL, or nothing if there are
     `orders`. `orders`: orders whose ids stand in the special block, as in models saved before there was a
     tail. `named`: control words whose ids are special ids that a pretrained text tokenizer already has, for
-    example {"end": 151645}; they lie inside the text range, are no text, and take no row of their own."""
+    example {"end": 151645}; they lie inside the text range, are no text, and take no row of their own.
+    `base`: what else is a pretrained model's (`BaseWords`, or its fields)."""
 
     text: int = 256
     visual: int = 64
@@ -46,12 +48,15 @@ class Vocabulary:
     merge: int = 0
     appended: tuple[str, ...] | None = None
     named: Mapping[str, int] = field(default_factory=dict, hash=False)
+    base: BaseWords | None = None
 
     def __post_init__(self) -> None:
         tail = self.appended if self.appended is not None else (() if self.orders else DEFAULT_TAIL)
         object.__setattr__(self, "orders", tuple(self.orders))
         object.__setattr__(self, "appended", tuple(tail))
         object.__setattr__(self, "named", dict(self.named))
+        if isinstance(self.base, Mapping):
+            object.__setattr__(self, "base", BaseWords(**self.base))
         for name, least in LEAST.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
@@ -155,11 +160,21 @@ class Vocabulary:
             return self.special[name]
         raise AttributeError(name)
 
+    @cached_property
+    def marks(self) -> frozenset[int]:
+        """Control ids that take no position of the backbone (`base_words`); none without a `base`."""
+        return frozenset(self.special[name] for name in MARKS) if self.base else frozenset()
+
+    @property
+    def image(self) -> int:
+        """The id of text whose place a feature of a vision tower takes, NONE without one."""
+        return self.base.image if self.base else NONE
+
     # Questions about ids ------------------------------------------------------------------------------------
 
     def is_text(self, token: int) -> bool:
-        """Whether an id is text; control ids that lie inside the text range are none."""
-        return 0 <= token < self.text and token not in self.named_ids
+        """Whether an id is text; control ids and an image placeholder inside the text range are none."""
+        return 0 <= token < self.text and token not in self.named_ids and token != self.image
 
     def is_visual(self, ids: Tensor) -> Tensor:
         return (ids >= self.visual_start) & (ids < self.action_start)
@@ -183,11 +198,18 @@ class Vocabulary:
             return f"unknown id {token}"
         if token in self.names:
             return f"<|{self.names[token]}|>"
+        if token == self.image:
+            return f"<|{FEATURES}|>"
         if token < self.text:
             return f"text {token}"
         if token < self.action_start:
             return f"visual code {token - self.visual_start}"
         return f"action id {token - self.action_start}"
+
+    @cached_property
+    def turn_borders(self) -> frozenset[int]:
+        """Ids at which what one speaker says begins or ends."""
+        return frozenset(self.special[name] for name in (*ROLES, "begin", "end"))
 
     # Orders and placeholders --------------------------------------------------------------------------------
 
@@ -204,12 +226,16 @@ class Vocabulary:
     @cached_property
     def placeholders(self) -> dict[int, str]:
         """Ids that stand for continuous values, and what they are called: NAME for `continuous:NAME`,
-        CONTINUOUS for the one that all values without an id of their own share."""
+        CONTINUOUS for the one that all values without an id of their own share, FEATURES for the image id of
+        a pretrained model."""
         found = [name for name in self.tail if name.split(":")[0] == CONTINUOUS]
-        return {self.special[name]: name.split(":")[-1] for name in found}
+        own = {self.special[name]: name.split(":")[-1] for name in found}
+        return own if self.image == NONE else {self.image: FEATURES, **own}
 
     def placeholder(self, name: str) -> int:
         """The id that stands for values of this name: their own, or the shared one. Neither: ValueError."""
+        if self.base is not None and name in (FEATURES, PLACES):
+            return self.base.placeholder(name)
         token = self.special.get(f"{CONTINUOUS}:{name}", self.special.get(CONTINUOUS))
         if token is None:
             raise ValueError(
@@ -252,6 +278,12 @@ class Vocabulary:
         """A whole READ segment whose maps hold these ids, codes or placeholders."""
         return [self.special["read"], *self.sizes(shapes), *ids, self.special["close"]]
 
+    def opening(self, role: str, *, first: bool = False) -> list[int]:
+        """The ids that open a turn, the `first` of a conversation or a later one; the role's own is the
+        last."""
+        spelled = self.base.opening(role, first=first) if self.base and self.base.following else ()
+        return [*spelled, self.special[role]]
+
     def visual_ids(self, codes: Sequence[int]) -> list[int]:
         for number, code in enumerate(codes):
             if not 0 <= code < self.visual:
@@ -267,4 +299,7 @@ class Vocabulary:
 
     def to_dict(self) -> dict[str, object]:
         """As plain data, for JSON."""
-        return {**asdict(self), "orders": list(self.orders), "appended": list(self.tail)}
+        found = {**asdict(self), "orders": list(self.orders), "appended": list(self.tail)}
+        if self.base is None:
+            del found["base"]  # configurations and hashes of vocabularies without one stay what they are
+        return found

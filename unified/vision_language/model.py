@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -13,14 +12,14 @@ from transformers import PreTrainedModel
 from unified.backbone.attention import Attend, sdpa
 from unified.backbone.batch import run_batch
 from unified.backbone.decoder import LibraryLayers, run_layers
-from unified.backbone.layer_pass import LayerPart, Pass
+from unified.backbone.layer_pass import Pass
+from unified.backbone.parts.deep_stack import split_deeper
+from unified.backbone.windows import NAME
 from unified.cache.kv_cache import KVCache
 from unified.layout.layout import Cursor, Layout
+from unified.readers.vision_tower import image_values
+from unified.stream.base_words import FEATURES, NONE, BaseWords
 from unified.stream.vocabulary import Vocabulary
-from unified.vision_language.attention import NAME
-from unified.vision_language.images import GRID, features_of, image_inputs, places_of
-from unified.vision_language.layout import lay_out
-from unified.vision_language.vocabulary import FEATURES, NONE, PLACES, PretrainedVocabulary
 
 TOGETHER = ("gemma3",)  # families in which the features of one image see one another
 NO_DRAWING = "this model has no visual codes: it reads images and does not draw, edit or imagine them"
@@ -36,6 +35,7 @@ class PretrainedReader:
     def __init__(self, pretrained: PreTrainedModel, ends: Sequence[int]) -> None:
         config: Any = pretrained.config
         self.pretrained, self.config = pretrained, config
+        self.generation_config = pretrained.generation_config
         self.decoder: Any = pretrained.get_decoder()
         self.attention, self.attend = "sdpa", cast(Attend, sdpa)
         self.decoder.config._attn_implementation = NAME
@@ -45,13 +45,17 @@ class PretrainedReader:
         image: Any = getattr(config, "image_token_id", None)
         self.sees = image is not None and hasattr(pretrained, "get_image_features")
         self.image: int = image if self.sees else NONE  # the id whose place a feature takes
-        self.together = config.model_type in TOGETHER
         self.ends = frozenset(ends)
         rows: Any = self.embed.num_embeddings
-        self.words = PretrainedVocabulary(
-            text=max(rows, self.image + 1), image=self.image, named={"end": ends[0]} if ends else {}
+        self.vocabulary = Vocabulary(
+            text=max(rows, self.image + 1),
+            visual=2,  # the least: they are never said
+            action=0,
+            max_side=1,
+            appended=(),
+            named={"end": ends[0]} if ends else {},
+            base=BaseWords(image=self.image, together=config.model_type in TOGETHER),
         )
-        self.vocabulary: Vocabulary = self.words
 
     @property
     def device(self) -> torch.device:
@@ -79,22 +83,18 @@ class PretrainedReader:
     # Reading ------------------------------------------------------------------------------------------------
 
     def values(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
-        """What an image processor returns -> the features of all placeholders [N, D] and, for multimodal
-        rotary positions, their places [N, 5]; empty without images."""
-        given = image_inputs(self.pretrained, inputs) if self.sees else {}
-        if not given:
-            return {}
-        features = features_of(self.pretrained, given)
-        found = {FEATURES: torch.cat(features)}
-        if self.layers.spatial and GRID in given:
-            found[PLACES] = places_of(self.pretrained, [len(part) for part in features], given)
-        return found
+        """What an image processor returns -> the features of all placeholders [N, D (1 + L)] and, for
+        multimodal rotary positions, their places [N, 5]; empty without images."""
+        return image_values(self.pretrained, inputs) if self.sees else {}
 
     def lay_out(
         self, ids: Tensor, cursors: Sequence[Cursor], values: Mapping[str, Tensor] | None = None
     ) -> Layout:
-        """Ids [B, T] on the CPU after what the cursors say (`layout.lay_out`)."""
-        return lay_out(ids, cursors, self.words, (values or {}).get(PLACES), self.together)
+        """Ids [B, T] on the CPU, padded at their ends, after what the cursors say: all is text, special ids
+        too."""
+        if self.sees and bool((ids == self.image).any()):
+            return Layout.of(ids, self.vocabulary, cursors, values)
+        return Layout.tokens(cursors, (ids != self.vocabulary.pad).sum(dim=1).tolist())
 
     def steer(self, ids: Tensor, values: Mapping[str, Tensor] | None = None) -> None:
         """The stream alone steers these models."""
@@ -116,10 +116,7 @@ class PretrainedReader:
 
     def hidden(self, embeds: Tensor, run: Pass) -> list[Tensor]:
         """[B, T, D (1 + L)] -> hidden states [B, T, D]."""
-        if self.deeper:
-            deep = embeds[..., self.width :].unflatten(-1, (self.deeper, self.width))
-            run = replace(run, parts=[*run.parts, DeepStack(deep)])
-        return run_layers([self.layers], embeds[..., : self.width], run)
+        return run_layers([self.layers], *split_deeper(embeds, self.width, run))
 
     @torch.no_grad()
     def logits(self, lists: Sequence[Sequence[int]], values: Mapping[str, Tensor] | None = None) -> Tensor:
@@ -154,16 +151,3 @@ class PretrainedReader:
 
     def write(self, plan: Any, rows: int, condition: object = None) -> Any:
         raise ValueError(NO_DRAWING)
-
-
-class DeepStack(LayerPart):
-    """Features of an image [B, T, L, D] added to the hidden states after each of the first L layers (zero at
-    ids of text). Meng et al., arXiv 2406.04334."""
-
-    def __init__(self, features: Tensor) -> None:
-        self.features = features
-
-    def leave(self, layer: int, hidden: Tensor, run: Pass) -> Tensor:
-        if layer >= self.features.shape[2]:
-            return hidden
-        return hidden + self.features[:, :, layer].to(hidden.dtype)

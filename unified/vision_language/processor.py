@@ -56,17 +56,25 @@ class PretrainedProcessor:
         """Ids of a conversation, the turn of the assistant opened. Content is text, or a list of `{"type":
         "text", "text": ...}` and `{"type": "image", "image": picture}`. ValueError, in one line, for images
         that the model cannot see, and where it has no chat template."""
+        options: dict[str, Any] = {"tokenize": True, "return_dict": True}
+        options |= {"processor_kwargs": {"return_tensors": "pt"}} if self.sees else {}
+        out = self._templated(messages, **options)
+        ids = out["input_ids"]
+        return Prompt(list(ids) if isinstance(ids[0], int) else ids[0].tolist(), out)
+
+    def rendered(self, messages: Sequence[Mapping[str, Any]]) -> str:
+        """What the chat template writes of a conversation, as `prompt` before it is tokenized."""
+        text: str = self._templated(messages, tokenize=False)
+        return text
+
+    def _templated(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> Any:
         found = [self._message(message) for message in plain_messages(messages)]
         if not getattr(self.processor, "chat_template", None):
             raise ValueError("this model has no chat template: it continues texts and holds no conversation")
-        options: dict[str, Any] = {"add_generation_prompt": True, "tokenize": True, "return_dict": True}
-        options |= {"processor_kwargs": {"return_tensors": "pt"}} if self.sees else {}
         try:
-            out = self.processor.apply_chat_template(found, **options)
+            return self.processor.apply_chat_template(found, add_generation_prompt=True, **options)
         except Exception as error:  # templates raise errors of jinja2 and their own
             raise ValueError(f"the model's chat template refuses this: {first_line(error)}") from None
-        ids = out["input_ids"]
-        return Prompt(list(ids) if isinstance(ids[0], int) else ids[0].tolist(), out)
 
     def text(self, ids: Sequence[int]) -> str:
         """Ids as text, without special ids."""

@@ -21,6 +21,7 @@ from unified.train.vargpt.examples import Encoder, Rows, collator
 from unified.train.vargpt.run import stage_model
 from unified.train.vargpt.scoring import scores_of
 from unified.train.vargpt.stage import PARTS, VARGPTData, VARGPTStage, select_parts
+from unified.train.vargpt.trainer import touch_all
 
 import unified
 from unified.checkpoints.vargpt import Sketch
@@ -272,12 +273,26 @@ def test_bad_input_is_one_line_and_status_2(folder, tmp_path, capsys):
         ("vargpt", [f"start={folder}"], "pairs.jsonl: no such file of pairs"),
         ("vargpt", ['stages.0.trains=["heads"]'], "trains must name any of"),
         ("vargpt", [], "start names no model"),
+        ("vargpt", [f"start={folder}", "--deepspeed", "zero2"], "whole in every process"),
     ):
         given = ["--override", *words] if words else []
         assert main([name, "--cpu", "--out", str(tmp_path / said[:6]), *given]) == 2
         error = capsys.readouterr().err
         assert said in error
         assert error.count("\n") == 1
+
+
+def test_every_trained_parameter_has_a_gradient_in_every_process(folder):
+    """Though this batch has neither a drawing nor a picture."""
+    model = stage_model(stage(trains=tuple(PARTS)), folder)
+    model.register_forward_hook(touch_all)
+    ids = torch.arange(50, 60)[None]
+    before = load_folder(folder)(ids).text
+    forced = model(ids)
+    torch.testing.assert_close(forced.text, before)
+    forced.text.logsumexp(dim=-1).sum().backward()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    assert all(p.grad is not None for p in trained)
 
 
 def test_the_recipes_continue_from_the_released_weights():

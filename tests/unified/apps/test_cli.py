@@ -58,7 +58,8 @@ def test_every_command_has_help_and_a_function(capsys):
         with pytest.raises(SystemExit) as stop:
             main([name, "--help"])
         assert stop.value.code == 0
-        assert "--model" in capsys.readouterr().out
+        # `extend` takes a folder that is no model of ours
+        assert ("--model" in capsys.readouterr().out) == (name != "extend")
 
 
 def test_ask_prints_the_answer_and_json_for_machines(run, picture):
@@ -115,7 +116,37 @@ def test_act_names_what_is_pressed(run, picture):
 def test_solve_reports_actions(run, picture):
     status, printed, _ = run("solve", picture, "--text-only", "--json")
     assert status == 0
-    assert json.loads(printed).keys() == {"actions", "text", "sketches", "file"}
+    assert json.loads(printed).keys() == {"actions", "text", "sketches", "cut", "file", "folder"}
+
+
+def test_solve_writes_a_page_and_a_strip_and_streams(run, picture, tmp_path):
+    limits = ["--most-images", "2", "--most-ids", "400"]
+    status, printed, _ = run("solve", picture, "--own", *limits, "--save", "trace")
+    assert status == 0
+    page = (tmp_path / "trace" / "trace.html").read_text(encoding="utf-8")
+    sketches = printed.count("[sketch ")
+    assert page.count("data:image/png;base64,") == sketches + 1
+    with Image.open(tmp_path / "trace" / "strip.png") as strip:
+        assert strip.size == (64 * (sketches + 1) + 4 * sketches, 64)
+    status, printed, _ = run("solve", picture, "--own", *limits, "--json")
+    assert json.loads(printed)["cut"], "a random model never ends by itself in 400 ids"
+    assert json.loads(printed)["sketches"] == sketches
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--most-images", "3"], "add --own"),
+        (["--text-only", "--own"], "draws no sketches"),
+        (["--own", "--most-seconds", "-1"], "--most-seconds"),
+        (["--prompt", " "], "the prompt is empty"),
+        (["--save", "{picture}"], "is a file: name a folder"),
+    ],
+)
+def test_solve_refuses_what_does_not_fit(run, picture, words, message):
+    status, _, printed = run("solve", picture, *(word.format(picture=picture) for word in words))
+    assert status == 2
+    assert message in printed
 
 
 def test_info_counts_parameters(run):

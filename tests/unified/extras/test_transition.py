@@ -209,3 +209,76 @@ def test_it_learns_with_the_rest(make_model):
 def test_without_references_there_is_nothing_to_change(make_model):
     with pytest.raises(ValueError, match="transition is of no use alone: add reference or copy_gate"):
         make_model(extras={"transition": {}})
+
+
+# Words --------------------------------------------------------------------------------------------
+
+
+def sketched(words, *turns, side=3, first=5):
+    """An image, then in one assistant turn words and the next image, words and the next, ..."""
+    ids = [words.begin, words.user, *image(words, side, first), 90, 91, words.end, words.assistant]
+    for number, said in enumerate(turns):
+        ids += [*said, *written(words, side, first + number + 1), *image(words, side, first + number + 1)]
+    return [*ids, words.end]
+
+
+def test_the_words_of_the_turn_since_the_latest_image_are_meant(model):
+    words = model.vocabulary
+    row = sketched(words, (7, 8), (), (9, words.part, 10))
+    (group,) = Layout.of([row + sketched(words, (11,))], words).writes
+    both = row + sketched(words, (11,))
+    found = [[both[place] for place in places if place >= 0] for places in group.words]
+    assert found == [[7, 8], [], [9, 10], [11]]
+
+
+@torch.no_grad()
+def test_words_steer_it_and_an_image_follows_without_any():
+    torch.manual_seed(0)
+    made = Transition(TransitionConfig(channels=8, words=True), WIDTH).eval()
+    made.initialise(0.02)
+    torch.nn.init.normal_(made.exit.weight, std=0.3)
+    for block in made.blocks:
+        torch.nn.init.normal_(block.steer.weight, std=0.3)
+    images, none = torch.randn(3, 9, WIDTH), torch.zeros(3, WIDTH)
+    said, no, shown = (
+        torch.randn(3, WIDTH),
+        torch.zeros(3, dtype=torch.bool),
+        torch.tensor([True, True, False]),
+    )
+    silent, told = (
+        made.references([References(images, (3, 3), none, no, words, shown)])[0].images
+        for words in (none, said)
+    )
+    assert not torch.allclose(silent[:2], images[:2], atol=0.1)
+    assert not torch.allclose(told[:2], silent[:2], atol=0.01)
+    assert torch.equal(silent[2], images[2])  # there is no image
+    acted = made.references([References(images, (3, 3), said, no, none, shown)])[0].images
+    torch.testing.assert_close(acted, told)
+
+
+@torch.no_grad()
+def test_a_session_says_of_words_what_one_pass_says(make_model):
+    """The model's own words and those it is fed both steer its sketches."""
+    model = make_model(
+        extras={"reference": {}, "copy_gate": {}, "transition": {"channels": 8, "words": True}}
+    )
+    torch.nn.init.normal_(model.extras["transition"].exit.weight, std=0.3)
+    words = model.vocabulary
+    session = Session(model, seed=1)
+    session.feed([words.begin, words.user, *image(words, 3, 5), 90, words.end, words.assistant, 7, 8])
+    first = session.draw([(1, 1), (3, 3)])
+    for _ in session.text(max_tokens=3, draw=False, end=False):
+        pass
+    second = session.draw([(1, 1), (3, 3)])
+    whole = model(torch.tensor(session.streams)).log_probs[0]
+    (group,) = Layout.of(session.streams, words).writes
+    for slots, drawing in zip(group.slots(), (first, second), strict=True):
+        torch.testing.assert_close(whole[slots], drawing.log_probs[0], atol=1e-3, rtol=0)
+    other = [7 if token == 8 else token for token in session.streams[0]]
+    changed = model(torch.tensor([other])).log_probs[0]
+    assert not torch.allclose(changed[group.slots()[0]], whole[group.slots()[0]], atol=1e-3)
+
+
+def test_bad_options_are_refused(make_model):
+    with pytest.raises(ValueError, match="words must be true or false"):
+        make_model(extras={"reference": {}, "transition": {"words": 1}})

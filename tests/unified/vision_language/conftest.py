@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).parent))  # pytest's import mode adds no folder
 import image_text_families as families
@@ -26,6 +27,45 @@ class Folders:
         if name not in self.models:
             self.models[name] = load_pretrained(self.folder(name))
         return self.models[name]
+
+    def pen(self) -> Path:
+        """A tiny visual tokenizer."""
+        from unified.tokenizers.networks import NetworkConfig
+        from unified.tokenizers.vq import VQConfig, VQTokenizer
+        from unified.train.folders import save_visual
+
+        folder = self.root / "visual"
+        if not folder.is_dir():
+            torch.manual_seed(5)
+            network = NetworkConfig(
+                latent=16,
+                width=32,
+                multipliers=(1, 1, 1, 1),
+                blocks=0,
+                attention=False,
+                middle_attention=False,
+            )
+            save_visual(VQTokenizer(VQConfig(codes=64, dim=8, encoder=network)), folder)
+        return folder
+
+    def extended(self, name: str) -> Path:
+        """A family with a pen, as the command makes it."""
+        from unified.apps.cli import main
+
+        folder = self.root / f"{name}_extended"
+        if not folder.is_dir():
+            options = ["--visual", str(self.pen()), "--actions", "--out", str(folder)]
+            assert main(["extend", str(self.folder(name)), *options]) == 0
+        return folder
+
+    def load_extended(self, name: str) -> Any:
+        """Model and processor."""
+        from unified.pretrained import load_model
+
+        key = f"{name}_extended"
+        if key not in self.models:
+            self.models[key] = load_model(self.extended(name))
+        return self.models[key]
 
 
 @pytest.fixture(scope="session")

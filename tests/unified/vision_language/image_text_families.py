@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +34,21 @@ TEMPLATE = (
 @dataclass(frozen=True)
 class Family:
     """`special`: tokens by the name that the tokenizer knows them under; `image`: what the chat template puts
-    in an image's place; `build`: makes processor and model of a tokenizer."""
+    in an image's place; `build`: makes processor and model of a tokenizer, whose pieces are byte-level pairs,
+    pairs with a metaspace as in SentencePiece, or words and their pieces as in BERT."""
 
     special: dict[str, str]
     image: str
     build: Callable[[Any], tuple[Any, Any]]
     metaspace: bool = False
+    word_piece: bool = False
 
 
 def tokenizer(family: Family) -> PreTrainedTokenizerFast:
-    """Byte-level pairs, or pairs with a metaspace as in SentencePiece."""
+    """That of a family, learned from a few words."""
+    special = ["<unk>", "<|end|>", "<|turn|>", *family.special.values()]
+    if family.word_piece:
+        return _named(word_pieces(special), family)
     core = Tokenizer(models.BPE(byte_fallback=False, unk_token="<unk>" if family.metaspace else None))
     if family.metaspace:
         core.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
@@ -53,9 +58,19 @@ def tokenizer(family: Family) -> PreTrainedTokenizerFast:
         core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         core.decoder = decoders.ByteLevel()
         alphabet = pre_tokenizers.ByteLevel.alphabet()
-    special = ["<unk>", "<|end|>", "<|turn|>", *family.special.values()]
     trainer = trainers.BpeTrainer(vocab_size=320, special_tokens=special, initial_alphabet=alphabet)
     core.train_from_iterator(WORDS, trainer)
+    return _named(core, family)
+
+
+def word_pieces(special: list[str]) -> Tokenizer:
+    core = Tokenizer(models.WordPiece(unk_token="<unk>"))
+    core.pre_tokenizer, core.decoder = pre_tokenizers.Whitespace(), decoders.WordPiece()
+    core.train_from_iterator([*WORDS, "alpha beta gamma"], trainers.WordPieceTrainer(special_tokens=special))
+    return core
+
+
+def _named(core: Tokenizer, family: Family) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
         unk_token="<unk>",
@@ -137,7 +152,11 @@ def _qwen_images(patch: int) -> Any:
     )
 
 
-def qwen3_vl(words: Any) -> tuple[Any, Any]:
+def qwen3_vl_tied(words: Any) -> tuple[Any, Any]:
+    return qwen3_vl(words, tie_word_embeddings=True)
+
+
+def qwen3_vl(words: Any, **more: Any) -> tuple[Any, Any]:
     ids = {
         name: _token(words, f"<|{name}|>")
         for name in ("image_pad", "video_pad", "vision_start", "vision_end")
@@ -147,6 +166,7 @@ def qwen3_vl(words: Any) -> tuple[Any, Any]:
             **TEXT,
             "head_dim": 8,
             "vocab_size": len(words),
+            **more,
             "rope_parameters": {"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 1e4},
         },
         vision_config={
@@ -157,6 +177,7 @@ def qwen3_vl(words: Any) -> tuple[Any, Any]:
         video_token_id=ids["video_pad"],
         vision_start_token_id=ids["vision_start"],
         vision_end_token_id=ids["vision_end"],
+        **more,
     )  # fmt: skip
     return [_qwen_images(4)], transformers.Qwen3VLForConditionalGeneration(config)
 
@@ -291,6 +312,7 @@ FAMILIES = {
             "image_token": "<image>",
             "fake_image_token": "<fake_token_around_image>",
             "global_image_token": "<global-img>",
+            "end_of_utterance": "<end_of_utterance>",  # the processor would add it
             "row_col_1": "<row_1_col_1>",
             "row_col_2": "<row_1_col_2>",
             "row_col_3": "<row_2_col_1>",
@@ -313,4 +335,8 @@ FAMILIES = {
         internvl,
     ),
 }
-OTHERS = {"llava": Family({"image_token": "<image>"}, "<image>", llava)}  # not in `agreement.COVERED`
+OTHERS = {
+    "llava": Family({"image_token": "<image>"}, "<image>", llava),  # not in `agreement.COVERED`
+    "qwen3_vl_tied": replace(FAMILIES["qwen3_vl"], build=qwen3_vl_tied),
+    "word_piece": replace(FAMILIES["idefics3"], word_piece=True),
+}

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import image_text_families as families
 import numpy as np
@@ -11,7 +12,6 @@ from PIL import Image
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 import unified
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from unified.apps.image_text import ImageTextAssistant
 from unified.decoding.sampling import Sampler
 from unified.pretrained_backbone import from_backbone
@@ -116,10 +116,7 @@ def test_the_tokenizer_is_untouched(folders, name):
 
 def word_pieces():
     """A tokenizer of words and their pieces, as BERT has it."""
-    core = Tokenizer(models.WordPiece(unk_token="<unk>"))
-    core.pre_tokenizer, core.decoder = pre_tokenizers.Whitespace(), decoders.WordPiece()
-    core.train_from_iterator(families.WORDS, trainers.WordPieceTrainer(special_tokens=["<unk>"]))
-    return PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>")
+    return PreTrainedTokenizerFast(tokenizer_object=families.word_pieces(["<unk>"]), unk_token="<unk>")
 
 
 @pytest.mark.parametrize("kind", ["byte_level", "metaspace", "word_piece"])
@@ -148,7 +145,8 @@ def test_what_the_tests_cover_agrees(folders, name):
 
 def test_a_family_that_is_computed_in_another_way_is_refused(folders, monkeypatch):
     model, processor = folders.load("gemma3")
-    monkeypatch.setattr(model, "together", False)
+    words = model.vocabulary
+    monkeypatch.setattr(model, "vocabulary", replace(words, base=replace(words.base, together=False)))
     with pytest.raises(ValueError, match="not supported"):
         agreement.check_agreement(model, processor)
 

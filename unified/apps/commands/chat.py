@@ -120,7 +120,7 @@ class Chat:
             raise ValueError("/image needs the name of a file")
         for path in paths:
             opened = open_picture(path)
-            image = self.model.picture(opened.image)
+            image = self.model.shown(opened.image)
             self.waiting.append(image)
             self._keep(image)
             height, width = opened.image.shape[:2]

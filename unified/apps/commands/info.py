@@ -27,8 +27,10 @@ def describe(assistant: Any) -> dict[str, Any]:
     words, backbone = processor.vocabulary, model.config.backbone
     weights = sum(parameter.numel() for parameter in model.parameters())
     tokenizer = sum(parameter.numel() for parameter in processor.visual.parameters())
+    base = model.config.base
     return {
         "folder": str(assistant.folder),
+        **({"extends": base["source"]} if base else {}),
         "parameters": weights + tokenizer,
         "of_the_model": weights,
         "of_the_tokenizer": tokenizer,

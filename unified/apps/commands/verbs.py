@@ -6,12 +6,13 @@ import argparse
 import inspect
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from unified.apps.commands.common import (
     assistant,
+    check_folder,
     check_picture,
     check_target,
     plain,
@@ -20,7 +21,12 @@ from unified.apps.commands.common import (
     show,
 )
 from unified.apps.commands.script import read_script
+from unified.apps.page import save_trace, side_by_side
 from unified.apps.pictures import open_picture
+
+if TYPE_CHECKING:
+    from unified.apps.conversation import Event
+    from unified.apps.sketching import SketchLimits
 
 
 def ask(options: argparse.Namespace) -> int:
@@ -50,15 +56,62 @@ def edit(options: argparse.Namespace) -> int:
 
 def solve(options: argparse.Namespace) -> int:
     out = check_picture(options.out) if options.out else None
-    maze = open_picture(options.image).image
-    solution = assistant(options).solve(maze, sketches=not options.text_only)
-    lines = [solution.text]
+    folder = check_folder(options.save) if options.save else None
+    limits = _sketch_limits(options)
+    maze, model = open_picture(options.image).image, assistant(options)
+    prompt = {} if options.prompt is None else {"prompt": _words(options.prompt, "the prompt")}
+    listen = None if options.json else _Aloud()
+    how: dict[str, Any] = {"limits": limits, "page": options.page, "hear": listen, **prompt}
+    solution = model.solve(maze, sketches=not options.text_only, **how)
+    lines = [""] if listen else []
+    if solution.cut:
+        lines.append(f"The answer was cut: {solution.cut}.")
     if out and solution.sketches:
-        save(np.concatenate(solution.sketches, axis=1), out)
+        save(side_by_side(solution.sketches), out)
         lines.append(f"Wrote {out}: {len(solution.sketches)} sketches from left to right.")
+    if folder:
+        files = save_trace(
+            folder,
+            model.picture(maze),
+            solution.content,
+            title=f"{options.image.name}, solved",
+            cut=solution.cut,
+        )
+        lines.append(f"Wrote {' and '.join(map(str, files))}.")
     data = {"actions": solution.actions, "text": solution.text, "sketches": len(solution.sketches)}
-    show(options, lines, {**data, "file": str(out) if out and solution.sketches else None})
+    data |= {"cut": solution.cut or None, "file": str(out) if out and solution.sketches else None}
+    show(options, lines, {**data, "folder": str(folder) if folder else None})
     return 0
+
+
+class _Aloud:
+    """Prints an answer while it is generated; a sketch as its number."""
+
+    def __init__(self) -> None:
+        self.sketches = 0
+
+    def __call__(self, event: Event) -> None:
+        from unified.apps.conversation import Painted, Text
+
+        if isinstance(event, Text):
+            print(event.text, end="", flush=True)
+        elif isinstance(event, Painted):
+            self.sketches += 1
+            print(f" [sketch {self.sketches}] ", end="", flush=True)
+
+
+def _sketch_limits(options: argparse.Namespace) -> SketchLimits | None:
+    """The limits of an answer whose sketches the model decides on, None for the rule. ValueError for a limit
+    without that."""
+    from unified.apps.sketching import SketchLimits
+
+    given = {name: getattr(options, f"most_{name}") for name in ("images", "ids", "seconds")}
+    given = {name: value for name, value in given.items() if value is not None}
+    if options.text_only and (options.own or given):
+        raise ValueError("--text-only draws no sketches: leave out --own and its limits")
+    if (given or options.page) and not options.own:
+        raise ValueError("limits are for sketches that the model decides on: add --own")
+    return SketchLimits(**given) if options.own else None
 
 
 def imagine(options: argparse.Namespace) -> int:

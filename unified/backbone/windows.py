@@ -1,8 +1,10 @@
-"""Attention of pretrained decoders in a session, sliding windows included.
+"""Attention of pretrained decoders, sliding windows included.
 
 Layers with a sliding window (Gemma 3, Mistral) see, of what the attention rule lets them, entries that are
-less than `window` back in the cache. Called without a pass, as by `generate` of `transformers`, the
-function is the library's SDPA.
+less than `window` back. Entries of WRITE segments are not counted: they are gone when their image is done, so
+a window would otherwise depend on whether a stream is read at once or written step by step; those of the
+segment itself are always near. Called without a pass, as by `generate` of `transformers`, the function is the
+library's SDPA.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from unified.backbone.attention import Attend
 from unified.backbone.layer_pass import Pass
-from unified.layout.attention import Seen
+from unified.layout.attention import PADDING, Index, Seen
+from unified.stream.segments import Kind
 
 NAME = "unified_pretrained"
 
@@ -61,13 +64,28 @@ def within_window(run: Pass, layer: int, window: int) -> Attend:
 
 def near_entries(run: Pass, layer: int, window: int, keys: int) -> Tensor | None:
     """[R, 1, n, keys] bool: which entries are within the window of each position; None if all are."""
-    count, before = run.index.sample.shape[1], torch.zeros(len(run.index.sample), dtype=torch.long)
+    rows, count = run.index.sample.shape
+    before, held = torch.zeros(rows, dtype=torch.long), run.index
     if run.append is not None:
-        before = torch.from_numpy(run.append.cache.entries[layer].lengths[run.rows]).long()
+        entries = run.append.cache.entries[layer]
+        before = torch.from_numpy(entries.lengths[run.rows]).long()
+        held = entries.index(run.rows, entries.lengths[run.rows] + run.append.counts)
     if int(before.max()) + count <= window:
         return None
-    place = (before[:, None] + torch.arange(count)).clamp(max=keys - 1)  # padding, too, must see something
-    return (place[:, :, None] - torch.arange(keys) < window)[:, None]
+    read = _read(held)  # [R, K]
+    passed = read.cumsum(dim=1)  # entries that are read, up to each one and with it
+    place = (before.to(read.device)[:, None] + torch.arange(count, device=read.device)).clamp(
+        max=read.shape[1] - 1  # padding, too, must see something
+    )
+    near = (passed.gather(1, place)[:, :, None] - passed[:, None]) < window
+    near |= ~read[:, None]  # slots of its own segment; others are hidden by the attention rule
+    missing = keys - near.shape[2]  # of a static cache, which hides the rest of its buffers
+    return torch.nn.functional.pad(near, (0, missing))[:, None]
+
+
+def _read(index: Index) -> Tensor:
+    """[R, K] bool: entries that later ones may see."""
+    return (index.kind != Kind.WRITE) & (index.sample != PADDING)
 
 
 AttentionInterface.register(NAME, attend_pretrained)

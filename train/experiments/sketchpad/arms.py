@@ -1,0 +1,126 @@
+"""The arms: what a model is taught to say and draw of a maze, and what it is given instead."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from unified.tasks.mazes.chart import chart
+from unified.tasks.mazes.fill_task import FillConfig, MazeFillTask
+from unified.tasks.mazes.maze_task import maze_of
+from unified.train.experiments.sketchpad import results
+from unified.train.experiments.sketchpad.codec import ModelSize, start
+from unified.train.experiments.sketchpad.solving import SHOWN, Mazes, solved
+from unified.train.experiments.sketchpad.traces import FORMS, PROMPTS
+from unified.train.experiments.sketchpad.training import Budget, train
+
+from unified.pretrained import load_model, save_model
+
+TEXTS = 200  # mazes whose words the text tokenizer is learned from
+
+
+@dataclass(frozen=True)
+class Arm:
+    """`form`: one of `traces.FORMS`; `shown`: the sketches it is tested with; `timed`: it is trained for as
+    many seconds as the arm of that name took, in place of as many steps."""
+
+    what: str
+    form: str
+    shown: tuple[str, ...] = SHOWN
+    timed: str = ""
+
+
+ARMS = {
+    "words": Arm("all actions at once, in words alone", "words", ("own",)),
+    "words_time": Arm("the same, for the seconds of `fill`", "words", ("own",), "fill"),
+    "chart": Arm("a chart and a search in words, then the actions", "chart", ("own",)),
+    "chart_time": Arm("the same, for the seconds of `fill`", "chart", ("own",), "fill"),
+    "path": Arm("(a) every sketch extends the path by a stretch, which is then told", "path"),
+    "fill": Arm("(b) sketches fill dead ends, then walk; actions are read off them", "fill"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What all arms share."""
+
+    size: ModelSize = field(default_factory=ModelSize)
+    budget: Budget = field(default_factory=Budget)
+    mazes: Mazes = field(default_factory=Mazes)
+    out: Path = Path("docs/sketchpad")
+    work: Path = Path("runs/sketchpad")
+
+
+TOY = Setting(
+    size=ModelSize(width=32, layers=1, heads=2, channels=8),
+    budget=Budget(traces=8, pairs=3, pair_batch=4, steps=3, batch=2, page=2),
+    mazes=Mazes(sizes=(3, 6), count=2, sketches=4),
+)
+
+
+def run(name: str, seed: int, setting: Setting) -> dict[str, Any]:
+    """Train an arm with one seed, unless its model is there, and measure what is not measured yet. The result
+    is written after every kind of sketches, and returned. ValueError for an arm that waits for another."""
+    arm, path = ARMS[name], setting.out / f"{name}-{seed}.json"
+    folder = setting.work / f"{name}-{seed}"
+    found = _begun(path)
+    if "spent" not in found or not (folder / "model.safetensors").is_file():
+        found = {"arm": name, "what": arm.what, "seed": seed, "solved": {}}
+        found |= _trained(arm, seed, setting, folder)
+        results.write(path, found)
+    model, processor = load_model(folder)
+    for shown in arm.shown:
+        measured = found["solved"].setdefault(shown, {})
+        for size in setting.mazes.sizes:
+            if str(size) not in measured:
+                how = {"page": setting.budget.page, "seed": seed}
+                measured[str(size)] = solved(model, processor, arm.form, shown, size, setting.mazes, **how)
+                results.write(path, found)
+                right = measured[str(size)]["success"] / measured[str(size)]["mazes"]
+                print(f"{name}, seed {seed}, {shown} sketches, {size}x{size}: {right:.0%}", flush=True)
+    return found
+
+
+def _trained(arm: Arm, seed: int, setting: Setting, folder: Path) -> dict[str, Any]:
+    budget = setting.budget
+    if arm.timed:
+        before = _begun(setting.out / f"{arm.timed}-{seed}.json")
+        if "spent" not in before:
+            raise ValueError(f"this arm trains as long as {arm.timed} with seed {seed}: run that first")
+        budget = replace(budget, seconds=before["spent"]["seconds"], steps=10**6, pairs=0)
+    model, processor = start(texts(), setting.size, seed)
+    spent = train(model, processor.stream, arm.form, MazeFillTask(), budget, seed)
+    save_model(folder, model, processor)
+    sizes: dict[str, Any] = {"size": asdict(setting.size), "budget": asdict(budget)}
+    return {"parameters": sum(p.numel() for p in model.parameters()), "spent": asdict(spent), **sizes}
+
+
+def texts() -> list[str]:
+    """What all arms say of some mazes of the training split."""
+    task, found = MazeFillTask(FillConfig()), list(PROMPTS.values())
+    for number in range(TEXTS):
+        sample = task.sample(number)
+        for form in ("words", "fill"):
+            rng = np.random.default_rng(number)
+            found += [item["text"] for item in FORMS[form](sample, rng) if item["type"] == "text"]
+        found.append(chart(maze_of(sample)))
+    return found
+
+
+def _begun(path: Path) -> dict[str, Any]:
+    """What is known of an arm already, {} if nothing."""
+    if not path.is_file():
+        return {}
+    found = {result["arm"] + str(result["seed"]): result for result in results.read(path.parent)}
+    return next((one for one in found.values() if path.stem == f"{one['arm']}-{one['seed']}"), {})
+
+
+def arms_of(names: Sequence[str]) -> list[str]:
+    """The names of arms, all of them for none. ValueError for an unknown one."""
+    for name in names:
+        if name not in ARMS:
+            raise ValueError(f"unknown arm {name!r}: choose from {', '.join(ARMS)}")
+    return list(names) or list(ARMS)
