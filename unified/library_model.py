@@ -70,6 +70,14 @@ class LibraryModel(PreTrainedModel):
         self.attention = kind
         self.config._attn_implementation_internal = attn_implementation
 
+    def _initialize_weights(self, module: nn.Module, is_custom_code: bool = False) -> None:
+        """As the library's, which takes a module without weights of its own for one that was loaded and would
+        never ask it how the weights below it begin."""
+        fresh = hasattr(module, "initialise") and not any(
+            getattr(weight, "_is_hf_initialized", False) for weight in module.parameters()
+        )
+        super()._initialize_weights(module, is_custom_code and not fresh)
+
     def _init_weights(self, module: nn.Module) -> None:
         if not initialise(module, self.config.initializer_range):
             super()._init_weights(module)
