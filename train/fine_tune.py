@@ -32,6 +32,14 @@ MOST_EPOCHS = 1e6
 SHORTEST = 1024  # ids of a row, unless a sample is longer
 INTERRUPTED = "interrupted; the same command goes on where it stopped"
 SHARED = ("model", "size", "steps", "learning_rate", "lora", "seed", "resume", "deepspeed")  # with `prefer`
+UNSAID = (
+    "data",
+    "out",
+    "rows",
+    "micro_rows",
+    "cpu",
+    "workers",
+)  # it takes them in other words, or needs none
 FILLED = 0.97  # of a step's room, see `rows.FULL`
 
 
@@ -110,7 +118,7 @@ def _prefer(options: argparse.Namespace, data: Sequence[Data]) -> int:
             f"{pairs}: pairs of replies are learned in a run of their own, not beside other data"
         )
     for name, value in vars(parser().parse_args(["--data", "-", "--out", "-"])).items():
-        if name not in (*SHARED, "data", "out", "cpu", "workers") and getattr(options, name) != value:
+        if name not in (*SHARED, *UNSAID) and getattr(options, name) != value:
             raise ValueError(
                 f"{_option(name)} does not hold for pairs: see python -m unified.train prefer --help"
             )
@@ -118,6 +126,7 @@ def _prefer(options: argparse.Namespace, data: Sequence[Data]) -> int:
     words = [
         word for name, value in given.items() if value is not None for word in (_option(name), str(value))
     ]
+    words += ["--batch", str(options.rows), "--micro", str(options.micro_rows)]
     words += ["--cpu"] if options.cpu else []
     return prefer(["--pairs", *(str(item.path) for item in data), "--out", str(options.out), *words])
 

@@ -223,6 +223,7 @@ def test_pairs_of_replies_are_learned_by_the_command_for_them(fine_tune, data, t
     assert fine_tune(data / "pairs.jsonl", more=["--steps", "1"], override=False) == 0
     recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
     assert recipe["recipe"] == "PreferenceRecipe"
+    assert recipe["stages"][0]["batch"]["rows"] == 2
     assert to_json(from_json(json.dumps(recipe), RECIPE_KINDS)) == (tmp_path / "run/recipe.json").read_text()
     load_model(tmp_path / "run" / "model")
 
@@ -315,7 +316,7 @@ def test_a_file_without_records_is_named(tmp_path):
 def test_what_is_left_out_is_told_once(fine_tune, data, tmp_path, capsys):
     root = shutil.copytree(data / "photos", tmp_path / "some")
     with (root / "metadata.jsonl").open("a") as file:
-        file.write(json.dumps({"file_name": "gone.png", "text": "Nothing."}) + "\n")
+        file.write("\n" + json.dumps({"file_name": "gone.png", "text": "Nothing."}))
     assert fine_tune(root, more=["--steps", "1", "--skip-bad"]) == 0
     assert capsys.readouterr().err.count("no such image 'gone.png'") == 1
 
