@@ -42,7 +42,7 @@ REFUSED = "this model answers, draws and edits: it neither solves mazes nor step
 
 
 @dataclass(frozen=True, kw_only=True)
-class Manner:
+class AnswerSettings:
     """How one answer is made: text by `text`, drawings by `pixels` under `guidance`. `draws`: whether it may
     draw; `must_draw`: whether it has to."""
 
@@ -135,14 +135,14 @@ class DrawingAssistant(ImageTextAssistant):
     ) -> np.ndarray:
         if tries != 1:
             raise ValueError(f"this model does not judge its drawings: tries must be 1, got {tries}")
-        manner = Manner(
+        settings = AnswerSettings(
             text=self.sampler,
             pixels=replace(SAMPLER, temperature=temperature),
             guidance=Constant(guidance) if guidance != 1 else None,
             max_tokens=INTRODUCTION,
             must_draw=True,
         )
-        answer = Answer(self, self.processor.prompt(messages), manner, self.shapes(size))
+        answer = Answer(self, self.processor.prompt(messages), settings, self.shapes(size))
         for _ in answer.events():
             pass
         return answer.images[-1]
@@ -152,16 +152,18 @@ class Answer:
     """One answer of text and at most one drawing, which ends it, as in the released model. A drawing that
     must come and was not begun is made of the prompt alone."""
 
-    def __init__(self, assistant: DrawingAssistant, prompt: Prompt, manner: Manner, shapes: Shapes) -> None:
-        self.assistant, self.prompt, self.manner, self.shapes = assistant, prompt, manner, shapes
+    def __init__(
+        self, assistant: DrawingAssistant, prompt: Prompt, settings: AnswerSettings, shapes: Shapes
+    ) -> None:
+        self.assistant, self.prompt, self.settings, self.shapes = assistant, prompt, settings, shapes
         self.text = ""
         self.images: list[np.ndarray] = []
 
     def events(self, session: Session | None = None) -> Iterator[Event]:
         """The answer piece by piece; `session`: one that has read the prompt."""
         session = session or self._opened()
-        model, manner, speech = self.assistant.model, self.manner, Speech(self.assistant.processor)
-        for ids in said(session, model, manner.text, manner.max_tokens, draw=manner.draws):
+        model, settings, speech = self.assistant.model, self.settings, Speech(self.assistant.processor)
+        for ids in said(session, model, settings.text, settings.max_tokens, draw=settings.draws):
             if ids[0] is not None and (piece := speech.hear(ids[0])):
                 self.text += piece
                 yield Text(piece)
@@ -170,14 +172,14 @@ class Answer:
             yield Text(rest)
         if session.stopped() == ["write"]:
             yield from self._draw(session)
-        elif manner.must_draw:
+        elif settings.must_draw:
             yield from self._draw(self._opened())
 
     def _opened(self) -> Session:
         return open_session(self.assistant.model, [self.prompt], self.assistant.seed)
 
     def _draw(self, session: Session) -> Iterator[Event]:
-        options: dict[str, Any] = {"sampler": self.manner.pixels, "guidance": self.manner.guidance}
+        options: dict[str, Any] = {"sampler": self.settings.pixels, "guidance": self.settings.guidance}
         order, steps = self.assistant.model.order, len(self.shapes)
         for number, _ in enumerate(session.image(self.shapes, order=order, **options), start=1):
             yield Scale(number, steps, None)
@@ -200,20 +202,20 @@ class DrawingConversation(ImageTextConversation):
         `allow_images`, `require_image`, `max_tokens` and `text_sampler` have an effect."""
         if changes.get("image_after"):
             raise ValueError(REFUSED)
-        self.manner = Manner(
+        self.settings = AnswerSettings(
             text=changes.get("text_sampler", self.assistant.sampler),
             draws=changes.get("allow_images", True),
             must_draw=changes.get("require_image", False),
         )
         kept = {"max_tokens": changes["max_tokens"]} if "max_tokens" in changes else {}
-        return super().say(text, images, text_sampler=self.manner.text, **kept)
+        return super().say(text, images, text_sampler=self.settings.text, **kept)
 
     def _answered(  # type: ignore[override]
         self, messages: list[Message], prompt: Prompt, dropped: int, sampler: Sampler, max_tokens: int
     ) -> Iterator[Event]:
-        manner = replace(self.manner, max_tokens=max_tokens)
+        settings = replace(self.settings, max_tokens=max_tokens)
         session = self._session = self._resumed(prompt)
-        answer = Answer(self.assistant, prompt, manner, self.assistant.shapes())
+        answer = Answer(self.assistant, prompt, settings, self.assistant.shapes())
         finished = False
         try:
             yield from answer.events(session)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from unified.train.__main__ import main
-from unified.train.machine import Machine
+from unified.train.machine import Machine, Sharding
 from unified.train.override import override
 from unified.train.recipe import ModelData, OutputConfig, Source, VARGPTRecipe
 from unified.train.recipes.vargpt import vargpt
@@ -273,13 +273,17 @@ def test_bad_input_is_one_line_and_status_2(folder, tmp_path, capsys):
         ("vargpt", [f"start={folder}"], "pairs.jsonl: no such file of pairs"),
         ("vargpt", ['stages.0.trains=["heads"]'], "trains must name any of"),
         ("vargpt", [], "start names no model"),
-        ("vargpt", [f"start={folder}", "--deepspeed", "zero2"], "whole in every process"),
     ):
         given = ["--override", *words] if words else []
         assert main([name, "--cpu", "--out", str(tmp_path / said[:6]), *given]) == 2
         error = capsys.readouterr().err
         assert said in error
         assert error.count("\n") == 1
+
+
+def test_sharding_is_refused(folder, tmp_path):
+    with pytest.raises(ValueError, match="whole in every process"):
+        run(recipe_of(folder, stage()), Machine(out=tmp_path, cpu=True, sharding=Sharding(fsdp=True)))
 
 
 def test_every_trained_parameter_has_a_gradient_in_every_process(folder):

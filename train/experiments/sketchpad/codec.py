@@ -55,8 +55,9 @@ def tile_tokenizer() -> VQTokenizer:
     )
     visual = VQTokenizer(VQConfig(codes=len(every), dim=dim, encoder=network, normalised=False)).eval()
     line = to_images(every.transpose(1, 0, 2, 3).reshape(1, PATCH, -1, 3))  # all patches side by side
+    weight: Any = visual.table.weight
     with torch.no_grad():
-        visual.table.weight.copy_(visual.latent(line)[0, :, 0].T)
+        weight.copy_(visual.latent(line)[0, :, 0].T)
     return visual.requires_grad_(False)
 
 
@@ -98,5 +99,6 @@ def start(texts: Iterable[str], size: ModelSize, seed: int) -> tuple[UnifiedMode
     backbone = text_decoder(width=size.width, layers=size.layers, heads=size.heads, kv_heads=size.heads)
     model = UnifiedModel(UnifiedConfig(vocabulary=vocabulary, backbone=backbone, extras=extras))
     _tell_codes_apart(model, visual)
-    torch.nn.init.constant_(model.extras["copy_gate"].gate.bias, COPY)
+    extra: Any = model.extras["copy_gate"]
+    torch.nn.init.constant_(extra.gate.bias, COPY)
     return model, Processor(model.vocabulary, text, visual, sides=())

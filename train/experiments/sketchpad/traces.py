@@ -44,7 +44,8 @@ def charted(sample: Sample, rng: np.random.Generator) -> Content:
 
 def path(sample: Sample, rng: np.random.Generator) -> Content:
     """A sketch for each stretch of 3 to 6 actions, the cells passed grey, then the actions of the stretch."""
-    maze, content = maze_of(sample), []
+    maze = maze_of(sample)
+    content: Content = []
     states = runs(maze)
     done = 0
     for length in cut_maze(rng, sample.meta["actions"]):
