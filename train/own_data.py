@@ -133,7 +133,9 @@ def form_of(path: Path) -> str:
     if path.suffix not in (".json", ".jsonl"):
         raise ValueError(f"{path}: a file of data is .json or .jsonl")
     first = next(iter(read_numbered(path, Faults())), None)
-    keys = first.value if first is not None and isinstance(first.value, dict) else {}
+    if first is None:
+        raise ValueError(f"{path}: no records in it")
+    keys = first.value if isinstance(first.value, dict) else {}
     if any(key in keys for key in ("chosen", "chosen_image", "rejected", "rejected_image")):
         return PREFERENCE
     if "conversations" in keys or "messages" in keys:
