@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from unified.apps.dream import WINDOW
 from unified.decoding.sampling import Sampler
 
+MOST_UNDO = 1_000_000
 TEMPERATURE, TOP_P = 0.7, 0.8  # sharp for some sixteen frames, where the mean over codes is fog after four
 
 
@@ -33,6 +34,10 @@ class WorldModelConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+        if self.undo > MOST_UNDO:
+            raise ValueError(f"undo must be at most {MOST_UNDO}, got {self.undo}")
+        if self.mean is not None and not isinstance(self.mean, bool):
+            raise ValueError(f"mean must be True, False or None, got {self.mean!r}")
         if self.sampler is not None and not isinstance(self.sampler, Sampler):
             raise ValueError(f"sampler must be a Sampler, got {type(self.sampler).__name__}")
         self.decoding  # noqa: B018 - checks temperature and top_p
@@ -47,6 +52,8 @@ def config_of(config: WorldModelConfig | None, settings: dict[str, object]) -> W
     """A configuration given as one object or as single settings. ValueError for both, or unknown ones."""
     if config is not None and settings:
         raise ValueError("give either config or single settings, not both")
+    if config is not None and not isinstance(config, WorldModelConfig):
+        raise ValueError(f"config must be a WorldModelConfig, got {type(config).__name__}")
     try:
         return config or WorldModelConfig(**settings)  # type: ignore[arg-type]
     except TypeError as error:

@@ -20,6 +20,7 @@ from unified.envs.world_model.vector import WorldModelVectorEnv
 from unified.apps.assistant import Assistant, load
 
 Observation = dict[str, np.ndarray]
+MOST_SEED = 2**62  # of the noise, with room for the seeds of forks
 
 
 class WorldModelEnv(gymnasium.Env):
@@ -116,7 +117,7 @@ class WorldModelEnv(gymnasium.Env):
         """`count` environments that go on from here, with the same weights. After the same actions they show
         the same frames; with a `seed`, fork k draws its own with the seed `seed` + k."""
         state, found = self.get_state(), []
-        for number in range(_positive(count)):
+        for own in _seeds(seed, _positive(count)):
             other = WorldModelEnv(
                 self.assistant,
                 self.start,
@@ -124,15 +125,15 @@ class WorldModelEnv(gymnasium.Env):
                 render_mode=self.render_mode,
                 config=replace(self.config, size=self.episodes.size),
             )
-            other.set_state(state, seed=None if seed is None else seed + number)
+            other.set_state(state, seed=own)
             found.append(other)
         return found
 
     def fork_rows(self, count: int, *, seed: int | None = None) -> WorldModelVectorEnv:
         """As `fork`, but rows of one vector environment, which does not reset by itself."""
-        state = self.get_state()
+        state, seeds = self.get_state(), _seeds(seed, _positive(count))
         rows = WorldModelVectorEnv(
-            _positive(count),
+            len(seeds),
             self.assistant,
             self.start,
             reward_fn=self.reward_fn,
@@ -140,7 +141,6 @@ class WorldModelEnv(gymnasium.Env):
             render_mode=self.render_mode,
             config=replace(self.config, size=self.episodes.size),
         )
-        seeds = [None if seed is None else seed + number for number in range(count)]
         rows.set_states([state if own is None else _reseeded(state, own) for own in seeds])
         return rows
 
@@ -172,8 +172,18 @@ class WorldModelEnv(gymnasium.Env):
 
 
 def _reseeded(state: EpisodeState, seed: int) -> EpisodeState:
-    """The state with other random numbers for the frames to come."""
+    """The state with other random numbers for the frames to come. ValueError for a seed out of range."""
+    _seeds(seed, 1)
     return replace(state, dream=replace(state.dream, seed=seed))
+
+
+def _seeds(seed: int | None, count: int) -> list[int | None]:
+    """`seed`, `seed` + 1, ..., or `count` times None. ValueError for a seed out of range."""
+    if seed is None:
+        return [None] * count
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < MOST_SEED:
+        raise ValueError(f"a seed must be a whole number of 0 to {MOST_SEED - 1}, got {seed!r:.60}")
+    return [int(seed) + number for number in range(count)]
 
 
 def _positive(count: int) -> int:

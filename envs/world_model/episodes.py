@@ -90,7 +90,7 @@ class Episodes:
         self, actions: Sequence[Action | None], rngs: Sequence[np.random.Generator]
     ) -> list[Step | None]:
         """One step of every row that has an action. ValueError for a bad action and ResetNeeded before the
-        start and after the end of an episode, the episodes unchanged."""
+        start and after the end of an episode, and whatever `reward_fn` raises; the episodes unchanged."""
         self._check_open()
         whole = [None if action is None else complete(action) for action in actions]
         acting = [row for row, action in enumerate(whole) if action is not None]
@@ -101,8 +101,16 @@ class Episodes:
                 )
         if not acting:
             return [None] * len(whole)
-        before = {row: self.state(row, rngs[row]) for row in acting} if self.config.undo else {}
+        before = {row: self.state(row, rngs[row]) for row in acting}
         found = self.dream.step(whole)
+        try:
+            earned = [
+                self.reward(self.frames[row], whole[row], found.images[number])
+                for number, row in enumerate(acting)
+            ]
+        except BaseException:  # an interrupt too: no row may show one frame and dream on from another
+            self.dream.load(acting, [before[row].dream for row in acting])
+            raise
         for row, state in before.items():
             self.past[row].append(state)
         steps: list[Step | None] = [None] * len(whole)
@@ -113,24 +121,32 @@ class Episodes:
                 "log_prob": float(found.log_probs[number]),
                 "entropy": float(found.entropies[number]),
             }
-            steps[row] = self._finished(row, whole[row], found.images[number], info)
+            steps[row] = self._finished(row, found.images[number], earned[number], info)
         return steps
 
-    def _finished(self, row: int, action: Any, frame: np.ndarray, info: dict[str, Any]) -> Step:
-        previous = self.frames[row]
+    def _finished(
+        self, row: int, frame: np.ndarray, earned: tuple[float, bool], info: dict[str, Any]
+    ) -> Step:
+        reward, terminated = earned
         self.frames[row], self.steps[row] = frame, info["steps"]
-        reward, terminated = self.reward(previous, action, frame)
         truncated = not terminated and 0 < self.config.max_steps <= self.steps[row]
         self.ended[row] = terminated or truncated
         return Step(frame.copy(), reward, terminated, truncated, info)
 
     def reward(self, previous: Any, action: Any, frame: np.ndarray) -> tuple[float, bool]:
-        """What `reward_fn` gives for a step, and whether it ends the episode; 0 and False without one."""
+        """What `reward_fn` gives for a step, and whether it ends the episode; 0 and False without one.
+        ValueError for what is neither a number nor a pair (number, ended)."""
         if self.reward_fn is None:
             return 0.0, False
         found = self.reward_fn(previous.copy(), action, frame.copy())
-        reward, terminated = found if isinstance(found, tuple) else (found, False)
-        return float(reward), bool(terminated)
+        pair = found if isinstance(found, tuple) else (found, False)
+        try:
+            reward, ended = pair
+            return float(reward), bool(ended)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"reward_fn must return a number, or (number, ended), got {found!r:.60}"
+            ) from None
 
     def state(self, row: int, rng: np.random.Generator) -> EpisodeState:
         """The state of a row, for `load`. ResetNeeded before it has started."""
@@ -147,9 +163,13 @@ class Episodes:
         )
 
     def load(self, rows: Sequence[int], states: Sequence[EpisodeState]) -> None:
-        """Restore states in some rows; what could be taken back in them no longer can. ValueError for what
-        is no state, or one of another model or size, the episodes unchanged."""
+        """Restore states in some rows; what could be taken back in them no longer can. ValueError for rows
+        that do not exist or twice the same, what is no state, or one of another model or size, the episodes
+        unchanged."""
         self._check_open()
+        known = range(len(self.frames))
+        if len(set(rows)) != len(rows) or any(row not in known for row in rows):
+            raise ValueError(f"rows must be different numbers of 0 to {len(known) - 1}, got {list(rows)}")
         for state in states:
             if not isinstance(state, EpisodeState):
                 raise ValueError(f"a state must be what get_state() returned, got {type(state).__name__}")
@@ -194,7 +214,8 @@ def _size(assistant: Assistant, start: Any, config: WorldModelConfig) -> tuple[i
     if size is None and hasattr(start, "__array__") and np.ndim(start) == 3:
         size = assistant.picture(start).shape[:2]
     size = size or (assistant.side, assistant.side)
-    if isinstance(size, int) or len(size) != 2:
+    whole = isinstance(size, Sequence) and all(isinstance(side, int | np.integer) for side in size)
+    if not whole or len(size) != 2:  # type: ignore[arg-type]
         raise ValueError(f"size must be (height, width) in pixels, got {size!r}")
     assistant.shapes((size[0], size[1]))
     return size[0], size[1]

@@ -37,11 +37,12 @@ def score(env: WorldModelEnv, clips: Sequence[Clip]) -> list[ClipScore]:
     """Scores of clips (frames, actions) of n + 1 frames and the n actions between them, n at least 1; what
     they show is not drawn, and the environment is left as it is. Rewards are those of its `reward_fn`, else
     0. ValueError for clips of other lengths and malformed actions."""
+    model = env.assistant  # before all else: it says so where the environment is closed
     known = [_whole(env, *clip) for clip in clips]
     if not known:
         return []
     config, episodes = env.config, env.episodes
-    dream = env.assistant.dream(
+    dream = model.dream(
         episodes.size, rows=len(known), window=config.window, sampler=config.decoding, mean=config.mean
     )
     dream.start(range(len(known)), [frames[:1] for frames, _ in known], [[]] * len(known), [0] * len(known))

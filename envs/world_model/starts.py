@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,6 +55,8 @@ class Starts:
     def draw(self, rng: np.random.Generator, options: Mapping[str, Any] | None = None) -> Start:
         """A start for one episode. `options` of a reset: `start`, `frame`, or `frames` with `actions`.
         ValueError, in one line, for what is no start."""
+        if not isinstance(options, Mapping | None):
+            raise ValueError(f"options of a reset must be a dictionary, got {type(options).__name__}")
         options = dict(options or {})
         kinds = [name for name in ("start", "frame", "frames") if name in options]
         unknown = [str(name) for name in options if name not in ("start", "frame", "frames", "actions")]
@@ -105,14 +108,18 @@ class Starts:
         raise ValueError(f"a start with 'frames', 'image' or a state of the voxel world: got {names}")
 
     def _text(self, source: str | Path, rng: np.random.Generator) -> Start:
-        suffix = Path(source).suffix.lower()
-        parts = [Path(source).with_suffix(end) for end in sorted(RECORDINGS)]
-        if suffix in RECORDINGS or all(part.is_file() for part in parts):
-            return self._recording(Path(source), rng)
-        if isinstance(source, Path) or suffix in FILES or Path(source).is_file():
-            return Start([self.image(source)], [])
-        if not source.strip():
+        # os.path, since words may be longer than any name of a file, which pathlib takes for an error
+        if isinstance(source, str) and not source.strip():
             raise ValueError("words to start from must say something")
+        suffix = Path(source).suffix.lower()
+        named = Path(source).name not in ("", "..")
+        parts = [Path(source).with_suffix(end) for end in sorted(RECORDINGS)] if named else []
+        if suffix in RECORDINGS or (named and all(map(os.path.isfile, parts))):
+            return self._recording(Path(source), rng)
+        if os.path.isdir(source):
+            raise ValueError(f"{source} is a folder: name an image or a recording in it")
+        if isinstance(source, Path) or suffix in FILES or os.path.isfile(source):
+            return Start([self.image(source)], [])
         return Start([self._fitted(self.assistant.draw(source, size=self.size, tries=1))], [])
 
     def _recording(self, stem: Path, rng: np.random.Generator) -> Start:
@@ -131,6 +138,8 @@ class Starts:
     def _clip(self, frames: Any, actions: Any) -> Start:
         if not isinstance(frames, (Sequence, np.ndarray)) or not len(frames):
             raise ValueError("a start needs at least one frame")
+        if not isinstance(actions, Sequence | np.ndarray):
+            raise ValueError(f"actions must be a sequence of dictionaries, got {type(actions).__name__}")
         actions = list(actions)
         if len(actions) != len(frames) - 1:
             raise ValueError(

@@ -250,6 +250,23 @@ def test_a_reward_function_sees_both_frames_and_may_end_the_episode(assistant, p
         env.step({})
 
 
+@pytest.mark.parametrize(("answer", "undo"), [(None, 0), ("much", 16), ((1.0, False, 3), 16), ([1.0], 0)])
+def test_a_reward_that_is_none_changes_nothing(assistant, picture, walk, answer, undo):
+    answers = {}
+    env = WorldModelEnv(assistant, picture(), reward_fn=lambda *_: answers.get("now", 1.0), undo=undo)
+    expected = codes_of(env, walk[:8], seed=2)
+    env.reset(seed=2)
+    for action, codes in zip(walk[:8], expected, strict=True):  # also where the window is read anew
+        answers["now"] = answer
+        with pytest.raises(ValueError, match="reward_fn must return"):
+            env.step(action)
+        answers.clear()
+        _, reward, _, _, info = env.step(action)
+        assert reward == 1.0
+        assert np.array_equal(info["codes"], codes)
+    assert info["steps"] == 8
+
+
 def test_a_bad_action_changes_nothing(env):
     actions = [{"forward": 1}, {"left": 1}]
     expected = play(env, actions, seed=0)
@@ -282,7 +299,15 @@ def test_before_the_reset_and_after_the_end_it_says_so(assistant, picture):
     state = env.get_state()
     env.close()
     env.close()
-    calls = (env.reset, lambda: env.step({}), env.get_state, lambda: env.set_state(state), env.step_back)
+    clip = [picture()] * 2, [{}]
+    calls = (
+        env.reset,
+        lambda: env.score(*clip),
+        lambda: env.step({}),
+        env.get_state,
+        lambda: env.set_state(state),
+        env.step_back,
+    )
     for call in calls:
         with pytest.raises(ClosedEnvironmentError, match="closed"):
             call()
@@ -299,6 +324,10 @@ def test_bad_states_are_refused(env, assistant, picture):
     for count in (0, -1, 1.5, True):
         with pytest.raises(ValueError, match="at least 1"):
             env.fork(count)
+    for seed in (-1, 1.5, "one", 2**80):
+        for call in (env.fork, env.fork_rows):
+            with pytest.raises(ValueError, match="a seed must be"):
+                call(1, seed=seed)
     env.step({})
 
 
@@ -309,6 +338,11 @@ def test_bad_states_are_refused(env, assistant, picture):
         ({"max_steps": -1}, "max_steps"),
         ({"size": (30, 30)}, "pixels"),
         ({"size": 32}, "height, width"),
+        ({"size": "ab"}, "height, width"),
+        ({"size": (32.0, 32)}, "height, width"),
+        ({"undo": 10**30}, "undo"),
+        ({"mean": "yes"}, "mean"),
+        ({"config": 3}, "WorldModelConfig"),
         ({"render_mode": "human"}, "render_mode"),
         ({"temperature": -1.0}, "temperature"),
         ({"sampler": 0.7}, "Sampler"),

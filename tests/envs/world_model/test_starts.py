@@ -1,6 +1,7 @@
 """Where an imagined episode may start, and what is no start."""
 
 import warnings
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -101,6 +102,11 @@ def test_words_are_drawn_by_the_model(starts, assistant):
     assert np.array_equal(start.frames[0], assistant.draw("A green hill under a blue sky.", tries=1))
 
 
+def test_words_may_be_longer_than_the_name_of_a_file(starts, assistant):
+    words = "hill " * 52  # 260 bytes; 255 is the most of a name
+    assert np.array_equal(frames_of(starts, words).frames[0], assistant.draw(words, tries=1))
+
+
 def test_other_sizes_are_letterboxed_and_it_is_said_once(starts):
     wide = np.full((32, 64, 3), 200, np.uint8)
     maker = starts()
@@ -137,12 +143,18 @@ def test_frames_have_any_size_that_the_model_draws(assistant, picture):
         ({"start": "cat.png"}, "no such file"),
         ({"start": "play.mp4"}, "play"),
         ({"start": " "}, "say something"),
+        ({"start": ""}, "say something"),
+        ({"start": "/"}, "is a folder"),
+        ({"start": ".."}, "is a folder"),
+        ({"start": Path("/")}, "is a folder"),
         ({"start": []}, "empty"),
         ({"start": {"colour": 1}}, "colour"),
         ({"start": {"messages": [{"content": []}]}}, "without an image"),
         ({"start": lambda rng: None}, "got None"),
         ({"start": np.zeros(5)}, "not a start"),
         ({"start": 7}, "not a start"),
+        ({"frames": [np.zeros((32, 32, 3), np.uint8)], "actions": None}, "actions must be a sequence"),
+        (["start"], "must be a dictionary"),
         ({"start": {"blocks": 1, "body": 2}}, "world_size"),
         ({"frames": [np.zeros((32, 32, 3), np.uint8)] * 2, "actions": [{"fly": 1}]}, "unknown"),
     ],

@@ -151,6 +151,11 @@ def test_states_move_between_rows_and_single_environments(make, assistant, walk)
     assert np.array_equal(found[2], expected[0][1])
     with pytest.raises(ValueError, match="3 rows need"):
         rows.set_states(states[:2])
+    for wrong in ([3], [-1]):
+        with pytest.raises(ValueError, match="numbers of 0 to 2"):
+            rows.set_states(states[:1], wrong)
+    with pytest.raises(ValueError, match="different"):
+        rows.set_states(states[:2], [0, 0])
 
 
 def test_bad_input_changes_nothing(make, walk):
@@ -179,6 +184,30 @@ def test_bad_input_changes_nothing(make, walk):
     assert [state.rng for state in before] == [state.rng for state in after]
     assert all(one.dream is other.dream for one, other in zip(before, after, strict=True))
     rows.step([{}, walk[0]])
+
+
+def test_a_reward_that_fails_in_one_row_changes_none(assistant, picture, walk):
+    broken = []
+
+    def reward_fn(previous, action, frame):
+        if action["back"] in broken:
+            raise ZeroDivisionError
+        return 1.0
+
+    rows = WorldModelVectorEnv(2, assistant, picture(), reward_fn=reward_fn)
+    rows.reset(seed=3)
+    rows.step([walk[0], walk[1]])
+    before = rows.get_states()
+    broken.append(1)
+    with pytest.raises(ZeroDivisionError):
+        rows.step([{}, {"back": 1}])
+    for one, other in zip(before, rows.get_states(), strict=True):
+        assert one.frame is other.frame
+        assert one.steps == other.steps
+    broken.clear()
+    again = rows.step([{}, {"back": 1}])[4]["codes"]
+    rows.set_states(before)
+    assert np.array_equal(again, rows.step([{}, {"back": 1}])[4]["codes"])
 
 
 @pytest.mark.parametrize(
