@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from unified.tasks import mazes, outside, scenes, small_talk, worlds
+from unified.tasks.mazes import traces
 
 TASKS: dict[str, Any] = {
     **scenes.TASKS,
@@ -17,6 +18,7 @@ TASKS: dict[str, Any] = {
     **worlds.TASKS,
     **small_talk.TASKS,
     **outside.TASKS,
+    **traces.TASKS,
 }
 
 

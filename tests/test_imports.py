@@ -17,7 +17,7 @@ SIDES = ("tokenizers", "envs", "tasks", "train", "eval")
 LAYOUT = {"layout", "stream", "orders"}  # layout and what lies below it
 FILES = {"text_files", "weight_files"}  # they stand alone
 PARTS = {"heads", "readers", "cache", "backbone", "depth", "extras", "objectives", "decoding"}
-CORE = {*LAYOUT, *PARTS, "config", "likelihood", "model", *FILES}
+CORE = {*LAYOUT, *PARTS, "config", "likelihood", "library_model", "model", *FILES}
 UNIFIED = {
     *CORE,
     "adapters",
@@ -50,7 +50,8 @@ ALLOWED: dict[str, set[str]] = {  # beside the area itself; `unified` is the pac
     "objectives": {*LAYOUT, "depth"},
     "adapters": FILES,
     "config": {*CORE, "adapters"} - {"model", "decoding"},
-    "model": CORE,
+    "library_model": CORE - {"model"},
+    "model": CORE - {"decoding"},
     "decoding": {*CORE, "tokenizers"},
     "checkpoints": {*CORE, "tokenizers", "command", "vision_language"},
     "likelihood": {*LAYOUT, "heads", "model"},
@@ -83,7 +84,7 @@ INSIDE_FUNCTIONS: dict[str, set[str]] = {  # what an area or a module may import
     "apps": OUTER,
     "server": OUTER,
     "unified": OUTER,
-    "model": {"decoding"},
+    "library_model": {"decoding"},
     "unified.envs.registration": OUTER - {"envs"},
 }
 REGISTRATION = ("unified", "unified.envs.registration")  # what `import unified` does load

@@ -49,6 +49,11 @@ def place(tmp_path_factory):
     (root / "play").mkdir()
     env = VoxelEnv(width=32, height=32, world_size=(24, 24, 24), max_steps=0)
     record(env, lambda _: {"forward": 1}, root / "play" / "one", steps=12, seed=0)
+    shutil.copytree(root / "photos", root / "traces" / "images")
+    trace = {"input_text": "Find the way. <image>", "label_text": "Go. <actions>go</actions><image>Done."}
+    trace |= {name: ["images/cat.png"] for name in ("input_img", "label_img", "rl_label_img")}
+    trace |= {"label_actions": ["go"], "total_step": 0}
+    (root / "traces" / "records.jsonl").write_text(json.dumps(trace))
     save_model(root / "model", *random_model())
     return root
 
@@ -68,7 +73,7 @@ def run(line, place):
 def test_the_commands_run(place, monkeypatch):
     monkeypatch.chdir(place)
     lines = [line for block in blocks("bash") for line in block.splitlines()]
-    assert len(lines) == 7
+    assert len(lines) == 8
     for line in lines:
         assert run(line, place) == 0, line
     assert json.loads((place / "runs/longer/recipe.json").read_text())["stages"][0]["steps"] == 4

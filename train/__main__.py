@@ -111,7 +111,7 @@ def _memory(recipe: Any, options: argparse.Namespace) -> int:
 
     logging.set_verbosity_error()
     if not isinstance(recipe, ModelRecipe):
-        raise ValueError(f"{recipe.name} is no model: there is nothing to plan")
+        raise ValueError(f"{recipe.name}: only recipes of models with supervised stages are planned")
     plan = Plan(gpus=options.gpus, zero=options.zero, fsdp=options.fsdp)
     report(recipe, plan, options.measure, (options.recipe[1], options.override))
     return 0

@@ -22,13 +22,24 @@ from unified.train.own_data import PREFERENCE, Data, DataOptions, read_argument,
 from unified.train.recipe import ModelData, ModelRecipe, OutputConfig
 from unified.train.stage import BatchConfig, OptimisationConfig, ParameterConfig, Stage, StageData
 
+from unified.apps.commands.common import seed
 from unified.command import Parser
 from unified.command import run as run_command
 from unified.pretrained import SHIPPED_NAME, find, load_processor
 
 RATES = {"full": 2e-4, "lora": 1e-3}
+MOST_EPOCHS = 1e6
 SHORTEST = 1024  # ids of a row, unless a sample is longer
 INTERRUPTED = "interrupted; the same command goes on where it stopped"
+SHARED = ("model", "size", "steps", "learning_rate", "lora", "seed", "resume", "deepspeed")  # with `prefer`
+UNSAID = (
+    "data",
+    "out",
+    "rows",
+    "micro_rows",
+    "cpu",
+    "workers",
+)  # it takes them in other words, or needs none
 FILLED = 0.97  # of a step's room, see `rows.FULL`
 
 
@@ -57,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
         "--validation", type=float, default=0.0, help="share of the records that is not learned"
     )
     made.add_argument("--skip-bad", action="store_true", help="leave bad records out in place of stopping")
-    made.add_argument("--seed", type=int, default=0)
+    made.add_argument("--seed", type=seed, default=0)
     add_machine(made)
     return made
 
@@ -72,6 +83,7 @@ def _fine_tune(options: argparse.Namespace) -> int:
     from unified.train.override import override
     from unified.train.run import check_same, run_alone
 
+    _check(options)
     data = [read_argument(text) for text in options.data]
     find(options.model)
     if any(item.form == PREFERENCE for item in data):
@@ -88,6 +100,14 @@ def _fine_tune(options: argparse.Namespace) -> int:
     return 0
 
 
+def _check(options: argparse.Namespace) -> None:
+    """ValueError for a length of training that is none."""
+    if not 0 < options.epochs <= MOST_EPOCHS:
+        raise ValueError(f"--epochs must be above 0 and at most {MOST_EPOCHS:g}, got {options.epochs}")
+    if options.steps is not None and options.steps < 1:
+        raise ValueError(f"--steps must be at least 1, got {options.steps}")
+
+
 def _prefer(options: argparse.Namespace, data: Sequence[Data]) -> int:
     """Pairs of replies are learned by an objective of their own: `prefer` runs it with the same options."""
     from unified.train.preference.command import prefer
@@ -97,9 +117,16 @@ def _prefer(options: argparse.Namespace, data: Sequence[Data]) -> int:
         raise ValueError(
             f"{pairs}: pairs of replies are learned in a run of their own, not beside other data"
         )
-    names = ("model", "size", "steps", "learning_rate", "lora", "seed", "resume", "deepspeed")
-    given = {name: getattr(options, name) for name in names}
-    words = [word for name, value in given.items() if value for word in (_option(name), str(value))]
+    for name, value in vars(parser().parse_args(["--data", "-", "--out", "-"])).items():
+        if name not in (*SHARED, *UNSAID) and getattr(options, name) != value:
+            raise ValueError(
+                f"{_option(name)} does not hold for pairs: see python -m unified.train prefer --help"
+            )
+    given = {name: getattr(options, name) for name in SHARED}
+    words = [
+        word for name, value in given.items() if value is not None for word in (_option(name), str(value))
+    ]
+    words += ["--batch", str(options.rows), "--micro", str(options.micro_rows)]
     words += ["--cpu"] if options.cpu else []
     return prefer(["--pairs", *(str(item.path) for item in data), "--out", str(options.out), *words])
 
@@ -111,12 +138,14 @@ def _option(name: str) -> str:
 def recipe_of(options: argparse.Namespace, data: list[Data]) -> ModelRecipe:
     """The recipe of the options, of one step: `sized` gives it its length."""
     folder = find(options.model)
-    size = options.size or largest(load_processor(folder))
+    size = largest(load_processor(folder)) if options.size is None else options.size
     shared = DataOptions(
         size=size, validation=options.validation, on_error="skip" if options.skip_bad else "raise"
     )
     sources = sources_of(data, shared)
-    rate = options.learning_rate or RATES["lora" if options.lora else "full"]
+    rate = RATES["lora" if options.lora else "full"]
+    rate = rate if options.learning_rate is None else options.learning_rate
+    length = SHORTEST if options.length is None else options.length
     parameters = ParameterConfig(average=0.0)
     if options.lora:
         parameters = ParameterConfig(trains=("lora",), adapter=options.lora, average=0.0)
@@ -124,9 +153,7 @@ def recipe_of(options: argparse.Namespace, data: list[Data]) -> ModelRecipe:
         name="fine-tune",
         steps=1,
         data=StageData(mixture={source.label: 1.0 for source in sources}),
-        batch=BatchConfig(
-            rows=options.rows, length=options.length or SHORTEST, micro_rows=options.micro_rows
-        ),
+        batch=BatchConfig(rows=options.rows, length=length, micro_rows=options.micro_rows),
         optimisation=OptimisationConfig(learning_rate=rate, warmup=0),
         parameters=parameters,
     )

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,10 @@ def machine_of(options: argparse.Namespace, out: Path, data: Path | None = None)
     quiet()
     from unified.train.machine import Machine, Sharding
 
-    resume = options.resume
-    if resume not in ("auto", "none") and not Path(resume).is_dir():
-        raise ValueError(f"no checkpoint at {resume}: --resume takes auto, none or the path of one")
     return Machine(
         out=out,
         data=data,
-        resume=resume,
+        resume=resume_of(options.resume),
         sharding=Sharding(
             deepspeed=deepspeed_config(options.deepspeed) if options.deepspeed else None, fsdp=options.fsdp
         ),
@@ -52,6 +50,13 @@ def machine_of(options: argparse.Namespace, out: Path, data: Path | None = None)
     )
 
 
+def resume_of(text: str) -> str:
+    """What `--resume` says. ValueError for a checkpoint that is not there."""
+    if text not in ("auto", "none") and not Path(text).is_dir():
+        raise ValueError(f"no checkpoint at {text}: --resume takes auto, none or the path of one")
+    return text
+
+
 def quiet() -> None:
     """Settings of libraries for a run: they say nothing but errors and warnings of ours."""
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
@@ -60,7 +65,7 @@ def quiet() -> None:
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    warnings.showwarning = _warn
+    warnings.showwarning = _warner()
 
 
 def shipped() -> list[str]:
@@ -76,7 +81,15 @@ def deepspeed_config(name: str) -> dict[str, Any]:
     return read_object(path)
 
 
-def _warn(message: Any, category: Any, *_: Any, **__: Any) -> None:
-    """Warnings of ours in one line; those of libraries about themselves are left out."""
-    if category is UserWarning and ("checkpoint" in str(message) or str(message).startswith("left out")):
-        print(f"unified.train: warning: {message}", file=sys.stderr)
+def _warner() -> Callable[..., None]:
+    """Shows warnings of ours once each, in one line; those of libraries about themselves are left out."""
+    shown: set[str] = set()
+
+    def warn(message: Any, category: Any, *_: Any, **__: Any) -> None:
+        text = str(message)
+        ours = category is UserWarning and ("checkpoint" in text or text.startswith("left out"))
+        if ours and text not in shown:
+            shown.add(text)
+            print(f"unified.train: warning: {text}", file=sys.stderr)
+
+    return warn

@@ -5,6 +5,7 @@ An argument is `PATH`, `PATH:FORM`, or either after `NAME=`. Without a form, wha
     read, draw, both    a folder of images with captions, to be described, drawn or (the default) both
     llava               a JSON or JSONL file of LLaVA's conversations
     dataset             a Hugging Face data set on disk; dataset-draw: rows of image and text are drawn
+    traces              a folder of records of text and sketches (`unified.tasks.mazes.records`)
     recordings          a folder of .mp4 and .jsonl (VPT, BASALT): frames after actions; recordings-actions
                         and recordings-play for the other forms
     preference          a JSON or JSONL file of pairs: they are learned by a stage of its own
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unified.tasks.mazes.records import INDEX
 from unified.tasks.outside.faults import Faults
 from unified.tasks.outside.images import SUFFIXES
 from unified.tasks.outside.numbered import read_numbered
@@ -62,6 +64,10 @@ def _llava(path: Path, options: DataOptions) -> list[Made]:
     return [("", "llava", {"path": str(path), "size": options.size, "on_error": options.on_error})]
 
 
+def _traces(path: Path, options: DataOptions) -> list[Made]:
+    return [("", "traces", {"folder": str(path), "size": options.size, "on_error": options.on_error})]
+
+
 def _stored(form: str) -> Callable[[Path, DataOptions], list[Made]]:
     def made(path: Path, options: DataOptions) -> list[Made]:
         chosen = {"path": str(path), "size": options.size, "on_error": options.on_error, "form": form}
@@ -84,6 +90,7 @@ FORMS: Mapping[str, Callable[[Path, DataOptions], list[Made]]] = {
     "llava": _llava,
     "dataset": _stored("read"),
     "dataset-draw": _stored("draw"),
+    "traces": _traces,
     "recordings": _recordings("frames"),
     "recordings-actions": _recordings("actions"),
     "recordings-play": _recordings("play"),
@@ -113,16 +120,22 @@ def form_of(path: Path) -> str:
     if path.is_dir():
         if is_stored(path):
             return "dataset"
+        if (path / INDEX).is_file():
+            return "traces"
         files = [file for file in path.rglob("*") if file.is_file()]
         if any(file.suffix == ".mp4" for file in files):
             return "recordings"
         if any(file.suffix.lower() in SUFFIXES for file in files):
             return "both"
-        raise ValueError(f"{path}: neither images with captions, nor a data set, nor recordings lie there")
+        raise ValueError(
+            f"{path}: neither images with captions, nor a data set, nor traces, nor recordings lie there"
+        )
     if path.suffix not in (".json", ".jsonl"):
         raise ValueError(f"{path}: a file of data is .json or .jsonl")
     first = next(iter(read_numbered(path, Faults())), None)
-    keys = first.value if first is not None and isinstance(first.value, dict) else {}
+    if first is None:
+        raise ValueError(f"{path}: no records in it")
+    keys = first.value if isinstance(first.value, dict) else {}
     if any(key in keys for key in ("chosen", "chosen_image", "rejected", "rejected_image")):
         return PREFERENCE
     if "conversations" in keys or "messages" in keys:

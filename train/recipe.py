@@ -266,6 +266,7 @@ class PreferenceRecipe:
     output: OutputConfig = field(default_factory=lambda: OutputConfig(log_every=1, sheet_every=0))
 
     def __post_init__(self) -> None:
+        check_tree(self)
         if not self.stages:
             raise ValueError("a recipe needs at least one stage")
         if len({stage.name for stage in self.stages}) < len(self.stages):

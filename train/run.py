@@ -25,6 +25,7 @@ from unified.train.average import Average, is_sharded
 from unified.train.build import check_start, loaded, stage_model
 from unified.train.checks import check_objectives, check_optimisers, check_sharding
 from unified.train.export import export
+from unified.train.lock import NAME as LOCK
 from unified.train.lock import alone
 from unified.train.machine import Machine, stage_checkpoint, stage_folder
 from unified.train.optimiser import is_inner, muon
@@ -96,9 +97,15 @@ def _claim(recipe: Recipe, machine: Machine) -> None:
     if machine.resume == "none" and stages.exists():
         number = next(n for n in range(1, 1000) if not (machine.out / f"stages.old-{n}").exists())
         stages.rename(machine.out / f"stages.old-{number}")
-    elif path.is_file() and machine.resume == "auto":
+    elif path.is_file() and machine.resume == "auto" and _begun(machine.out):
         check_same(path, recipe)
     write_text(path, to_json(recipe))
+
+
+def _begun(folder: Path) -> bool:
+    """Whether anything was made there: a run that ended at bad input leaves its recipe alone."""
+    left = (path.name for path in folder.rglob("*") if path.is_file())
+    return any(name not in ("recipe.json", LOCK) for name in left)
 
 
 def check_same(path: Path, recipe: Recipe, parts: Sequence[str] = ()) -> None:

@@ -7,7 +7,6 @@ likelihoods.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -18,15 +17,13 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
     GenerationConfig,
-    PreTrainedModel,
 )
 
 from unified.backbone.attention import backend_of, of_session
 from unified.backbone.batch import run_batch
 from unified.backbone.decoder import LibraryLayers, refuse_alone, run_layers
-from unified.backbone.extended_tables import extend_tables, saved_state
+from unified.backbone.extended_tables import extend_tables
 from unified.backbone.fused import FusedLayers, fusible
-from unified.backbone.initialise import initialise
 from unified.backbone.layer_pass import Depth, LayerPart, Pass
 from unified.backbone.parts.deep_stack import split_deeper, with_deeper
 from unified.backbone.read_outs import ReadOut, make_read_outs
@@ -39,24 +36,20 @@ from unified.extras.slots import SlotEmbedding, WrittenSlots, written_slots
 from unified.extras.writer import Writer
 from unified.heads import HEADS
 from unified.layout.layout import Layout
+from unified.library_model import LibraryModel
 from unified.likelihood import UnifiedOutput, check_arguments, check_labels, likelihoods
 from unified.orders import Plan
 from unified.readers import make_readers, read_values
 from unified.stream.base_words import FEATURES, PLACES
-from unified.stream.migration import WEIGHTS, weight_name
 from unified.stream.null_stream import null_stream
 from unified.stream.segments import Kind
 from unified.stream.vocabulary import Vocabulary
 
 
-class UnifiedModel(PreTrainedModel):
+class UnifiedModel(LibraryModel):
     """One decoder over text, special, visual and action ids."""
 
     config_class = UnifiedConfig
-    base_model_prefix = "backbone"
-    supports_gradient_checkpointing = True
-    _supports_sdpa = True
-    _supports_flex_attn = True
 
     def __init__(self, config: UnifiedConfig) -> None:
         super().__init__(config)
@@ -102,78 +95,15 @@ class UnifiedModel(PreTrainedModel):
         self.fused = None
         return super()._apply(*arguments, **named)
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], *arguments: Any, **named: Any) -> Any:
-        """Weights may have the names of an earlier form."""
-        self.fused = None
-        renamed = {weight_name(name): value for name, value in state_dict.items()}
-        return super().load_state_dict(renamed, *arguments, **named)
-
-    @classmethod
-    def from_pretrained(cls, *arguments: Any, **named: Any) -> Any:
-        """Weights may have the names of an earlier form; they are saved under those of today."""
-        former = {f"^{re.escape(old)}": new for old, new in WEIGHTS.items()}
-        named["key_mapping"] = former | (named.get("key_mapping") or {})
-        loaded: Any = super().from_pretrained(*arguments, **named)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
-        model._weight_conversions = None
-        if model.config.base:
-            raise ValueError("this folder extends a pretrained model: load it with unified.load")
-        return loaded
-
-    def save_pretrained(self, *arguments: Any, **named: Any) -> None:
-        """Of a pretrained model that was extended, what it has of its own and what is trained
-        (`extended_tables.is_pretrained`)."""
-        if self.config.base:
-            named["state_dict"] = saved_state(self, named.get("state_dict"))
-        super().save_pretrained(*arguments, **named)
-
     def train(self, mode: bool = True) -> UnifiedModel:
         self.fused = None if mode else self.fused
         return super().train(mode)
-
-    def _check_and_adjust_attn_implementation(
-        self,
-        attn_implementation: str | None,
-        is_init_check: bool = False,
-        allow_all_kernels: bool = False,
-    ) -> str:
-        """In place of the library's check, which asks for kernels of its own."""
-        backend_of(attn_implementation)
-        return attn_implementation or "sdpa"
-
-    def set_attn_implementation(self, attn_implementation: Any, allow_all_kernels: bool = False) -> None:
-        """Another back-end, by one of our names or of the library's (`backbone.attention`). ValueError, and
-        nothing is changed, for an unknown one or a package that is not installed."""
-        kind = backend_of(attn_implementation)
-        self.attend = of_session(kind)
-        self.attention = kind
-        self.config._attn_implementation_internal = attn_implementation
-
-    def _init_weights(self, module: nn.Module) -> None:
-        if not initialise(module, self.config.initializer_range):
-            super()._init_weights(module)
 
     def get_input_embeddings(self) -> nn.Module:
         return self.backbone.get_input_embeddings()
 
     def get_output_embeddings(self) -> nn.Module:
         return self.text_head
-
-    def generate(self, input_ids: Tensor | None = None, **options: Any) -> Tensor:
-        """Text after prompts, through a `Session`: `decoding.generate.generate`, where the options are."""
-        from unified.decoding.generate import generate
-
-        return generate(self, input_ids, **options)
-
-    def prepare_inputs_for_generation(self, *_: object, **__: object) -> dict[str, Any]:
-        """peft's `PeftModelForCausalLM` wants the method; ValueError if it is called: the library's own loop
-        knows tokens alone, so a `Session` generates."""
-        raise ValueError("generate cannot write images: use unified.decoding.session.Session")
-
-    @classmethod
-    def can_generate(cls) -> bool:
-        """Pipelines ask: `generate` is our own."""
-        return True
 
     # Likelihood ---------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from gymnasium.error import ResetNeeded
+from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from unified.envs.action_space import ActionSpace
 from unified.envs.voxel import physics as p
 from unified.envs.voxel.actions import Controls, parse_action
@@ -59,7 +59,7 @@ class VoxelEnv(gymnasium.Env):
         self.observation_space = spaces.Dict({"pov": spaces.Box(0, 255, shape, dtype=np.uint8)})
         self._simulation: Simulation | None = None
         self._task: Task | None = None
-        self._ended = False
+        self._ended = self._closed = False
         self._frame: np.ndarray | None = None
         self._window: Window | None = None
 
@@ -81,6 +81,7 @@ class VoxelEnv(gymnasium.Env):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Starts a new world, or goes on from options["state"]. On a ValueError the running game stays."""
+        self._check_open()
         before = (self._np_random, self._np_random_seed)
         before_state = None if self._np_random is None else deepcopy(self._np_random.bit_generator.state)
         try:
@@ -141,10 +142,16 @@ class VoxelEnv(gymnasium.Env):
         return self._ended
 
     def check_running(self) -> None:
-        """ResetNeeded before the first reset and after the end of an episode."""
+        """ResetNeeded before the first reset and after the end of an episode, ClosedEnvironmentError after
+        `close`."""
+        self._check_open()
         if self._simulation is None or self._ended:
             begun = self._simulation is not None
             raise ResetNeeded("the episode has ended; call reset()" if begun else "call reset() first")
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedEnvironmentError("the environment is closed: make another one")
 
     def tick(self, controls: Controls) -> tuple[float, bool, bool]:
         """One step without its picture: reward, terminated, truncated."""
@@ -177,6 +184,8 @@ class VoxelEnv(gymnasium.Env):
         return None
 
     def close(self) -> None:
+        """Close the window, if any; further steps and resets raise ClosedEnvironmentError."""
+        self._closed = True
         if self._window is not None:
             self._window.close()
             self._window = None

@@ -74,8 +74,14 @@ def write_records(samples: Iterable[Sample], folder: str | Path, *, per_image: b
 
 
 def read_records(folder: str | Path, faults: Faults | None = None) -> list[Record]:
-    """The records of a folder. Raises ValueError, with the line, for a malformed one or a missing image,
-    unless `faults` skips; other fields than ours are left alone, with one warning."""
+    """The records of a folder (`numbered_records`)."""
+    return [record for _, record in numbered_records(folder, faults)]
+
+
+def numbered_records(folder: str | Path, faults: Faults | None = None) -> list[tuple[int, Record]]:
+    """The records of a folder with the numbers of their lines, counted from 1. Raises ValueError, with the
+    line, for a malformed one or a missing image, unless `faults` skips; other fields than ours are left
+    alone, with one warning."""
     folder, faults = at_home(folder), faults or Faults()
     faults.source = INDEX
     records = []
@@ -89,7 +95,7 @@ def read_records(folder: str | Path, faults: Faults | None = None) -> list[Recor
             for path in record.input_img + record.label_img + record.rl_label_img:
                 if not (folder / path).is_file():
                     raise ValueError(f"image {path:.80} is missing")
-            records.append(record)
+            records.append((number, record))
     faults.warn()
     return records
 

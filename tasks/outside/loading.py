@@ -37,12 +37,12 @@ def loadable(records: Iterable[Any], faults: Faults) -> Iterator[Any]:
 
 
 def _read_mazes(folder: Path, faults: Faults) -> int:
-    from unified.tasks.mazes.records import read_records, record_messages
+    from unified.tasks.mazes.records import INDEX, numbered_records, record_messages
 
     good = 0
-    for record in read_records(folder, faults):
+    for number, record in numbered_records(folder, faults):
         before = len(faults.lines)
-        with faults.at(record.input_img[0] if record.input_img else folder.name):
+        with faults.at(f"{folder / INDEX} line {number}"):
             record_messages(record, folder)
         good += len(faults.lines) == before
     return good

@@ -52,7 +52,7 @@ class Preference:
                 loaded[name] = load_messages(turns, self.images[start : start + count], size)
                 start += count
         except ValueError as error:
-            raise ValueError(f"{self.where}: {error}") from None
+            raise ValueError(f"{self.where}: {error}".removeprefix(": ")) from None
         return loaded
 
 

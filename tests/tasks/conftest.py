@@ -75,13 +75,25 @@ def stored_folder(captions_folder, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def data_options(recordings_folder, captions_folder, llava_file, stored_folder):
+def traces_folder(tmp_path_factory):
+    """Thirty traces of mazes as records."""
+    from unified.tasks.mazes import MazeTask, write_records
+
+    folder = tmp_path_factory.mktemp("traces")
+    task = MazeTask()
+    write_records([task.sample(number) for number in range(30)], folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_options(recordings_folder, captions_folder, llava_file, stored_folder, traces_folder):
     """The options that a task with outside data needs; {} for every other."""
     shares = {"validation": 0.3, "test": 0.3}
     needed = {
         "world_recordings": {"folder": str(recordings_folder), "frames": 5, "size": 32, **shares},
         "captions": {"folder": str(captions_folder), "size": 16, **shares},
         "dataset": {"path": str(stored_folder), "size": 16, **shares},
+        "traces": {"folder": str(traces_folder), "size": 16, **shares},
         "llava": {"path": str(llava_file), "images": str(captions_folder), "size": 16, **shares},
     }
     return lambda name: needed.get(name, {})

@@ -223,6 +223,7 @@ def test_pairs_of_replies_are_learned_by_the_command_for_them(fine_tune, data, t
     assert fine_tune(data / "pairs.jsonl", more=["--steps", "1"], override=False) == 0
     recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
     assert recipe["recipe"] == "PreferenceRecipe"
+    assert recipe["stages"][0]["batch"]["rows"] == 2
     assert to_json(from_json(json.dumps(recipe), RECIPE_KINDS)) == (tmp_path / "run/recipe.json").read_text()
     load_model(tmp_path / "run" / "model")
 
@@ -277,6 +278,47 @@ def test_bad_data_are_one_line_and_status_2(fine_tune, data, text, words, tmp_pa
     assert words in error
     assert len(error.splitlines()) == 1
     assert not (tmp_path / "run" / "stages").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--epochs", "0"], "--epochs must be above 0"),
+        (["--epochs", "nan"], "--epochs must be above 0"),
+        (["--epochs", "1e300"], "--epochs must be above 0 and at most"),
+        (["--steps", "0"], "--steps must be at least 1, got 0"),
+        (["--steps", "-1"], "--steps must be at least 1, got -1"),
+        (["--length", "0"], "length must be at least 1, got 0"),
+        (["--learning-rate", "0"], "learning_rate and clip must be positive"),
+        (["--size", "0"], "size must be a side of 8 to 4096 pixels"),
+    ],
+)
+def test_numbers_out_of_range_are_refused_before_data_are_made(
+    fine_tune, data, more, words, tmp_path, capsys
+):
+    assert fine_tune(data / "photos", more=more) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "run" / "data").exists()
+
+
+def test_options_that_do_not_hold_for_pairs_are_refused(fine_tune, data, tmp_path, capsys):
+    assert fine_tune(data / "pairs.jsonl", more=["--epochs", "5"], override=False) == 2
+    assert "--epochs does not hold for pairs" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_without_records_is_named(tmp_path):
+    (tmp_path / "none.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"none\.json: no records in it"):
+        form_of(tmp_path / "none.json")
+
+
+def test_what_is_left_out_is_told_once(fine_tune, data, tmp_path, capsys):
+    root = shutil.copytree(data / "photos", tmp_path / "some")
+    with (root / "metadata.jsonl").open("a") as file:
+        file.write("\n" + json.dumps({"file_name": "gone.png", "text": "Nothing."}))
+    assert fine_tune(root, more=["--steps", "1", "--skip-bad"]) == 0
+    assert capsys.readouterr().err.count("no such image 'gone.png'") == 1
 
 
 def test_epochs_are_steps(smoke, data, tmp_path):

@@ -31,7 +31,8 @@ def plot(results: Sequence[dict[str, Any]], out: Path) -> Path:
     for arm, log in logs.items():
         names = sorted({key for entry in log for key in entry if key.startswith("logps/map_")})
         maps = {name.removeprefix("logps/"): curve(log, name, change=True) for name in names}
-        charts[f"{arm}: log p by map, change"] = maps
+        if maps:
+            charts[f"{arm}: log p by map, change"] = maps
     rows = -(-len(charts) // 2)
     sheet = Image.new("RGB", (2 * WIDTH, rows * HEIGHT), "white")
     for number, (title, curves) in enumerate(charts.items()):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from unified.apps.commands.common import seed
 from unified.command import Parser
 from unified.command import run as run_command
 
@@ -32,13 +33,16 @@ def prefer_parser() -> argparse.ArgumentParser:
     root.add_argument("--beta", type=float, default=0.1, help="of the divergence (default 0.1)")
     root.add_argument("--loss", nargs="+", default=["sigmoid"], help="of TRL's losses (default sigmoid)")
     root.add_argument("--loss-weights", nargs="+", type=float, default=[], metavar="W")
+    root.add_argument(
+        "--label-smoothing", type=float, default=0.0, metavar="S", help="of robust, exo_pair, aot"
+    )
     root.add_argument("--weights", default="token", help="token (default), mean, map or coarse_first")
     root.add_argument("--sft", type=float, default=0.0, help="weight of the likelihood of chosen replies")
     root.add_argument("--reference", default="copy", help="copy (default) or precomputed")
     root.add_argument("--lora", type=int, default=0, metavar="RANK", help="train adapters alone")
     root.add_argument("--save-every", type=int, default=100, metavar="STEPS")
     root.add_argument("--bf16", action="store_true", help="run layers in bfloat16")
-    root.add_argument("--seed", type=int, default=0)
+    root.add_argument("--seed", type=seed, default=0)
     root.add_argument("--resume", default="auto", help="auto (default), none, or the path of a checkpoint")
     root.add_argument("--deepspeed", metavar="NAME", help="a JSON file or a shipped configuration")
     root.add_argument("--cpu", action="store_true", help="leave GPUs alone")
@@ -53,7 +57,7 @@ def pairs_parser() -> argparse.ArgumentParser:
     _add_task(root)
     root.add_argument("--data", type=Path, metavar="FOLDER", help="prompts of what `tasks build` wrote")
     root.add_argument("--out", type=Path, default=Path("pairs.jsonl"))
-    root.add_argument("--seed", type=int, default=0)
+    root.add_argument("--seed", type=seed, default=0)
     root.add_argument("--cpu", action="store_true", help="leave GPUs alone")
     return root
 
@@ -86,14 +90,14 @@ def pairs(arguments: Sequence[str]) -> int:
 
 def _prefer(options: argparse.Namespace) -> int:
     from unified.train.machine import Machine, Sharding
-    from unified.train.machine_options import deepspeed_config, quiet
+    from unified.train.machine_options import deepspeed_config, quiet, resume_of
     from unified.train.run import run
 
     recipe = recipe_of(options)
     quiet()
     machine = Machine(
         out=options.out,
-        resume=options.resume,
+        resume=resume_of(options.resume),
         sharding=Sharding(deepspeed=deepspeed_config(options.deepspeed) if options.deepspeed else None),
         cpu=options.cpu,
     )
@@ -131,6 +135,7 @@ def recipe_of(options: argparse.Namespace) -> Any:
             beta=options.beta,
             losses=tuple(options.loss),
             loss_weights=tuple(options.loss_weights),
+            label_smoothing=options.label_smoothing,
             weights=options.weights,
             sft=options.sft,
             reference=options.reference,
@@ -150,6 +155,8 @@ def _pairs(options: argparse.Namespace) -> int:
 
     if not options.task:
         raise ValueError("give --task NAME: whose prompts are answered and scored")
+    if options.out.is_dir():
+        raise ValueError(f"{options.out} is a folder: name a file")
     source, config = _pair_task(options), _on_policy(options)
     reward = TaskReward(make(source.task, **source.options), source.scores, source.following or None)
     given = [s for s in samples_of(options.data) if s.task == source.task] if options.data else None

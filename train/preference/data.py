@@ -154,7 +154,7 @@ def pair_ids(
     if isinstance(value, dict) and IDS[0] in value:
         row = _given_ids(value, tokenizer)
     else:
-        row = _encoded(preference(value, record.folder, record.where, faults), processor, size)
+        row = _encoded(preference(value, record.folder, "", faults), processor, size)
     check_pair(row, processor)
     return row
 

@@ -19,12 +19,14 @@ from peft import PeftModel
 from torch import nn
 from transformers import GenerationConfig, Trainer
 from trl import GRPOConfig, GRPOTrainer
+from unified.tasks.sample import check_split
 from unified.train.preference.rewards import TaskReward
 from unified.train.preference.sampling import Reply, Sampling, replies
 from unified.train.preference.scoring import install
 from unified.train.preference.tokenizer import control_tokenizer
 from unified.train.preference.trainer import unwrapped
 
+from unified.finite import check_count
 from unified.stream.processor import Processor
 
 
@@ -41,6 +43,9 @@ class StreamGRPOConfig(GRPOConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_count("prompts", self.prompts, 1)
+        check_count("rollout_rows", self.rollout_rows, 1)
+        check_split(self.split)
         filtered = self.temperature != 1 or self.top_p != 1 or self.top_k not in (0, None)
         if filtered or self.use_vllm:
             raise ValueError("replies are drawn by a Session at temperature 1: no filters, no vLLM")

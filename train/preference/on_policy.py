@@ -20,6 +20,7 @@ from unified.train.preference.data import load_rows, tokenizer_digest
 from unified.train.preference.rewards import TaskReward
 from unified.train.preference.sampling import Reply, Sampling, replies
 
+from unified.finite import check_number
 from unified.stream.processor import Processor
 
 SEED_STRIDE = 1_000_003  # difference between the seeds of two runs, so that no two replies share one
@@ -42,6 +43,7 @@ class OnPolicy:
 
     def __post_init__(self) -> None:
         check_split(self.split)
+        check_number("margin", self.margin)
         least = 1 if self.truth else 2
         if self.samples < 1 or self.answers < least:
             raise ValueError(
@@ -145,15 +147,20 @@ def samples_of(folder: Path) -> list[Sample]:
 
 
 def write_pairs(path: Path, pairs: Iterator[dict[str, Any]]) -> int:
-    """Records as JSON lines; the file is there whole or not at all. Returns how many there are."""
+    """Records as JSON lines; the file is there whole or not at all, and without any record it stays as it
+    was. Returns how many there are."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     count = 0
-    with partial.open("w", encoding="utf-8") as file:
-        for pair in pairs:
-            file.write(json.dumps(pair) + "\n")
-            count += 1
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            for pair in pairs:
+                file.write(json.dumps(pair) + "\n")
+                count += 1
+            file.flush()
+            os.fsync(file.fileno())
+        if count:
+            partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
     return count

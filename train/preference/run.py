@@ -137,7 +137,6 @@ def _make(stage: PreferenceStage, path: Path, model: UnifiedModel, processor: Pr
     model.to(device).eval()  # type: ignore[arg-type]
     found = make_pairs(model, processor, reward, stage.pairs.on_policy, tally=tally)
     if not write_pairs(path, found):
-        path.unlink()
         raise ValueError(
             f"no pairs of a gap of {stage.pairs.on_policy.margin} were made ({tally}): lower margin"
         )

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from unified.tasks.outside.images import check_size
 from unified.tasks.registry import TASKS, check_options
 from unified.train.preference.on_policy import OnPolicy
-from unified.train.preference.weighting import Weighting
+from unified.train.preference.weighting import Weighting, check_losses
 from unified.train.stage import BatchConfig, OptimisationConfig, ParameterConfig, at_least
 
 LOSSES = (
@@ -50,6 +51,7 @@ class PairData:
 
     def __post_init__(self) -> None:
         at_least("rounds", self.rounds, 1)
+        check_size(self.size)
         if bool(self.files) == bool(self.source):
             raise ValueError("pairs come from files or from a task: give one of them")
         if self.files and self.rounds > 1:
@@ -79,6 +81,13 @@ class PreferenceOptions:
         for name in self.losses:
             if name not in LOSSES:
                 raise ValueError(f"unknown loss {name!r}: choose from {', '.join(LOSSES)}")
+        check_losses(self.losses, self.weights)
+        if not self.losses:
+            raise ValueError("losses needs at least one name")
+        if not 0 <= self.label_smoothing < 0.5:
+            raise ValueError(f"label_smoothing must lie in [0, 0.5), got {self.label_smoothing}")
+        if "exo_pair" in self.losses and not self.label_smoothing:
+            raise ValueError("the loss exo_pair needs label_smoothing above 0, such as 0.001")
         if self.loss_weights and len(self.loss_weights) != len(self.losses):
             raise ValueError(
                 f"{len(self.losses)} losses need as many loss_weights, got {len(self.loss_weights)}"

@@ -26,13 +26,13 @@ from trl import DPOConfig, DPOTrainer
 from unified.train.preference.collator import PairCollator, check_length, width_of
 from unified.train.preference.scoring import install
 from unified.train.preference.tokenizer import control_tokenizer
-from unified.train.preference.weighting import Weighting, by_column, name_of
+from unified.train.preference.weighting import Weighting, by_column, check_losses, name_of
 
+from unified.finite import check_number
 from unified.model import UnifiedModel
 from unified.stream.vocabulary import Vocabulary
 
 COLUMNS = ["prompt_ids", "chosen_ids", "rejected_ids"]
-MEANS = ("ipo", "sigmoid_norm")  # losses that divide by the number of targets themselves
 
 
 @dataclass
@@ -50,13 +50,15 @@ class PreferenceConfig(DPOConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         Weighting(scheme=self.weights, decay=self.decay)
-        if self.sft < 0:
-            raise ValueError(f"sft must not be negative, got {self.sft}")
-        kinds = [self.loss_type] if isinstance(self.loss_type, str) else self.loss_type
-        twice = [kind for kind in kinds if kind in MEANS and self.weights != "token"]
-        if twice:
+        check_number("beta", self.beta)
+        check_number("sft", self.sft, least=0)
+        check_losses([self.loss_type] if isinstance(self.loss_type, str) else self.loss_type, self.weights)
+        if self.use_weighting and self.weights != "token":
+            raise ValueError("use_weighting (WPO) compares log-probabilities: it needs weights='token'")
+        if self.ld_alpha is not None and self.precompute_ref_log_probs:
             raise ValueError(
-                f"loss_type {twice[0]!r} takes means over targets itself: it needs weights='token'"
+                "ld_alpha weighs targets by their place in a reply, a precomputed reference keeps "
+                "sums by column: use a copy or adapters as the reference"
             )
         if self.truncation_mode != "keep_start":
             raise ValueError("truncation_mode must be 'keep_start': a stream starts with <|begin|>")

@@ -16,6 +16,7 @@ Under the last three D is a mean over targets: beta must be larger than for `tok
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +26,7 @@ from unified.layout.layout import Layout
 from unified.stream.segments import Kind
 
 SCHEMES = ("token", "mean", "map", "coarse_first")
+MEANS = ("ipo", "sigmoid_norm", "sft")  # losses of TRL that divide by the number of targets themselves
 MAPS = 2  # the column of the first map
 
 
@@ -56,6 +58,13 @@ class Weighting:
             shares = shares * self.decay**rank
         shares = shares / shares.sum(dim=1, keepdim=True).clamp(min=1e-9)
         return shares / counts.clamp(min=1)
+
+
+def check_losses(losses: Sequence[str], scheme: str) -> None:
+    """ValueError for a loss of TRL whose scores would be divided by the number of targets twice."""
+    twice = [name for name in losses if name in MEANS and scheme != "token"]
+    if twice:
+        raise ValueError(f"loss_type {twice[0]!r} takes means over targets itself: it needs weights='token'")
 
 
 def columns_of(layout: Layout) -> Tensor:

@@ -33,6 +33,7 @@ CASES = (
     "nar_verify",
     "llamagen_tokenizer_verify",
     "llamagen_verify",
+    "latent_sketchpad_verify",
     "vargpt_verify",
 )
 

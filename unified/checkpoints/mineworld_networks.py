@@ -148,11 +148,15 @@ class Encoder(nn.Module):
         self.conv_norm_out = nn.GroupNorm(config.groups, widths[-1], eps=EPS)
         self.conv_out = nn.Conv2d(widths[-1], config.latent, 3, padding=1)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def features(self, images: Tensor) -> Tensor:
+        """[B, C, H / stride, W / stride] that the last convolution reads."""
         x = self.conv_in(images)
         for level in self.down_blocks:
             x = level(x)
-        return self.conv_out(F.silu(self.conv_norm_out(self.mid_block(x))))
+        return F.silu(self.conv_norm_out(self.mid_block(x)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.conv_out(self.features(images))
 
 
 class Decoder(nn.Module):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jinja2 import TemplateError
 from PIL import Image
@@ -80,6 +81,14 @@ class PretrainedProcessor:
             raise ValueError(f"the model's chat template refuses this: {first_line(error)}") from None
         except Exception as error:  # image processors and tokenizers raise whatever their parts raise
             raise ValueError(f"the model's processor refuses this: {first_line(error)}") from None
+
+    def pixels(self, pictures: Sequence[np.ndarray]) -> Mapping[str, Any]:
+        """What the image processor makes of pictures, uint8 [H, W, 3] each, {} of none."""
+        if not pictures:
+            return {}
+        images = [Image.fromarray(picture) for picture in pictures]
+        found: Mapping[str, Any] = self.processor.image_processor(images=images, return_tensors="pt")
+        return found
 
     def text(self, ids: Sequence[int]) -> str:
         """Ids as text, without special ids."""

@@ -314,6 +314,16 @@ def test_human_window(monkeypatch):
     env.close()
 
 
+def test_a_closed_world_says_so():
+    env = VoxelEnv(**SMALL)
+    env.reset(seed=0)
+    env.close()
+    env.close()
+    for call in (env.reset, lambda: env.step({})):
+        with pytest.raises(gymnasium.error.ClosedEnvironmentError, match="closed"):
+            call()
+
+
 def test_record_video(tmp_path):
     pytest.importorskip("moviepy")
     env = gymnasium.make("unified/Voxel-v0", **SMALL, max_steps=5, render_mode="rgb_array")

@@ -217,11 +217,19 @@ def test_rounds_become_stages_on_further_prompts():
         (["prefer", "--pairs", "gone.jsonl"], "gone.jsonl: cannot be read"),
         (["prefer", "--pairs", "x", "--weights", "fine"], "unknown weights 'fine'"),
         (["prefer", "--pairs", "x", "--loss", "best"], "unknown loss 'best'"),
+        (["prefer", "--pairs", "x", "--loss", "exo_pair"], "exo_pair needs label_smoothing"),
+        (["prefer", "--pairs", "x", "--loss", "sft", "--weights", "map"], "needs weights='token'"),
+        (["prefer", "--pairs", "x", "--beta", "nan"], "stages.0.preference.beta must be a finite number"),
+        (["prefer", "--pairs", "x", "--sft", "nan"], "stages.0.preference.sft must be a finite number"),
+        (["prefer", "--pairs", "x", "--learning-rate", "inf"], "learning_rate must be a finite number"),
+        (["prefer", "--pairs", "x", "--size", "0"], "size must be a side of 8 to 4096 pixels"),
+        (["prefer", "--pairs", "x", "--resume", "gone"], "no checkpoint at gone"),
         (["prefer", "--pairs", "x", "--rounds", "2"], "rounds make new pairs of a task"),
         (["prefer", "--pairs", "x", "--model", "gone"], "gone: no such model folder"),
         (["pairs"], "give --task NAME"),
         (["pairs", "--task", "gone"], "unknown task 'gone'"),
         (["pairs", "--task", "scene_draw", "--margin", "0"], "margin must be positive"),
+        (["pairs", "--task", "scene_draw", "--margin", "nan"], "margin must be a finite number"),
         (["pairs", "--task", "scene_draw", "--options", "{"], "--options is no JSON"),
     ],
 )
@@ -241,6 +249,52 @@ def test_bad_pairs_are_named_before_training(trained, pairs, tmp_path, capsys):
     assert prefer(trained, bad, tmp_path / "out") == 2
     assert "1 bad row: bad.jsonl:2: its ids are of the tokenizers 0123456789ab" in capsys.readouterr().err
     assert not list((tmp_path / "out").rglob("checkpoint-*"))
+    assert prefer(trained, pairs, tmp_path / "out", "--steps", "1") == 0, (
+        "nothing was begun: another file may be"
+    )
+    capsys.readouterr()
+    assert prefer(trained, bad, tmp_path / "out", "--steps", "1") == 2
+    assert "was begun with another recipe" in capsys.readouterr().err
+
+
+def test_without_pairs_a_file_stays_as_it_was(trained, tmp_path, capsys):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("earlier")
+    command = [
+        "pairs",
+        "--model",
+        trained,
+        *TASK,
+        "--margin",
+        "1000",
+        "--samples",
+        "1",
+        "--answers",
+        "2",
+        "--cpu",
+    ]
+    assert main([*command, "--out", str(path)]) == 2
+    assert "no two replies lie 1000.0 apart" in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["pairs.jsonl"]
+    assert path.read_text() == "earlier"
+    assert main([*command, "--out", str(tmp_path)]) == 2
+    assert "is a folder: name a file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["prefer", "pairs"])
+def test_a_seed_out_of_range_is_refused(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--seed", "-1"])
+    assert stopped.value.code == 2
+    assert "--seed: must be 0 to" in capsys.readouterr().err
+
+
+def test_a_bad_picture_is_named_once(trained, tmp_path, capsys):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text(json.dumps({"prompt": "Draw.", "chosen_image": "broken.png", "rejected": "No."}) + "\n")
+    assert prefer(trained, bad, tmp_path / "out") == 2
+    assert "1 bad row: bad.jsonl:1: cannot read image 'broken.png'" in capsys.readouterr().err
 
 
 SCRIPT = """

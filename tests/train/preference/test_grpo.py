@@ -111,3 +111,16 @@ def test_following_reads_the_action_back(tmp_path):
     assert reward(sample, []) == 0.0
     with pytest.raises(ValueError, match="gives no score 'beauty'"):
         TaskReward(task, ["beauty"])(sample, sample.messages[-1]["content"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prompts": 0}, "prompts must be a whole number of at least 1"),
+        ({"rollout_rows": 0}, "rollout_rows must be a whole number of at least 1"),
+        ({"split": "all"}, "unknown split 'all'"),
+    ],
+)
+def test_what_gives_nothing_to_answer_is_refused(make_trainer, options, message):
+    with pytest.raises(ValueError, match=message):
+        make_trainer(TaskReward(make("scene_draw", **TASKS["scene_draw"])), **options)

@@ -176,7 +176,11 @@ def test_wpo_weighting_runs(make_trainer, logged):
     [
         ({"weights": "fine"}, "unknown weights 'fine'"),
         ({"weights": "map", "loss_type": ["ipo"]}, "takes means over targets itself"),
-        ({"sft": -1.0}, "sft must not be negative"),
+        ({"weights": "map", "loss_type": ["sigmoid", "sft"]}, "'sft' takes means over targets itself"),
+        ({"weights": "mean", "use_weighting": True}, "use_weighting"),
+        ({"ld_alpha": 0.5, "precompute_ref_log_probs": True}, "ld_alpha weighs targets by their place"),
+        ({"sft": -1.0}, "sft must be a finite number of at least 0"),
+        ({"beta": math.nan}, "beta must be a finite number"),
         ({"truncation_mode": "keep_end"}, "keep_start"),
         ({"max_length": 30}, r"pair 0: max_length=30 cuts an image at ids \d+ to \d+"),
         ({"max_length": 5}, "leaves nothing after a prompt"),

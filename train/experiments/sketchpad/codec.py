@@ -98,11 +98,7 @@ def start(texts: Iterable[str], size: ModelSize, seed: int) -> tuple[UnifiedMode
     extras |= {"reference": {}, "own_state": {}, "copy_gate": {}, "grid": {}}
     backbone = text_decoder(width=size.width, layers=size.layers, heads=size.heads, kv_heads=size.heads)
     model = UnifiedModel(UnifiedConfig(vocabulary=vocabulary, backbone=backbone, extras=extras))
-    std = model.config.initializer_range
-    extra: Any
-    for extra in model.extras.values():  # transformers passes over modules without weights of their own
-        extra.initialise(std)
     _tell_codes_apart(model, visual)
-    extra = model.extras["copy_gate"]
+    extra: Any = model.extras["copy_gate"]
     torch.nn.init.constant_(extra.gate.bias, COPY)
     return model, Processor(model.vocabulary, text, visual, sides=())
