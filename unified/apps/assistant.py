@@ -111,6 +111,7 @@ class Assistant:
     stride."""
 
     draws = True
+    several_images = False  # in one question
 
     def __init__(
         self,
@@ -412,7 +413,8 @@ def _device(name: str | None) -> torch.device:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError):
-        raise ValueError(f"device {name!r} is not available here: use cpu or cuda") from None
+        there = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+        raise ValueError(f"device {name!r} is not available here: use {' or '.join(there)}") from None
     return device
 
 

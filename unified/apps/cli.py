@@ -74,7 +74,8 @@ def _add_chat(commands: argparse._SubParsersAction) -> None:
 def _add_verbs(commands: argparse._SubParsersAction) -> None:
     ask = _command(commands, "ask", "answer a question, about a picture if one is given")
     ask.add_argument("question")
-    ask.add_argument("--image", type=Path, metavar="FILE")
+    asked = "a picture that the question is about; again for another one, where the model reads several"
+    ask.add_argument("--image", type=Path, metavar="FILE", action="append", default=[], help=asked)
     look = "first list what each part shows, not printed (default; --no-look is faster)"
     ask.add_argument("--look", action=argparse.BooleanOptionalAction, default=True, help=look)
     draw = _command(commands, "draw", "draw what a prompt says")

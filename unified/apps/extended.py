@@ -42,6 +42,8 @@ class ExtendedAssistant(Assistant):
     other. Questions are answered by the tower alone; frames, of which there are many, are read as codes.
     `sampler`: how the ids of answers are chosen."""
 
+    several_images = True
+
     def __init__(
         self,
         model: UnifiedModel,

@@ -34,6 +34,7 @@ class ImageTextAssistant:
     settings, if not given. The same call with the same seed gives the same answer."""
 
     draws = False
+    several_images = True
     commands: tuple[str, ...] = ()  # of `unified chat`, beside those for any model
 
     def __init__(

@@ -200,6 +200,8 @@ class UnifiedProcessor(Processor, Library):
 
 def _per_text(images: Any, count: int) -> list[list[Any]]:
     """A list of images for each text."""
+    if not count:
+        raise ValueError("the list of texts is empty: give at least one")
     if images is None:
         return [[]] * count
     if not isinstance(images, list | tuple):

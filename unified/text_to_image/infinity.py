@@ -8,6 +8,7 @@ options those of the published constructor; of "tokenizer" the bits of a cell, o
 
 from __future__ import annotations
 
+from math import log
 from typing import Any
 
 import torch
@@ -78,7 +79,9 @@ class InfinityDrawer:
             return schedule(1.0, self.resolution)
         every = sizes(self.stride)
         if size not in every:
-            near = sorted(every, key=lambda own: abs(own[0] - size[0]) + abs(own[1] - size[1]))[:4]
+            if min(size) < 1:
+                raise ValueError(f"an image needs at least one pixel, got {size[0]}x{size[1]}")
+            near = sorted(every, key=lambda own: _distance(own, size))[:4]
             raise ValueError(
                 f"no published schedule has {size[0]}x{size[1]} pixels; near are "
                 f"{', '.join(f'{height}x{width}' for height, width in near)}"
@@ -119,6 +122,13 @@ def sizes(stride: int) -> dict[tuple[int, int], Shapes]:
             shapes = schedule(ratio, name)
             found[shapes[-1][0] * stride, shapes[-1][1] * stride] = shapes
     return found
+
+
+def _distance(own: tuple[int, int], wanted: tuple[int, int]) -> tuple[float, float]:
+    """How far a size is from another: its aspect ratio first, then its area."""
+    ratios = log(own[0] / own[1]), log(wanted[0] / wanted[1])
+    areas = log(own[0] * own[1]), log(wanted[0] * wanted[1])
+    return abs(ratios[0] - ratios[1]), abs(areas[0] - areas[1])
 
 
 def load(folder: PublishedFolder, *, device: Any = "cpu", dtype: Any = torch.float32) -> InfinityDrawer:

@@ -33,7 +33,7 @@ from unified.vision_language.model import PretrainedReader
 from unified.vision_language.processor import LOCAL, PretrainedProcessor, load_processor
 from unified.weight_files import check_file, first_line
 
-CONFIG = "config.json"
+CONFIG, SETTINGS = "config.json", "generation_config.json"
 INDEX = "model.safetensors.index.json"
 
 
@@ -63,6 +63,8 @@ def load_pretrained(
     sees = config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
     processor = load_processor(folder, config.model_type, sees=sees)
     _check_shards(folder)
+    if (folder / SETTINGS).is_file():
+        read_object(folder / SETTINGS)  # the library passes over a damaged one
     options: dict[str, Any] = {"dtype": dtype, "attn_implementation": attn_implementation, **LOCAL}
     options |= {"device_map": device_map} if device_map is not None else {}
     options |= {"quantization_config": four_bits(dtype)} if load_in_4bit else {}

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jinja2 import TemplateError
 from PIL import Image
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer
@@ -70,12 +71,16 @@ class PretrainedProcessor:
 
     def _templated(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> Any:
         found = [self._message(message) for message in plain_messages(messages)]
+        if not found:
+            raise ValueError("the conversation is empty: give it at least one message")
         if not getattr(self.processor, "chat_template", None):
             raise ValueError("this model has no chat template: it continues texts and holds no conversation")
         try:
             return self.processor.apply_chat_template(found, add_generation_prompt=True, **options)
-        except Exception as error:  # templates raise errors of jinja2 and their own
+        except TemplateError as error:
             raise ValueError(f"the model's chat template refuses this: {first_line(error)}") from None
+        except Exception as error:  # image processors and tokenizers raise whatever their parts raise
+            raise ValueError(f"the model's processor refuses this: {first_line(error)}") from None
 
     def pixels(self, pictures: Sequence[np.ndarray]) -> Mapping[str, Any]:
         """What the image processor makes of pictures, uint8 [H, W, 3] each, {} of none."""

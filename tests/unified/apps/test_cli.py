@@ -160,6 +160,7 @@ def test_info_counts_parameters(run):
 BAD = [
     (["ask", ""], "the question is empty"),
     (["ask", "x", "--image", "nowhere.png"], "nowhere.png: no such file"),
+    (["ask", "x", "--image", "PICTURE", "--image", "PICTURE"], "about one picture, got 2"),
     (["ask", "x", "--dtype", "int3"], "--dtype"),
     (["ask", "x", "--device", "abacus"], "device 'abacus'"),
     (["ask", "x", "--seed", "-1"], "--seed"),

@@ -91,6 +91,8 @@ def test_the_template_as_text_and_as_ids(processor, pictures, prompt):
 def test_what_is_refused(processor, pictures):
     with pytest.raises(ValueError, match=r"1 places <\|image\|>, 2 images were given"):
         processor(text="<|image|>", images=pictures)
+    with pytest.raises(ValueError, match="list of texts is empty"):
+        processor(text=[], return_tensors="pt")
     with pytest.raises(ValueError, match="2 texts need as many images"):
         processor(text=["a", "b"], images=pictures[:1])
     with pytest.raises(ValueError, match=r"spells the control word <\|end\|>"):

@@ -68,6 +68,10 @@ def test_a_size_is_that_of_a_published_schedule(painter, ratio):
 def test_another_size_is_refused_with_the_nearest(painter):
     with pytest.raises(ValueError, match="30x30 pixels; near are 32x32"):
         painter.draw("a red cube", size=(30, 30))
+    with pytest.raises(ValueError, match="9999x9998 pixels; near are 128x128, "):  # of its shape, not a strip
+        painter.draw("a red cube", size=(9999, 9998))
+    with pytest.raises(ValueError, match="at least one pixel, got 0x32"):
+        painter.draw("a red cube", size=(0, 32))
 
 
 def test_patchify_doubles_the_latent(tmp_path):

@@ -152,12 +152,35 @@ def test_in_the_terminal(loaded, tmp_path):
     assert text.count("does not draw") == 2
 
 
+def test_errors_name_what_refuses(loaded):
+    strip = np.zeros((1, 500, 3), dtype=np.uint8)
+    with pytest.raises(ValueError, match="processor refuses this: absolute aspect ratio"):
+        loaded("qwen3_vl").ask("What?", strip)
+    with pytest.raises(ValueError, match="at least one message"):
+        loaded("gemma3").answers([[]])
+
+
+def test_the_command_asks_about_several_images(loaded, capsys, folders, tmp_path):
+    from unified.cli import main
+
+    paths = [tmp_path / "one.png", tmp_path / "two.png"]
+    for number, path in enumerate(paths):
+        Image.fromarray(picture(number)).save(path)
+    shown = [part for path in paths for part in ("--image", str(path))]
+    options = ["--model", str(folders.folder("gemma3")), "--dtype", "float32", "--device", "cpu"]
+    assert main(["ask", "Where?", *shown, *options]) == 0
+    assert capsys.readouterr().out.strip() == loaded("gemma3").ask("Where?", [picture(0), picture(1)])
+
+
 def test_info(loaded, capsys, folders):
     from unified.cli import main
 
     assert main(["info", "--model", str(folders.folder("gemma3")), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["family"], told["reads_images"], told["draws"]) == ("gemma3", True, False)
+    assert main(["info", "--model", str(folders.folder("gemma3"))]) == 0
+    lines = dict(line.rsplit(maxsplit=1) for line in capsys.readouterr().out.splitlines()[:9])
+    assert (lines["reads images"], lines["draws"]) == ("yes", "no")
 
 
 # A model of text alone --------------------------------------------------------------------------------------

@@ -68,6 +68,13 @@ def test_a_damaged_file_of_weights(copy):
     assert "do not load" in refusal(folder)
 
 
+def test_damaged_generation_settings(copy):
+    folder = copy("gemma3")
+    settings = folder / "generation_config.json"
+    settings.write_text(settings.read_text()[:20])
+    assert "generation_config.json:2: not JSON" in refusal(folder)
+
+
 def test_no_processor(copy):
     folder = copy("qwen2_5_vl")
     for path in (*folder.glob("*processor*"), *folder.glob("tokenizer*")):

@@ -30,8 +30,12 @@ if TYPE_CHECKING:
 
 
 def ask(options: argparse.Namespace) -> int:
-    image = open_picture(options.image).image if options.image else None
-    answer = assistant(options).ask(_words(options.question, "the question"), image, look=options.look)
+    question = _words(options.question, "the question")
+    images = [open_picture(path).image for path in options.image]
+    model = assistant(options)
+    if len(images) > 1 and not getattr(model, "several_images", False):
+        raise ValueError(f"this model is asked about one picture, got {len(images)}")
+    answer = model.ask(question, images if len(images) > 1 else next(iter(images), None), look=options.look)
     show(options, [answer], {"answer": answer})
     return 0
 
