@@ -107,11 +107,21 @@ def _memory(recipe: Any, options: argparse.Namespace) -> int:
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler would tell of itself
     from transformers.utils import logging
     from unified.train.memory import Plan, report
-    from unified.train.recipe import ModelRecipe
+    from unified.train.recipe import ModelData, ModelRecipe, PreferenceRecipe
+
+    from unified.pretrained import SHIPPED_NAME
 
     logging.set_verbosity_error()
+    if isinstance(recipe, PreferenceRecipe):  # planned as stages that go on from its start
+        recipe = ModelRecipe(
+            name=recipe.name,
+            start=recipe.start or SHIPPED_NAME,
+            data=ModelData(sources=()),
+            model=None,
+            stages=recipe.stages,
+        )
     if not isinstance(recipe, ModelRecipe):
-        raise ValueError(f"{recipe.name}: only recipes of models with supervised stages are planned")
+        raise ValueError(f"{recipe.name} is no model: there is nothing to plan")
     plan = Plan(gpus=options.gpus, zero=options.zero, fsdp=options.fsdp)
     report(recipe, plan, options.measure, (options.recipe[1], options.override))
     return 0

@@ -283,7 +283,7 @@ def stage_plan(recipe: ModelRecipe, stage: Any, plan: Plan) -> Held:
     """What a stage needs on each GPU, from its recipe alone. ValueError if its rows cannot be shared."""
     from unified.train.settings import micro_rows
 
-    rows = micro_rows(stage, plan.gpus)
+    rows = micro_rows(stage, plan.gpus) * (2 if stage.kind == "preference" else 1)
     if plan.zero and stage.optimisation.optimiser == "muon":
         raise ValueError(
             f"stage {stage.name!r} uses muon, which DeepSpeed cannot cut: override its optimiser"
@@ -308,14 +308,11 @@ def _units(size: int) -> str:
 
 def report(recipe: ModelRecipe, plan: Plan, measure: bool, settings: tuple[str, list[str]]) -> None:
     """Print the plan of every stage; `settings`: name and overrides of the recipe, for the processes that
-    measure."""
+    measure supervised stages. Rows of preference stages are pairs of replies, as long as `batch.length`."""
     from unified.train.measured import measure_stage
 
     for number, stage in enumerate(recipe.stages):
-        if stage.kind != "supervised":
-            print(f"stage {stage.name}: of kind {stage.kind}, which is not planned yet")
-            continue
         found = stage_plan(recipe, stage, plan)
-        beside = measure_stage(*settings, number, plan) if measure else None
+        beside = measure_stage(*settings, number, plan) if measure and stage.kind == "supervised" else None
         print(f"stage {stage.name}: {plan.name}, bytes of each process")
         print(table(found, beside), flush=True)

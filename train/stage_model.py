@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import TrainingArguments
 from unified.train.build import attention_for, first_model, own_attention, start_model, take_over
+from unified.train.preference.stage import PreferenceStage
 from unified.train.recipe import ModelRecipe
 from unified.train.select import select
 from unified.train.sharded import share_fsdp, share_zero3, without_weights, write_first
@@ -111,7 +112,9 @@ def cuts(deepspeed: dict[str, Any] | None, *, fsdp: bool) -> bool:
     return fsdp or stage == 3
 
 
-def copies_reference(stage: Stage) -> bool:
-    """Whether the stage's objective needs a second copy of the weights."""
+def copies_reference(stage: Stage | PreferenceStage) -> bool:
+    """Whether the stage needs a second copy of the weights to compare with."""
+    if isinstance(stage, PreferenceStage):
+        return stage.preference.reference == "copy" and set(stage.parameters.trains) != {"lora"}
     objective = build_objective(stage.objective.name, stage.objective.options)
     return objective.needs_reference and set(stage.parameters.trains) != {"lora"}

@@ -48,6 +48,17 @@ def text_decoder(
     }
 
 
+def check_base(base: Any) -> None:
+    """ValueError unless this says which model was extended, or is none."""
+    if base is None or base == {}:
+        return
+    kinds = {"source": str, "fingerprint": str, "tied": bool}
+    if not isinstance(base, dict) or any(not isinstance(base.get(key), kind) for key, kind in kinds.items()):
+        raise ValueError(
+            f"base must have {', '.join(kinds)} of the model that was extended, got {base!r:.60}"
+        )
+
+
 @strict
 class UnifiedConfig(PreTrainedConfig):
     """`vocabulary`: fields of `Vocabulary`. `backbone`: config of a `transformers` decoder with its
@@ -58,9 +69,9 @@ class UnifiedConfig(PreTrainedConfig):
     each after the first behind a block of its own (orders such as NAR need more than one). `readers`: for
     each name of continuous values the `kind` of its reader (`READERS`) and its options, for example
     {"latents": {"kind": "linear", "width": 16}}. `base`: of a pretrained model that was extended
-    (`unified.extension`) its `source`, a folder or hub name, its `fingerprint`, and whether its embedding and
-    head are `tied`; then `backbone` is its decoder with its own `vocab_size`. The defaults give a tiny
-    working model."""
+    (`vision_language.extension`) its `source`, a folder or hub name, its `fingerprint`, and whether its
+    embedding and head are `tied`; then `backbone` is its decoder with its own `vocab_size`. The defaults give
+    a tiny working model."""
 
     model_type = "unified"
 
@@ -89,6 +100,7 @@ class UnifiedConfig(PreTrainedConfig):
             raise ValueError(f"read_outs must be at least 1, got {self.read_outs}")
         if self.head not in HEADS:
             raise ValueError(f"unknown head {self.head!r}: choose one of {', '.join(HEADS)}")
+        check_base(self.base)
         if not self.base:
             self.backbone["vocab_size"] = self.words.embedding_size
         super().__post_init__(**kwargs)

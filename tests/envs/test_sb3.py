@@ -102,7 +102,7 @@ def test_ppo_learns_in_the_dream_unchanged(assistant):
     agent = PPO("CnnPolicy", vector(assistant, MultiDiscreteActions), n_steps=4, batch_size=4, n_epochs=1)
     agent.learn(8)
     assert agent.num_timesteps == 8
-    assert len(agent.ep_info_buffer) == 2
+    assert len(agent.ep_info_buffer) >= 2  # an episode lasts three steps at most
 
 
 def test_dqn_learns_in_the_dream_and_in_the_world_unchanged(assistant):

@@ -15,8 +15,12 @@ from unified.train.checks import check_sharding
 from unified.train.machine import Machine, Sharding
 from unified.train.memory import Held, Plan, activation_estimate, groups, model_for, planned
 from unified.train.override import override
+from unified.train.preference.stage import PairData, PreferenceOptions, PreferenceStage
+from unified.train.recipe import PreferenceRecipe
 from unified.train.recipes import RECIPES
 from unified.train.sharded import PART, in_files, merge, write_first
+from unified.train.stage import BatchConfig
+from unified.train.stored import to_json
 from unified.train.tensor_file import Entry, write_tensors
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -146,6 +150,31 @@ def test_adapters_trained_in_shares_are_merged_as_in_one_process(two, train, tmp
     assert one
     for name, value in one.items():
         torch.testing.assert_close(other[name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_a_stage_of_preferences_is_planned_with_its_reference(smoke, tmp_path, capsys):
+    stage = {"pairs": {"files": ["pairs.jsonl"]}, "batch": {"rows": 2, "micro_rows": 1, "length": 1024}}
+    found = {}
+    for name, options in {"copy": {}, "precomputed": {"reference": "precomputed"}}.items():
+        path = tmp_path / f"{name}.json"
+        recipe = PreferenceRecipe(
+            start=str(smoke / "model"), stages=(preference(**stage, preference=options),)
+        )
+        path.write_text(to_json(recipe))
+        assert main(["memory", str(path)]) == 0
+        lines = dict(line.split()[:2] for line in capsys.readouterr().out.splitlines()[2:])
+        found[name] = {key: int(value.replace(",", "")) for key, value in lines.items()}
+    assert found["copy"]["reference"] == found["copy"]["parameters"] > 0
+    assert found["precomputed"]["reference"] == 0
+    assert found["precomputed"]["activations"] == found["copy"]["activations"] > 0
+
+
+def preference(*, pairs, batch, preference):
+    return PreferenceStage(
+        pairs=PairData(**{**pairs, "files": tuple(pairs["files"])}),
+        batch=BatchConfig(**batch),
+        preference=PreferenceOptions(**preference),
+    )
 
 
 # Memory -----------------------------------------------------------------------------------------------------
