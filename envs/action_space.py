@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+from gymnasium.vector.utils import batch_space
 from unified.tokenizers.environment_action import BUTTONS, CAMERA_LIMIT
 
 
@@ -25,3 +27,25 @@ class ActionSpace(spaces.Dict):
     def sample(self, *arguments: Any, **options: Any) -> dict[str, Any]:
         """A random action without ESC."""
         return {**super().sample(*arguments, **options), "ESC": np.int64(0)}
+
+
+class ActionSpaceOfRows(spaces.Dict):
+    """The actions of `rows` environments: the keys of `ActionSpace`, each with one value a row."""
+
+    def __init__(self, rows: int, seed: Any = None) -> None:
+        parts = {name: batch_space(space, rows) for name, space in ActionSpace().spaces.items()}
+        super().__init__(parts, seed=seed)
+
+    def noop(self) -> dict[str, Any]:
+        """The actions that press nothing."""
+        return {name: np.zeros(space.shape, dtype=space.dtype) for name, space in self.spaces.items()}
+
+    def sample(self, *arguments: Any, **options: Any) -> dict[str, Any]:
+        """Random actions without ESC."""
+        found = super().sample(*arguments, **options)
+        return {**found, "ESC": np.zeros_like(found["ESC"])}
+
+
+@batch_space.register(ActionSpace)
+def _of_rows(space: ActionSpace, n: int = 1) -> ActionSpaceOfRows:
+    return ActionSpaceOfRows(n, seed=deepcopy(space.np_random))

@@ -193,3 +193,18 @@ def test_rows_are_wrapped_like_single_environments(rows, env):
     assert factored.action_space.shape == (2, 11)
     factored.reset(seed=0)
     factored.step(factored.action_space.sample())
+
+
+def test_actions_of_rows_have_no_escape_and_a_noop():
+    envs = gymnasium.make_vec("unified/Voxel-v0", num_envs=3, **SMALL)
+    envs.action_space.seed(0)
+    samples = [envs.action_space.sample() for _ in range(20)]
+    assert not any(sample["ESC"].any() for sample in samples)
+    assert any(sample["jump"].any() for sample in samples)
+    assert all(sample in envs.action_space for sample in samples)
+    noop = envs.action_space.noop()
+    assert noop in envs.action_space
+    assert not any(np.asarray(value).any() for value in noop.values())
+    envs.reset(seed=0)
+    envs.step(noop)
+    envs.close()

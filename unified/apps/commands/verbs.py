@@ -35,7 +35,8 @@ def ask(options: argparse.Namespace) -> int:
     model = assistant(options)
     if len(images) > 1 and not getattr(model, "several_images", False):
         raise ValueError(f"this model is asked about one picture, got {len(images)}")
-    answer = model.ask(question, images if len(images) > 1 else next(iter(images), None), look=options.look)
+    shown: Any = images if len(images) > 1 else next(iter(images), None)
+    answer = model.ask(question, shown, look=options.look)
     show(options, [answer], {"answer": answer})
     return 0
 
