@@ -46,6 +46,11 @@ def load_processor(folder: str | Path) -> Processor:
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such model folder")
     if not (folder / PROCESSOR).is_file() and any(folder.glob("model*.safetensors")):
+        config = folder / "config.json"
+        if not config.is_file():
+            raise ValueError(f"{folder} has weights but no config.json, which says what model they are of")
+        if (kind := read_json(config).get("model_type")) != "unified":
+            raise ValueError(f"{config}: model_type is {kind!r}, which is no model that is known here")
         raise ValueError(
             f"{folder} has weights but no {PROCESSOR}: give Trainer processing_class=processor, or call "
             "processor.save_pretrained(FOLDER)"

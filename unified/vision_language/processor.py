@@ -29,6 +29,8 @@ from unified.weight_files import first_line
 LOCAL: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
 NO_IMAGES = "this model reads text only: it cannot be asked about an image"
 VIDEO = "video_processor"
+SETTINGS = "tokenizer_config.json"
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 
 
 @dataclass(frozen=True)
@@ -118,13 +120,16 @@ def _item(item: Mapping[str, Any]) -> dict[str, Any]:
 
 def load_processor(folder: Path, model_type: str, *, sees: bool) -> PretrainedProcessor:
     """The processor in a folder. ValueError, in one line, if a file is missing or damaged."""
+    if not any((folder / name).is_file() for name in TOKENIZERS):
+        raise ValueError(f"{folder} has no tokenizer: one of {', '.join(TOKENIZERS)} is missing")
     try:
         if not sees:
             return PretrainedProcessor(AutoTokenizer.from_pretrained(folder, **LOCAL), sees=False)
         found = _without_video(folder, model_type) if not is_torchvision_available() else None
         return PretrainedProcessor(found or AutoProcessor.from_pretrained(folder, **LOCAL), sees=True)
     except Exception as error:  # the library raises whatever its parts raise
-        raise ValueError(f"{folder}: its processor does not load: {first_line(error)}") from None
+        lacks = "" if (folder / SETTINGS).is_file() else f" ({SETTINGS} is missing)"
+        raise ValueError(f"{folder}: its processor does not load: {first_line(error)}{lacks}") from None
 
 
 def load_image_half(folder: Path, model_type: str, images: type) -> PretrainedProcessor:

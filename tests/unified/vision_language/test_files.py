@@ -53,6 +53,25 @@ def test_a_missing_shard(copy):
     assert "model-00002-of-00002.safetensors: no such file" in refusal(folder)
 
 
+def test_a_missing_tokenizer_or_its_settings(copy):
+    folder = copy("gemma3")
+    settings = (folder / "tokenizer_config.json").read_bytes()
+    (folder / "tokenizer_config.json").unlink()
+    assert "(tokenizer_config.json is missing)" in refusal(folder)
+    (folder / "tokenizer_config.json").write_bytes(settings)
+    (folder / "tokenizer.json").unlink()
+    assert "has no tokenizer: one of tokenizer.json" in refusal(folder)
+
+
+def test_a_folder_that_does_not_say_what_model_it_is(copy):
+    folder = copy("gemma3")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "nobody_knows"}))
+    assert "model_type is 'nobody_knows'" in refusal(folder)
+    (folder / "config.json").unlink()
+    assert "no config.json" in refusal(folder)
+
+
 def test_missing_weights(copy):
     folder = copy("gemma3")
     config = json.loads((folder / "config.json").read_text())
