@@ -18,8 +18,9 @@ def test_arms_at_toy_size(smoke, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("unified.train.experiments.preference.SEEDS", (0,))
     for arm in ("absent_sum", "absent_supervised", "draw_map", "draw_cca"):
         status = run(smoke, tmp_path, arm, "--toy")
-        same = "has replies of different scores" in capsys.readouterr().err
-        assert status == (2 if same else 0)  # of a model that knows nothing all replies may be as wrong
+        said = capsys.readouterr().err
+        same = "no prompt has replies of different scores" in said
+        assert status == (2 if same else 0), said  # of a model that knows nothing all replies may be as wrong
     out = tmp_path / "out"
     found = {path.stem: json.loads(path.read_text()) for path in out.glob("*.json")}
     assert found.keys() >= {"absent_supervised", "draw_cca"}

@@ -225,12 +225,9 @@ def _pairs(trial: Trial) -> Path:
     task = prompts_of(trial.source, trial.category)
     reward = TaskReward(task)  # the mean of all scores tells replies apart that are all wrong
     made = make_pairs(model.fuse(), processor, reward, config)
-    partial = path.with_suffix(".some")
-    count = write_pairs(partial, made)
-    if not count:
-        partial.unlink()
+    if not write_pairs(path, made):
         raise ValueError(f"{trial.source.task}: no prompt has replies of different scores")
-    return partial.replace(path)
+    return path
 
 
 def _log(path: Path) -> list[dict[str, Any]]:

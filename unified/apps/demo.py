@@ -50,6 +50,10 @@ def random_model(seed: int = 0) -> tuple[UnifiedModel, Processor]:
     extras: dict[str, Any] = {"reference": {}, "copy_gate": {}, "own_state": {}}
     config = UnifiedConfig(vocabulary=vocabulary, extras=extras, initializer_range=0.1)
     model = UnifiedModel(config).eval()
+    with torch.no_grad():  # extras begin closed: here they have an effect
+        for name, weight in model.named_parameters():
+            if name.startswith(("extras.", "merging.")) and weight.ndim == 2:
+                weight.normal_(std=config.initializer_range)
     return model, Processor(model.vocabulary, byte_tokenizer(), visual, action)
 
 

@@ -118,11 +118,11 @@ def test_solving_draws_after_the_words_that_call_for_it(parts, assistant):
     """A random model does not say `</actions>`, so any letter it says is made the call."""
     model, processor = parts
     prompt = [{"role": "user", "content": [{"type": "text", "text": "Go."}]}]
-    letters = GenerationSettings(allow_images=False, max_tokens=8)
+    letters = GenerationSettings(allow_images=False, max_tokens=40)
     said = next(answers(model, processor, [prompt], assistant.shapes((32, 32)), letters))
     words = processor.stream.text.encode(said[0]["text"])
     calling = next(c for c in said[0]["text"] if c.isascii())
-    settings = GenerationSettings(allow_images=False, max_tokens=8, image_after=calling, max_images=2)
+    settings = GenerationSettings(allow_images=False, max_tokens=40, image_after=calling, max_images=2)
     content = next(answers(model, processor, [prompt], assistant.shapes((32, 32)), settings))
     kinds = [item["type"] for item in content]
     assert "image" in kinds

@@ -271,7 +271,7 @@ def test_drawn_images_follow_the_models_distribution(toy, shape, draft):
     session = Session(toy, rows=rows, seed=0, strategy=Speculative(draft=draft, length=2))
     session.feed(prompt)
     codes = session.draw([shape], order="diagonal").codes
-    assert 0.1 < session.stats.acceptance.mean() < 0.9
+    assert 0.1 < session.stats.acceptance.mean() < 0.95
     every = torch.cartesian_prod(*[torch.arange(3)] * slots)
     header = words.open_write("diagonal", session.drawing.plan.shapes)
     ids = torch.tensor([[*prompt, *header, *words.visual_ids(c), words.close] for c in every.tolist()])
