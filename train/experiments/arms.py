@@ -131,36 +131,15 @@ def preference(*, lora: int = 0, **options: Any) -> Callable[[Trial], Tuned]:
     return tune
 
 
-def continued(trial: Trial) -> Tuned:
-    """Supervised tuning on the task's own answers."""
-    sizes = trial.sizes
-    return Tuned(
-        supervised(
-            trial.start,
-            trial.out,
-            prompts_of(trial.source, trial.category),
-            steps=sizes.updates,
-            rows=sizes.batch,
-            rate=RATE,
-            seed=trial.seed,
-        )
-    )
+def control(tune: Callable[..., Path]) -> Callable[[Trial], Tuned]:
+    """Tuning on the task's own answers: one of `controls`."""
 
+    def tuned(trial: Trial) -> Tuned:
+        prompts, sizes = prompts_of(trial.source, trial.category), trial.sizes
+        counts = {"steps": sizes.updates, "rows": sizes.batch}
+        return Tuned(tune(trial.start, trial.out, prompts, **counts, rate=RATE, seed=trial.seed))
 
-def aligned(trial: Trial) -> Tuned:
-    """Condition contrastive alignment on the task's own answers."""
-    sizes = trial.sizes
-    return Tuned(
-        contrastive(
-            trial.start,
-            trial.out,
-            prompts_of(trial.source, trial.category),
-            steps=sizes.updates,
-            rows=sizes.batch,
-            rate=RATE,
-            seed=trial.seed,
-        )
-    )
+    return tuned
 
 
 ARMS = {
@@ -184,8 +163,10 @@ ARMS = {
         source=DRAW,
         tune=preference(lora=16, weights="map", beta=10.0, sft=0.1),
     ),
-    "draw_supervised": Arm(what="drawing, continued supervised tuning", source=DRAW, tune=continued),
-    "draw_cca": Arm(what="drawing, condition contrastive alignment", source=DRAW, tune=aligned),
+    "draw_supervised": Arm(
+        what="drawing, continued supervised tuning", source=DRAW, tune=control(supervised)
+    ),
+    "draw_cca": Arm(what="drawing, condition contrastive alignment", source=DRAW, tune=control(contrastive)),
     "absent_sum": Arm(
         what="whether an object is there, DPO on sums",
         source=ABSENT,
@@ -196,7 +177,7 @@ ARMS = {
         what="whether an object is there, continued supervised tuning",
         source=ABSENT,
         category="existence",
-        tune=continued,
+        tune=control(supervised),
     ),
 }
 

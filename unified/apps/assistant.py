@@ -365,9 +365,8 @@ def load(
     flash_attention_2, or for our own models flex_attention (whole batches). `placement`, for models of
     `transformers`: `device_map` and `load_in_4bit` (`vision_language.files`). ValueError, in one line, if
     there is no such model or a file is missing or damaged."""
-    from unified.apps.vargpt import holds_vargpt, load_vargpt
+    from unified.checkpoints.folder import holds_vargpt
     from unified.pretrained import find, load_model
-    from unified.text_to_image.files import load_drawer
     from unified.text_to_image.folder import is_text_to_image
     from unified.vision_language.files import is_pretrained, load_pretrained
 
@@ -378,11 +377,15 @@ def load(
         reader, words = load_pretrained(folder, device=place, dtype=_dtype(dtype, place), **placement)
         return ImageTextAssistant(reader, words, seed=seed, folder=folder)
     if holds_vargpt(folder) and not placement:
+        from unified.apps.vargpt import load_vargpt
+
         _check_sdpa(attn_implementation)
         return load_vargpt(folder, device=place, dtype=_dtype(dtype, place), seed=seed)
     if placement:
         raise ValueError(f"{', '.join(placement)}: for models of transformers alone")
     if is_text_to_image(folder):
+        from unified.text_to_image.files import load_drawer
+
         _check_sdpa(attn_implementation)
         drawer = load_drawer(folder, device=place, dtype=_dtype(dtype, place))
         return TextToImage(drawer, seed=seed, folder=folder)

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from unified.backbone.attention import session_attention
-from unified.text_to_image.files import Drawer
 from unified.text_to_image.settings import DrawSettings, scalekv
 from unified.tokenizers.images import to_uint8
+
+if TYPE_CHECKING:  # every model that is loaded passes by here
+    from unified.text_to_image.files import Drawer
 
 ONLY_DRAWS = "this model draws what a prompt says and does nothing else: use draw"
 

@@ -18,7 +18,6 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from unified.apps.conversation import Event, Painted, Scale, Text
 from unified.apps.image_text import ImageTextAssistant, ImageTextConversation, Source, user_message
-from unified.checkpoints.vargpt_config import is_vargpt
 from unified.checkpoints.vargpt_generation import GUIDANCE, SAMPLER
 from unified.checkpoints.vargpt_published import load_folder
 from unified.checkpoints.vargpt_session import DrawingReader
@@ -237,13 +236,6 @@ def _reply(answer: Answer) -> Message:
 
 
 # Loading ----------------------------------------------------------------------------------------------------
-
-
-def holds_vargpt(folder: Path) -> bool:
-    """Whether a folder holds VARGPT-v1.1."""
-    from unified.checkpoints.folder import read_config
-
-    return (folder / "config.json").is_file() and is_vargpt(read_config(folder))
 
 
 def load_vargpt(

@@ -48,6 +48,18 @@ def has_formula(folder: Path, config: Mapping[str, Any]) -> bool:
     return "state_dict_manifest" in config and not (Path(folder) / "weights.safetensors").is_file()
 
 
+def is_vargpt(config: Mapping[str, Any]) -> bool:
+    """Whether a folder's config.json is that of VARGPT-v1.1."""
+    tokens = config.get("special_tokens")
+    return isinstance(tokens, dict) and "image_gen_start_token_id" in tokens
+
+
+def holds_vargpt(folder: Path) -> bool:
+    """Whether a folder holds VARGPT-v1.1. It is asked of every model that is loaded, so nothing of that model
+    is imported here."""
+    return (folder / "config.json").is_file() and is_vargpt(read_config(folder))
+
+
 def options(config: Mapping[str, Any], name: str, known: Mapping[str, Any]) -> dict[str, Any]:
     """The options under `name`, with the published defaults `known`; ValueError for one that is unknown."""
     given = config.get(name, {})

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,6 +34,20 @@ class Generated:
     logits: list[Tensor] = field(default_factory=list)
     vectors: list[Tensor] = field(default_factory=list)
 
+    def recorder(self, model: Any, hooks: Sequence[Hook] = ()) -> Hook:
+        """A hook that lets `hooks` act in turn on every map and keeps what comes of it; logits of several
+        symbols a code one after another, [B, n, S V]. `model` has `vectors`."""
+
+        def record(choice: Choice) -> Choice:
+            for hook in hooks:
+                choice = hook(choice)
+            self.codes.append(choice.codes)
+            self.logits.append(choice.logits.flatten(-2))
+            self.vectors.append(model.vectors(choice.codes) if choice.vectors is None else choice.vectors)
+            return choice
+
+        return record
+
 
 @torch.no_grad()
 def generate(
@@ -47,15 +62,7 @@ def generate(
 ) -> Generated:
     """Write one image per label [B], the hooks acting in turn on every map."""
     made = Generated()
-
-    def record(choice: Choice) -> Choice:
-        for hook in hooks:
-            choice = hook(choice)
-        made.codes.append(choice.codes)
-        made.logits.append(choice.logits.squeeze(-2))
-        made.vectors.append(model.vectors(choice.codes) if choice.vectors is None else choice.vectors)
-        return choice
-
+    record = made.recorder(model, hooks)
     session = Session(model, rows=len(labels), noise=noise)
     session.feed([model.prompt(label) for label in labels.tolist()])
     session.draw(shapes, order=model.order, sampler=sampler, guidance=guidance, hook=record)

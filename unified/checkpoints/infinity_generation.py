@@ -16,7 +16,7 @@ from unified.cache.policy import CachePolicy
 from unified.checkpoints.generation import GREEDY, Generated
 from unified.checkpoints.infinity import Infinity
 from unified.checkpoints.infinity_text import NEGATIVE, PROMPT
-from unified.decoding.drawing import Choice, Hook
+from unified.decoding.drawing import Hook
 from unified.decoding.guidance import Guidance, check_scales
 from unified.decoding.noise import Noise
 from unified.decoding.sampling import Sampler
@@ -50,15 +50,7 @@ def generate(
     """Write one image for each text, given as features [n, Ct]; `negative`: as many texts to lead away from,
     in place of the learnt one. The logits returned are [B, n, 2 S], bit by bit those of 0 and 1."""
     made, habits = Generated(), habits or Habits()
-
-    def record(choice: Choice) -> Choice:
-        for hook in habits.hooks:
-            choice = hook(choice)
-        made.codes.append(choice.codes)
-        made.logits.append(choice.logits.flatten(-2))
-        made.vectors.append(model.vectors(choice.codes) if choice.vectors is None else choice.vectors)
-        return choice
-
+    record = made.recorder(model, habits.hooks)
     session = Session(model, rows=len(texts), noise=habits.noise, policy=habits.policy, parts=habits.parts)
     feed(session, model, texts, negative)
     session.draw(shapes, order=model.order, sampler=habits.sampler, guidance=guidance, hook=record)

@@ -96,12 +96,6 @@ class VARGPTConfig:
         return -(-slots // self.multiple) * self.multiple
 
 
-def is_vargpt(config: Mapping[str, Any]) -> bool:
-    """Whether a folder's config.json is that of VARGPT-v1.1."""
-    tokens = config.get("special_tokens")
-    return isinstance(tokens, dict) and "image_gen_start_token_id" in tokens
-
-
 def read(config: Mapping[str, Any]) -> VARGPTConfig:
     """Our config of a published one: sizes of the language model at its top level or in `llm`, special ids
     there or in `token_ids`. ValueError, in one line, for what is missing."""

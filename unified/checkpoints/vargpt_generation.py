@@ -13,7 +13,6 @@ from torch import Tensor
 from unified.checkpoints.generation import Generated
 from unified.checkpoints.infinity_generation import Habits
 from unified.checkpoints.vargpt_session import DrawingReader
-from unified.decoding.drawing import Choice
 from unified.decoding.guidance import Constant, Guidance
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
@@ -37,15 +36,7 @@ def generate(
     (`DrawingReader.values`). Sampled as published unless `habits` say otherwise. The logits returned are
     [B, n, 2 S], guided, bit by bit those of 0 and 1."""
     made, habits = Generated(), habits or Habits(sampler=SAMPLER)
-
-    def record(choice: Choice) -> Choice:
-        for hook in habits.hooks:
-            choice = hook(choice)
-        made.codes.append(choice.codes)
-        made.logits.append(choice.logits.flatten(-2))
-        made.vectors.append(reader.vectors(choice.codes) if choice.vectors is None else choice.vectors)
-        return choice
-
+    record = made.recorder(reader, habits.hooks)
     session = Session(reader, rows=len(prompts), noise=habits.noise, policy=habits.policy)
     session.feed([list(prompt) for prompt in prompts], values=values)
     session.draw(shapes, order=reader.order, sampler=habits.sampler, guidance=guidance, hook=record)

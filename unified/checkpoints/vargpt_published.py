@@ -17,11 +17,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from unified.checkpoints import infinity_tokenizer
-from unified.checkpoints.folder import read_config
+from unified.checkpoints.folder import is_vargpt, read_config
 from unified.checkpoints.infinity_published import renamed as renamed_decoder
 from unified.checkpoints.state_dict import check_fit, read_safetensors
 from unified.checkpoints.vargpt import VARGPT, Forced
-from unified.checkpoints.vargpt_config import VARGPTConfig, is_vargpt, read, written
+from unified.checkpoints.vargpt_config import VARGPTConfig, read, written
 from unified.layout.layout import IGNORED
 from unified.text_files import content_of, read_object
 

@@ -17,14 +17,13 @@ from torch import Tensor
 
 from unified.checkpoints.check import Check, close
 from unified.checkpoints.compare import Tolerance, compare
-from unified.checkpoints.folder import read_config, read_io
+from unified.checkpoints.folder import is_vargpt, read_config, read_io
 from unified.checkpoints.generation import GREEDY
 from unified.checkpoints.infinity_correction import Example, SelfCorrection, drawn, example
 from unified.checkpoints.infinity_decoder import to_bytes
 from unified.checkpoints.infinity_generation import Habits
 from unified.checkpoints.transformer_verify import needed
 from unified.checkpoints.vargpt import VARGPT, Forced, Sketch
-from unified.checkpoints.vargpt_config import is_vargpt
 from unified.checkpoints.vargpt_generation import SAMPLER, generate
 from unified.checkpoints.vargpt_published import (
     bit_loss,

@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from unified.checkpoints import vargpt_verify
+from unified.checkpoints.folder import is_vargpt
 from unified.checkpoints.vargpt import VARGPT, Sketch
-from unified.checkpoints.vargpt_config import is_vargpt, read, written
+from unified.checkpoints.vargpt_config import read, written
 from unified.checkpoints.vargpt_published import (
     chunk_of,
     image_log_probs,
