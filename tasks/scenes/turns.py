@@ -33,6 +33,7 @@ from unified.tasks.scenes.steps import Step, drawing_steps, editing_steps, score
 from unified.tasks.scenes.thoughts import THINKING, conclusion, thought
 from unified.tasks.scenes.varied import Paint, readable, regrounded
 from unified.tasks.scenes.words import normal
+from unified.tasks.small_talk import score_reply
 
 Content = list[dict[str, Any]]
 
@@ -57,7 +58,7 @@ class Turn:
     `steps` that lead to it.
 
     `data` is what `score_turn` needs, as plain JSON; its "kind" is caption, question, parts, plan,
-    draw or edit, and its "category" tells kinds of these apart."""
+    draw, edit or talk, and its "category" tells kinds of these apart."""
 
     request: str
     data: dict[str, Any]
@@ -247,6 +248,8 @@ def score_turn(data: dict[str, Any], answer: Content) -> dict[str, float]:
         return score_caption(Scene.from_json(data["scene"]), data["category"], text_of(answer))
     if data["kind"] == "question":
         return {"correct": float(normal(conclusion(text_of(answer))) == normal(data["answer"]))}
+    if data["kind"] == "talk":
+        return score_reply(data["category"], data["topic"], text_of(answer))
     if data["kind"] == "parts":
         return score_seen(Scene.from_json(data["scene"]), text_of(answer))
     if data["kind"] == "plan":
