@@ -15,7 +15,7 @@ from unified.tasks.mazes.render import BLACK, GOAL, PATH, START, WHITE, Canvas, 
 from unified.tasks.scenes.choice import chance, pick
 from unified.tasks.scenes.varied import compressed
 
-FINER = 4  # drawn so many times larger, then scaled down
+FINER = 2  # drawn so many times larger, then scaled down
 TONES = {
     WHITE: ((255, 255, 255), (255, 255, 255), (250, 244, 226), (228, 228, 230), (222, 236, 250), (240, 250, 232)),
     BLACK: ((0, 0, 0), (0, 0, 0), (60, 60, 66), (24, 30, 96), (84, 50, 26), (10, 60, 40), (110, 24, 30)),

@@ -185,7 +185,7 @@ WISHES = (
     "[I would|I'd] love to see {what}",
     "there should be {what}",
 )
-JOINING = (" and ", " and ", ", ", " plus ", " together with ", " as well as ", ", and ")
+JOINING = (" and ", " and ", ", ", " together with ", " as well as ", ", and ")
 EDITS: dict[str, tuple[str, ...]] = {
     "recolour": (
         "[make|paint|turn|colour|make|paint|dye] {the} {colour}",

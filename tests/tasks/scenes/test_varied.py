@@ -1,0 +1,128 @@
+"""Pictures by other hands show the same scenes, and edits leave the rest as it is."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from unified.tasks.packing import content_digest
+from unified.tasks.scenes import TASKS, SceneConfig, random_scene
+from unified.tasks.scenes.chatting import SceneChat
+from unified.tasks.scenes.oddities import HELD_OUT, FIGURES
+from unified.tasks.scenes.scene import COLOURS, GROUNDS
+from unified.tasks.scenes.thoughts import THINKING
+from unified.tasks.scenes.unknown import UNSEEN, UnknownPicture
+from unified.tasks.scenes.varied import APART, VariedRenderer, readable, regrounded
+
+VARIED = SceneConfig(wording="free", renderer="varied", stepwise=1.0, most=3)
+
+
+def quiet(seed):
+    """A hand without noise and JPEG, whose pixels are those of one shape each."""
+    hand = VariedRenderer(seed)
+    hand.noise, hand.quality = 0.0, 0
+    return hand
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_every_object_is_drawn_where_it_is_and_nowhere_else(seed):
+    rng = np.random.default_rng(seed)
+    scene, hand = regrounded(rng, random_scene(rng, "train")), quiet(seed)
+    whole = hand.render(scene).astype(float)
+    for item in scene.objects:
+        rest = replace(scene, objects=tuple(other for other in scene.objects if other is not item))
+        changed = np.abs(whole - hand.render(rest)).sum(axis=-1)
+        assert changed.max() > APART / 2
+        rows, columns = np.nonzero(changed > 30)
+        reach = 1.35 * item.radius + 2.5 / 64
+        assert np.abs((columns + 0.5) / 64 - item.x).max() < reach
+        assert np.abs((rows + 0.5) / 64 - item.y).max() < reach
+        middle = np.array([columns.mean(), rows.mean()]) / 64 - (item.x, item.y)
+        assert np.hypot(*middle) < 0.5 * item.radius
+
+
+def test_sizes_and_fills_are_told_apart():
+    rng = np.random.default_rng(0)
+    for seed in range(10):
+        (item,) = random_scene(rng, "train").objects[:1]
+        item, hand = replace(item, x=0.5, y=0.5), quiet(seed)
+        ground = replace(random_scene(rng, "train"), objects=(), texture="plain", texture_seed=0, background="brown")
+        empty = hand.render(ground).astype(float)
+
+        def covered(**changes):
+            scene = replace(ground, objects=(replace(item, **changes),))  # noqa: B023
+            return int((np.abs(hand.render(scene) - empty).sum(axis=-1) > 60).sum())  # noqa: B023
+
+        sizes = [covered(size=size, fill="solid") for size in ("small", "medium", "large")]
+        assert sizes[0] * 1.3 < sizes[1] < sizes[2] / 1.3
+        assert covered(size="large", fill="outline") < 0.9 * sizes[2]
+
+
+def test_grounds_keep_clear_of_the_objects():
+    rng = np.random.default_rng(1)
+    names = set()
+    for _ in range(60):
+        scene = regrounded(rng, random_scene(rng, "train"))
+        names.add(scene.background)
+        assert readable(scene)
+        for item in scene.objects:
+            assert np.linalg.norm(np.subtract(GROUNDS[scene.background], COLOURS[item.colour])) >= APART
+    assert {"white", "black"} <= names
+
+
+def test_an_edit_is_drawn_by_the_same_hand_and_leaves_the_rest():
+    task = TASKS["scene_edit"](VARIED)
+    kept = []
+    for index in range(20):
+        sample = task.sample(index)
+        pictures = [i["image"].astype(int) for m in sample.messages for i in m["content"] if i["type"] == "image"]
+        kept.append((np.abs(pictures[0] - pictures[-1]).max(axis=-1) < 40).mean())
+        assert content_digest(task.sample(index)) == content_digest(sample)
+    assert min(kept) > 0.6
+    assert np.mean(kept) > 0.85
+
+
+def test_what_the_model_draws_has_our_own_style():
+    plain = TASKS["scene_draw"](replace(VARIED, renderer="own", wording="plain"))
+    varied = TASKS["scene_draw"](VARIED)
+    tones = set(COLOURS.values())
+    for task in (plain, varied):
+        image = task.sample(3).messages[-1]["content"][-1]["image"]
+        assert tones & set(map(tuple, image.reshape(-1, 3).tolist()))
+
+
+def test_inner_speech_is_never_a_reply_to_small_talk():
+    task, after_thinking = SceneChat(VARIED), 0
+    for index in range(80):
+        sample = task.sample(index)
+        for data, asked, told in zip(
+            sample.meta["turns"], sample.messages[::2], sample.messages[1::2], strict=True
+        ):
+            if data["kind"] == "talk":
+                text = told["content"][0]["text"]
+                assert not {"Seen:", "So ", "?:"} & set(text.split(" "))
+                assert "So " not in text
+                after_thinking += asked["content"][-1]["text"].endswith(THINKING)
+    assert after_thinking > 3
+
+
+def test_commands_follow_anything():
+    kinds = set()
+    for index in range(150):
+        data = SceneChat(VARIED).sample(index).meta["turns"]
+        kinds |= {(a["kind"], b["kind"]) for a, b in zip(data, data[1:], strict=False)}
+    for before in ("talk", "parts", "question", "draw", "edit"):
+        assert (before, "talk") in kinds
+    assert {("talk", "draw"), ("talk", "edit"), ("talk", "question"), ("talk", "parts")} <= kinds
+
+
+def test_unknown_pictures_are_declined_directly_and_after_a_list():
+    task = UnknownPicture()
+    forms = set()
+    for index in range(30):
+        sample = task.sample(index)
+        said = [m["content"][-1]["text"] for m in sample.messages]
+        forms.add(len(said))
+        assert said[-1].startswith(("I am sorry", "I do not know"))
+        assert len(said) == 2 or said[1] == UNSEEN
+    assert forms == {2, 4}
+    assert set(HELD_OUT) < set(FIGURES)
