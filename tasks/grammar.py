@@ -15,10 +15,11 @@ _CHOICE = re.compile(r"\[([^\[\]]*)\]")
 
 # Ways to ask for something that is said as a command: "draw a star".
 COMMANDS = (
-    "{}", "{}", "{}", "{}", "please {}", "{} please", "{}, please", "can you {}?", "could you {}?",
-    "could you please {}?", "would you {}[, please|]?", "can you please {}?", "[now|ok|okay|so|alright], {}",
-    "now {}", "then {}", "I [want|need] you to {}", "I [would|'d] like you to {}", "[hey|hi], {}", "{} for me",
-    "just {}", "{}[, thanks| thanks| thank you|, will you?]", "go ahead and {}", "[next|first], {}", "let's {}",
+    "{}", "{}", "{}", "{}", "please {}", "{} please", "{}, please",
+    "can you {}?", "could you {}?", "could you please {}?", "would you {}[, please|]?", "can you please {}?",
+    "[now|ok|okay|so|alright], {}", "now {}", "then {}", "I [want|need] you to {}",
+    "I [would|'d] like you to {}", "[hey|hi], {}", "{} for me", "just {}",
+    "{}[, thanks| thanks| thank you|, will you?]", "go ahead and {}", "[next|first], {}", "let's {}",
 )  # fmt: skip
 
 

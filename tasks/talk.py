@@ -5,8 +5,14 @@ from __future__ import annotations
 
 TALK: dict[str, tuple[str, ...]] = {
     "greeting": (
-        "[hi|hello|hey|hi there|hello there|hey there|good morning|good evening|good afternoon|greetings|yo|howdy]",
-        "[hi|hello|hey|good morning|], [how are you|how are you doing|how is it going|what's up|how do you do][ today|]?",
+        (
+            "[hi|hello|hey|hi there|hello there|hey there|good morning|good evening|good afternoon|"
+            "greetings|yo|howdy]"
+        ),
+        (
+            "[hi|hello|hey|good morning|], [how are you|how are you doing|how is it going|what's up|"
+            "how do you do][ today|]?"
+        ),
         "[hi|hello|], [I am|I'm|my name is|this is] {name}",
         "nice to meet you[, I am {name}|]",
         "how [is your day|was your night|are things]?",
@@ -16,17 +22,29 @@ TALK: dict[str, tuple[str, ...]] = {
     ),
     "thanks": (
         "[thanks|thank you|thank you very much|thanks a lot|many thanks|thx|cheers|thank you so much|ty]",
-        "[thanks|thank you], [that was|this is|that is|you are] [great|perfect|helpful|very kind|nice|lovely|wonderful]",
-        "[great|good|nice|well done|perfect|wonderful|excellent|good job|nice work|very good|amazing|awesome]",
+        (
+            "[thanks|thank you], [that was|this is|that is|you are] [great|perfect|helpful|very kind|"
+            "nice|lovely|wonderful]"
+        ),
+        (
+            "[great|good|nice|well done|perfect|wonderful|excellent|good job|nice work|very good|"
+            "amazing|awesome]"
+        ),
         "[great|good|nice|amazing] [work|job|picture|drawing|answer]",
         "[you are|you're] [great|the best|so good|very helpful|a good artist|clever]",
         "I [like|love] [it|that|this|the picture|your drawing|what you did]",
-        "[that's|that is|it is|it's] [beautiful|pretty|exactly what I wanted|what I meant|right|correct|cool]",
+        (
+            "[that's|that is|it is|it's] [beautiful|pretty|exactly what I wanted|what I meant|right|"
+            "correct|cool]"
+        ),
         "you have helped me[ a lot|]",
         "my {person} loved [it|the picture]",
     ),
     "farewell": (
-        "[bye|goodbye|bye bye|see you|see you later|see you tomorrow|ciao|farewell|good night|take care|so long]",
+        (
+            "[bye|goodbye|bye bye|see you|see you later|see you tomorrow|ciao|farewell|good night|take "
+            "care|so long]"
+        ),
         "[I have|I've got|I need] to [go|leave|sleep|work][ now|][, bye|]",
         "[that is|that's|that was] all[ for today| for now|][, thanks|, bye|]",
         "[talk to you|see you|until] [later|soon|next time|tomorrow|next week]",
@@ -52,9 +70,15 @@ TALK: dict[str, tuple[str, ...]] = {
     "self": (
         "who [are you|made you|am I talking to|built you]?",
         "what [are you|kind of model are you|is your name|should I call you]?",
-        "are you [a human|human|a robot|a person|an AI|alive|real|a computer|conscious|intelligent|a large model]?",
+        (
+            "are you [a human|human|a robot|a person|an AI|alive|real|a computer|conscious|intelligent|"
+            "a large model]?"
+        ),
         "how [old|big|smart|clever|large] are you?",
-        "[do you|can you] [sleep|dream|eat {dish}|feel anything|have feelings|think|like {dish}|like me|have a {person}]?",
+        (
+            "[do you|can you] [sleep|dream|eat {dish}|feel anything|have feelings|think|like {dish}|"
+            "like me|have a {person}]?"
+        ),
         "are you from {place}?",
         "is your name {name}?",
         "where [do you live|are you|do you come from]?",
@@ -62,7 +86,10 @@ TALK: dict[str, tuple[str, ...]] = {
         "what is your favourite [colour|shape|dish|animal]?",
     ),
     "acknowledgement": (
-        "[ok|okay|fine|alright|I see|right|sure|yes|yeah|yep|no|nope|hm|hmm|aha|got it|cool|well|so|maybe|wow|lol|haha]",
+        (
+            "[ok|okay|fine|alright|I see|right|sure|yes|yeah|yep|no|nope|hm|hmm|aha|got it|cool|well|"
+            "so|maybe|wow|lol|haha]"
+        ),
         "[ok|okay|fine], [good|then|I see|got it]",
         "[I am|I'm] [bored|tired|happy|back|here|waiting|listening|not sure]",
         "[let me think|one moment|wait|just a second|never mind|forget it|nothing]",
@@ -71,16 +98,28 @@ TALK: dict[str, tuple[str, ...]] = {
         "test",
     ),
     "complaint": (
-        "[that is|that's|this is|it is|it's] [wrong|not right|bad|ugly|not what I wanted|not what I asked for|a mistake]",
+        (
+            "[that is|that's|this is|it is|it's] [wrong|not right|bad|ugly|not what I wanted|not what "
+            "I asked for|a mistake]"
+        ),
         "[no|oh no], [that's|that is|this is] [wrong|not it|bad]",
         "you are [wrong|stupid|bad at this|useless|not very good|mistaken]",
         "I [don't|do not] [like it|like that|believe you|think so|agree]",
-        "[you made a mistake|you misunderstood me|are you sure?|that makes no sense|what was that?|try harder]",
+        (
+            "[you made a mistake|you misunderstood me|are you sure?|that makes no sense|what was that?|"
+            "try harder]"
+        ),
         "[wrong|bad|no good|not good|false|terrible]",
     ),
     "unclear": (
-        "[asdf|qwerty|blah|blah blah|xyz|foo bar|lorem ipsum|jkl|aaaa|zzz|hjkl|la la la|tralala|uiop|ghgh|123|42|{number}]",
-        "[asdf|qwe|blub|wibble|frob|quux|snark|gniff|plonk|zorp] [asdf|glorp|wobble|brr|mumpf|tock|plim|snurf|gak|dree]",
+        (
+            "[asdf|qwerty|blah|blah blah|xyz|foo bar|lorem ipsum|jkl|aaaa|zzz|hjkl|la la la|tralala|"
+            "uiop|ghgh|123|42|{number}]"
+        ),
+        (
+            "[asdf|qwe|blub|wibble|frob|quux|snark|gniff|plonk|zorp] [asdf|glorp|wobble|brr|mumpf|tock|"
+            "plim|snurf|gak|dree]"
+        ),
         "[the the|and or|of in at|when which then|if but|because so|who whom|it is the]",
         "[?|??|...|!|!!!|:-)|;)|:(|<3|*]",
     ),
@@ -168,7 +207,10 @@ OUTSIDE: dict[str, tuple[str, ...]] = {
         "I want a picture of a [cat|dog|horse|bird|puppy|kitten|snake]",
     ),
     "drawing houses and cars": (
-        "[draw|paint|show me|make] [a|me a] [house|car|tree|ship|train|plane|castle|bike|bridge|flower|table|chair]",
+        (
+            "[draw|paint|show me|make] [a|me a] [house|car|tree|ship|train|plane|castle|bike|bridge|"
+            "flower|table|chair]"
+        ),
         "[a picture of|I want] a [house|car|tree|boat|church|robot|phone|clock|city|forest|mountain|beach]",
     ),
     "sport": (
@@ -184,12 +226,18 @@ OUTSIDE: dict[str, tuple[str, ...]] = {
     ),
     "storytelling": (
         "tell me a [joke|story|riddle|fairy tale|secret]",
-        "write a [poem|song|story|novel|letter|haiku|limerick][ about [{dish}|my {person}|{place}|the sea|love]|]",
+        (
+            "write a [poem|song|story|novel|letter|haiku|limerick][ about [{dish}|my {person}|{place}|"
+            "the sea|love]|]"
+        ),
         "[sing|recite] [a song|something|a poem]",
         "make me laugh",
     ),
     "translation": (
-        "[translate|say] [this|hello|good morning|{dish}] [into|in] [French|German|Spanish|Latin|Chinese|Swahili]",
+        (
+            "[translate|say] [this|hello|good morning|{dish}] [into|in] [French|German|Spanish|Latin|"
+            "Chinese|Swahili]"
+        ),
         "do you speak [French|German|Spanish|Chinese|Dutch|Hindi]?",
         "what does [bonjour|hola|danke|ciao|arigato] mean?",
         "correct my [grammar|spelling|essay]",
@@ -215,7 +263,13 @@ OUTSIDE: dict[str, tuple[str, ...]] = {
 }
 REPLIES: dict[str, tuple[str, ...]] = {
     "acknowledgement": ("Good. What shall we do next?", "All right. I can {skills}."),
-    "complaint": ("I am sorry. Please say it once more in other words.", "I am sorry, I make mistakes. Please try again."),
-    MISSING: ("I see no picture. Please show me one.", "There is no picture yet. Show me one, or let me draw it."),
+    "complaint": (
+        "I am sorry. Please say it once more in other words.",
+        "I am sorry, I make mistakes. Please try again.",
+    ),
+    MISSING: (
+        "I see no picture. Please show me one.",
+        "There is no picture yet. Show me one, or let me draw it.",
+    ),
     "unclear": ("I am sorry, I did not understand that. I can {skills}.",),
 }

@@ -39,7 +39,10 @@ LAKE_PROMPT = (
 )
 FREE_PROMPTS = (
     "[solve|please solve|can you solve|could you solve|help me solve] [this|the] [maze|labyrinth]",
-    "[find|show me|what is|search for] the way [from the [start|arrow|green arrow] to the [goal|end|red disc]|out|through][ in this maze|]",
+    (
+        "[find|show me|what is|search for] the way [from the [start|arrow|green arrow] to the "
+        "[goal|end|red disc]|out|through][ in this maze|]"
+    ),
     "how do I get [to the goal|from the start to the goal|to the red disc|out of this maze]?",
     "[which|what] [actions|steps|moves] lead to the [goal|red disc|end]?",
     "[find|give me] the [path|route|way][ through the maze| to the goal|]",

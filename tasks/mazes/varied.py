@@ -1,4 +1,4 @@
-"""Mazes drawn by other hands: widths of walls, margins, aspects, colours, forms of the goal, soft edges, JPEG.
+"""Mazes drawn by other hands: walls, margins, aspects, colours, forms of the goal, soft edges, JPEG.
 
 Every choice depends on one seed, so that the sketches of a trace are drawn as its maze is. Start and goal
 stay green and red in tone, as the request names them, and the start shows where it faces.
@@ -17,7 +17,14 @@ from unified.tasks.scenes.varied import compressed
 
 FINER = 2  # drawn so many times larger, then scaled down
 TONES = {
-    WHITE: ((255, 255, 255), (255, 255, 255), (250, 244, 226), (228, 228, 230), (222, 236, 250), (240, 250, 232)),
+    WHITE: (
+        (255, 255, 255),
+        (255, 255, 255),
+        (250, 244, 226),
+        (228, 228, 230),
+        (222, 236, 250),
+        (240, 250, 232),
+    ),
     BLACK: ((0, 0, 0), (0, 0, 0), (60, 60, 66), (24, 30, 96), (84, 50, 26), (10, 60, 40), (110, 24, 30)),
     START: ((0, 160, 0), (0, 200, 60), (20, 120, 30), (60, 220, 90)),
     GOAL: ((255, 0, 0), (214, 36, 42), (240, 60, 60), (200, 0, 60)),
@@ -32,7 +39,9 @@ class VariedMaze:
 
     def __init__(self, seed: int) -> None:
         rng = np.random.default_rng(seed)
-        self.tones = {own: np.array(pick(rng, tones)) + rng.integers(-6, 7, 3) for own, tones in TONES.items()}
+        self.tones = {
+            own: np.array(pick(rng, tones)) + rng.integers(-6, 7, 3) for own, tones in TONES.items()
+        }
         if chance(rng, 0.1):  # light walls on a dark floor
             self.tones[WHITE], self.tones[BLACK] = self.tones[BLACK], self.tones[WHITE]
         self.outside = self.tones[WHITE] if chance(rng, 0.7) else rng.integers(120, 256, 3)
@@ -49,7 +58,9 @@ class VariedMaze:
         draw_on(canvas, maze, cells, pose)
         self._mark_goal(canvas, maze.goal)
         height, width = (n * canvas.pitch + canvas.wall for n in (maze.rows, maze.columns))
-        plan = self._coloured(canvas.image[canvas.top : canvas.top + height, canvas.left : canvas.left + width])
+        plan = self._coloured(
+            canvas.image[canvas.top : canvas.top + height, canvas.left : canvas.left + width]
+        )
         room, longest = size, max(height, width)
         least = (FEWEST_PIXELS * maze.rows, FEWEST_PIXELS * maze.columns)
         box = [

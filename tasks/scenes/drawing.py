@@ -165,14 +165,18 @@ def demand(rng: np.random.Generator, scene: Scene, category: str, coloured: bool
 
 
 def loosened(rng: np.random.Generator, prompt: Prompt, scene: Scene) -> Prompt:
-    """A prompt that says another part of what is true of the scene: complete ones leave out sizes, fills, places
-    or the ground now and then; others, but for counts and relations, may name places. Shapes and colours that
-    are stated stay."""
+    """A prompt that says another part of what is true of the scene: complete ones leave out sizes, fills,
+    places or the ground now and then; others, but for counts and relations, may name places. Shapes and
+    colours that are stated stay."""
     if prompt.category == "complete":
         dropped = [name for name in ("size", "fill") if chance(rng, 0.4)]
         placed = chance(rng, 0.8)
         demands = tuple(
-            replace(each, wanted=replace(each.wanted, **dict.fromkeys(dropped)), cell=each.cell if placed else None)
+            replace(
+                each,
+                wanted=replace(each.wanted, **dict.fromkeys(dropped)),
+                cell=each.cell if placed else None,
+            )
             for each in prompt.demands
         )
         return replace(prompt, demands=demands, background=prompt.background if chance(rng, 0.4) else None)

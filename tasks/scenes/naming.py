@@ -51,18 +51,22 @@ PLACE_NAMES: dict[str, tuple[tuple[str, str], ...]] = {
                ("in", "middle of the picture"), ("in", "centre of the image")),
     "middle right": (("on", "right"), ("on", "right side"), ("in", "middle right"), ("at", "right edge"),
                      ("in", "right middle"), ("in", "centre right"), ("on", "right-hand side")),
-    "bottom centre": (("at", "bottom"), ("in", "bottom centre"), ("in", "bottom middle"), ("at", "bottom centre"),
-                      ("at", "middle of the bottom"), ("in", "lower middle")),
+    "bottom centre": (("at", "bottom"), ("in", "bottom centre"), ("in", "bottom middle"),
+                      ("at", "bottom centre"), ("at", "middle of the bottom"), ("in", "lower middle")),
     **{
         f"{row} {side}": (("in", f"{row} {side}"), ("at", f"{row} {side}"), ("in", f"{row} {side} corner"),
-                          ("in", f"{other} {side}"), ("in", f"{other} {side} corner"), ("at", f"{row}-{side}"),
-                          ("in", f"{row} {side} of the picture"), ("in", f"{other} {side}-hand corner"))
+                          ("in", f"{other} {side}"), ("in", f"{other} {side} corner"),
+                          ("at", f"{row}-{side}"), ("in", f"{row} {side} of the picture"), ("in", f"{other} {side}-hand corner"))
         for row, other in (("top", "upper"), ("bottom", "lower"))
         for side in ("left", "right")
     },
 }  # fmt: skip
 # Names of a side alone: to go there may mean to keep one's row or column.
-BARE = ("top", "bottom", *(f"{side}{end}" for side in ("left", "right") for end in ("", " side", " edge", "-hand side")))
+BARE = (
+    "top",
+    "bottom",
+    *(f"{side}{end}" for side in ("left", "right") for end in ("", " side", " edge", "-hand side")),
+)
 WAYS = {"left": "left", "right": "right", "above": "up", "below": "down"}
 
 

@@ -61,7 +61,11 @@ def _clouds(rng: np.random.Generator, side: int, height: int, width: int, channe
 
 def _figures(rng: np.random.Generator, height: int, width: int, names: tuple[str, ...]) -> np.ndarray:
     """One to four unknown figures on a plain ground."""
-    ground = rng.integers(0, 256, 3) if chance(rng, 0.5) else np.array(pick(rng, ((255,) * 3, (0,) * 3, (150,) * 3)))
+    ground = (
+        rng.integers(0, 256, 3)
+        if chance(rng, 0.5)
+        else np.array(pick(rng, ((255,) * 3, (0,) * 3, (150,) * 3)))
+    )
     canvas = Image.new("RGB", (width * FINER, height * FINER), tuple(int(value) for value in ground))
     pen = ImageDraw.Draw(canvas)
     number = pick(rng, (1, 1, 2, 3, 4))
@@ -83,7 +87,9 @@ Pen = ImageDraw.ImageDraw
 Tone = tuple[int, int, int]
 
 
-def _polygon(rng: np.random.Generator, pen: Pen, at: Point, points: list[Point], radius: float, tone: Tone) -> None:
+def _polygon(
+    rng: np.random.Generator, pen: Pen, at: Point, points: list[Point], radius: float, tone: Tone
+) -> None:
     """Points of the unit circle, turned a little; filled or as a line."""
     turn = float(rng.normal(0, 0.2))
     cos, sin = math.cos(turn), math.sin(turn)
@@ -121,7 +127,11 @@ def _face(rng: np.random.Generator, pen: Pen, at: Point, radius: float, tone: To
     dark = tuple(value // 3 for value in tone)
     if chance(rng, 0.6):
         for side in (-1, 1):
-            ear = [(x + side * 0.9 * radius, y - 1.3 * radius), (x + side * 0.95 * radius, y), (x, y - 0.8 * radius)]
+            ear = [
+                (x + side * 0.9 * radius, y - 1.3 * radius),
+                (x + side * 0.95 * radius, y),
+                (x, y - 0.8 * radius),
+            ]
             pen.polygon(ear, fill=tone)
     pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=tone)
     for side in (-1, 1):

@@ -43,7 +43,10 @@ CAPTIONS: dict[str, tuple[str, ...]] = {
         "caption [this|the image] with colours",
     ),
     "complete": (
-        "describe [this|it|the picture|the image] [in full detail|in detail|completely|as exactly as you can]",
+        (
+            "describe [this|it|the picture|the image] [in full detail|in detail|completely|as exactly "
+            "as you can]"
+        ),
         "[give me|write] a [complete|full|detailed] description[ of this image|]",
         "describe everything[ you see| in the picture|]",
         "tell me everything about [this|the] [picture|image]",
@@ -52,7 +55,10 @@ CAPTIONS: dict[str, tuple[str, ...]] = {
 }
 QUESTIONS: dict[str, tuple[str, ...]] = {
     "existence": (
-        "[is there|do you see|can you see|can you find|is there maybe] {a}[ in the picture| here| in it| anywhere|]?",
+        (
+            "[is there|do you see|can you see|can you find|is there maybe] {a}[ in the picture| here| "
+            "in it| anywhere|]?"
+        ),
         "does [it|the picture|the image|this] [have|contain|show] {a}?",
         "[are there|do you see|can you see] any {many}[ in the picture| here| at all|]?",
         "is {a} [in the picture|there|in this image|shown]?",
@@ -87,7 +93,10 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
         "is {the} [big or small|small or large|large, medium or small]?",
     ),
     "fill": (
-        "is {the} [solid or outline|filled or hollow|filled or just an outline|solid or hollow|hollow or solid]?",
+        (
+            "is {the} [solid or outline|filled or hollow|filled or just an outline|solid or hollow|"
+            "hollow or solid]?"
+        ),
         "is {the} [outlined or filled|filled in or empty]?",
         "what [is|'s] the fill of {the}, solid or outline?",
     ),
@@ -203,7 +212,12 @@ EDITS: dict[str, tuple[str, ...]] = {
         "change the size of {the} to {size}",
         "turn {the} into a {size} one",
     ),
-    "bigger": ("make {the} [bigger|larger]", "enlarge {the}", "[scale|size] {the} up", "[blow|scale] up {the}"),
+    "bigger": (
+        "make {the} [bigger|larger]",
+        "enlarge {the}",
+        "[scale|size] {the} up",
+        "[blow|scale] up {the}",
+    ),
     "smaller": ("make {the} smaller", "shrink {the}", "[scale|size] {the} down", "reduce {the}"),
     "remove": (
         "[remove|delete|erase|take away|get rid of|drop|wipe out|rub out|clear away|throw out|cut out] {the}",
@@ -229,7 +243,11 @@ EDITS: dict[str, tuple[str, ...]] = {
     ),
 }
 EDIT_WISHES: dict[str, tuple[str, ...]] = {
-    "recolour": ("{the} should be {colour}", "I want {the} [to be |]{colour}", "{the} in {colour}[, please|]"),
+    "recolour": (
+        "{the} should be {colour}",
+        "I want {the} [to be |]{colour}",
+        "{the} in {colour}[, please|]",
+    ),
     "resize": ("{the} should be {size}", "I want {the} [to be |]{size}"),
     "remove": (
         "{the} should [go|be gone|disappear]",
@@ -248,7 +266,9 @@ EDIT_WISHES: dict[str, tuple[str, ...]] = {
 }
 
 
-def request(rng: np.random.Generator, data: dict[str, Any], it: bool = False, hand: Hand | None = None) -> str:
+def request(
+    rng: np.random.Generator, data: dict[str, Any], it: bool = False, hand: Hand | None = None
+) -> str:
     """What a user says to get the answer of a turn with this data (`Turn.data`); `it`: the object of an edit
     is the one that was spoken of last. `hand`: see `typed`."""
     return typed(rng, _KINDS[data["kind"]](rng, data, it), hand)
@@ -274,9 +294,15 @@ def _question(rng: np.random.Generator, data: dict[str, Any], it: bool) -> str:
         "number": {"more": "larger", "fewer": "smaller"}.get(detail, ""),
     }
     asked = one_of(rng, QUESTIONS[query.kind], **words)
-    asked = asked if asked.endswith("?") or asked.split()[0] in ("count", "tell", "say", "name", "show") else f"{asked}?"
+    asked = (
+        asked
+        if asked.endswith("?") or asked.split()[0] in ("count", "tell", "say", "name", "show")
+        else f"{asked}?"
+    )
     if asked.endswith("?") and chance(rng, 0.12):
-        return expand(rng, "[please tell me:|tell me,|and|so,|hey,|now,|I wonder,|one question:] ") + " " + asked
+        return (
+            expand(rng, "[please tell me:|tell me,|and|so,|hey,|now,|I wonder,|one question:] ") + " " + asked
+        )
     return asked
 
 
@@ -288,7 +314,11 @@ def _drawing(rng: np.random.Generator, data: dict[str, Any], it: bool) -> str:
         first, *others = items
         more = [expand(rng, "[then|also|and|next,] [add|draw|put] ") + " " + item for item in others]
         return ". ".join([one_of(rng, DRAWINGS, what=first + ending), *more])
-    what = items[0] if len(items) == 1 else pick(rng, (", ", ", ", "; ")).join(items[:-1]) + pick(rng, JOINING) + items[-1]
+    what = (
+        items[0]
+        if len(items) == 1
+        else pick(rng, (", ", ", ", "; ")).join(items[:-1]) + pick(rng, JOINING) + items[-1]
+    )
     if chance(rng, 0.5):
         return commanded(rng, one_of(rng, DRAWINGS, what=what + ending))
     return one_of(rng, WISHES, what=what + ending)

@@ -194,7 +194,9 @@ class Maker:
         steps = editing_steps(Edit.from_json(edit.data["edit"]), scene)
         return _planned(rng, edit, steps, "" if form == "shown" else seen(scene))
 
-    def edit(self, rng: np.random.Generator, scene: Scene, spoken_of: SceneObject | None = None) -> Turn | None:
+    def edit(
+        self, rng: np.random.Generator, scene: Scene, spoken_of: SceneObject | None = None
+    ) -> Turn | None:
         """Any kind of edit that the scene allows, or None if none is found. In free wording an object that is
         the only one, or was `spoken_of` last, may be called "it"."""
         for kind in shuffled(rng, editing.KINDS):

@@ -1,52 +1,41 @@
 """Goes on from the shipped model with requests in free wording, pictures drawn by other hands, small talk and
-conversations in which commands follow anything, beside the old wording and clips of the block world."""
+conversations in which commands follow anything, beside the plain wording and clips of the block world."""
 
 from dataclasses import replace
-from typing import Any
 
 from unified.tasks.worlds.clips import PROBED
 from unified.train.recipe import ModelData, ModelRecipe, Source
-from unified.train.recipes.nano import DRAWN, MAZES, MIXED, PROMPTS
+from unified.train.recipes.nano_sources import FREE_SHARES, FREE_SOURCES, SOURCES, shared
 from unified.train.recipes.nano_tune import nano_tune
 
 SEED = 60  # of samples that no earlier stage of the shipped model saw
-FREE = {"wording": "free", "renderer": "varied"}
-
-
-def free(task: str, samples: int, **options: Any) -> Source:
-    """A source in free wording, with varied pictures, under a name of its own."""
-    return Source(task=task, name=f"free_{task}", samples=samples, options={**options, **FREE})
-
-
-FREE_SOURCES = (
-    free("scene_draw", 1500, **DRAWN),
-    free("scene_edit", 1500, most=4, settled=0.5, stepwise=1.0),
-    free("scene_study", 3000),
-    free("scene_parts", 3000),
-    free("scene_plan", 4000, most=3, categories=PROMPTS, **MIXED),
-    free("scene_chat", 1500, most=4, **MIXED),
-    free("scene_question", 1000),
-    free("scene_caption", 500),
-    free("maze", 500, **MAZES),
-    free("maze_text", 1500, **MAZES),
-    Source(task="small_talk", name="free_small_talk", samples=6000, options={"wording": "free"}),
-    Source(task="unknown_picture", samples=1500),
-)
-FREE_SHARES = {
-    "free_scene_draw": 0.13,
-    "free_scene_edit": 0.14,
-    "free_scene_study": 0.13,
-    "free_scene_parts": 0.05,
-    "free_scene_plan": 0.06,
-    "free_scene_chat": 0.09,
-    "free_scene_question": 0.015,
-    "free_scene_caption": 0.01,
-    "free_maze": 0.02,
-    "free_maze_text": 0.05,
-    "free_small_talk": 0.015,
-    "unknown_picture": 0.02,
+STEPS = 1200
+LENGTH = 9216  # ids of a step
+# Mean length of a sample, as `prepare` finds it.
+MEAN_IDS = {
+    "free_scene_draw": 1216,
+    "free_scene_edit": 1208,
+    "free_scene_study": 769,
+    "free_scene_parts": 328,
+    "free_scene_plan": 193,
+    "free_scene_chat": 1097,
+    "free_scene_question": 280,
+    "free_scene_caption": 295,
+    "free_maze": 1833,
+    "free_maze_text": 667,
+    "free_small_talk": 39,
+    "unknown_picture": 320,
+    "scene_draw": 1208,
+    "scene_edit": 1145,
+    "scene_study": 765,
+    "maze": 1856,
+    "maze_text": 689,
+    "scene_conversation": 1693,
+    "world_frames": 2405,
+    "world_actions": 1361,
+    "world_play": 1110,
 }
-OLD_SHARES = {
+PLAIN_SHARES = {
     "scene_draw": 0.04,
     "scene_edit": 0.035,
     "scene_study": 0.035,
@@ -54,42 +43,34 @@ OLD_SHARES = {
     "maze_text": 0.02,
     "scene_conversation": 0.005,
 }
-OLD_SAMPLES = {
-    "scene_draw": 500,
-    "scene_edit": 400,
-    "scene_study": 500,
-    "maze": 200,
-    "maze_text": 400,
-    "scene_conversation": 100,
-}
 WORLDS = {"world_frames": 0.13, "world_actions": 0.01, "world_play": 0.01}
-CLIPS = {"frames": 5, "players": list(PROBED)}
+MIXTURE = {**shared(FREE_SHARES, 0.7), **PLAIN_SHARES, **WORLDS}
+CLIPS = {
+    "world_frames": {"frames": 5, "players": list(PROBED)},
+    "world_actions": {"frames": 5, "players": list(PROBED)},
+    "world_play": {"frames": 5},
+}
 
 
 def nano_words() -> ModelRecipe:
-    """One stage of small steps at a low rate. Sized for an hour on two cores; every sample is seen about
-    once."""
+    """One stage of small steps at a low rate. Every sample is seen about once."""
     recipe = nano_tune()
-    old = [
-        replace(source, samples=OLD_SAMPLES[source.label])
-        for source in recipe.data.sources
-        if source.label in OLD_SAMPLES
-    ]
-    worlds = [
-        Source(task="world_frames", samples=900, options=CLIPS),
-        Source(task="world_actions", samples=100, options=CLIPS),
-        Source(task="world_play", samples=100, options={"frames": 5}),
-    ]
+    sources = tuple(_once(source) for source in (*FREE_SOURCES, *SOURCES) if source.label in MIXTURE)
     (stage,) = recipe.stages
-    mixture = {**FREE_SHARES, **OLD_SHARES, **WORLDS}
     stage = replace(
         stage,
         name="words",
-        steps=1200,
-        data=replace(stage.data, mixture=mixture, samples=1.0, coarse={}),
-        batch=replace(stage.batch, rows=1, micro_rows=1, length=9216),
-        optimisation=replace(stage.optimisation, learning_rate=1.5e-3, warmup=15, final=0.0),
+        steps=STEPS,
+        data=replace(stage.data, mixture=MIXTURE, samples=1.0, coarse={}),
+        batch=replace(stage.batch, rows=1, micro_rows=1, length=LENGTH),
+        optimisation=replace(stage.optimisation, learning_rate=1.5e-3, warmup=15),
         parameters=replace(stage.parameters, average=0.98),
     )
-    sources = (*FREE_SOURCES, *old, *worlds)
     return replace(recipe, name="nano_words", seed=SEED, data=ModelData(sources=sources), stages=(stage,))
+
+
+def _once(source: Source) -> Source:
+    """The source with as many samples as the stage draws from it."""
+    name = source.label
+    samples = round(MIXTURE[name] * STEPS * LENGTH / MEAN_IDS[name])
+    return replace(source, samples=max(1, samples), options=CLIPS.get(name, source.options))

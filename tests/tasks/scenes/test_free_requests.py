@@ -26,7 +26,9 @@ WORDS = {
     **{word: ("shape", value) for value, words in naming.SHAPE_NAMES.items() for word in words},
 }
 WORDS |= {naming.plural(word): slot for word, slot in WORDS.items() if slot[0] == "shape"}
-SLOTS = re.compile(rf"\b({'|'.join(sorted(map(re.escape, [*WORDS, 'ring', 'rings']), key=len, reverse=True))})\b")
+SLOTS = re.compile(
+    rf"\b({'|'.join(sorted(map(re.escape, [*WORDS, 'ring', 'rings']), key=len, reverse=True))})\b"
+)
 SIDES = {"top": 0, "upper": 0, "up": 0, "bottom": 2, "lower": 2, "down": 2}
 COLUMNS = {"left": 0, "right": 2}
 
@@ -120,7 +122,12 @@ def test_an_edit_is_asked_for_with_all_its_slots():
 
 def test_a_question_names_its_subject_and_detail():
     rng = np.random.default_rng(2)
-    told = {"left": "left", "right": "right", "above": "above|over|higher", "below": "below|under|beneath|lower"}
+    told = {
+        "left": "left",
+        "right": "right",
+        "above": "above|over|higher",
+        "below": "below|under|beneath|lower",
+    }
     for data in turns(questioned, 150):
         query, text = Query.from_json(data["query"]), request(rng, data, hand=NO_SLIPS)
         said, rest = slots(text)

@@ -1,13 +1,14 @@
 """Pictures by other hands show the same scenes, and edits leave the rest as it is."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from unified.tasks.packing import content_digest
 from unified.tasks.scenes import TASKS, SceneConfig, random_scene
 from unified.tasks.scenes.chatting import SceneChat
-from unified.tasks.scenes.oddities import HELD_OUT, FIGURES
+from unified.tasks.scenes.oddities import FIGURES, HELD_OUT
 from unified.tasks.scenes.scene import COLOURS, GROUNDS
 from unified.tasks.scenes.thoughts import THINKING
 from unified.tasks.scenes.unknown import UNSEEN, UnknownPicture
@@ -45,7 +46,9 @@ def test_sizes_and_fills_are_told_apart():
     for seed in range(10):
         (item,) = random_scene(rng, "train").objects[:1]
         item, hand = replace(item, x=0.5, y=0.5), quiet(seed)
-        ground = replace(random_scene(rng, "train"), objects=(), texture="plain", texture_seed=0, background="brown")
+        ground = replace(
+            random_scene(rng, "train"), objects=(), texture="plain", texture_seed=0, background="brown"
+        )
         empty = hand.render(ground).astype(float)
 
         def covered(**changes):
@@ -74,7 +77,9 @@ def test_an_edit_is_drawn_by_the_same_hand_and_leaves_the_rest():
     kept = []
     for index in range(20):
         sample = task.sample(index)
-        pictures = [i["image"].astype(int) for m in sample.messages for i in m["content"] if i["type"] == "image"]
+        pictures = [
+            i["image"].astype(int) for m in sample.messages for i in m["content"] if i["type"] == "image"
+        ]
         kept.append((np.abs(pictures[0] - pictures[-1]).max(axis=-1) < 40).mean())
         assert content_digest(task.sample(index)) == content_digest(sample)
     assert min(kept) > 0.6
@@ -109,7 +114,7 @@ def test_commands_follow_anything():
     kinds = set()
     for index in range(150):
         data = SceneChat(VARIED).sample(index).meta["turns"]
-        kinds |= {(a["kind"], b["kind"]) for a, b in zip(data, data[1:], strict=False)}
+        kinds |= {(a["kind"], b["kind"]) for a, b in pairwise(data)}
     for before in ("talk", "parts", "question", "draw", "edit"):
         assert (before, "talk") in kinds
     assert {("talk", "draw"), ("talk", "edit"), ("talk", "question"), ("talk", "parts")} <= kinds
