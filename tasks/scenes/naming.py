@@ -56,7 +56,8 @@ PLACE_NAMES: dict[str, tuple[tuple[str, str], ...]] = {
     **{
         f"{row} {side}": (("in", f"{row} {side}"), ("at", f"{row} {side}"), ("in", f"{row} {side} corner"),
                           ("in", f"{other} {side}"), ("in", f"{other} {side} corner"),
-                          ("at", f"{row}-{side}"), ("in", f"{row} {side} of the picture"), ("in", f"{other} {side}-hand corner"))
+                          ("at", f"{row}-{side}"), ("in", f"{row} {side} of the picture"),
+                          ("in", f"{other} {side}-hand corner"))
         for row, other in (("top", "upper"), ("bottom", "lower"))
         for side in ("left", "right")
     },

@@ -30,8 +30,8 @@ class SceneConfig:
     `categories`: what is named twice comes twice as often. `settled` is the share of pictures with objects at
     the middle of their cells or as near to it as they can be, rather than anywhere; `stepwise` that of
     drawings and edits made step by step, each step said before it is drawn. `wording` of the requests:
-    "plain", a few templates, or "free", a grammar (`requests`). `renderer` of pictures that are given: "own" or
-    "varied", many hands on grounds of any colour (`varied`); drawings keep our own."""
+    "plain", a few templates, or "free", a grammar (`requests`). `renderer` of pictures that are given: "own"
+    or "varied", many hands on grounds of any colour (`varied`); drawings keep our own."""
 
     seed: int = 0
     size: Size = 64
