@@ -123,9 +123,12 @@ def counted(rng: np.random.Generator, wanted: Filter, number: int) -> str:
     return f"{said} {noun(rng, wanted, number)}"
 
 
-def within(rng: np.random.Generator, cell: str) -> str:
-    """A place to be in: "in the upper left corner"."""
-    preposition, name = pick(rng, PLACE_NAMES[cell])
+def within(rng: np.random.Generator, cell: str, start: str | None = None) -> str:
+    """A place to be in: "in the upper left corner". What comes there from the cell `start` may be said to be
+    "on the left" only if it keeps its row."""
+    bare = start is None or direction(start, cell) is not None
+    names = [(before, name) for before, name in PLACE_NAMES[cell] if bare or name not in BARE]
+    preposition, name = pick(rng, names)
     return f"{preposition} the {name}"
 
 

@@ -364,7 +364,7 @@ def _edit(rng: np.random.Generator, data: dict[str, Any], it: bool) -> str:
             "a": naming.a(rng, Filter.of(new)),
             "colour": pick(rng, naming.COLOUR_NAMES.get(new.colour, (new.colour,))),
             "size": pick(rng, naming.SIZE_NAMES[new.size]),
-            "place": naming.within(rng, cell(new)),
+            "place": naming.within(rng, cell(new), cell(edit.old[0]) if edit.kind == "move" else None),
         }
     if edit.kind == "move":
         words["to"] = naming.towards(rng, cell(edit.new[0]), cell(edit.old[0]))
