@@ -62,7 +62,7 @@ def nano_words() -> ModelRecipe:
         name="words",
         steps=STEPS,
         data=replace(stage.data, mixture=MIXTURE, samples=1.0, coarse={}),
-        batch=replace(stage.batch, rows=1, micro_rows=1, length=LENGTH),
+        batch=replace(stage.batch, rows=1, micro_rows=1, length=LENGTH, bf16=False),
         optimisation=replace(stage.optimisation, learning_rate=1.5e-3, warmup=15),
         parameters=replace(stage.parameters, average=0.98),
     )
