@@ -163,7 +163,7 @@ def _form(rng: np.random.Generator, shape: str) -> Form:
         aspect=float(rng.uniform(0.94, 1.06)),
         angle=float(rng.normal(0, 0.04 if upright else 0.09)) * chance(rng, 0.6),
         mirrored=shape == "moon" and chance(rng, 0.4),
-        stroke=float(rng.uniform(0.2, 0.4)),
+        stroke=float(rng.uniform(0.2, 0.33)),
         shift=(float(rng.uniform(-SHIFT, SHIFT)), float(rng.uniform(-SHIFT, SHIFT))),
     )
 

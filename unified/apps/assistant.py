@@ -51,6 +51,7 @@ from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
 from unified.finite import check_count
 from unified.model import UnifiedModel
+from unified.native import fast_bfloat16
 from unified.orders.shapes import Shapes
 from unified.stream.message_forms import read_picture
 from unified.stream.messages import Message
@@ -425,14 +426,8 @@ def _dtype(name: str | torch.dtype | None, device: torch.device) -> torch.dtype:
     if isinstance(name, torch.dtype):
         return name
     if name is None:
-        return torch.float32 if device.type == "cpu" and not _fast_bf16() else torch.bfloat16
+        return torch.bfloat16 if fast_bfloat16(device) else torch.float32
     found = getattr(torch, name, None)
     if found not in (torch.float32, torch.bfloat16, torch.float16):
         raise ValueError(f"unknown dtype {name!r}: use float32, bfloat16 or float16")
     return found
-
-
-def _fast_bf16() -> bool:
-    """Whether this CPU has instructions for products of bfloat16 (AVX-512 BF16, AMX)."""
-    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # PyTorch has no public names for these
-    return any(getattr(torch.cpu, name, lambda: False)() for name in names)
