@@ -138,7 +138,7 @@ def test_a_question_names_its_subject_and_detail():
 
 
 def test_one_object_alone_may_be_called_it():
-    edits = [Edit.from_json(data["edit"]) for data in turns(edited, 60, most=1)]
+    edits = [Edit.from_json(data["edit"]) for data in turns(edited, 40, most=1)]
     unnamed = [edit for edit in edits if edit.wanted and not edit.wanted[0].stated()]
     assert len(unnamed) > 8
     steps = [editing_steps(edit, Scene(objects=edit.old)) for edit in unnamed]
@@ -151,7 +151,7 @@ def test_a_pronoun_means_what_was_changed_last():
         split="train", least=1, most=3, textures=("plain",), categories=tuple(CATEGORIES), settled=0.5,
         stepwise=1.0, wording="free",
     )  # fmt: skip
-    for _ in range(80):
+    for _ in range(60):
         first = maker.edit(rng, maker.scene(rng))
         then = first and maker.edit(rng, first.after, spoken_of(first))
         words = re.findall(r"[a-z]+", then.request.lower()) if then else []
@@ -163,7 +163,7 @@ def test_a_pronoun_means_what_was_changed_last():
 
 def test_no_other_split_speaks_of_held_out_pairs():
     held_out = [f"{colour} {shape}" for shape, colour in HELD_OUT]
-    for data in [*turns(drawn, 40), *turns(questioned, 40), *turns(edited, 20)]:
+    for data in [*turns(drawn, 25), *turns(questioned, 25), *turns(edited, 15)]:
         assert not any(pair in request(np.random.default_rng(0), data).lower() for pair in held_out)
 
 

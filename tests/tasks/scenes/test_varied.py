@@ -8,9 +8,11 @@ import pytest
 from unified.tasks.packing import content_digest
 from unified.tasks.scenes import TASKS, SceneConfig, random_scene
 from unified.tasks.scenes.chatting import SceneChat
+from unified.tasks.scenes.drawing import CATEGORIES
 from unified.tasks.scenes.oddities import FIGURES, HELD_OUT
 from unified.tasks.scenes.scene import COLOURS, GROUNDS, Scene
 from unified.tasks.scenes.thoughts import THINKING
+from unified.tasks.scenes.turns import Maker
 from unified.tasks.scenes.unknown import UNSEEN, UnknownPicture
 from unified.tasks.scenes.varied import APART, VariedRenderer, readable, regrounded
 
@@ -46,6 +48,7 @@ def test_sizes_and_fills_are_told_apart():
     for seed in range(10):
         hand, (item, *_) = quiet(seed), random_scene(rng, "train").objects
         item = replace(item, x=0.5, y=0.5)
+        hand.forms[item.shape, "outline"] = hand.forms[item.shape, "solid"]  # else of other sizes
         scene = regrounded(rng, Scene(objects=(item,)))
         empty = hand.render(replace(scene, objects=())).astype(float)
 
@@ -73,7 +76,7 @@ def test_grounds_keep_clear_of_the_objects():
 def test_an_edit_is_drawn_by_the_same_hand_and_leaves_the_rest():
     task = TASKS["scene_edit"](VARIED)
     kept = []
-    for index in range(20):
+    for index in range(12):
         sample = task.sample(index)
         pictures = [
             i["image"].astype(int) for m in sample.messages for i in m["content"] if i["type"] == "image"
@@ -93,28 +96,29 @@ def test_what_the_model_draws_has_our_own_style():
         assert tones & set(map(tuple, image.reshape(-1, 3).tolist()))
 
 
+def conversations(count):
+    """The turns of so many conversations, not drawn."""
+    maker = Maker(
+        split="train", least=1, most=3, textures=("plain",), categories=tuple(CATEGORIES), settled=0.5,
+        stepwise=1.0, wording="free", grounds=True,
+    )  # fmt: skip
+    task, rng = SceneChat(VARIED), np.random.default_rng(2)
+    return [task.turns(rng, maker) for _ in range(count)]
+
+
 def test_inner_speech_is_never_a_reply_to_small_talk():
-    task, after_thinking = SceneChat(VARIED), 0
-    for index in range(80):
-        sample = task.sample(index)
-        for data, asked, told in zip(
-            sample.meta["turns"], sample.messages[::2], sample.messages[1::2], strict=True
-        ):
-            if data["kind"] == "talk":
-                text = told["content"][0]["text"]
-                assert not {"Seen:", "So ", "?:"} & set(text.split(" "))
-                assert "So " not in text
-                after_thinking += asked["content"][-1]["text"].endswith(THINKING)
-    assert after_thinking > 3
+    after_thinking = 0
+    for turn in (turn for turns in conversations(60) for turn in turns if turn.data["kind"] == "talk"):
+        assert not any(mark in turn.text for mark in ("Seen:", "So ", "? "))
+        after_thinking += turn.request.endswith(THINKING)
+    assert after_thinking
 
 
 def test_commands_follow_anything():
     kinds = set()
-    for index in range(150):
-        data = SceneChat(VARIED).sample(index).meta["turns"]
-        kinds |= {(a["kind"], b["kind"]) for a, b in pairwise(data)}
-    for before in ("talk", "parts", "question", "draw", "edit"):
-        assert (before, "talk") in kinds
+    for turns in conversations(100):
+        kinds |= {(a.data["kind"], b.data["kind"]) for a, b in pairwise(turns)}
+    assert {(before, "talk") for before in ("talk", "parts", "question", "draw", "edit")} <= kinds
     assert {("talk", "draw"), ("talk", "edit"), ("talk", "question"), ("talk", "parts")} <= kinds
 
 
