@@ -7,18 +7,18 @@ from unified.tasks.packing import content_digest
 from unified.tasks.registry import make
 
 SAMPLES = {
-    "scene_caption": "53734ffcb86541e5",
-    "scene_question": "a1160eafe32932a3",
-    "scene_quiz": "58dec46027a5ce9c",
-    "scene_study": "ffb219139e270f6a",
-    "scene_parts": "b2796cf4d8c4501e",
-    "scene_plan": "80f82ed307c5c5b0",
-    "scene_draw": "890b50d74ad9b839",
-    "scene_edit": "1fccce7ec460fcb3",
-    "scene_conversation": "4ff9576fe5f3214d",
-    "maze": "315dd9d08fdb754d",
-    "maze_text": "9d1ea1a3fac5faee",
-    "small_talk": "9d02a06c103b7c49",
+    "scene_caption": "2bf96721c6fc0fc5",
+    "scene_question": "db403ac759b23cd2",
+    "scene_quiz": "29ddbf28170bdb4a",
+    "scene_study": "3324b76a260fdcbc",
+    "scene_parts": "8c5d7a4bd8f626cd",
+    "scene_plan": "d67cfac93472bb8a",
+    "scene_draw": "06587df4b2f6c141",
+    "scene_edit": "5fc10818dc523587",
+    "scene_conversation": "5addea48538aa5ea",
+    "maze": "6c79530e6b82cebb",
+    "maze_text": "4fec14e7e7bd6c06",
+    "small_talk": "430741abbd1d2450",
 }
 
 
