@@ -31,6 +31,8 @@ def test_walls_are_seen_where_they_stand_and_nowhere_else():
         height, width = np.ptp(rows) / maze.rows, np.ptp(columns) / maze.columns
         for r in range(maze.rows):
             for c in range(maze.columns - 1):
+                if {(r, c), (r, c + 1)} & {maze.start, maze.goal}:
+                    continue  # an arrow may be as dark as a wall
                 y, x = round(rows[0] + (r + 0.5) * height), round(columns[0] + (c + 1) * width)
                 seen = towards[y, x - 2 : x + 3].max() > 0.3
                 assert seen != maze.is_open((r, c), HEADINGS.index("right")), (seed, r, c)
