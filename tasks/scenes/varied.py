@@ -58,7 +58,7 @@ def readable(scene: Scene) -> bool:
 
 def regrounded(rng: np.random.Generator, scene: Scene) -> Scene:
     """The scene on a ground of any colour that its objects stand out from, white and black more often."""
-    names = ("white", "white", "white", "black", *GROUNDS)
+    names = (*["white"] * 5, *["black"] * 2, *GROUNDS)
     found = [name for name in names if readable(replace(scene, background=name))]
     return replace(scene, background=pick(rng, found)) if found else scene
 

@@ -9,9 +9,9 @@ from unified.train.recipes.nano_sources import FREE_SHARES, FREE_SOURCES, SOURCE
 from unified.train.recipes.nano_tune import nano_tune
 
 SEED = 60  # of samples that no earlier stage of the shipped model saw
-STEPS = 1000  # that the samples are enough for, each seen about once
+STEPS = 750  # that the samples are enough for, each seen about once
 SHARE = 0.4  # of them, and of the samples, in the stage: about an hour on two cores without bfloat16
-LENGTH = 6144  # ids of a step
+ROWS, LENGTH = 2, 4096  # of a step
 # Mean length of a sample, as `prepare` finds it.
 MEAN_IDS = {
     "free_scene_draw": 1216,
@@ -55,7 +55,7 @@ CLIPS = {
 
 def nano_words() -> ModelRecipe:
     """One stage of small steps at a low rate. Every sample is seen about once; with more time
-    `stages.0.steps=1000 stages.0.samples=1` has all of them."""
+    `stages.0.steps=750 stages.0.samples=1` has all of them."""
     recipe = nano_tune()
     sources = tuple(_once(source) for source in (*FREE_SOURCES, *SOURCES) if source.label in MIXTURE)
     (stage,) = recipe.stages
@@ -64,7 +64,7 @@ def nano_words() -> ModelRecipe:
         name="words",
         steps=round(SHARE * STEPS),
         data=replace(stage.data, mixture=MIXTURE, samples=SHARE, coarse={}),
-        batch=replace(stage.batch, rows=1, micro_rows=1, length=LENGTH, bf16=False),
+        batch=replace(stage.batch, rows=ROWS, micro_rows=ROWS, length=LENGTH, bf16=False),
         optimisation=replace(stage.optimisation, learning_rate=1.5e-3, warmup=15),
         parameters=replace(stage.parameters, average=0.98),
     )
@@ -74,5 +74,5 @@ def nano_words() -> ModelRecipe:
 def _once(source: Source) -> Source:
     """The source with as many samples as the stage draws from it."""
     name = source.label
-    samples = round(MIXTURE[name] * STEPS * LENGTH / MEAN_IDS[name])
+    samples = round(MIXTURE[name] * STEPS * ROWS * LENGTH / MEAN_IDS[name])
     return replace(source, samples=max(1, samples), options=CLIPS.get(name, source.options))
