@@ -105,9 +105,7 @@ def _arrow(
     draw.polygon(points, fill=style.start)
 
 
-def _mark(
-    draw: ImageDraw.ImageDraw, middle: tuple[float, float], reach: float, style: MazeStyle
-) -> None:
+def _mark(draw: ImageDraw.ImageDraw, middle: tuple[float, float], reach: float, style: MazeStyle) -> None:
     x, y = middle
     box = (x - reach, y - reach, x + reach, y + reach)
     if style.mark == "disc":

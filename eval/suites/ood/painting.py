@@ -1,8 +1,8 @@
 """A second renderer of scenes: polygons and ellipses of Pillow, supersampled, with a geometry of its own.
 
 It shares the description of a scene (`tasks.scenes.scene`) with the first one and nothing else: shapes,
-radii, colours, grounds and outlines are those of a `Style`. Objects may be rotated, solid ones may have a dark
-contour, the picture may have gone through JPEG.
+radii, colours, grounds and outlines are those of a `Style`. Objects may be rotated, solid ones may have a
+dark contour, the picture may have gone through JPEG.
 """
 
 from __future__ import annotations

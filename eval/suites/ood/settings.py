@@ -11,7 +11,12 @@ from dataclasses import asdict, dataclass
 RGB = tuple[int, int, int]
 SUPERSAMPLING = 6  # linear; a picture is painted this much larger, then averaged
 SHARED = ((255, 255, 255), (0, 0, 0))
-NAMES = ("palette", "ground_name", "mark", "size")  # settings that are names or sizes, not values of a renderer
+NAMES = (
+    "palette",
+    "ground_name",
+    "mark",
+    "size",
+)  # settings that are names or sizes, not values of a renderer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +76,7 @@ STYLES: tuple[Style, ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class MazeStyle:
-    """`wall`: width in cells; `margin`: in cells. `size` is the pixels of a cell's pitch. `start` is the arrow's
+    """`wall`: width in cells; `margin`: in cells; `size`: pixels of a cell's pitch. `start` is the arrow's
     colour, `goal` that of the mark, a `mark` of "disc", "star", "square" or "ring"; `reach`: size of both, in
     cells. No colour is blue, that of the way in a sketch."""
 

@@ -80,7 +80,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "centre": ("in the middle", "right in the middle", "dead centre", "smack in the center"),
     "middle right": ("at the right edge, halfway down", "on the right, half-way up", "in the right middle"),
     "bottom left": ("in the lower left corner", "down in the left corner", "at the bottom on the left"),
-    "bottom centre": ("at the bottom in the middle", "down at the foot, halfway across", "in the lower middle"),
+    "bottom centre": ("at the bottom in the middle", "down below, halfway across", "in the lower middle"),
     "bottom right": ("in the lower right corner", "down in the right corner", "at the bottom on the right"),
 }  # fmt: skip
 SYNONYMS: dict[str, tuple[str, ...]] = {

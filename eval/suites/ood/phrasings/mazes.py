@@ -22,5 +22,19 @@ HISTORY: tuple[str, ...] = (
     "Lovely work, I'm grateful.",
     "Do you see a star?",
 )
-BEFORE: tuple[str, ...] = ("Right then. ", "Hey, ", "ok so ", "If you don't mind: ", "Quick one for you. ", "Hmm, ")
-AFTER: tuple[str, ...] = (" Ta!", " Thanks in any case.", " if you would be so kind", " Many thanks!", " :)", " pls")
+BEFORE: tuple[str, ...] = (
+    "Right then. ",
+    "Hey, ",
+    "ok so ",
+    "If you don't mind: ",
+    "Quick one for you. ",
+    "Hmm, ",
+)
+AFTER: tuple[str, ...] = (
+    " Ta!",
+    " Thanks in any case.",
+    " if you would be so kind",
+    " Many thanks!",
+    " :)",
+    " pls",
+)

@@ -1,5 +1,5 @@
 """Questions about a picture, by kind. Slots: {thing} and {other} name one object each without an article,
-{things} and {others} a group in the plural, {one} a kind of object with its article, {value} a colour or size."""
+{things} and {others} a group in the plural, {one} a kind of object with its article."""
 
 QUESTIONS: dict[str, tuple[str, ...]] = {
     "colour": (
