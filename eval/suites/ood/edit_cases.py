@@ -30,7 +30,7 @@ def edit_cases(split: str, count: int) -> Iterator[Case]:
     """As many edits, all kinds in turn."""
     for number, (kind, template) in enumerate(deck(generator(SEED, split, 0), EDITS, count)):
         rng = generator(SEED, split, number)
-        second = number % 2 == 1
+        second = (number + number // len(EDITS)) % 2 == 1  # each kind by both renderers
         shown, change, slots = _wanted(rng, split, kind, number, second)
         channel, earlier = CHANNELS[number % len(CHANNELS)], ()
         if channel == "chat" and kind in FOLLOW_UPS and chance(rng, 0.6):

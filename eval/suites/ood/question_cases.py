@@ -22,6 +22,13 @@ from unified.tasks.scenes.scene import VALUES, Filter, Scene, SceneObject
 CHANNELS = ("verb", "chat", "verb", "verb", "long history")
 HOLLOW = ("circle", "square", "triangle", "diamond", "heart")  # shapes whose outlines are seen at every size
 RENDERERS = ("own renderer", "other renderer")
+GROUNDS = {  # all that a ground may be called
+    "cream": "cream/beige/yellow",
+    "slate": "slate/grey/blue",
+    "light blue": "blue/cyan",
+    "light green": "green/sage",
+    "dark grey": "grey/black/slate",
+}
 IN_WINDOWS = ("colour", "shape", "count", "existence")
 Asked = tuple[dict[str, str], str]  # slots of the template, true answer
 
@@ -66,8 +73,7 @@ def _asked(rng: np.random.Generator, split: str, kind: str, number: int, second:
 
 
 def _ground(shown: Shown) -> Asked | None:
-    names = shown.ground.split()[-1]
-    return {}, {"cream": "cream/beige/yellow", "slate": "slate/grey"}.get(names, names)
+    return {}, GROUNDS.get(shown.ground, shown.ground.split()[-1])
 
 
 def _question(rng: np.random.Generator, split: str, kind: str, scene: Scene) -> Asked | None:

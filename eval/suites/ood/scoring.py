@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from unified.eval.suites.ood.phrasings.drawings import SYNONYMS
-from unified.tasks.scenes.scene import COLOURS, VALUES
+from unified.tasks.scenes.scene import BACKGROUNDS, COLOURS, VALUES
 from unified.tasks.scenes.words import MEANINGS, SINGULARS
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -39,7 +39,8 @@ SMALL_TALK_WORDS: dict[str, tuple[str, ...]] = {
 REFUSAL_WORDS = (
     "sorry", "cannot", "can't", "can not", "unable", "not able", "beyond me", "don't know", "do not know",
     "not know", "know nothing", "not sure", "unsure", "outside", "unfortunately", "afraid",
-    "do not recognise",    "don't recognise", "don't recognize", "not recognise", "unfamiliar", "never learned", "not learn",
+    "do not recognise", "don't recognise", "don't recognize", "not recognise", "unfamiliar",
+    "never learned", "not learn",
     "only know", "no idea", "not something i",
 )  # fmt: skip
 INNER = re.compile(r"^so\b|\bseen:|; ?(?:top|middle|bottom|centre)\b|^\d of \d:", re.IGNORECASE)
@@ -119,7 +120,8 @@ def _side(text: str, _: str) -> str | None:
 
 
 def _ground(text: str, _: str) -> str | None:
-    return next((word for word in words_of(text) if word in {*COLOURS, "cream", "beige"}), None)
+    words = [MEANS.get(word, word) for word in words_of(text)]
+    return next((word for word in words if word in {*COLOURS, *BACKGROUNDS, "cream"}), None)
 
 
 READERS: dict[str, Callable[[str, str], str | None]] = {

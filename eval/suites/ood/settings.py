@@ -63,7 +63,7 @@ STYLES: tuple[Style, ...] = (
           scale=1.06, star=0.46, arm=0.26),
     Style(ground=((250, 250, 250), (214, 206, 232)), ground_name="white", size=(160, 160), outline=0.27,
           scale=0.93, rotation=11, corner=0.15, jpeg=47, palette=1),
-    Style(ground=((58, 60, 64), (22, 24, 40)), ground_name="black", size=(180, 240), outline=0.18,
+    Style(ground=((58, 60, 64), (22, 24, 40)), ground_name="dark grey", size=(180, 240), outline=0.18,
           bite=0.48, jpeg=91, palette=1),
     Style(ground=((224, 242, 210), (224, 242, 210)), ground_name="light green", size=(72, 72), outline=0.33,
           rotation=5, star=0.42, contour=0.05),

@@ -95,5 +95,5 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "medium": ("mid-sized",),
     "large": ("huge", "big"),
     "solid": ("filled-in",),
-    "outline": ("hollow", "empty"),
+    "outline": ("hollow",),
 }
