@@ -61,7 +61,7 @@ RELATIONS: dict[str, tuple[str, ...]] = {
 THREE: tuple[str, ...] = (
     "Could you sketch {a}, {b} and, finally, {c}?",
     "I'd love to see {a}, {b} plus {c} in one image.",
-    "Three things, please: {a} {at}, {b} {bt}, {c} {ct}.",
+    "I would like three items: {a} {at}, {b} {bt}, {c} {ct}.",
     "Give me {a}. Add {b}. And {c}.",
     "Paint {a} {at}, then {b} {bt} and then {c} {ct}.",
     "Create a picture that has {a}, has {b} and has {c}.",

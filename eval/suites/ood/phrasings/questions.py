@@ -86,7 +86,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
         "Would you say the {thing} is on top and the {other} underneath?",
     ),
     "side": (
-        "On which side of the {other} is the {thing}, left or right?",
+        "Which side of the {other} is the {thing} on, its left or its right?",
         "Left or right - where's the {thing} as seen from the {other}?",
         "Looking from the {other}, is the {thing} on its left or on its right?",
         "Which way from the {other} to the {thing}: left or right?",

@@ -35,7 +35,7 @@ SMALL_TALK: dict[str, tuple[str, ...]] = {
         "cya",
     ),
     "abilities": (
-        "Hello! What can you do?",
+        "Hello! What all can you do for me?",
         "What sort of things do you know how to do?",
         "I'm new here. How do I use you?",
         "Could you explain what you are able to do?",
