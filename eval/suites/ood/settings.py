@@ -108,10 +108,11 @@ MAZE_STYLES: tuple[MazeStyle, ...] = (
 def setting_values() -> dict[str, set[float | RGB]]:
     """What each setting of the renderers takes in the suite, but for what is `SHARED` or turned off."""
     found: dict[str, set[float | RGB]] = {}
-    for style in (*STYLES, *MAZE_STYLES):
-        for name, value in asdict(style).items():
+    for settings in (*map(asdict, STYLES), *map(asdict, MAZE_STYLES)):
+        for name, value in settings.items():
             if name not in NAMES:
                 values = value if name == "ground" else (value,)
                 found.setdefault(name, set()).update(one for one in values if one not in (*SHARED, 0, 1))
-    colours = {colour for palette in PALETTES for colour in palette.values() if colour not in SHARED}
-    return {**found, "palette": colours}
+    for palette in PALETTES:
+        found.setdefault("palette", set()).update(one for one in palette.values() if one not in SHARED)
+    return found
