@@ -32,7 +32,8 @@ def edit_cases(split: str, count: int) -> Iterator[Case]:
         rng = generator(SEED, split, number)
         second = (number + number // len(EDITS)) % 2 == 1  # each kind by both renderers
         shown, change, slots = _wanted(rng, split, kind, number, second)
-        channel, earlier = CHANNELS[number % len(CHANNELS)], ()
+        channel = CHANNELS[number % len(CHANNELS)]
+        earlier: tuple[str, ...] = ()
         if channel == "chat" and kind in FOLLOW_UPS and chance(rng, 0.6):
             first, template = pick(rng, FOLLOW_UPS[kind])
             earlier = (first.format(**slots),)

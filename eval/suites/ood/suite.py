@@ -127,7 +127,7 @@ def _summary(rates: dict[str, Estimate], wanted: dict[str, float]) -> Table:
 
 
 def _table(title: str, judged: dict[str, list[Judged]], key: Callable[[Judged], str]) -> Table:
-    rows = [
+    rows: list[list[Any]] = [
         [name, part, found] for name, all_of in judged.items() for part, found in _by(all_of, key).items()
     ]
     return Table(title, ["requests", "which", "right"], rows)
