@@ -50,14 +50,13 @@ def test_a_picture_has_the_colours_of_its_style():
     assert (paint(Scene(), JPEG) != paint(Scene(), replace(JPEG, ground=STYLES[0].ground))).any()
 
 
-@pytest.mark.parametrize("number", [3, 6])
-def test_true_edits_are_right_and_pictures_left_alone_are_not(number):
-    style, judged = replace(STYLES[number], size=(64, 64)), []
-    rng = np.random.default_rng(number)
+def test_true_edits_are_right_and_pictures_left_alone_are_not():
+    style, judged = replace(JPEG, size=(64, 64)), []
+    rng = np.random.default_rng(3)
     for kind in CHANGES:
         found = None
         while found is None:
-            shown = replace(show(rng, "test", number, second=True, most=2), style=style)
+            shown = replace(show(rng, "test", STYLES.index(JPEG), second=True, most=2), style=style)
             found = CHANGES[kind](rng, shown, "test")
             found = found if found and (found[0].new is None or shown.holds(found[0].new.colour)) else None
         change = found[0]
@@ -68,7 +67,7 @@ def test_true_edits_are_right_and_pictures_left_alone_are_not(number):
 
 
 def test_what_else_changed_makes_an_edit_wrong():
-    style = replace(STYLES[0], size=(64, 64))
+    style = replace(JPEG, size=(64, 64))
     kept, old = one("star", x=0.75, y=0.25), one()
     change = Change(
         kind="recolour", before=Scene(objects=(kept, old)), old=old, new=replace(old, colour="blue")

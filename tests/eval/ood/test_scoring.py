@@ -94,7 +94,7 @@ def test_drawings_need_all_objects_in_their_places():
 
 
 def test_true_answers_are_right_and_wrong_ones_are_not():
-    for case in question_cases("test", 32):
+    for case in question_cases("test", 16):
         assert case.right(Reply(text=case.truth.split("/")[0])), case
         assert not case.right(Reply(text="")), case
         assert not case.right(Reply(text="I am not sure what to say")) or case.truth == "no", case

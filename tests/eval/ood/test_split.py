@@ -11,12 +11,12 @@ from unified.tasks.scenes import shapes
 from unified.tasks.scenes.scene import BACKGROUNDS, COLOURS
 
 SAMPLED = {
-    "scene_quiz": 60,
-    "scene_draw": 150,
-    "scene_edit": 100,
-    "scene_conversation": 30,
+    "scene_quiz": 30,
+    "scene_draw": 80,
+    "scene_edit": 50,
+    "scene_conversation": 10,
 }  # questions: 8 a quiz
-QUICK = {"small_talk": 500, "maze": 2, "maze_text": 2}
+QUICK = {"small_talk": 100, "maze": 2, "maze_text": 2}
 
 
 @pytest.fixture

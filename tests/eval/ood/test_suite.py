@@ -47,7 +47,7 @@ def test_the_suite_runs_is_repeatable_and_reports_what_failed(assistant, tmp_pat
     assert json.loads((tmp_path / "report.json").read_text())["suites"]["ood"]["numbers"] == numbers
     assert (tmp_path / "ood.png").exists()
     again = {name: KINDS[name] for name in ("questions", "drawings, 1 object", "small talk")}
-    monkeypatch.setattr("unified.eval.suites.ood.suite.KINDS", again)
+    monkeypatch.setitem(ood.__globals__, "KINDS", again)
     assert all(
         numbers["by_kind"][name] == found
         for name, found in plain(ood(run).numbers)["by_kind"].items()

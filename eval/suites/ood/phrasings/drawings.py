@@ -30,7 +30,7 @@ ONE: tuple[str, ...] = (
 TWO: tuple[str, ...] = (
     "Could you sketch {a} and also {b}?",
     "I'd love a picture with both {a} and {b}.",
-    "{a} plus {b}, please.",
+    "{a} plus {b}, that would be great.",
     "Two things: {a} {at} and {b} {bt}.",
     "Paint me {a} together with {b}.",
     "Give me {a} as well as {b}.",
