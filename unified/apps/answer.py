@@ -7,11 +7,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
+from torch import Tensor
+
+from unified.decoding.noise import Noise
+from unified.decoding.sampling import Sampler
+from unified.heads.distribution import Drawn
+
 
 @dataclass(frozen=True)
 class Token:
     """An id that was generated: its text, or its name for a special one, and its log-probability
-    (`Session.log_probs`)."""
+    under the model: before temperature, filters and contrast with other streams are applied."""
 
     id: int
     text: str
@@ -34,3 +40,17 @@ def tokens_of(ids: Sequence[int], log_probs: Sequence[float], text: Callable[[in
     """Tokens of ids; NaN where no log-probability is given."""
     pairs = zip_longest(ids, log_probs, fillvalue=math.nan)
     return [Token(int(token), text(int(token)), log_prob) for token, log_prob in pairs]
+
+
+class Scoring(Sampler):
+    """Draws as the sampler of the same settings does, greedy included, and says the log-probability that the
+    logits give to what was drawn."""
+
+    def draw(self, logits: Tensor, noise: Noise, places: Tensor) -> Drawn:
+        drawn = super().draw(logits, noise, places)
+        every = logits.float().log_softmax(dim=-1)
+        return Drawn(drawn.symbols, every.gather(-1, drawn.symbols[..., None])[..., 0].sum(dim=-1))
+
+
+def scoring(sampler: Sampler) -> Scoring:
+    return Scoring(**vars(sampler))

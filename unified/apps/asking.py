@@ -9,10 +9,10 @@ answer, after which it lists the parts of the picture and thinks (`looking`), or
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from unified.apps.answer import Answer
+from unified.apps.answer import Answer, scoring
 from unified.apps.answering import Content, GenerationSettings, text_of, turns
 from unified.apps.inner_speech import spoken
 from unified.apps.intent import log_prob
@@ -22,8 +22,11 @@ from unified.stream.messages import Message
 from unified.stream.processor import Processor
 
 ASKING = GenerationSettings(allow_images=False, max_tokens=256)
-LIKELY = -1.0  # mean log-probability per token, in nats, of an answer that the picture does not change
-SENTENCE = 8  # tokens from which that says something: "yes" is likely whatever is asked
+INTRODUCTION = "What can you do?"  # asked where the model has no other answer
+# Mean log-probabilities per token, in nats, of an answer that the picture does not change (messages about no
+# picture: -0.05 to -0.57, questions about one: below -0.79) and of one that the model knows (babble: -2.3).
+LIKELY, KNOWN = -0.6, -1.0
+SENTENCE = 8  # tokens from which they say something: "yes" is likely whatever is asked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +40,6 @@ class Asking:
     settings: GenerationSettings = ASKING
     seed: int = 0
     batch: int = 16
-    log_probs: bool = False
     listed: Content | None = None
 
     def at_once(self, asked: Sequence[Sequence[Message]]) -> list[Answer]:
@@ -48,8 +50,8 @@ class Asking:
     def looking(self, asked: Sequence[Sequence[Message]]) -> list[Answer]:
         """The same for messages about one picture each, after a list and a chain of thought where they are
         questions about it."""
-        blind = self.at_once([without_pictures(messages) for messages in asked])
-        found, rest = list(blind), self._seeing(asked, blind)
+        found = self.blind(asked)
+        rest = [n for n, answer in enumerate(found) if not answer or not self._likely(asked[n], answer)]
         first = self.at_once([asked[n] for n in rest])
         questions = [n for n, answer in zip(rest, first, strict=True) if answer]
         thought = self._thought([asked[n] for n in questions])
@@ -57,12 +59,13 @@ class Asking:
             found[n] = other or answer
         return found
 
-    def _seeing(self, asked: Sequence[Sequence[Message]], blind: Sequence[Answer]) -> list[int]:
-        """The numbers of those whose answer depends on the picture."""
-        pairs = enumerate(zip(asked, blind, strict=True))
-        return [n for n, (messages, answer) in pairs if not answer or not self._likely(messages, answer)]
+    def blind(self, asked: Sequence[Sequence[Message]]) -> list[Answer]:
+        """The answers to the last message in words alone; "" where the model does not know one."""
+        found = self.at_once([without_pictures(messages) for messages in asked])
+        return [answer if is_known(answer) else Answer("") for answer in found]
 
     def _likely(self, messages: Sequence[Message], answer: str) -> bool:
+        """Whether an answer that was given without the picture is likely with it."""
         ids = self.processor.stream.text.encode(answer)
         return len(ids) >= SENTENCE and log_prob(self.model, self._prompt(messages), ids) > LIKELY * len(ids)
 
@@ -81,13 +84,19 @@ class Asking:
         return [turn.content(row) for turn in found for row in range(len(turn.stops))]
 
     def _said(self, asked: Sequence[Sequence[Message]], part: Callable[[str], str]) -> list[Answer]:
-        options: dict[str, Any] = {"seed": self.seed, "batch": self.batch, "log_probs": self.log_probs}
+        settings = replace(self.settings, text_sampler=scoring(self.settings.text_sampler))
+        options: dict[str, Any] = {"seed": self.seed, "batch": self.batch, "log_probs": True}
         found = []
-        for turn in turns(self.model, self.processor, asked, self.shapes, self.settings, **options):
-            for row in range(len(turn.stops)):
-                tokens = turn.tokens(row) if self.log_probs else ()
-                found.append(Answer(part(text_of(turn.content(row))), tokens))
+        for turn in turns(self.model, self.processor, asked, self.shapes, settings, **options):
+            rows = range(len(turn.stops))
+            found += [Answer(part(text_of(turn.content(row))), turn.tokens(row)) for row in rows]
         return found
+
+
+def is_known(answer: Answer) -> bool:
+    """Whether the model itself finds an answer likely."""
+    scores = [token.log_prob for token in answer.tokens]
+    return len(scores) < SENTENCE or sum(scores) > KNOWN * len(scores)
 
 
 def conclusion(text: str) -> str:

@@ -35,7 +35,7 @@ from PIL.Image import Image
 
 from unified.apps.answer import Answer
 from unified.apps.answering import GREEDY, NUCLEUS, Content, GenerationSettings, Turn, images_of
-from unified.apps.asking import ASKING, Asking, pictures_of
+from unified.apps.asking import ASKING, INTRODUCTION, Asking, pictures_of
 from unified.apps.attention_maps import AttentionMaps, image_attention
 from unified.apps.best_of_n import TRIES, best_of_n
 from unified.apps.conversation import Conversation, Event
@@ -141,14 +141,18 @@ class Assistant:
         the user; its images then stand in it."""
         check_count("batch", batch, 1)
         asked = conversations(questions, images, self.request)
-        asking = self.asking(max_tokens, batch, log_probs)
+        asking = self.asking(max_tokens, batch)
         looked = [n for n, messages in enumerate(asked) if look and pictures_of(messages) == 1]
         found = dict(zip(looked, asking.looking([asked[n] for n in looked]), strict=True))
         rest = [n for n in range(len(asked)) if n not in found]
         found |= zip(rest, asking.at_once([asked[n] for n in rest]), strict=True)
-        return [found[n] for n in range(len(asked))]
+        return [found[n] if log_probs else Answer(found[n]) for n in range(len(asked))]
 
-    def asking(self, max_tokens: int = 256, batch: int = 16, log_probs: bool = False) -> Asking:
+    def introduction(self) -> str:
+        """What the model says it can do; "" if it says nothing of the kind."""
+        return self.asking().blind([self.request(INTRODUCTION)])[0]
+
+    def asking(self, max_tokens: int = 256, batch: int = 16) -> Asking:
         """How this model is asked."""
         return Asking(
             model=self.model,
@@ -157,7 +161,6 @@ class Assistant:
             settings=replace(ASKING, max_tokens=max_tokens),
             seed=self.seed,
             batch=batch,
-            log_probs=log_probs,
         )
 
     @overload

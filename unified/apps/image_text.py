@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
-from unified.apps.answer import Answer, tokens_of
+from unified.apps.answer import Answer, scoring, tokens_of
 from unified.apps.answering import WARM
 from unified.apps.conversation import Text
 from unified.apps.questions import Source, conversations, sources
@@ -87,7 +87,8 @@ class ImageTextAssistant:
             session = open_session(self.model, prompts, seeds)
             if log_probs:
                 session.record_log_probs()
-            for _ in said(session, self.model, self.sampler, max_tokens):
+            sampler = scoring(self.sampler) if log_probs else self.sampler
+            for _ in said(session, self.model, sampler, max_tokens):
                 pass
             for prompt, row in zip(prompts, session.rows, strict=True):
                 ids, scores = row.stream[len(prompt.ids) :], row.log_probs()[len(prompt.ids) :]

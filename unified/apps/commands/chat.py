@@ -21,7 +21,7 @@ import numpy as np
 from unified.apps.answering import Content
 from unified.apps.assistant import DRAWING, EDITING, Assistant, another
 from unified.apps.commands.chat_screen import Answered, Screen
-from unified.apps.commands.common import assistant, check_folder, check_picture, save
+from unified.apps.commands.common import NO_ANSWER, assistant, check_folder, check_picture, save
 from unified.apps.commands.file_names import one_path, paths
 from unified.apps.commands.line_input import edit_lines, history_file
 from unified.apps.commands.script import spelt
@@ -36,8 +36,6 @@ from unified.command import told
 
 MARK = "\ufeff"  # byte order mark: Windows puts one before a file that is piped in
 NOT_TEXT = "this line is not UTF-8 text: nothing was said"
-INTRODUCTION = "What can you do?"  # asked where the model has no answer
-NO_ANSWER = "(no answer: /help lists what there is)"
 DRAWS = ("/look", "/draw", "/edit", "/solve", "/play")  # what our own models were trained for
 HELP = """\
 Type to talk. Commands:
@@ -261,9 +259,8 @@ class Chat:
 
     def _without_picture(self, line: str) -> str:
         """What the model answers to the words alone, or else says of itself."""
-        asking = self.model.asking(self.max_tokens)
-        said = asking.at_once([self.model.request(line)])[0]
-        return said or asking.at_once([self.model.request(INTRODUCTION)])[0] or NO_ANSWER
+        said = self.model.asking(self.max_tokens).blind([self.model.request(line)])[0]
+        return said or self.model.introduction() or NO_ANSWER
 
     def _samplers(self) -> dict[str, Any]:
         """Of a retry: greedy decoding would say the same again."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from unified.apps.assistant import Assistant
 
+NO_ANSWER = "(no answer)"
 DTYPES = ("float32", "bfloat16", "float16")
 
 
