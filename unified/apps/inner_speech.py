@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-OPENING = re.compile(r"\bSeen:|\b\d+ of \d+:|\? [^?.;:]{1,80}: [^?.;]{1,80}[.;]|^\s*So\b")
+OPENING = re.compile(r"\bSeen:|\b\d+ of \d+:|[\w ,]*\? [^?.;:]{1,80}: [^?.;]{1,80}[.;]|^\s*So\b")
 # A text that may go on as one of the first two, or as the last.
 BEGUN = re.compile(r"\b(S(een?)?|Se|\d+( (o(f( (\d+)?)?)?)?)?)$|^\s*So$")
 

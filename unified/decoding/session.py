@@ -73,7 +73,8 @@ class Session:
 
     def __repr__(self) -> str:
         ids = ", ".join(str(len(row.stream)) for row in self.rows[:8]) + (", ..." if self.rows[8:] else "")
-        return f"Session({len(self.rows)} rows of {ids} ids; {self.context.cache.length} cache entries)"
+        count = f"{len(self.rows)} row{'s' if self.rows[1:] else ''}"
+        return f"Session({count} of {ids} ids; {self.context.cache.length} cache entries)"
 
     def keep_in(self, cache: KVCache) -> Session:
         """Keep keys and values in this cache, which must be empty and have at least a row for each of the

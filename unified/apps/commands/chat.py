@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import numpy as np
 from unified.apps.answering import Content
 from unified.apps.assistant import DRAWING, EDITING, Assistant, another
 from unified.apps.commands.chat_screen import Answered, Screen
+from unified.apps.commands.chat_turns import Turns
 from unified.apps.commands.common import NO_ANSWER, assistant, check_folder, check_picture, save
 from unified.apps.commands.file_names import one_path, paths
 from unified.apps.commands.line_input import edit_lines, history_file
@@ -78,8 +79,7 @@ class Chat:
         self.latest: np.ndarray | None = None
         self.listed: Content | None = None  # what the model has listed of the latest picture
         self.world: Rollout | None = None
-        self.turns: list[Turn] = []
-        self.attempt = 0  # how often the line that is answered was tried before
+        self.turns = Turns(self._point, lambda: bool(self.screen.answered))
 
     def run(self) -> None:
         """Until the end of input."""
@@ -159,70 +159,46 @@ class Chat:
             why = "" if self.model.draws else ": it reads images and does not draw"
             raise ValueError(f"{name} is not for this model{why}")
 
-    # Turns --------------------------------------------------------------------------------------------------
-
     def _turn(self, line: str, work: Callable[[], None]) -> None:
-        """Work that can be taken back. If it fails, or is stopped before anything came of it, it is."""
-        back = self._point()
-        self.screen.answered = Answered()
-        self.transcript.add(f"> {line}")
-        try:
+        def answer() -> None:
+            self.transcript.add(f"> {line}")
             work()
-        except BaseException:
-            if self.screen.answered:
-                self.turns.append(Turn(line, back, self.attempt))
-            else:
-                back()
-            raise
-        self.turns.append(Turn(line, back, self.attempt))
+
+        self.screen.answered = Answered()
+        self.turns.run(line, answer)
 
     def _point(self) -> Callable[[], None]:
-        """What takes everything back to this point."""
-        talk, said, count = self.talk, self.talk.saved(), len(self.transcript.entries)
-        entries, turns = list(self.transcript.entries), list(self.turns)
+        talk, said, entries = self.talk, self.talk.saved(), list(self.transcript.entries)
         waiting, latest, listed = list(self.waiting), self.latest, self.listed
 
         def back() -> None:
             self.talk, self.waiting, self.latest, self.listed = talk, list(waiting), latest, listed
             self.talk.restore(said)
             self.world = None
-            self.transcript.entries[:], self.turns = entries[:count], list(turns)
+            self.transcript.entries[:] = entries
 
         return back
 
-    def _last(self, why: str) -> Turn:
-        if not self.turns:
-            raise ValueError(why)
-        return self.turns[-1]
-
     def _undo(self) -> None:
-        turn = self._last("there is nothing to take back")
-        turn.back()
-        self.write(f"(taken back: {turn.line:.60})\n")
+        self.write(f"(taken back: {self.turns.undo().line:.60})\n")
 
     def _retry(self) -> None:
-        """The last turn again; if nothing comes of it, the last turn stays."""
-        turn, forward = self._last("nothing was said yet"), self._point()
-        turn.back()
         seed = self.model.seed
-        self.attempt = turn.attempt + 1
-        self.model.seed = self.talk.seed = seed + self.attempt
+
+        def again(line: str) -> None:
+            self.model.seed = self.talk.seed = seed + self.turns.attempt
+            self._hear(line)
+
         try:
-            self._hear(turn.line)
-        except BaseException:
-            if not self.screen.answered:
-                forward()
-            raise
+            self.turns.retry(again)
         finally:
             self.model.seed = self.talk.seed = seed
-            self.attempt = 0
 
     # Words --------------------------------------------------------------------------------------------------
 
     def _talk(self, line: str) -> None:
         if not self.thinks:
             self._stream(self.talk.say(line, self.waiting, **self._samplers()))
-            self.waiting = []
             return
         if self.latest is not None and line.endswith("?"):
             answer = self._about(line, self.latest)
@@ -253,9 +229,7 @@ class Chat:
             self._stream(self.talk.say(line, self.waiting, draw_unasked=False, **self._samplers()))
         if not self.screen.answered:
             self.talk.restore(before)
-            return False
-        self.waiting = []
-        return True
+        return bool(self.screen.answered)
 
     def _without_picture(self, line: str) -> str:
         """What the model answers to the words alone, or else says of itself."""
@@ -264,7 +238,7 @@ class Chat:
 
     def _samplers(self) -> dict[str, Any]:
         """Of a retry: greedy decoding would say the same again."""
-        return self.talk.warm if self.attempt else {}
+        return self.talk.warm if self.turns.attempt else {}
 
     # Commands -----------------------------------------------------------------------------------------------
 
@@ -292,12 +266,12 @@ class Chat:
     def _draw(self, prompt: str) -> None:
         if not prompt:
             raise ValueError("/draw needs the words of a picture")
-        self._stream(self._aside(prompt, None, vars(another(DRAWING, self.attempt))), aside=True)
+        self._stream(self._aside(prompt, None, vars(another(DRAWING, self.turns.attempt))), aside=True)
 
     def _edit(self, instruction: str) -> None:
         if not instruction:
             raise ValueError("/edit needs an instruction")
-        settings = vars(another(EDITING, self.attempt))
+        settings = vars(another(EDITING, self.turns.attempt))
         self._stream(self._aside(instruction, self._latest(), settings), aside=True)
 
     def _solve(self, words: str) -> None:
@@ -349,7 +323,7 @@ class Chat:
     def _new(self) -> None:
         self.talk = self.model.chat(max_tokens=self.max_tokens)
         self.waiting, self.latest, self.world, self.listed = [], None, None, None
-        self.turns = []
+        self.turns.all = []
         self.write("(a new conversation)\n")
 
     # Parts --------------------------------------------------------------------------------------------------
@@ -365,6 +339,8 @@ class Chat:
         try:
             self.screen.stream(events, thinks=self.thinks)
         finally:
+            if self.screen.answered and not aside:
+                self.waiting = []  # the model has seen them
             if self.screen.answered.images:
                 self._keep(self.screen.answered.images[-1], show=aside)
         if self.talk.forgotten > forgotten:
@@ -385,15 +361,6 @@ class Chat:
         if self.latest is None:
             raise ValueError("there is no picture yet: /image FILE shows one, /draw has one drawn")
         return self.latest
-
-
-@dataclass(frozen=True)
-class Turn:
-    """A line that was answered, what takes it back, and how often it was tried before."""
-
-    line: str
-    back: Callable[[], None]
-    attempt: int
 
 
 def chat(options: argparse.Namespace) -> int:
