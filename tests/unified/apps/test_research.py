@@ -1,4 +1,4 @@
-"""What a researcher calls: batches, log-probabilities, attention maps, codes, Pillow, one line about an object."""
+"""What a researcher calls: batches, log-probabilities, attention maps, codes, Pillow, `repr`."""
 
 import math
 
