@@ -3,17 +3,32 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from unified.apps import asking
 from unified.apps.assistant import Assistant
+from unified.apps.commands import chat as command
 from unified.apps.commands.chat import Chat
 from unified.apps.conversation import Painted, Scale, Text
 from unified.apps.demo import random_model
 from unified.pretrained import save_model
+
+
+@pytest.fixture(autouse=True)
+def brief(monkeypatch):
+    """A random model never ends a list or the words before an image."""
+    for module, name in (
+        (asking, "LOOKING"),
+        (command, "LOOKING"),
+        (command, "DRAWING"),
+        (command, "EDITING"),
+    ):
+        monkeypatch.setattr(module, name, replace(getattr(module, name), max_tokens=4))
 
 
 @pytest.fixture
@@ -44,14 +59,16 @@ def images_in(talk):
 
 
 def test_commands_see_the_picture_that_they_are_about_and_no_history(chat, opened):
-    chat.handle("/look")
+    chat.talk = chat.model.chat(max_tokens=3)
+    list(chat.talk.say("Hello.", chat.waiting, allow_images=False))
+    opened.clear()
     chat.handle("/draw a red circle")
-    drawing = opened[1]
+    drawing = opened[0]
     assert [message["role"] for message in drawing.messages()] == ["user", "assistant"]
     assert images_in(drawing) == 0
     drawn = chat.latest
     chat.handle("/edit Make it blue.")
-    (edit,) = [talk for talk in opened[2:] if talk.ids[1:]]
+    (edit,) = [talk for talk in opened[1:] if talk.ids[1:]]
     assert images_in(edit) == 1
     assert np.array_equal(
         chat.model.processor.picture(edit.messages()[0]["content"][0]),
@@ -63,8 +80,7 @@ def test_commands_see_the_picture_that_they_are_about_and_no_history(chat, opene
 
 
 def test_a_list_is_made_once_for_a_picture(chat):
-    chat.handle("/look")
-    listed = chat.listed
+    listed = chat.listed = [{"type": "text", "text": "Seen: nothing."}]
     chat.handle("How many?")
     assert chat.listed is listed
     chat.handle("/draw a red circle")
@@ -151,7 +167,7 @@ def test_a_file_to_save_to_says_what_is_saved(said, name):
 
 
 def test_a_new_conversation_has_listed_nothing(chat):
-    chat.handle("/look")
+    chat.listed = [{"type": "text", "text": "Seen: nothing."}]
     chat.handle("/new")
     assert (chat.listed, chat.latest, chat.waiting) == (None, None, [])
 

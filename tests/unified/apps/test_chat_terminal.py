@@ -59,7 +59,8 @@ def test_fifteen_turns(terminal, tmp_path):
 
     def say(line):
         terminal.sendline(line)
-        shown = prompt().split("\n", 1)[-1]  # without the echo
+        terminal.expect_exact(line)  # its echo; a new size may have printed the prompt again before it
+        shown = prompt()
         assert not OPENING.search(shown), shown
         return shown
 

@@ -1,6 +1,7 @@
 """What a researcher calls: batches, log-probabilities, attention maps, codes, Pillow, `repr`."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,10 +10,13 @@ from PIL import Image
 from unified.tasks.mazes import MazeConfig, MazeTask
 from unified.tasks.scenes import random_scene, render
 
+import unified.apps.asking
+import unified.apps.assistant
 import unified.backbone.attention
 from unified.apps.assistant import Assistant
 from unified.apps.attention_maps import attention_weights
 from unified.apps.demo import random_model
+from unified.apps.looking import LOOKING
 from unified.apps.solving import is_maze
 from unified.decoding.session import Session
 from unified.layout.layout import Layout
@@ -22,6 +26,15 @@ from unified.stream.segments import Kind
 @pytest.fixture(scope="module")
 def assistant():
     return Assistant(*random_model(), side=32)
+
+
+@pytest.fixture(autouse=True)
+def brief(monkeypatch):
+    """A random model never ends a list or the words before an image."""
+    monkeypatch.setattr(unified.apps.asking, "LOOKING", replace(LOOKING, max_tokens=8))
+    for name in ("DRAWING", "EDITING"):
+        settings = replace(getattr(unified.apps.assistant, name), max_tokens=4)
+        monkeypatch.setattr(unified.apps.assistant, name, settings)
 
 
 def picture(seed=0):
