@@ -22,13 +22,9 @@ from unified.pretrained import save_model
 @pytest.fixture(autouse=True)
 def brief(monkeypatch):
     """A random model never ends a list or the words before an image."""
-    for module, name in (
-        (asking, "LOOKING"),
-        (command, "LOOKING"),
-        (command, "DRAWING"),
-        (command, "EDITING"),
-    ):
-        monkeypatch.setattr(module, name, replace(getattr(module, name), max_tokens=4))
+    monkeypatch.setattr(asking, "LOOKING", replace(asking.LOOKING, max_tokens=4))
+    for name in ("LOOKING", "DRAWING", "EDITING"):
+        monkeypatch.setattr(command, name, replace(getattr(command, name), max_tokens=4))
 
 
 @pytest.fixture

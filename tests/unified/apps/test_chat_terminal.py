@@ -66,12 +66,12 @@ def test_fifteen_turns(terminal, tmp_path):
 
     assert "type to talk" in prompt()
     assert "Ask me" in say("Hello! What can you do?")
-    assert "▀" not in say("Thanks!")
+    assert "! nowhere.png: no such file" in say("/image nowhere.png")
     assert "/retry" in say("/help")
     assert "64 x 64 pixels" in say("/image scene.png")
-    assert re.fullmatch(r"\d+\s*", say("How many objects are there?"))
-    assert "▀" not in say("Thanks!")
     assert "top left a small outlined purple heart" in " ".join(say("/look").split())
+    assert say("How many objects are there?").strip().isdecimal()
+    assert "▀" not in say("Thanks!")
     terminal.setwinsize(LINES, COLUMNS)
     drawn = [line for line in say("/draw a large solid red circle").split("\n") if "▀" in line]
     assert 0 < len(drawn) <= LINES

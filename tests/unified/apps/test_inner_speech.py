@@ -75,6 +75,7 @@ def test_an_image_that_nobody_asked_for_is_taken_back(assistant, monkeypatch, le
         assert talk.ids == before[0]
 
 
+@torch.no_grad()
 def test_information_is_a_difference_of_likelihoods(assistant):
     model, processor = assistant.model, assistant.processor
     asked, null = (processor.encode(assistant.request(text), prompt=True) for text in ("Draw.", ""))
