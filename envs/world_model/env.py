@@ -17,7 +17,8 @@ from unified.envs.world_model.episodes import Episodes, EpisodeState, RewardFn
 from unified.envs.world_model.scoring import Action, ClipScore, score
 from unified.envs.world_model.vector import WorldModelVectorEnv
 
-from unified.apps.assistant import Assistant, load
+from unified.apps.assistant import Assistant
+from unified.apps.loading import load
 
 Observation = dict[str, np.ndarray]
 MOST_SEED = 2**62  # of the noise, with room for the seeds of forks

@@ -18,8 +18,9 @@ from unified.envs.world_model.config import WorldModelConfig
 from unified.envs.world_model.starts import Starts
 from unified.tokenizers.environment_action import complete
 
-from unified.apps.assistant import Assistant, load
+from unified.apps.assistant import Assistant
 from unified.apps.dream import DreamState
+from unified.apps.loading import load
 
 RewardFn = Callable[[np.ndarray, dict[str, Any], np.ndarray], Any]
 

@@ -66,6 +66,8 @@ def _add_chat(commands: argparse._SubParsersAction) -> None:
     chat = _command(commands, "chat", "talk with the model; /help lists what it can do")
     chat.add_argument("--image", nargs="+", metavar="FILE", help="pictures to show with the first message")
     chat.add_argument("--tokens", type=_positive, default=512, help="longest answer (default 512)")
+    kept = "keep what is typed for the next time, in the user's state folder (default)"
+    chat.add_argument("--history", action=argparse.BooleanOptionalAction, default=True, help=kept)
     chat.add_argument(
         "--out", type=Path, default=Path("chat_out"), help="folder for pictures the terminal cannot show"
     )
