@@ -53,10 +53,13 @@ class Together(Optimizer):
 
 class FlatMuon(torch.optim.Muon):
     """Muon for weights [out, ...] of any rank, as matrices [out, rest] that share their memory. Matrices of
-    one shape are orthogonalised together: one by one, a GPU waits for launches through most of a step."""
+    one shape are orthogonalised together, in `dtype`: one by one, a GPU waits for launches through most of a
+    step."""
 
-    def __init__(self, weights: Iterable[Tensor], rate: float, decay: float) -> None:
-        self.weights = list(weights)
+    def __init__(
+        self, weights: Iterable[Tensor], rate: float, decay: float, dtype: torch.dtype = torch.bfloat16
+    ) -> None:
+        self.weights, self.dtype = list(weights), dtype
         flat = [nn.Parameter(weight.detach().view(len(weight), -1)) for weight in self.weights]
         super().__init__(flat, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
         self.flat = flat
@@ -73,7 +76,7 @@ class FlatMuon(torch.optim.Muon):
             moments = [self._moment(weight) for weight in weights]
             torch._foreach_lerp_(moments, grads, 1 - group["momentum"])
             updates = torch.stack(torch._foreach_lerp(grads, moments, group["momentum"]))
-            found = orthogonal(updates, group["ns_coefficients"], group["ns_steps"], group["eps"])
+            found = orthogonal(updates, group["ns_coefficients"], group["ns_steps"], group["eps"], self.dtype)
             torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
             rate = group["lr"] * 0.2 * max(shape) ** 0.5  # "match_rms_adamw"
             torch._foreach_add_(weights, list(found.to(updates.dtype).unbind()), alpha=-rate)
@@ -90,12 +93,18 @@ class FlatMuon(torch.optim.Muon):
             weight.grad = None
 
 
-def orthogonal(matrices: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
-    """Nearly orthogonal matrices of the directions of [n, rows, columns], by Newton and Schulz's iteration in
-    bfloat16 (as `torch.optim.Muon` does for one)."""
+def orthogonal(
+    matrices: Tensor,
+    coefficients: tuple[float, float, float],
+    steps: int,
+    eps: float,
+    dtype: torch.dtype = torch.bfloat16,
+) -> Tensor:
+    """Nearly orthogonal matrices of the directions of [n, rows, columns], by Newton and Schulz's iteration
+    (in bfloat16 as `torch.optim.Muon` does for one)."""
     a, b, c = coefficients
     tall = matrices.shape[1] > matrices.shape[2]
-    x = matrices.bfloat16()
+    x = matrices.to(dtype)
     x = x.mT if tall else x
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=eps)
     for _ in range(steps):
@@ -105,10 +114,15 @@ def orthogonal(matrices: Tensor, coefficients: tuple[float, float, float], steps
 
 
 def muon(
-    named: Iterable[tuple[str, Tensor]], inner: Callable[[str], bool], rate: float, decay: float
+    named: Iterable[tuple[str, Tensor]],
+    inner: Callable[[str], bool],
+    rate: float,
+    decay: float,
+    dtype: torch.dtype = torch.bfloat16,
 ) -> Optimizer:
     """Muon for the trained weights of rank two or more whose name is `inner`, AdamW for the other trained
-    ones. `decay` is that of matrices; vectors have none."""
+    ones. `decay` is that of matrices; vectors have none. `dtype`: that of Muon's iteration; processors
+    without bfloat16 arithmetic are many times as fast in float32."""
     trained = [(name, p) for name, p in named if p.requires_grad]
     chosen = [p for name, p in trained if p.ndim >= 2 and inner(name)]
     taken = {id(p) for p in chosen}
@@ -118,7 +132,7 @@ def muon(
         {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
     ]
     parts: list[Optimizer] = [torch.optim.AdamW(groups, lr=rate, betas=BETAS)]
-    return Together([*parts, FlatMuon(chosen, rate, decay)] if chosen else parts)
+    return Together([*parts, FlatMuon(chosen, rate, decay, dtype)] if chosen else parts)
 
 
 INNER = ("merging.", "extras.grid.", "extras.reference.", "extras.own_state.")
