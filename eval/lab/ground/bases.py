@@ -22,7 +22,7 @@ from unified.model import UnifiedModel
 from unified.orders.shapes import Shapes, area, as_shapes
 from unified.stream.vocabulary import Vocabulary
 
-ORDERS = ("next_scale", "residual", "raster", "diagonal", "nar", "masked")
+ORDERS = ("next_scale", "residual", "raster", "diagonal", "nar", "masked", "nar(shared=True)")
 SIDE = SCHEDULE[-1]
 SQUARE = ((SIDE, SIDE),)
 MOST_SIDE = 24

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,7 +27,8 @@ from unified.orders.shapes import Shapes
 
 @dataclass(frozen=True, kw_only=True)
 class How:
-    """How pictures are drawn: the order, its map sizes and data, and the parts that are plugged in."""
+    """How pictures are drawn: the order, its map sizes and data, and the parts that are plugged in. `watch`
+    is shown the session after every step."""
 
     order: str
     shapes: Shapes
@@ -37,6 +38,7 @@ class How:
     policy: CachePolicy | None = None
     depth: Depth | None = None
     hook: Hook | None = None
+    watch: Callable[[Session], None] | None = None
 
     def but(self, **changed: Any) -> How:
         """The same with some fields changed."""
@@ -70,6 +72,8 @@ def draw(model: Any, tokenizer: Any, scenes: Sequence[Scene], how: How, *, seed:
         peak = 0
         for _ in session.image(how.shapes, guidance=how.guidance, hook=how.hook, **options):
             peak = max(peak, session.context.cache.nbytes())
+            if how.watch is not None:
+                how.watch(session)
         most += peak
         calls += session.stats.passes * len(part) * (2 if guided else 1)
         codes.append(session.drawing.codes)
