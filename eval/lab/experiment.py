@@ -108,10 +108,9 @@ def _known(found: Interval, clear: bool) -> bool | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """`name`: that of the paper. `arms`: in the order in which they run, later ones may read what earlier ones
-    left in the experiment's folder. `judge`: results of at least one whole seed to criteria. `minutes`: of
-    all arms and three seeds on two cores, estimated. `scaled`: what differs from the note. `tables`: by title,
-    the numbers that the page shows by arm."""
+    """`name`: that of the paper. `arms`: in the order in which they run. `judge`: results of at least one
+    whole seed to criteria. `minutes`: of all arms and three seeds on two cores, estimated. `scaled`: what
+    differs from the note. `shown`: names of the numbers that the page shows. `plots`: by title, lines."""
 
     name: str
     what: str

@@ -62,13 +62,28 @@ def ground_lines(manifest: Mapping[str, Any]) -> list[str]:
     if not manifest:
         return []
     accuracy = 100 * manifest["parser"]["all"]
-    lines = ["## The ground", "", f"The scene parser reads {accuracy:.1f} % of true 32 x 32 pictures without an error.", ""]
+    lines = [
+        "## The ground",
+        "",
+        f"The scene parser reads {accuracy:.1f} % of true 32 x 32 pictures without an error.",
+        "",
+    ]
     tokenizers = [(name, entry) for name, entry in manifest.items() if "ceiling" in entry]
-    cells = [[name, x["parameters"], x["psnr"], x["ceiling"]["attributes"], x["ceiling"]["all"]] for name, x in tokenizers]
+    cells = [
+        [name, x["parameters"], x["psnr"], x["ceiling"]["attributes"], x["ceiling"]["all"]]
+        for name, x in tokenizers
+    ]
     lines += table_lines(Table("", ["tokenizer", "parameters", "PSNR, dB", "attributes", "all right"], cells))
     bases = [(name, entry) for name, entry in manifest.items() if "drawing" in entry]
     cells = [
-        [name, x["parameters"], x["nll"], x["drawing"]["attributes"], x["drawing"]["all"], x["drawing"]["calls"]]
+        [
+            name,
+            x["parameters"],
+            x["nll"],
+            x["drawing"]["attributes"],
+            x["drawing"]["all"],
+            x["drawing"]["calls"],
+        ]
         for name, x in bases
     ]
     head = ["base model", "parameters", "nats a code", "attributes", "all right", "calls"]
@@ -83,7 +98,16 @@ def _page(
     lines = [f"# {paper.title}", "", f"arXiv {paper.arxiv}. {_sentence(experiment.what)}", ""]
     lines += [f"**{found}**{': ' + why if why else ''}", ""]
     lines += [_sentence(experiment.scaled), ""] if experiment.scaled else []
-    lines += ["## Criteria", "", *_criteria(criteria), "", "## Measured", "", *_numbers(experiment, results), ""]
+    lines += [
+        "## Criteria",
+        "",
+        *_criteria(criteria),
+        "",
+        "## Measured",
+        "",
+        *_numbers(experiment, results),
+        "",
+    ]
     written = []
     if experiment.plots:
         for title, lines_of in experiment.plots.items():

@@ -194,13 +194,17 @@ def _add_eval(commands: argparse._SubParsersAction) -> None:
 def _add_lab(commands: argparse._SubParsersAction) -> None:
     text = "published techniques as small experiments on one ground"
     lab = commands.add_parser("lab", help=text, description=text)
-    actions = "list the papers; run experiments; write the report; train the ground; check parts; combine parts"
+    actions = (
+        "list the papers; run experiments; write the report; train the ground; check parts; combine parts"
+    )
     lab.add_argument("action", choices=("list", "run", "report", "prepare", "conform", "cross"), help=actions)
     lab.add_argument("names", nargs="*", metavar="NAME", help="papers to run, or parts to check")
     lab.add_argument("--seeds", type=_positive, default=3, metavar="N", help="of each arm (default 3)")
     lab.add_argument("--threads", type=_positive, default=2, metavar="N", help="of the processor (default 2)")
     lab.add_argument("--toy", action="store_true", help="tiny, to see that everything works")
-    lab.add_argument("--out", type=Path, default=Path("docs/lab"), help="results and pages (default docs/lab)")
+    lab.add_argument(
+        "--out", type=Path, default=Path("docs/lab"), help="results and pages (default docs/lab)"
+    )
     lab.add_argument("--work", type=Path, default=Path("runs/lab"), help="checkpoints (default runs/lab)")
     weights = "folder of the ground's weights (default: those that ship with the package)"
     lab.add_argument("--weights", type=Path, metavar="FOLDER", help=weights)

@@ -73,7 +73,9 @@ class WeakToStrong(Guidance):
         logits."""
         conditional = first_rows(found, 0, rows)
         if not plan.own or not isinstance(conditional, Categorical):
-            raise ValueError("weak-to-strong guidance is for heads of codes that are read out at their own slot")
+            raise ValueError(
+                "weak-to-strong guidance is for heads of codes that are read out at their own slot"
+            )
         steps = torch.full(conditional.logits.shape[:2], step, device=conditional.logits.device)
         weak = Categorical(self.weak(conditional.logits, states[0][:rows], steps))
         weight = self.weight(plan, step)

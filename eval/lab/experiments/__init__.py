@@ -2,8 +2,8 @@
 here; docs/lab/README.md tells how."""
 
 from unified.eval.lab.experiment import Experiment
-from unified.eval.lab.experiments import cca, core2, nar, scalekv, variant
+from unified.eval.lab.experiments import cca, core2, flexvar, hack, nar, scalekv, var, variant
 
-_MODULES = (scalekv, nar, variant, cca, core2)
+_MODULES = (var, flexvar, scalekv, hack, variant, nar, core2, cca)
 
 EXPERIMENTS: dict[str, Experiment] = {module.EXPERIMENT.name: module.EXPERIMENT for module in _MODULES}

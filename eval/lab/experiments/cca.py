@@ -1,5 +1,5 @@
-"""CCA (arXiv 2410.09347): after a short alignment on matched and mismatched captions, does plain sampling reach
-what classifier-free guidance reaches, at half the cost?"""
+"""CCA (arXiv 2410.09347): after a short alignment on matched and mismatched captions, does plain sampling
+reach what classifier-free guidance reaches, at half the cost?"""
 
 from __future__ import annotations
 
@@ -139,7 +139,10 @@ def judge(results: Results) -> list[Criterion]:
         criteria.append(at_most(f"(d) {what} beside guidance", ratio, 0.52))
     if sum(gap) / len(gap) < GAP:
         why = f"guidance adds {100 * sum(gap) / len(gap):.1f} points of accuracy here: nothing to recover"
-        return [*criteria, not_applicable("(c) what alignment recovers of the gap to guidance", why, central=True)]
+        return [
+            *criteria,
+            not_applicable("(c) what alignment recovers of the gap to guidance", why, central=True),
+        ]
     gained = sum(results.difference(best, "unguided", "attributes")) / sum(gap)
     ranks = []
     for seed in results.seeds:

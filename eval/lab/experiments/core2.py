@@ -1,5 +1,5 @@
-"""CoRe^2 (arXiv 2503.09662): can a small network stand in for guidance at half the calls, and does guiding away
-from it go beyond guidance?"""
+"""CoRe^2 (arXiv 2503.09662): can a small network stand in for guidance at half the calls, and does guiding
+away from it go beyond guidance?"""
 
 from __future__ import annotations
 
@@ -57,7 +57,9 @@ class Collected:
 
 
 @torch.no_grad()
-def predictions(model: UnifiedModel, captions: Tensor, codes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def predictions(
+    model: UnifiedModel, captions: Tensor, codes: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """States [B, T, D], conditional and guided logits [B, T, 1, V], and the steps [B, T] of the slots."""
     found = []
     for given in (captions, None):
@@ -133,7 +135,10 @@ def everything(trial: Trial) -> Numbers:
         codes[name] = drawn.codes
         found[name] = measured(scenes, drawn)
         if name == "guided" or name.startswith("slow"):
-            options: dict[str, Any] = {"seed": trial.seed * SEED_STRIDE + 5000, "rows": trial.ground.sizes.rows}
+            options: dict[str, Any] = {
+                "seed": trial.seed * SEED_STRIDE + 5000,
+                "rows": trial.ground.sizes.rows,
+            }
             found[name]["diversity"] = diversity(model, trial.ground.tokenizer("vq"), few, how, **options)
     found["equal"] = bool(torch.equal(codes["one"], codes["guided"]))
     valid = partial(drawn_with, trial, model, "vq", split="validation")
@@ -155,17 +160,28 @@ def judge(results: Results) -> list[Criterion]:
         return results.values(arm, f"{name}/attributes")
 
     best = [results.of(arm, seed, "best") for seed in results.seeds]
-    slow = [results.of(arm, seed, f"slow {g}/attributes") for seed, g in zip(results.seeds, best, strict=True)]
+    slow = [
+        results.of(arm, seed, f"slow {g}/attributes") for seed, g in zip(results.seeds, best, strict=True)
+    ]
     varied = [
         results.of(arm, seed, f"slow {g}/diversity") / max(results.of(arm, seed, "guided/diversity"), 1e-9)
         for seed, g in zip(results.seeds, best, strict=True)
     ]
     gap = [a - b for a, b in zip(accuracy("guided"), accuracy("none"), strict=True)]
     gain = [100 * (a - b) for a, b in zip(slow, accuracy("guided"), strict=True)]
-    calls = [a / b for a, b in zip(results.values(arm, "fast/calls"), results.values(arm, "guided/calls"), strict=True)]
-    left = [a / max(b, 1e-9) for a, b in zip(results.values(arm, "kl_fast"), results.values(arm, "kl_conditional"), strict=True)]
+    calls = [
+        a / b
+        for a, b in zip(results.values(arm, "fast/calls"), results.values(arm, "guided/calls"), strict=True)
+    ]
+    left = [
+        a / max(b, 1e-9)
+        for a, b in zip(results.values(arm, "kl_fast"), results.values(arm, "kl_conditional"), strict=True)
+    ]
     criteria = [
-        holds("(a) g = 1 draws what guidance draws, code for code", [bool(x) for x in results.values(arm, "equal")]),
+        holds(
+            "(a) g = 1 draws what guidance draws, code for code",
+            [bool(x) for x in results.values(arm, "equal")],
+        ),
         at_most("(b) calls of the fast mode beside guidance", calls, 0.6),
         at_most("(c) KL(guided || fast) beside KL(guided || conditional)", left, 0.4),
         at_least("(d) slow mode against guidance, points", gain, -0.5),

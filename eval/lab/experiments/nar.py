@@ -76,9 +76,7 @@ def leak(trial: Trial, model: UnifiedModel) -> float:
     row, column = 2, 3
     changed = codes.clone()
     changed[:, row * SIDE + column] = (codes[:, row * SIDE + column] + 1) % trial.ground.sizes.tokenizer.codes
-    other = rows(
-        model.vocabulary, trial.ground.captions("validation")[: len(codes)], changed, "nar", SQUARE
-    )
+    other = rows(model.vocabulary, trial.ground.captions("validation")[: len(codes)], changed, "nar", SQUARE)
     before, after = (model(x.ids, layout=x.layout, return_logits=False).log_probs for x in (batch, other))
     start = int((batch.labels[0] >= 0).nonzero()[0])
     difference = (before - after)[:, start : start + SIDE * SIDE].abs().unflatten(1, (SIDE, SIDE))

@@ -1,5 +1,5 @@
-"""ScaleKV (arXiv 2505.19602): does a budget of keys by layer and map keep drawings closer to those of the full
-cache than the same budget for all layers?"""
+"""ScaleKV (arXiv 2505.19602): does a budget of keys by layer and map keep drawings closer to those of the
+full cache than the same budget for all layers?"""
 
 from __future__ import annotations
 
@@ -145,9 +145,7 @@ def judge(results: Results) -> list[Criterion]:
             ],
             1.0,
         ),
-        at_least(
-            "(c) selectivity ranks alike on two calibration sets", results.values("exact", "rank"), 0.9
-        ),
+        at_least("(c) selectivity ranks alike on two calibration sets", results.values("exact", "rank"), 0.9),
     ]
     spread = results.values(arm, "z_range")
     why = f"layers do not differ in selectivity: Z-scores span {max(spread):.2f}"
@@ -155,9 +153,17 @@ def judge(results: Results) -> list[Criterion]:
         return [*criteria, not_applicable("(d) ScaleKV against uniform budgets", why, central=True)]
     full, kept = results.values(arm, "full/attributes"), results.values(arm, "scalekv/attributes")
     lost = [100 * (a - b) for a, b in zip(full, kept, strict=True)]
-    names = [(one.split("/")[0], other) for one, other in (("scalekv/psnr", "uniform"), ("uniform/psnr", "inverted"))]
+    names = [
+        (one.split("/")[0], other)
+        for one, other in (("scalekv/psnr", "uniform"), ("uniform/psnr", "inverted"))
+    ]
     gains = [
-        [a - b for a, b in zip(results.values(arm, f"{one}/psnr"), results.values(arm, f"{other}/psnr"), strict=True)]
+        [
+            a - b
+            for a, b in zip(
+                results.values(arm, f"{one}/psnr"), results.values(arm, f"{other}/psnr"), strict=True
+            )
+        ]
         for one, other in names
     ]
     return [

@@ -16,7 +16,6 @@ from unified.eval.lab.experiment import (
     Numbers,
     Results,
     Trial,
-    at_least,
     at_most,
     holds,
 )
@@ -140,7 +139,11 @@ def judge(results: Results) -> list[Criterion]:
         return [100 * (a - b) for a, b in pairs]
 
     def cost(depth: str) -> list[float]:
-        pairs = zip(results.values("untrained", f"{depth}/last"), results.values("untrained", "full/last"), strict=True)
+        pairs = zip(
+            results.values("untrained", f"{depth}/last"),
+            results.values("untrained", "full/last"),
+            strict=True,
+        )
         return [a - b for a, b in pairs]
 
     early, late = cost("early"), cost("half")
@@ -158,7 +161,10 @@ def judge(results: Results) -> list[Criterion]:
         for seed in results.seeds
     ]
     return [
-        holds("(a) all layers give the plain model, bit for bit", [bool(x) for x in results.values("untrained", "equal")]),
+        holds(
+            "(a) all layers give the plain model, bit for bit",
+            [bool(x) for x in results.values("untrained", "equal")],
+        ),
         holds("(b) early maps suffer twice as much as late ones at half depth, untrained", asymmetry),
         at_most("(c) after training half depth loses, points", lost("progressive", "half"), 2.0),
         at_most("(c) after training a third loses, points", lost("progressive", "third"), 6.0),
@@ -174,7 +180,7 @@ EXPERIMENT = Experiment(
     arms={"untrained": untrained, "progressive": partial(tuned, 0.2), "fixed": partial(tuned, 0.0)},
     judge=judge,
     minutes=28,
-    scaled="9 layers, depths 5 and 3, bridge of 3 of 6 maps, a fifth of the base model's steps in place of 13 "
-    "layers of width 192",
+    scaled="9 layers, depths 5 and 3, bridge of 3 of 6 maps, a fifth of the base model's steps in place of "
+    "13 layers of width 192",
     shown=("full/attributes", "half/attributes", "third/attributes", "full/last", "half/last", "third/last"),
 )

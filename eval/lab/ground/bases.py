@@ -57,12 +57,12 @@ BASES = {
 
 def vocabulary(codes: int) -> Vocabulary:
     """Of all base models with so many codes."""
-    return Vocabulary(
-        text=len(WORDS), visual=codes, action=0, max_side=MOST_SIDE, orders=ORDERS, appended=()
-    )
+    return Vocabulary(text=len(WORDS), visual=codes, action=0, max_side=MOST_SIDE, orders=ORDERS, appended=())
 
 
-def new_model(base: Base, sizes: Sizes, seed: int = 0, size: ModelSize | None = None, read_outs: int = 1) -> UnifiedModel:
+def new_model(
+    base: Base, sizes: Sizes, seed: int = 0, size: ModelSize | None = None, read_outs: int = 1
+) -> UnifiedModel:
     """With random weights of this seed; `size` in place of the base models' own."""
     size, bits = size or sizes.model, base.tokenizer == "bsq"
     codes = 2**sizes.tokenizer.bits if bits else sizes.tokenizer.codes

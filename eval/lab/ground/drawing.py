@@ -21,8 +21,11 @@ from unified.decoding.drawing import Hook
 from unified.decoding.guidance import Guidance, needs_null
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
+from unified.decoding.strategies import Strategy
 from unified.orders import plan_for
 from unified.orders.shapes import Shapes
+
+SAMPLER = Sampler(top_k=64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +36,11 @@ class How:
     order: str
     shapes: Shapes
     data: tuple[int, ...] = ()
-    sampler: Sampler = Sampler(top_k=64)
+    sampler: Sampler = SAMPLER
     guidance: Guidance | None = None
     policy: CachePolicy | None = None
     depth: Depth | None = None
+    strategy: Strategy | None = None
     hook: Hook | None = None
     watch: Callable[[Session], None] | None = None
 
@@ -66,7 +70,14 @@ def draw(model: Any, tokenizer: Any, scenes: Sequence[Scene], how: How, *, seed:
     began = time.perf_counter()
     for start in range(0, len(scenes), rows):
         part = scenes[start : start + rows]
-        session = Session(model, rows=len(part), seed=seed + start, policy=how.policy, depth=how.depth)
+        session = Session(
+            model,
+            rows=len(part),
+            seed=seed + start,
+            policy=how.policy,
+            depth=how.depth,
+            strategy=how.strategy,
+        )
         session.feed([prompt(model.vocabulary, caption(one)) for one in part])
         options = {"order": how.order, "data": how.data, "sampler": how.sampler}
         peak = 0

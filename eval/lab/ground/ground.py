@@ -34,7 +34,9 @@ COUNTS = {"validation": 512, "test": 4096}
 class Ground:
     """`sizes`; `weights`: the folder of trained weights; `cache`: where pictures are kept."""
 
-    def __init__(self, sizes: Sizes = FULL, weights: Path = SHIPPED, cache: Path = Path("runs/lab/cache")) -> None:
+    def __init__(
+        self, sizes: Sizes = FULL, weights: Path = SHIPPED, cache: Path = Path("runs/lab/cache")
+    ) -> None:
         self.sizes, self.weights, self.cache = sizes, weights, cache
         self._scenes: dict[tuple[str, int, int], list[Scene]] = {}
         self._pictures: dict[str, np.ndarray] = {}

@@ -1,5 +1,5 @@
-"""What experiments measure. Accuracy is read from pixels by the scene parser; the Frechet distance is on fixed
-random features whose hash is part of its name, and never called FID."""
+"""What experiments measure. Accuracy is read from pixels by the scene parser; the Frechet distance is on
+fixed random features whose hash is part of its name, and never called FID."""
 
 from __future__ import annotations
 

@@ -94,7 +94,12 @@ def base_figures(ground: Ground, name: str) -> dict[str, Any]:
     scenes = ground.scenes("validation", ground.sizes.prompts)
     drawn = draw(model, ground.tokenizer(base.tokenizer), scenes, how, seed=0, rows=ground.sizes.rows)
     count = sum(p.numel() for p in model.parameters())
-    return {"parameters": count, "nll": nll["nll"], "by_step": nll["by_step"], "drawing": measured(scenes, drawn)}
+    return {
+        "parameters": count,
+        "nll": nll["nll"],
+        "by_step": nll["by_step"],
+        "drawing": measured(scenes, drawn),
+    }
 
 
 def _write(ground: Ground, found: dict[str, Any]) -> None:

@@ -82,9 +82,7 @@ def train_one(name: str, pictures: np.ndarray, sizes: Sizes, work: Path) -> Any:
     )
     work.mkdir(parents=True, exist_ok=True)
     batches = _batches(pictures, sizes.batch, saving.step())
-    train_tokenizer(
-        tokenizer, batches, config, generator=torch.Generator().manual_seed(0), saving=saving
-    )
+    train_tokenizer(tokenizer, batches, config, generator=torch.Generator().manual_seed(0), saving=saving)
     return tokenizer
 
 

@@ -74,9 +74,7 @@ def _save(
     (folder / "checkpoint.part").replace(folder / "checkpoint.pt")
 
 
-def _restored(
-    model: nn.Module, optimiser: torch.optim.Optimizer, folder: Path
-) -> tuple[list[float], float]:
+def _restored(model: nn.Module, optimiser: torch.optim.Optimizer, folder: Path) -> tuple[list[float], float]:
     path = folder / "checkpoint.pt"
     if not path.is_file():
         return [], 0.0

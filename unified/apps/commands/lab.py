@@ -44,7 +44,9 @@ def _ground(options: argparse.Namespace) -> Ground:
     torch.set_num_threads(options.threads)
     work: Path = options.work
     own = work / "toy" / "weights" if options.toy else SHIPPED
-    return Ground(TOY if options.toy else FULL, options.weights or own, work / ("toy" if options.toy else "full"))
+    return Ground(
+        TOY if options.toy else FULL, options.weights or own, work / ("toy" if options.toy else "full")
+    )
 
 
 def _results(options: argparse.Namespace) -> Path:
@@ -56,7 +58,11 @@ def _list(options: argparse.Namespace) -> int:
 
     found = rows(_results(options))
     if options.json:
-        print(json.dumps([{**vars(paper), "status": status, "verdict": verdict} for paper, status, verdict in found]))
+        print(
+            json.dumps(
+                [{**vars(paper), "status": status, "verdict": verdict} for paper, status, verdict in found]
+            )
+        )
     else:
         print("\n".join(listed(_results(options))))
     return 0
