@@ -7,6 +7,7 @@ that train go on from their own checkpoints. A result of another configuration o
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import inspect
 import json
@@ -40,12 +41,12 @@ def find(name: str) -> Experiment:
 def run(name: str, ground: Ground, seeds: Sequence[int], out: Path, work: Path) -> Results:
     """Run what is missing of an experiment and return all of it."""
     experiment = find(name)
+    known = config_hash(experiment, ground)
     todo = [(seed, arm) for seed in seeds for arm in experiment.arms]
     bar = tqdm(todo, name, file=sys.stderr, disable=None)
     for seed, arm in bar:
         bar.set_postfix_str(f"{arm}, seed {seed}")
         path = out / name / f"{arm}-{seed}.json"
-        known = config_hash(experiment, ground)
         if not _is_done(path, known):
             _measure(experiment, arm, seed, ground, path, work / name / known, known)
     return read(name, out)
@@ -103,9 +104,10 @@ def raw(name: str, out: Path) -> list[dict[str, Any]]:
 
 
 def config_hash(experiment: Experiment, ground: Ground) -> str:
-    """Twelve hexadecimal digits of the sizes, the weights and the experiment's own file."""
+    """Twelve hexadecimal digits of the sizes, the weights and what the experiment's own file says, however
+    it is laid out."""
     module = inspect.getmodule(experiment.judge)
-    source = inspect.getsource(module) if module else ""
+    source = ast.dump(ast.parse(inspect.getsource(module))) if module else ""
     content = json.dumps({"sizes": asdict(ground.sizes), "weights": ground.hash(), "source": source})
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 

@@ -54,8 +54,8 @@ class HeadProfiler:
 
 
 def dependence(queries: Tensor, keys: Tensor) -> Tensor:
-    """[R, G] float32 of queries [R, H, n, D] and keys [R, G, K, D]: the variance over queries of the attention
-    on each key, summed over keys, mean over the heads of a group."""
+    """[R, G] float32 of queries [R, H, n, D] and keys [R, G, K, D]: the variance over queries of the
+    attention on each key, summed over keys, mean over the heads of a group."""
     attention = logits(queries, keys).softmax(dim=-1).unflatten(2, (-1, queries.shape[2]))
     return attention.var(dim=3, correction=0).sum(dim=-1).mean(dim=2)
 

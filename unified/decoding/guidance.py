@@ -34,8 +34,8 @@ class Guidance(Protocol):
     def predicted(
         self, found: Distribution, states: Sequence[Tensor], plan: Plan, step: int, rows: int
     ) -> Distribution:
-        """What codes are drawn from, of what the model predicts (`found`) in `rows` rows and, where the weight
-        is not 0, in as many of the null branch after them. `states`: of each head [R, n, D]."""
+        """What codes are drawn from, of what the model predicts (`found`) in `rows` rows and, where the
+        weight is not 0, in as many of the null branch after them. `states`: of each head [R, n, D]."""
         weight = self.weight(plan, step)
         return guide(found, weight, rows) if weight else found
 

@@ -25,7 +25,8 @@ DIM = 16
 RATE = 2e-3
 
 
-def _network(size: TokenizerSize, latent: int) -> NetworkConfig:
+def _network(size: TokenizerSize, latent: int, shortcut: bool = True) -> NetworkConfig:
+    """`shortcut`: starts as the lowest frequencies of each patch."""
     return NetworkConfig(
         latent=latent,
         width=size.width,
@@ -35,17 +36,22 @@ def _network(size: TokenizerSize, latent: int) -> NetworkConfig:
         middle_attention=False,
         groups=8,
         patch=STRIDE,
+        shortcut=shortcut,
     )
 
 
 def _vq(size: TokenizerSize) -> VQTokenizer:
-    return VQTokenizer(VQConfig(codes=size.codes, dim=DIM, encoder=_network(size, DIM)))
+    return VQTokenizer(VQConfig(codes=size.codes, dim=DIM, encoder=_network(size, DIM), normalised=False))
 
 
 def _residual_vq(size: TokenizerSize) -> ResidualVQTokenizer:
     network, phi = _network(size, DIM), PhiConfig(blend=0.0)
     config = ResidualVQConfig(codes=size.codes, network=network, sizes=SCHEDULE, phi=phi, kernel=1)
-    return ResidualVQTokenizer(config)
+    tokenizer = ResidualVQTokenizer(config)
+    for layer in (tokenizer.quant_conv, tokenizer.post_quant_conv):  # the identity, for a start
+        torch.nn.init.dirac_(layer.weight)
+        torch.nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return tokenizer
 
 
 def _bsq(size: TokenizerSize) -> BSQTokenizer:
@@ -53,11 +59,12 @@ def _bsq(size: TokenizerSize) -> BSQTokenizer:
 
 
 def _kl(size: TokenizerSize) -> KLTokenizer:
-    return KLTokenizer(KLConfig(network=_network(size, DIM // 2)))
+    return KLTokenizer(KLConfig(network=_network(size, DIM // 2, shortcut=False)))
 
 
 TOKENIZERS: dict[str, Any] = {"vq": _vq, "residual_vq": _residual_vq, "bsq": _bsq, "kl_vae": _kl}
-RESTARTS = {"vq": RestartConfig(), "residual_vq": RestartConfig(), "bsq": None, "kl_vae": None}
+CLUSTERED = RestartConfig(first=8, sides=SCHEDULE)  # codes start as clusters of patches
+RESTARTS = {"vq": CLUSTERED, "residual_vq": CLUSTERED, "bsq": None, "kl_vae": None}
 ENTROPY = {"bsq": 0.05}
 
 
@@ -77,7 +84,7 @@ def train_one(name: str, pictures: np.ndarray, sizes: Sizes, work: Path) -> Any:
         learning_rate=RATE,
         draws=2,
         log_every=max(1, sizes.tokenizer_steps // 8),
-        losses=LossConfig(pixels="l1", entropy=ENTROPY.get(name, 0.0)),
+        losses=LossConfig(pixels="l2", entropy=ENTROPY.get(name, 0.0)),
         restarts=RESTARTS[name],
     )
     work.mkdir(parents=True, exist_ok=True)

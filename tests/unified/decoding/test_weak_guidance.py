@@ -1,4 +1,4 @@
-"""Weak-to-strong guidance: g = 1 is classifier-free guidance bit for bit, g = 0 never runs the null branch."""
+"""Weak-to-strong guidance: g = 1 is classifier-free guidance bit for bit, g = 0 runs no null branch."""
 
 import pytest
 import torch
