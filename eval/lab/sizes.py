@@ -33,8 +33,8 @@ class Sizes:
     model: ModelSize = field(default_factory=ModelSize)
     tokenizer: TokenizerSize = field(default_factory=TokenizerSize)
     scenes: int = 8000
-    tokenizer_steps: int = 800
-    base_steps: int = 1000
+    tokenizer_steps: int = 400
+    base_steps: int = 600
     batch: int = 32
     prompts: int = 128
     share: float = 1.0

@@ -174,7 +174,7 @@ EXPERIMENT = Experiment(
         "dpo": partial(aligned, "dpo", {"beta": BETA}),
     },
     judge=judge,
-    minutes=28,
+    minutes=20,
     scaled="captioned scenes only: alignment to the actions of frames needs a base model of clips; "
     "3 % of the base model's steps, captions mismatched by rolling the batch",
     shown=("attributes", "all", "diversity", "calls", "bytes", "margin"),

@@ -162,7 +162,7 @@ EXPERIMENT = Experiment(
     "random classes and swapped ones",
     arms={f"ratio {ratio}": partial(compress, ratio) for ratio in RATIOS},
     judge=judge,
-    minutes=12,
+    minutes=20,
     scaled="9 layers of 4 heads, 204 codes; heads of one layer hold equally many codes, the mean of their "
     "classes' budgets, since a layer's cache has one length; no merging; cache bytes (b) are shown, "
     "not judged",

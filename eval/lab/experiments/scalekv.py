@@ -179,7 +179,7 @@ EXPERIMENT = Experiment(
     what="a budget of keys and values for every layer and map, beside uniform budgets and windows",
     arms={"exact": exact, **{f"share {share}": partial(compress, share) for share in SHARES}},
     judge=judge,
-    minutes=12,
+    minutes=18,
     scaled="9 layers of width 128 and eight maps (204 codes) in place of 10M parameters and 1000 codes; "
     "4 observers and 128 prompts a seed; seeds are those of prompts, noise and calibration",
     shown=("attributes", "agreement", "psnr", "held", "bytes"),

@@ -235,7 +235,7 @@ EXPERIMENT = Experiment(
         **{name: partial(size, factor) for name, factor in WIDTHS.items()},
     },
     judge=judge,
-    minutes=28,
+    minutes=25,
     scaled="32 x 32 scenes of one and two shapes; sizes from a sixteenth to the base models' own, trained "
     "for 15 % of their steps; the edit asks for another shape in one half of a picture",
     shown=("attributes", "all", "calls", "seconds", "last", "parameters"),
