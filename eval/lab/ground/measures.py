@@ -77,6 +77,7 @@ def likelihood(
     return {"nll": float(image.mean()) / codes.shape[1], "by_step": by_step, "image": image}
 
 
+@torch.no_grad()
 def latent_psnr(tokenizer: Any, one: Tensor, other: Tensor, shapes: Shapes) -> float:
     """PSNR between two drawings in the tokenizer's code vectors, the range being that of the first."""
     counts = [height * width for height, width in shapes]
