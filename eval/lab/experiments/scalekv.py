@@ -56,7 +56,8 @@ class Recent:
         assert held.keys is not None
         stays = np.ones(held.keys.shape[:2], dtype=bool)
         for codes in codes_held(held):
-            gone = codes.places[:, self.first : codes.places.shape[1] - (self.budget - self.first)]
+            latest = max(self.first, codes.places.shape[1] - (self.budget - self.first))
+            gone = codes.places[:, self.first : latest]
             stays[codes.rows[:, None], gone] = False
         return None if stays.all() else stays
 

@@ -20,6 +20,7 @@ from unified.eval.lab.experiment import (
     verdict,
 )
 from unified.eval.lab.experiments import EXPERIMENTS
+from unified.eval.lab.experiments.scalekv import Recent
 from unified.eval.lab.ground.bases import BASES, new_model
 from unified.eval.lab.ground.drawing import draw
 from unified.eval.lab.ground.ground import Ground
@@ -108,6 +109,18 @@ def test_interrupted_training_ends_with_the_same_weights(ground, tmp_path):
         trained(tmp_path / "part", stop=3)
     again = trained(tmp_path / "part")
     assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+@pytest.mark.parametrize(("budget", "held"), [(40, [1, 5, 14, 30, 40, 40]), (1000, [1, 5, 14, 30, 66, 130])])
+def test_the_window_holds_the_latest_codes_up_to_its_budget(ground, budget, held):
+    found = []
+
+    def watch(session):
+        found.append(session.context.cache.length - 13 - 14)  # the prompt, and the image's header
+
+    how = ground.how("next_scale").but(policy=Recent(budget, first=5), watch=watch)
+    draw(ground.base("next_scale"), ground.tokenizer("vq"), ground.scenes("test", 1), how, seed=0, rows=1)
+    assert found == held
 
 
 def test_missing_weights_are_named(tmp_path):
