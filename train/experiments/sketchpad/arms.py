@@ -29,13 +29,14 @@ TEXTS = 200  # mazes whose words the text tokenizer is learned from
 class Arm:
     """`form`: one of `traces.FORMS`; `shown`: the sketches it is tested with; `timed`: it is trained for as
     many seconds as the arm of that name took, in place of as many steps; `medium`: one of `MEDIA`, what its
-    sketches are made of."""
+    sketches are made of; `smaller`: how many times smaller its batches are, where a piece costs more."""
 
     what: str
     form: str
     shown: tuple[str, ...] = SHOWN
     timed: str = ""
     medium: str = "codes"
+    smaller: int = 1
 
 
 ARMS = {
@@ -45,7 +46,9 @@ ARMS = {
     "chart_time": Arm("the same, for the seconds of `fill`", "chart", ("own",), "fill"),
     "path": Arm("(a) every sketch extends the path by a stretch, which is then told", "path"),
     "fill": Arm("(b) sketches fill dead ends, then walk; actions are read off them", "fill"),
-    "latents": Arm("as path, its sketches latents of its own vision encoder", "path", medium="latents"),
+    "latents": Arm(
+        "as path, its sketches latents of its own vision encoder", "path", medium="latents", smaller=4
+    ),
 }
 
 
@@ -97,6 +100,9 @@ def run(name: str, seed: int, setting: Setting) -> dict[str, Any]:
 
 def _trained(arm: Arm, seed: int, setting: Setting, folder: Path) -> dict[str, Any]:
     budget = setting.budget
+    if arm.smaller > 1:
+        batches = (max(1, rows // arm.smaller) for rows in (budget.pair_batch, budget.batch))
+        budget = replace(budget, **dict(zip(("pair_batch", "batch"), batches, strict=True)))
     if arm.timed:
         before = _begun(setting.out / f"{arm.timed}-{seed}.json")
         if "spent" not in before:

@@ -53,7 +53,7 @@ class LatentSize:
     heads: int = 6
     vision: int = 96
     depth: tuple[int, int] = (2, 2)
-    text: int = 320
+    text: int = 512
     side: int = 64
 
 
