@@ -24,8 +24,9 @@ TASK = MazeFillTask()
 def begun():
     pad, processor = start(texts()[:40], TOY.latents, 3, 0)
     pad.reader.pretrained.eval().requires_grad_(False)
-    for weight in pad.reader.decoder.layers.parameters():
-        weight.mul_(5)  # so that what is read changes what is said
+    pad.head.requires_grad_(False)
+    for weight in [*pad.reader.decoder.layers.parameters(), *pad.head.parameters()]:
+        weight.mul_(5)  # so that what is read changes what is said and drawn
     return pad, processor
 
 
@@ -85,7 +86,7 @@ def test_words_and_latents_are_learned(traces):
     with torch.no_grad():
         first = [float(loss) for loss in trainer.losses(pieces)]
     trainer.drawn = lambda most: pieces[0]
-    done, *_ = trainer.run(15, 1, 2, 1e-2, None)
+    done, *_ = trainer.run(15, 1, 2, 2e-2, None)
     with torch.no_grad():
         last = [float(loss) for loss in trainer.losses(pieces[:1])]
     assert done == 15
@@ -149,8 +150,8 @@ def test_own_latents_are_read_as_if_they_had_been_given(begun, solver, traces):
     again = solver()._thinking(ids, encode(pad, [picture]))
     again.given = lambda sketch: drawn[sketch]
     read = [part.features for part in again]
-    torch.testing.assert_close(torch.stack(read), torch.stack(drawn), atol=1e-5, rtol=0)
-    torch.testing.assert_close(again.session.last, own.session.last, atol=1e-4, rtol=0)
+    torch.testing.assert_close(torch.stack(read), torch.stack(drawn), atol=1e-3, rtol=0)
+    torch.testing.assert_close(again.session.last, own.session.last, atol=1e-3, rtol=0)
 
 
 def test_a_model_that_may_not_draw_draws_nothing(solver, traces):

@@ -47,7 +47,7 @@ ARMS = {
     "path": Arm("(a) every sketch extends the path by a stretch, which is then told", "path"),
     "fill": Arm("(b) sketches fill dead ends, then walk; actions are read off them", "fill"),
     "latents": Arm(
-        "as path, its sketches latents of its own vision encoder", "path", medium="latents", smaller=4
+        "as path, its sketches latents of its own vision encoder", "path", medium="latents", smaller=8
     ),
 }
 

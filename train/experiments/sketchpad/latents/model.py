@@ -45,7 +45,7 @@ PLACE = 0.3  # deviation of the tower's embeddings of places, beside patches of 
 @dataclass(frozen=True, kw_only=True)
 class LatentSize:
     """`width` of the decoder, `vision` that of the vision tower and head, whose `depth` is that of
-    `VisionHeadConfig`, `text` ids, and the `side` of pictures in pixels. The defaults have 2.6 million
+    `VisionHeadConfig`, `text` ids, and the `side` of pictures in pixels. The defaults have 2.4 million
     parameters."""
 
     width: int = 192

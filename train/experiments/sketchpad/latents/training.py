@@ -4,7 +4,7 @@ The published stages train the words with true pictures, then the head with all 
 pretrained here, and in these traces a sketch comes before its words: a frozen model would have no reason to
 know, where a sketch begins, what it should show. So both losses train all but the vision tower and the
 connector's norm, which make the targets. The loss of latents is L1, as published; cells that change weigh as
-the codes that change do in the other arms.
+the codes that change do in the other arms. The arm has a learning rate of its own, not that of the budget.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ from unified.train.experiments.sketchpad.codec import PATCH, picture_of
 from unified.train.experiments.sketchpad.latents.model import encode
 from unified.train.experiments.sketchpad.traces import Told, parts, question, told
 from unified.train.experiments.sketchpad.training import CHANGED, DECAY, Budget, Spent, descend, schedule
-from unified.train.optimiser import muon
+from unified.train.optimiser import BETAS
 from unified.train.sketchpad.rows import IGNORED, Batch, Row, batch_of
 from unified.train.sketchpad.stages import words_loss
 
 from unified.vision_language.processor import PretrainedProcessor
 from unified.vision_language.sketchpad.model import Sketchpad
+
+RATE = 1e-3  # of AdamW for all weights: at batches so small, Muon would cost more than the passes
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,9 @@ def train(
     trainer = Trainer(pad, processor, form, traces, seed)
     limit = budget.seconds
     halfway = None if limit is None else began + 0.4 * limit
-    done, _, pair_loss = trainer.run(budget.pairs, budget.pair_batch, 1, budget.rate, halfway)
+    done, _, pair_loss = trainer.run(budget.pairs, budget.pair_batch, 1, RATE, halfway)
     until = None if limit is None else began + limit
-    steps, loss, _ = trainer.run(budget.steps, budget.batch, budget.page + 1, budget.rate, until)
+    steps, loss, _ = trainer.run(budget.steps, budget.batch, budget.page + 1, RATE, until)
     return Spent(done, steps, time.monotonic() - began, pair_loss, loss)
 
 
@@ -76,8 +78,8 @@ class Trainer:
     ) -> tuple[int, float, float]:
         """Steps on pieces of at most `most` sketches. Returns the steps done, and the last losses of words
         and latents."""
-        optimiser = muon(self.module.named_parameters(), _is_inner, rate, DECAY)
         trained = [weight for weight in self.module.parameters() if weight.requires_grad]
+        optimiser = torch.optim.AdamW(trained, rate, betas=BETAS, weight_decay=DECAY)
         step, words, latents = 0, torch.tensor(torch.nan), torch.tensor(torch.nan)
         self.module.train()
         for step in schedule(optimiser, rate, count, until):  # noqa: B007
@@ -147,8 +149,3 @@ def changed_cells(pictures: np.ndarray) -> Tensor:
     cell, side = TILE // PATCH, round(pictures.shape[1] ** 0.5)
     apart = (pictures[1:] != pictures[:-1]).reshape(-1, side // cell, cell, side // cell, cell)
     return torch.from_numpy(apart.any(axis=(2, 4)).reshape(len(pictures) - 1, -1))
-
-
-def _is_inner(name: str) -> bool:
-    """Whether a weight maps states to states: no table, no connector."""
-    return ".layers." in name or ".perceive_layers." in name
