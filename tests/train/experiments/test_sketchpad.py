@@ -195,8 +195,7 @@ def test_a_model_is_given_the_sketches_that_are_named(begun, shown, monkeypatch)
         return traces.question(form, picture)
 
     monkeypatch.setattr(solving, "question", ask)
-    few = replace(TOY.mazes, count=2, sketches=4)
-    monkeypatch.setattr(solving, "MOST_TEXT", 4)
+    few = replace(TOY.mazes, count=2, sketches=4, words=4)
     found = solving.solved(model, processor, "fill", shown, 4, few, page=2)
     assert found["mazes"] == 2
     assert found["images"] == (0 if shown == "none" else 8)

@@ -102,7 +102,7 @@ def train_transition(
     sizes = torch.tensor([[side, side]]).expand(budget.pair_batch, 2)
     step, loss = 0, torch.tensor(math.nan)
     model.train()
-    for step in _steps(optimiser, budget.rate, budget.pairs, until):  # noqa: B007
+    for step in schedule(optimiser, budget.rate, budget.pairs, until):  # noqa: B007
         chosen = torch.randint(len(before), (budget.pair_batch,), generator=rng)
         source, target = before[chosen], after[chosen]
         said = [texts[int(number)] for number in chosen]
@@ -117,7 +117,7 @@ def train_transition(
         weights = torch.where(source != target, CHANGED, 1.0)
         nats = -log_prob(logits, model.head.to_symbols(target))
         loss = (weights * nats).sum() / weights.sum()
-        _step(optimiser, trained, loss)
+        descend(optimiser, trained, loss)
     return step, float(loss.detach())
 
 
@@ -138,7 +138,7 @@ def train_decoder(
     step, text = 0, torch.tensor(math.nan)
     model.train()
     model.attention = "by_sample"  # rows of different lengths
-    for step in _steps(optimiser, budget.rate, budget.steps, until):  # noqa: B007
+    for step in schedule(optimiser, budget.rate, budget.steps, until):  # noqa: B007
         pieces = []
         for _ in range(budget.batch):
             one = traces[int(rng.integers(len(traces)))]
@@ -146,7 +146,7 @@ def train_decoder(
             pieces.append(piece(stream, form, one, first, budget.page + 1))
         with autocast():
             text, codes = losses(model, pieces)
-        _step(optimiser, trained, text + codes)
+        descend(optimiser, trained, text + codes)
     model.attention = "sdpa"
     return step, float(text.detach())
 
@@ -172,7 +172,7 @@ def freeze(model: UnifiedModel) -> None:
         module.requires_grad_(False)
 
 
-def _steps(optimiser: torch.optim.Optimizer, rate: float, count: int, until: float | None) -> Iterator[int]:
+def schedule(optimiser: torch.optim.Optimizer, rate: float, count: int, until: float | None) -> Iterator[int]:
     """1, 2, ... with a warm-up and a linear fall of the learning rate, by steps or by time, whichever is
     further."""
     began = time.monotonic()
@@ -187,7 +187,8 @@ def _steps(optimiser: torch.optim.Optimizer, rate: float, count: int, until: flo
         yield step
 
 
-def _step(optimiser: torch.optim.Optimizer, trained: Sequence[Tensor], loss: Tensor) -> None:
+def descend(optimiser: torch.optim.Optimizer, trained: Sequence[Tensor], loss: Tensor) -> None:
+    """One step down the gradient, whose norm is clipped at 1."""
     optimiser.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(trained, 1.0)
