@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import isnan
 from typing import Any
 
 from unified.apps.answer import Answer, scoring
@@ -95,7 +96,7 @@ class Asking:
 
 def is_known(answer: Answer) -> bool:
     """Whether the model itself finds an answer likely."""
-    scores = [token.log_prob for token in answer.tokens]
+    scores = [token.log_prob for token in answer.tokens if not isnan(token.log_prob)]
     return len(scores) < SENTENCE or sum(scores) > KNOWN * len(scores)
 
 

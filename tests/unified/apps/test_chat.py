@@ -105,7 +105,7 @@ def test_what_the_model_says_to_itself_is_progress_and_no_answer(chat):
     ]
     chat.written.clear()
     chat.screen.stream((event for event in events), thinks=True)
-    assert "".join(chat.written).startswith("\r(1 of 1: a star in the centre: drawing 1/1)\r")
+    assert "".join(chat.written).startswith("\r(drawing 1/1: 1 of 1: a star in the centre)\r")
     assert chat.screen.answered.text == ""
 
 

@@ -75,7 +75,7 @@ class Screen:
                     self._speak(found, speech.flush() if speech else "")
                     self._break_line(found)
                     plan = thought.rsplit(". ", 1)[-1].strip().rstrip(".") if thinks else ""
-                    self.count(f"{plan + ': ' if plan else ''}drawing {event.step}/{event.steps}")
+                    self.count(f"drawing {event.step}/{event.steps}{': ' + plan if plan else ''}")
                 elif isinstance(event, Painted):
                     thought = ""
                     found.images.append(event.image)
