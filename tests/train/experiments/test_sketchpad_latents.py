@@ -86,11 +86,11 @@ def test_words_and_latents_are_learned(traces):
     with torch.no_grad():
         first = [float(loss) for loss in trainer.losses(pieces)]
     trainer.drawn = lambda most: pieces[0]
-    done, *_ = trainer.run(15, 1, 2, 2e-2, None)
+    done, *_ = trainer.run(20, 1, 2, 2e-2, None)
     with torch.no_grad():
         last = [float(loss) for loss in trainer.losses(pieces[:1])]
-    assert done == 15
-    assert last[0] < 0.6 * first[0]
+    assert done == 20
+    assert last[0] < 0.75 * first[0]
     assert last[1] < 0.9 * first[1]
     kept = pad.reader.pretrained.model.vision_tower.state_dict()
     assert all(torch.equal(kept[name], value) for name, value in tower.items())
@@ -137,8 +137,8 @@ def test_latents_that_are_given_are_read_in_the_place_of_its_own(begun, solver, 
         thinking = solver()._thinking(ids, images)
         thinking.given = solving._shifted(source, 0, 0)
         assert [type(part) for part in thinking] == [Sketch, Sketch]
-        states.append(pad.reader.text_logits(thinking.session.last).softmax(dim=-1))
-    assert float((states[0] - states[1]).abs().max()) > 1e-4
+        states.append(pad.reader.all_logits(thinking.session.last).log_softmax(dim=-1))
+    assert (states[0] - states[1]).abs().max() > 5e-3
 
 
 def test_own_latents_are_read_as_if_they_had_been_given(begun, solver, traces):

@@ -67,7 +67,7 @@ class Setting:
 TOY = Setting(
     size=ModelSize(width=32, layers=1, heads=2, channels=8),
     budget=Budget(traces=8, pairs=3, pair_batch=4, steps=3, batch=2, page=2),
-    mazes=Mazes(sizes=(3, 6), count=2, sketches=4, words=64),
+    mazes=Mazes(sizes=(3, 6), count=2, sketches=4, words=16),
     latents=latents.LatentSize(width=32, layers=1, heads=2, vision=32, depth=(1, 1)),
 )
 
