@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -16,8 +17,10 @@ from typing import Any
 from unified.eval.media.readme import TOUR, pages
 
 from unified.command import Parser, run
+from unified.pretrained import SHIPPED
 
 NAME = "python -m unified.eval.media"
+KEPT = ("verb", "words", "said", "right", "rule")  # of a shot, without its pictures
 
 
 def work(options: argparse.Namespace) -> int:
@@ -32,9 +35,14 @@ def work(options: argparse.Namespace) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = Parser(prog=NAME, description="What the README shows, made anew.")
     parser.add_argument("--root", type=Path, default=Path(), help="the checkout (default: this folder)")
-    parser.add_argument("--figures", action="store_true", help="the blocks alone, from the JSON that is there")
+    parser.add_argument("--figures", action="store_true", help="the blocks alone, from the JSON there is")
     parser.add_argument("--seed", type=int, default=0, help="of the model (default 0)")
     return run(NAME, work, parser.parse_args(arguments))
+
+
+def shipped_hash() -> str:
+    """The first twelve digits of the SHA-256 of the shipped model's file."""
+    return hashlib.sha256((SHIPPED / "model.safetensors").read_bytes()).hexdigest()[:12]
 
 
 def record(docs: Path, seed: int) -> None:
@@ -43,7 +51,6 @@ def record(docs: Path, seed: int) -> None:
     from unified.eval.media.tour import PYTHON, chat, python_result, shots
 
     import unified
-    from unified.apps.commands.evaluate import weights_hash
 
     model = unified.load(seed=seed)
     shown = list(shots(model))
@@ -51,13 +58,10 @@ def record(docs: Path, seed: int) -> None:
     save_film(shown, (docs / TOUR).with_suffix(".gif"))
     data: dict[str, Any] = {
         "command": f"{NAME} --seed {seed}",
-        "weights": weights_hash(model.model),
+        "weights": shipped_hash(),
         "seed": seed,
         "dtype": str(model.model.dtype).removeprefix("torch."),
-        "shots": [
-            {"verb": shot.verb, "words": shot.words, "said": shot.said, "right": shot.right, "rule": shot.rule}
-            for shot in shown
-        ],
+        "shots": [{name: getattr(shot, name) for name in KEPT} for shot in shown],
         "chat": [asdict(line) for line in chat(model)],
         "python": PYTHON,
         "printed": python_result(),

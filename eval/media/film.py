@@ -13,8 +13,12 @@ from unified.eval.media.tour import Shot
 WIDTH, HEIGHT, TILE, TOP, LEFT = 520, 288, 192, 56, (48, 280)
 INK, FAINT, PAPER = (30, 30, 34), (120, 120, 128), (255, 255, 255)
 VERDICTS = {True: ("right", (24, 128, 56)), False: ("wrong", (190, 30, 40))}
-COLOURS = 96  # of the palette of the film: more makes the file larger
-STEP, WALK, READ, LAST = 450, 200, 1200, 2400  # milliseconds a picture, a frame of a walk, a request, a verdict
+STEP, WALK, READ, LAST = (
+    350,
+    200,
+    1200,
+    2200,
+)  # milliseconds a picture, a frame of a walk, a request, a verdict
 FEW = 4  # pictures that are shown at the pace of steps
 
 
@@ -50,30 +54,20 @@ def canvas(
     elif note:
         for row, line in enumerate(textwrap.wrap(f'"{note}"', 26)[:6]):
             draw.text((place, TOP + 70 + 20 * row), line, fill=INK, font=ImageFont.load_default(17))
-    note = "" if picture is None else note
-    draw.text((12, TOP + TILE + 4), "\n".join(textwrap.wrap(note, 92)[:1]), fill=INK, font=small)
+    note = "" if picture is None else textwrap.shorten(note, 88, placeholder=" ...")
+    draw.text((12, TOP + TILE + 4), note, fill=INK, font=small)
     if rule:
-        draw.text((12, TOP + TILE + 20), f"{verdict}: {rule}", fill=colour, font=small)
+        draw.text((12, TOP + TILE + 20), f"{verdict}: {rule}" if verdict else rule, fill=colour, font=small)
     return image
 
 
 def save_film(shots: Sequence[Shot], path: Path) -> None:
-    """Write the GIF; one palette for all frames, so that what stands still costs nothing."""
+    """Write the GIF; every canvas has a palette of its own, so that colours stay what they are."""
     pairs = [pair for shot in shots for pair in frames(shot)]
-    palette = _palette([image for image, _ in pairs])
-    flat = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image, _ in pairs]
+    flat = [image.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE) for image, _ in pairs]
     durations = [milliseconds for _, milliseconds in pairs]
-    flat[0].save(path, save_all=True, append_images=flat[1:], duration=durations, loop=0, optimize=True)
+    flat[0].save(path, save_all=True, append_images=flat[1:], duration=durations, loop=0)
 
 
 def _tile(picture: np.ndarray) -> Image.Image:
     return Image.fromarray(picture).resize((TILE, TILE), Image.Resampling.NEAREST)
-
-
-def _palette(images: Sequence[Image.Image]) -> Image.Image:
-    """The palette of a sheet of all canvases, each at a quarter of its size."""
-    small = [image.resize((WIDTH // 4, HEIGHT // 4), Image.Resampling.NEAREST) for image in images]
-    sheet = Image.new("RGB", (WIDTH // 4, HEIGHT // 4 * len(small)))
-    for row, image in enumerate(small):
-        sheet.paste(image, (0, row * (HEIGHT // 4)))
-    return sheet.quantize(COLOURS)

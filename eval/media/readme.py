@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,17 +24,20 @@ def pages(root: Path) -> dict[Path, str]:
 
 
 def film(tour: Mapping[str, Any]) -> list[str]:
-    right = sum(shot["right"] for shot in tour["shots"])
+    judged = [shot["right"] for shot in tour["shots"] if shot["right"] is not None]
+    weights, seed = tour["weights"], tour["seed"]
     return [
         "![ask, draw map by map, edit, solve with sketches, imagine](docs/media/tour.gif)",
         "",
-        f"*Unedited output of the shipped weights ({tour['weights']}, seed {tour['seed']}); each request is sample 0 of a "
-        f"test split, but for the second drawing, worded freely. {right} of {len(tour['shots'])} are right.*",
+        f"*Unedited output of the shipped weights ({weights}, seed {seed}): sample 0 of each test split, and",
+        f"after it a request in other words. {sum(judged)} of {len(judged)} answers are right; imagined frames",
+        "are judged one by one.*",
     ]
 
 
 def python(tour: Mapping[str, Any]) -> list[str]:
-    return ["```python", *tour["python"].splitlines(), "```", "", "```text", *tour["printed"].splitlines(), "```"]
+    code, printed = tour["python"].splitlines(), tour["printed"].splitlines()
+    return ["```python", *code, "```", "", "```text", *printed, "```"]
 
 
 def chat(tour: Mapping[str, Any]) -> list[str]:
@@ -49,9 +51,10 @@ def chat(tour: Mapping[str, Any]) -> list[str]:
 def filled(text: str, found: Mapping[str, list[str]]) -> str:
     """The page with its blocks made anew. ValueError for a block whose markers the page lacks."""
     for name, lines in found.items():
-        start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-        pattern = re.compile(f"{re.escape(start)}\n.*?{re.escape(end)}", re.DOTALL)
-        if not pattern.search(text):
-            raise ValueError(f"the page has no markers {start} and {end}")
-        text = pattern.sub(lambda _, lines=lines: "\n".join([start, *lines, end]), text)
+        start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+        before, sign, rest = text.partition(start)
+        _, closed, after = rest.partition(end)
+        if not sign or not closed:
+            raise ValueError(f"the page has no markers {start.strip()} and {end}")
+        text = f"{before}{start}" + "".join(f"{line}\n" for line in lines) + f"{end}{after}"
     return text

@@ -51,10 +51,10 @@ def generation(docs: Path) -> list[str]:
 
 
 def _row(row: dict[str, Any]) -> str:
-    seconds = row["transformer_seconds"]
+    method, seconds = f"{METHODS[row['method']]}, {row['dtype']}", row["transformer_seconds"]
     whole = seconds + row["decoder_seconds"]
     return (
-        f"| {METHODS[row['method']]}, {row['dtype']} | {row['batch']} | {seconds:.2f} s ({row['times_as_fast']:.2f} x) | "
+        f"| {method} | {row['batch']} | {seconds:.2f} s ({row['times_as_fast']:.2f} x) | "
         f"{whole:.2f} s ({row['times_as_fast_decoded']:.2f} x) | "
         f"{row['peak_mb']:.0f} MB ({row['memory_ratio']:.2f}) |"
     )

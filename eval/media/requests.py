@@ -1,7 +1,6 @@
 """The requests of the tour and of the chat, each with the rule that judges the answer.
 
-The first of every kind is sample 0 of the task's test split, in the wording of the training data. The others
-are worded freely. None was chosen for its answer; the one that fails in the chat stays.
+They are worded freely; none was chosen or changed for its answer.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from unified.tasks.scenes.drawing import Demand, Prompt, score_drawing
 from unified.tasks.scenes.parser import parse
-from unified.tasks.scenes.scene import Filter
+from unified.tasks.scenes.scene import COLOURS, Filter, Scene
 
 Judge = Callable[[str, np.ndarray | None], bool]  # of an answer's text and its picture, uint8 [H, W, 3]
 
@@ -43,6 +42,22 @@ def says(pattern: str) -> Judge:
         return picture is None and re.search(pattern, text, re.IGNORECASE) is not None
 
     return judge
+
+
+def counted(scene: Scene) -> Request:
+    """How many objects a picture shows."""
+    number = len(scene.objects)
+    words = ("no|none", "one|a single", "two", "three", "four", "five", "six")[number]
+    return Request(words="Count the things in this picture for me.", judge=says(rf"\b({number}|{words})\b"))
+
+
+def repainted(scene: Scene) -> Request:
+    """The first object in another colour, the others as they are."""
+    first, *others = scene.objects
+    colour = next(name for name in COLOURS if all(name != item.colour for item in scene.objects))
+    wanted = [Filter(shape=first.shape, colour=colour)]
+    wanted += [Filter(shape=item.shape, colour=item.colour) for item in others]
+    return Request(words=f"Could you turn the {first.colour} {first.shape} {colour}?", judge=shows(*wanted))
 
 
 DRAWN = Request(
