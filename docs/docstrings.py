@@ -1,4 +1,4 @@
-"""For the reference of the site: docstrings are plain text. Brackets of shapes are no links, examples are code."""
+"""For the reference of the site: docstrings are plain text, brackets of shapes no links, examples code."""
 
 import re
 

@@ -30,8 +30,8 @@ def film(tour: Mapping[str, Any]) -> list[str]:
         "![ask, draw map by map, edit, solve with sketches, imagine](docs/media/tour.gif)",
         "",
         f"*Unedited output of the shipped weights ({weights}, seed {seed}): sample 0 of each test split, and",
-        f"after it a request in other words. {sum(judged)} of {len(judged)} answers are right; imagined frames",
-        "are judged one by one.*",
+        f"after it a request in other words. {sum(judged)} of {len(judged)} answers are right;",
+        "imagined frames are judged one by one.*",
     ]
 
 
