@@ -25,18 +25,18 @@ FEW = 4  # pictures that are shown at the pace of steps
 def frames(shot: Shot) -> Iterator[tuple[Image.Image, int]]:
     """Canvases of one shot, each with its milliseconds."""
     yield canvas(shot, None), READ
-    pace = WALK if shot.rights else STEP if len(shot.made) > FEW else 2 * STEP
+    pace = WALK if shot.verb == "imagine" else STEP if len(shot.made) > FEW else 2 * STEP
     for number, picture in enumerate(shot.made, 1):
         right = shot.rights[number - 1] if shot.rights else None
         yield canvas(shot, picture, f"{number} of {len(shot.made)}", right), pace
     picture = shot.made[-1] if shot.made else None
-    yield canvas(shot, picture, shot.said, shot.right, shot.rule), LAST
+    yield canvas(shot, picture, shot.said, shot.rights[-1] if shot.rights else shot.right, shot.rule), LAST
 
 
 def canvas(
     shot: Shot, picture: np.ndarray | None, note: str = "", right: bool | None = None, rule: str = ""
 ) -> Image.Image:
-    """One canvas: `note` under the output, `right` as a frame and a word, `rule` what that means."""
+    """One canvas: `note` under the output, `right` as its frame, and the shot's verdict by its `rule`."""
     image = Image.new("RGB", (WIDTH, HEIGHT), PAPER)
     draw = ImageDraw.Draw(image)
     for row, line in enumerate(textwrap.wrap(f"{shot.verb}: {shot.words}", 66)[:2]):
@@ -46,7 +46,7 @@ def canvas(
         draw.text((LEFT[0], TOP - 14), "given", fill=FAINT, font=small)
         image.paste(_tile(shot.given), (LEFT[0], TOP))
     place = LEFT[1] if shot.given is not None else (WIDTH - TILE) // 2
-    verdict, colour = ("", FAINT) if right is None else VERDICTS[right]
+    colour = FAINT if right is None else VERDICTS[right][1]
     if picture is not None:
         draw.text((place, TOP - 14), "output", fill=FAINT, font=small)
         image.paste(_tile(picture), (place, TOP))
@@ -57,7 +57,8 @@ def canvas(
     note = "" if picture is None else textwrap.shorten(note, 88, placeholder=" ...")
     draw.text((12, TOP + TILE + 4), note, fill=INK, font=small)
     if rule:
-        draw.text((12, TOP + TILE + 20), f"{verdict}: {rule}" if verdict else rule, fill=colour, font=small)
+        verdict, ink = ("", FAINT) if shot.right is None else VERDICTS[shot.right]
+        draw.text((12, TOP + TILE + 20), f"{verdict}: {rule}" if verdict else rule, fill=ink, font=small)
     return image
 
 

@@ -42,8 +42,8 @@ print(assistant.ask("What colour is the star?", image=picture))"""
 @dataclass(frozen=True, kw_only=True)
 class Shot:
     """One request: what was `given` (None: words alone), the output as it came, what was `said`, and whether
-    it is right by a `rule`; None where only its frames are judged, in `rights`. Pictures are uint8
-    [H, W, 3]."""
+    it is right by a `rule`; None where only its pictures are judged, in `rights`, one for each. Pictures are
+    uint8 [H, W, 3]."""
 
     verb: str
     words: str
@@ -52,7 +52,7 @@ class Shot:
     said: str = ""
     right: bool | None
     rule: str
-    rights: tuple[bool, ...] = ()
+    rights: tuple[bool | None, ...] = ()
 
 
 def shots(model: Assistant) -> Iterator[Shot]:
@@ -118,7 +118,8 @@ def maze(model: Assistant, task: MazeTask) -> Shot:
     image, _ = _asked(sample)
     solution = model.solve(image)
     scores = task.score(sample, solution.content)
-    sketched = "right" if scores["visual_success"] == 1 else "wrong"
+    sketched = scores["visual_success"] == 1
+    before = (None,) * (len(solution.sketches) - 1)
     return Shot(
         verb="solve",
         words="the way from the green arrow to the red disc, with sketches",
@@ -126,7 +127,8 @@ def maze(model: Assistant, task: MazeTask) -> Shot:
         made=solution.sketches,
         said=", ".join(solution.actions),
         right=scores["success"] == 1,
-        rule=f"the actions; its last sketch is {sketched}",
+        rule=f"the actions; its last sketch is {'right' if sketched else 'wrong'}",
+        rights=(*before, sketched) if solution.sketches else (),
     )
 
 
