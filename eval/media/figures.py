@@ -14,12 +14,13 @@ WORLD = ("suites", "world", "numbers", "by_step")
 QUESTIONS = ("suites", "questions", "numbers")
 EDITS = ("suites", "editing", "numbers")
 MAZES = ("suites", "mazes", "numbers")
+APART = ("suites", "ood", "numbers", "by_kind")  # in a report of its own, or in that of all suites
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A figure of the project's own test split, the goal of the out-of-distribution suite beside it (the
-    start of its name; "": there is none), and a control: keys into the report, and what was done."""
+    """A figure of the project's own test split, the kind of request of the out-of-distribution suite beside
+    it ("": there is none), and a control: keys into the report, and what was done."""
 
     what: str
     own: tuple[Any, ...]
@@ -37,21 +38,21 @@ ROWS = (
         without="the picture removed",
     ),
     Row(
-        what="drawings, every attribute right",
-        own=("suites", "drawing", "numbers", "all_prompts", "all"),
-        outside="drawing",
+        what="drawings of two objects, every attribute right",
+        own=("suites", "drawing", "numbers", "complete_by_number", "2", "all"),
+        outside="drawings, 2 objects",
     ),
     Row(
         what="edits, done and the rest unchanged",
         own=(*EDITS, "all", "both"),
-        outside="edit",
+        outside="edits",
         control=(*EDITS, "left_as_it_was", "both"),
         without="the picture left as it was",
     ),
     Row(
         what="mazes of 5 x 5, with sketches",
         own=(*MAZES, "with sketches", "5x5", "success"),
-        outside="maze",
+        outside="mazes up to 5x5",
         control=(*MAZES, "words alone", "5x5", "success"),
         without="no sketch",
     ),
@@ -66,13 +67,14 @@ ROWS = (
 
 def table(docs: Path) -> list[str]:
     """Lines of Markdown from the reports below `docs`."""
-    own, outside = read(docs / OWN), read(docs / OUTSIDE)
+    own = read(docs / OWN)
+    outside = read(docs / OUTSIDE) or own
     lines = [
         "| | own wording and renderer | other wording, other renderer | control |",
         "|---|---|---|---|",
     ]
     for row in ROWS:
-        apart = figure(goal(outside, row.outside)) if row.outside else "-"
+        apart = figure(found(outside, (*APART, row.outside))) if row.outside else "-"
         control = f"{figure(found(own, row.control))} ({row.without})" if row.control else "-"
         lines.append(f"| {row.what} | {figure(found(own, row.own))} | {apart} | {control} |")
     return lines
@@ -90,12 +92,6 @@ def found(report: Any, keys: tuple[Any, ...]) -> float | None:
             return None
         report = report[key]
     return report["value"] if isinstance(report, dict) else report
-
-
-def goal(report: Mapping[str, Any], start: str) -> float | None:
-    """The value of the first goal whose name starts so."""
-    goals = [one for suite in report.get("suites", {}).values() for one in suite["goals"]]
-    return next((one["value"] for one in goals if one["what"].startswith(start)), None)
 
 
 def figure(value: float | None) -> str:

@@ -40,16 +40,12 @@ def test_the_film_is_small_and_of_the_shipped_weights():
 
 def test_figures_without_a_report_are_not_measured(tmp_path):
     assert table(tmp_path)[2].count(MISSING) == 3
-    for path, text in (
-        (OWN, {}),
-        (OUTSIDE, {"suites": {"ood": {"goals": [{"what": "questions", "value": 0.5}]}}}),
-    ):
+    numbers = {"by_kind": {"questions": {"value": 0.5}}}
+    for path, text in ((OWN, {"suites": {}}), (OUTSIDE, {"suites": {"ood": {"numbers": numbers}}})):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(json.dumps(text))
-    assert (
-        table(tmp_path)[2]
-        == f"| questions about a picture | {MISSING} | 50.0 % | {MISSING} (the picture removed) |"
-    )
+    wanted = f"| questions about a picture | {MISSING} | 50.0 % | {MISSING} (the picture removed) |"
+    assert table(tmp_path)[2] == wanted
 
 
 def test_blocks_are_filled_and_missing_markers_are_told():
