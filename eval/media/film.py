@@ -29,8 +29,8 @@ def frames(shot: Shot) -> Iterator[tuple[Image.Image, int]]:
     for number, picture in enumerate(shot.made, 1):
         right = shot.rights[number - 1] if shot.rights else None
         yield canvas(shot, picture, f"{number} of {len(shot.made)}", right), pace
-    picture = shot.made[-1] if shot.made else None
-    yield canvas(shot, picture, shot.said, shot.rights[-1] if shot.rights else shot.right, shot.rule), LAST
+    last = shot.made[-1] if shot.made else None
+    yield canvas(shot, last, shot.said, shot.rights[-1] if shot.rights else shot.right, shot.rule), LAST
 
 
 def canvas(

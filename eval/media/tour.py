@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from unified.eval.media.requests import CHAT, DRAWN, Request, counted, repainted
@@ -96,7 +97,7 @@ def answered(model: Assistant, verb: str, request: Request, image: np.ndarray | 
     made, said = [], ""
     if verb == "ask":
         said = model.ask(request.words, image)
-    elif verb == "edit":
+    elif verb == "edit" and image is not None:
         made = [model.edit(image, request.words)]
     else:
         made = drawn(model, request.words)
@@ -184,7 +185,7 @@ def python_result(code: str = PYTHON) -> str:
     return printed.getvalue().strip()
 
 
-def _asked(sample: Sample) -> tuple[np.ndarray | None, str]:
+def _asked(sample: Sample) -> tuple[Any, str]:
     """The picture, if there is one, and the words of a sample's first turn."""
     content = sample.messages[0]["content"]
     return image_of(content), text_of(content)
