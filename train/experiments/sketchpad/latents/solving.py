@@ -95,7 +95,8 @@ class Solver:
     def __call__(self, picture: np.ndarray, number: int = 0, given: Given | None = None) -> Answer:
         """The answer about one maze; `number`: of the maze, for `given`."""
         ids = self.processor.prompt(question(self.form, picture)).ids
-        images, parts = encode(self.pad, [picture]), []
+        images = encode(self.pad, [picture])
+        parts: list[str | Sketch] = []
         began = time.monotonic()
         while True:
             made = self._thinking(ids, images)
