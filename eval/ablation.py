@@ -26,7 +26,8 @@ from unified.eval.suites.questions import absent_objects, correct, looked
 from unified.tasks.scenes.scene_tasks import SceneConfig, SceneDraw, SceneEdit, SceneQuestion
 from unified.tasks.worlds.clips import WorldConfig, watch
 
-from unified.apps.assistant import DRAWING, EDITING, Assistant, load
+from unified.apps.assistant import DRAWING, EDITING, Assistant
+from unified.apps.loading import load
 from unified.extras import EXTRAS
 
 Figures = dict[str, Any]

@@ -180,7 +180,9 @@ def _check_range(values: Tensor, low: float, high: float, what: str) -> None:
         raise ValueError(f"{what} must be finite")
     if values.numel() and not low - 1e-3 <= float(values.min()) <= float(values.max()) <= high + 1e-3:
         found = f"{float(values.min()):.4g} to {float(values.max()):.4g}"
-        raise ValueError(f"{what} must lie in [{low:g}, {high:g}], got {found}")
+        bytes_held = float(values.min()) >= 0 and float(values.max()) <= 255
+        remedy = ": give levels of 0 to 255 as uint8" if bytes_held else ""
+        raise ValueError(f"{what} must lie in [{low:g}, {high:g}], got {found}{remedy}")
 
 
 def _to_rgb(levels: Tensor) -> Tensor:

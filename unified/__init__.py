@@ -30,7 +30,7 @@ register_auto_classes()  # transformers.AutoModel..., AutoProcessor, AutoTokeniz
 
 def load(model: str | Path | None = None, **options: Any) -> Assistant:
     """An assistant with the verbs ask, draw, edit, solve, imagine, act and chat. `model`: a folder or hub
-    name, None for the weights that ship with the package. See `unified.apps.assistant.load`."""
-    from unified.apps.assistant import load as load_assistant
+    name, None for the weights that ship with the package. See `unified.apps.loading.load`."""
+    from unified.apps.loading import load as load_assistant
 
     return load_assistant(model, **options)

@@ -33,10 +33,12 @@ IGNORED_ARGUMENTS = frozenset(
         "position_ids",
         "use_cache",
         "return_dict",
-        "output_attentions",
-        "output_hidden_states",
     }
 )
+UNAVAILABLE = {  # arguments of other models that ask for what this one returns elsewhere
+    "output_attentions": "`unified.load(...).attention(image, question)` gives attention maps",
+    "output_hidden_states": "the output's `hidden_states` are those after the last norm",
+}
 
 Measure = Callable[[Distribution, Tensor], Tensor]
 
@@ -84,8 +86,13 @@ def likelihoods(
 
 
 def check_arguments(others: Mapping[str, object]) -> None:
-    """TypeError for an argument of `forward` that is neither `IGNORED_ARGUMENTS` nor None."""
-    unknown = sorted(name for name in set(others) - IGNORED_ARGUMENTS if others[name] is not None)
+    """ValueError for one of `UNAVAILABLE` that is asked for; TypeError for another argument of `forward` that
+    is neither one of `IGNORED_ARGUMENTS` nor None."""
+    for name, instead in UNAVAILABLE.items():
+        if others.get(name):
+            raise ValueError(f"forward does not take {name}=True: {instead}")
+    known = IGNORED_ARGUMENTS | set(UNAVAILABLE)
+    unknown = sorted(name for name in set(others) - known if others[name] is not None)
     if unknown:
         raise TypeError(f"UnifiedModel.forward takes no argument {unknown[0]!r}")
 

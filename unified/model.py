@@ -36,7 +36,7 @@ from unified.extras.slots import SlotEmbedding, WrittenSlots, written_slots
 from unified.extras.writer import Writer
 from unified.heads import HEADS
 from unified.layout.layout import Layout
-from unified.library_model import LibraryModel
+from unified.library_model import LibraryModel, summary
 from unified.likelihood import UnifiedOutput, check_arguments, check_labels, likelihoods
 from unified.orders import Plan
 from unified.readers import make_readers, read_values
@@ -78,6 +78,11 @@ class UnifiedModel(LibraryModel):
         self.fused: FusedLayers | None = None
         self.generation_config = GenerationConfig(pad_token_id=words.pad, eos_token_id=words.end)
         self.post_init()
+
+    def extra_repr(self) -> str:
+        """A line before the modules."""
+        words = self.vocabulary
+        return f"{summary(self)}; {words.text} text, {words.visual} visual, {words.action} action ids"
 
     @property
     def heads(self) -> list[Any]:

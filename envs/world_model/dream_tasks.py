@@ -18,7 +18,8 @@ from unified.envs.world_model.episodes import RewardFn
 from unified.envs.world_model.read_out import LearnedReward, find_read_out, load_read_out
 from unified.envs.world_model.vector import WorldModelVectorEnv
 
-from unified.apps.assistant import Assistant, load
+from unified.apps.assistant import Assistant
+from unified.apps.loading import load
 
 
 class TaskStart:

@@ -21,8 +21,9 @@ import torch
 from PIL import Image
 from unified.tasks.scenes import random_scene, render
 
-from unified.apps.assistant import Assistant, load
+from unified.apps.assistant import Assistant
 from unified.apps.conversation import Text
+from unified.apps.loading import load
 from unified.apps.rollout import WINDOW, Rollout
 
 BOUNDS = {  # name: (bound, whether more is better, unit)

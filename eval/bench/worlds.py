@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 
-from unified.apps.assistant import load
+from unified.apps.loading import load
 
 ROWS = (1, 4, 16)
 WALK: dict[str, Any] = {"forward": 1, "camera": [0.0, 3.0]}

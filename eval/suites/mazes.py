@@ -16,7 +16,7 @@ from unified.tasks.mazes import MazeConfig, MazeTask, rates_by_size
 from unified.tasks.mazes.trace import images_of
 from unified.tasks.sample import Sample
 
-from unified.apps.assistant import SOLVING
+from unified.apps.solving import SOLVING
 
 GROUPS: dict[str, tuple[tuple[int, int], ...]] = {
     "3x3 to 4x4": ((3, 3), (3, 4), (4, 3), (4, 4)),

@@ -30,7 +30,7 @@ from unified.apps.demo import random_model
 def tiny(monkeypatch):
     """A random model in place of the shipped one."""
     assistant = Assistant(*random_model(), side=40)
-    monkeypatch.setattr("unified.apps.assistant.load", lambda *_: assistant)
+    monkeypatch.setattr("unified.apps.loading.load", lambda *_: assistant)
     return assistant
 
 

@@ -230,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _work(options: argparse.Namespace) -> int:
     from unified.envs import sb3  # noqa: F401 - says what to install
 
-    from unified.apps.assistant import load
+    from unified.apps.loading import load
 
     given = {name: getattr(options, name) for name in ("steps", "episode") if getattr(options, name)}
     sizes = replace(TOY if options.toy else Sizes(), **given)

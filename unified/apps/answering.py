@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from unified.apps.answer import Token, tokens_of
 from unified.apps.sketching import SketchLimits, Watch, by_shapes
 from unified.decoding.drawing import Choice, Drawing, Generator, Hook
 from unified.decoding.guidance import Guidance, check_contrast
@@ -30,6 +31,7 @@ Content = list[dict[str, Any]]
 Given = Callable[[int, int], Sequence[int] | None]  # codes in slot order of a row's image of this number
 GREEDY = Sampler(temperature=0)
 NUCLEUS = Sampler(temperature=0.3, top_p=0.7)
+WARM = Sampler(temperature=0.7, top_p=0.9)
 SEED_STRIDE = 1_000_003  # difference between the seeds of two runs, so that no two rows share one
 
 
@@ -138,6 +140,17 @@ class Turn:
         kept, why = well_formed([words.begin, words.assistant, *ids], words)
         self.cuts[number] = why or self.cuts[number]
         return self.processor.decode(kept)[0]["content"]
+
+    def tokens(self, number: int) -> list[Token]:
+        """The ids of row `number`'s turn and, if the session records them, their log-probabilities."""
+        row, words = self.session.rows[number], self.session.vocabulary
+        span = slice(self.starts[number], self.stops[number] or None)
+
+        def text(token: int) -> str:
+            is_text = words.is_text(token)
+            return self.processor.stream.text.decode([token]) if is_text else words.name(token)
+
+        return tokens_of(row.stream[span], row.log_probs()[span], text)
 
     def _missing(self) -> list[bool]:
         """Rows whose turn needs an image and has none."""
@@ -299,13 +312,32 @@ def answers(
 ) -> Iterator[Content]:
     """The answer to each conversation, generated `batch` at a time. Each depends on `seed` and its number
     alone, not on the batch; `numbers`: 0, 1, 2, ... if not given. `shapes`: the maps of generated images."""
+    for turn in turns(model, processor, prompts, shapes, settings, seed=seed, batch=batch, numbers=numbers):
+        yield from (turn.content(number) for number in range(len(turn.stops)))
+
+
+def turns(
+    model: Generator,
+    processor: Processor,
+    prompts: Sequence[Sequence[Message]],
+    shapes: Shapes,
+    settings: GenerationSettings,
+    *,
+    seed: int = 0,
+    batch: int = 16,
+    numbers: Sequence[int] | None = None,
+    log_probs: bool = False,
+) -> Iterator[Turn]:
+    """The finished turns of `answers`, one of up to `batch` rows at a time; `log_probs`: recorded."""
     numbers = range(len(prompts)) if numbers is None else numbers
     for start in range(0, len(prompts), batch):
         part = prompts[start : start + batch]
         seeds = [seed * SEED_STRIDE + number for number in numbers[start : start + batch]]
         session = Session(model, rows=len(part), seed=seeds)
+        if log_probs:
+            session.record_log_probs()
         session.feed([processor.encode(messages, prompt=True) for messages in part])
         turn = Turn(session, processor, shapes, settings)
         for _ in turn.events():
             pass
-        yield from (turn.content(number) for number in range(len(part)))
+        yield turn

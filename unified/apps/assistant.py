@@ -24,58 +24,47 @@ True
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
-import torch
+from PIL.Image import Image
 
-from unified.apps.answering import GREEDY, NUCLEUS, Content, GenerationSettings, Turn, images_of, text_of
+from unified.apps.answer import Answer
+from unified.apps.answering import GREEDY, NUCLEUS, Content, GenerationSettings, Turn, images_of
+from unified.apps.asking import ASKING, INTRODUCTION, Asking, pictures_of
+from unified.apps.attention_maps import AttentionMaps, image_attention
 from unified.apps.best_of_n import TRIES, best_of_n
-from unified.apps.conversation import Conversation, Event, Painted, note
+from unified.apps.conversation import Conversation, Event
 from unified.apps.dream import WINDOW as DREAM_WINDOW
 from unified.apps.dream import Dream
 from unified.apps.frame_writer import FrameWriter
-from unified.apps.image_text import ImageTextAssistant
-from unified.apps.looking import LOOKING, after_look, concluded, for_list, only_list
-from unified.apps.pictures import fit
+from unified.apps.looking import LOOKING, only_list
+from unified.apps.pictures import as_codes, check_codes, fit, given_as
+from unified.apps.questions import Source, conversations, sources
 from unified.apps.rollout import WINDOW, Player, Rollout
 from unified.apps.sketching import SketchLimits
-from unified.apps.text_to_image import TextToImage
+from unified.apps.solving import MAZE_PROMPT, Solution, solve_pages
 from unified.decoding.guidance import Constant
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
 from unified.finite import check_count
+from unified.library_model import summary
 from unified.model import UnifiedModel
 from unified.orders.shapes import Shapes
 from unified.stream.message_forms import read_picture
 from unified.stream.messages import Message
 from unified.stream.processor import Processor
-from unified.tokenizers.images import Picture
 
 SIDE = 64  # pixels of the longer side of every picture, in and out
-MAZE_PROMPT = (  # the words of the task `maze`, which the model was trained on
-    "\nFind the actions that lead from the green arrow to the red disc in this maze. "
-    "Black lines are walls, white is free. "
-    'Each action is one of: "go forward" (move straight until the next turn or junction), '
-    '"turn left" and "turn right" (rotate in place).\n'
-)
-
-ASKING = GenerationSettings(allow_images=False, max_tokens=256)
 CHATTING = GenerationSettings(
     image_sampler=GREEDY, minimum_risk_width=0.4, guidance=Constant(1.5), max_tokens=512, max_images=8
 )
 DRAWING = replace(CHATTING, require_image=True, max_tokens=128)
 EDITING = replace(DRAWING, max_tokens=256)
-SOLVING = GenerationSettings(allow_images=False, image_after="</actions>", max_tokens=1024, max_images=12,
-                 image_sampler=GREEDY)  # fmt: skip
-SKETCHING = GenerationSettings(sketches=SketchLimits(), max_tokens=1024, image_sampler=GREEDY)
-
-Source = Picture | str | Path | bytes
 
 
 def another(settings: GenerationSettings, attempt: int) -> GenerationSettings:
@@ -84,33 +73,15 @@ def another(settings: GenerationSettings, attempt: int) -> GenerationSettings:
     return settings if attempt == 0 else replace(settings, image_sampler=NUCLEUS)
 
 
-@dataclass(frozen=True)
-class Solution:
-    """A solved maze: `actions` in order, `sketches` drawn on the way, each uint8 [H, W, 3], and all `text`.
-    `content`: the items of the answer in order; `cut`: why it was cut, "" where the model ended it."""
-
-    actions: list[str]
-    sketches: list[np.ndarray]
-    text: str
-    content: Content = field(default_factory=list)
-    cut: str = ""
-
-    @staticmethod
-    def of(content: Content, cut: str = "") -> Solution:
-        text = text_of(content)
-        parts = re.findall(r"<actions>(.*?)</actions>", text, re.DOTALL)
-        actions = [action.strip() for part in parts for action in part.split(",")]
-        return Solution(actions, images_of(content), text, content, cut)
-
-
 class Assistant:
     """A model and its processor; each verb is a short loop over a `Session`. Images are given as anything
-    that `tokenizers.images` takes, as the path or the bytes of a file, or as a `data:` URL, and resized to
-    `side` pixels; they are returned as uint8 [H, W, 3]. The same call with the same seed gives the same
-    answer. ValueError for a model without a visual tokenizer, or a side that is no multiple of its
-    stride."""
+    that `tokenizers.images` takes (Pillow, uint8 of 0 to 255, numpy floats of 0 to 1, torch floats of -1 to
+    1), as the path or the bytes of a file, or as a `data:` URL, and resized to `side` pixels; they are
+    returned as uint8 [H, W, 3]. The same call with the same seed gives the same answer. ValueError for a
+    model without a visual tokenizer, or a side that is no multiple of its stride."""
 
     draws = True
+    thinks = True  # what it says to itself is no part of an answer (`inner_speech`)
     several_images = False  # in one question
 
     def __init__(
@@ -130,26 +101,73 @@ class Assistant:
         self.visual: Any = processor.visual
         self.seed, self.side, self.folder = seed, side, folder
 
+    def __repr__(self) -> str:
+        where = self.folder or "memory"
+        return f"{type(self).__name__}({summary(self.model)}, from {where}, side {self.side})"
+
     # Verbs --------------------------------------------------------------------------------------------------
 
     def ask(
         self,
         question: str,
-        image: Source | None = None,
+        image: Source | Sequence[Source] | None = None,
         *,
         look: bool = True,
         max_tokens: int = 256,
+        log_probs: bool = False,
         most_tokens: int | None = None,
-    ) -> str:
-        """The answer to a question, about an image if one is given. With `look` the model first writes a list
-        of what each part of the image shows and a chain of thought, neither of which is returned: about a
-        second longer, more often right. `most_tokens`: former name of `max_tokens`, deprecated."""
+    ) -> Answer:
+        """The answer to a question, about an image if one is given (or several, which the shipped model was
+        not trained on); "" where the model has none. With `look` the model first writes a list of what each
+        part of the image shows and a chain of thought, neither of which is returned: about a second longer,
+        more often right (`asking`). `log_probs`: the answer knows its `tokens`. `most_tokens`: former name
+        of `max_tokens`, deprecated."""
         max_tokens = _max_tokens(max_tokens, most_tokens)
-        settings, request = replace(ASKING, max_tokens=max_tokens), self.request(question, image)
-        if look and image is not None:
-            request = after_look(request, self._answer(for_list(request), LOOKING, image))
-            return text_of(concluded(self._answer(request, settings, image)))
-        return text_of(self._answer(request, settings, image))
+        options: dict[str, Any] = {"look": look, "max_tokens": max_tokens, "log_probs": log_probs}
+        return self.answers([question], [image], **options)[0]
+
+    def answers(
+        self,
+        questions: Sequence[str | Sequence[Message]],
+        images: Sequence[Source | Sequence[Source] | None] | None = None,
+        *,
+        look: bool = True,
+        max_tokens: int = 256,
+        batch: int = 16,
+        log_probs: bool = False,
+    ) -> list[Answer]:
+        """The answers to many questions, `batch` at a time and each as `ask` gives it alone. `images`: one,
+        several or None for each question. A question may be a whole conversation that ends with a message of
+        the user; its images then stand in it."""
+        check_count("batch", batch, 1)
+        asked = conversations(questions, images, self.request)
+        asking = self.asking(max_tokens, batch)
+        looked = [n for n, messages in enumerate(asked) if look and pictures_of(messages) == 1]
+        found = dict(zip(looked, asking.looking([asked[n] for n in looked]), strict=True))
+        rest = [n for n in range(len(asked)) if n not in found]
+        found |= zip(rest, asking.at_once([asked[n] for n in rest]), strict=True)
+        return [found[n] if log_probs else Answer(found[n]) for n in range(len(asked))]
+
+    def introduction(self) -> str:
+        """What the model says it can do; "" if it says nothing of the kind."""
+        return self.asking().blind([self.request(INTRODUCTION)])[0]
+
+    def asking(self, max_tokens: int = 256, batch: int = 16) -> Asking:
+        """How this model is asked."""
+        return Asking(
+            model=self.model,
+            processor=self.processor,
+            shapes=self.shapes((self.side, self.side)),
+            settings=replace(ASKING, max_tokens=max_tokens),
+            seed=self.seed,
+            batch=batch,
+        )
+
+    @overload
+    def draw(self, prompt: str, *, as_pil: Literal[True], **options: Any) -> Image: ...
+
+    @overload
+    def draw(self, prompt: str, *, as_pil: Literal[False] = ..., **options: Any) -> np.ndarray: ...
 
     def draw(
         self,
@@ -159,22 +177,38 @@ class Assistant:
         guidance: float = 1.5,
         temperature: float = 0.0,
         tries: int = TRIES,
-    ) -> np.ndarray:
+        as_pil: bool = False,
+    ) -> np.ndarray | Image:
         """An image of what the prompt says: by greedy decoding, or with a temperature sampled by the seed.
         `size` (height, width) in pixels defaults to a square of `side`. `tries`: an image of several objects
-        is the best of at most so many, with the model as its own judge (`best_of_n`)."""
+        is the best of at most so many, with the model as its own judge (`best_of_n`). `as_pil`: as an
+        image of Pillow."""
         shapes = self.shapes(size or (self.side, self.side))
         pixels = replace(NUCLEUS, temperature=temperature) if temperature else GREEDY
         settings = replace(DRAWING, guidance=Constant(guidance), image_sampler=pixels)
-        return self._drawn(self.request(prompt), settings, None, shapes, tries)
+        return given_as(self._drawn(self.request(prompt), settings, None, shapes, tries), as_pil)
+
+    @overload
+    def edit(self, image: Source, instruction: str, *, as_pil: Literal[True], **options: Any) -> Image: ...
+
+    @overload
+    def edit(
+        self, image: Source, instruction: str, *, as_pil: Literal[False] = ..., **options: Any
+    ) -> np.ndarray: ...
 
     def edit(
-        self, image: Source, instruction: str, *, guidance: float = 1.5, tries: int = TRIES
-    ) -> np.ndarray:
-        """The image after the instruction was carried out, of the size that the model read it in; `tries` as
-        in `draw`."""
+        self,
+        image: Source,
+        instruction: str,
+        *,
+        guidance: float = 1.5,
+        tries: int = TRIES,
+        as_pil: bool = False,
+    ) -> np.ndarray | Image:
+        """The image after the instruction was carried out, of the size that the model read it in; `tries` and
+        `as_pil` as in `draw`."""
         settings = replace(EDITING, guidance=Constant(guidance))
-        return self._drawn(self.request(instruction, image), settings, image, None, tries)
+        return given_as(self._drawn(self.request(instruction, image), settings, image, None, tries), as_pil)
 
     def solve(
         self,
@@ -197,24 +231,9 @@ class Assistant:
             check_count("page", page, 1)
         if page is not None and limits is None:
             raise ValueError("pages are for sketches that the model decides on: give limits")
-        content: Content = []
-        picture, left = self.picture(maze), 0 if limits is None else limits.images
-        while True:
-            settings = SOLVING if sketches else replace(SOLVING, image_after="")
-            if limits is not None and sketches:
-                most = left if page is None else min(page, left)
-                settings = replace(SKETCHING, sketches=replace(limits, images=most))
-            talk = self._talk(picture, settings)
-            drawn = 0
-            for event in talk.say(prompt, [picture]):
-                note(content, event)
-                if isinstance(event, Painted):
-                    picture, drawn = event.image, drawn + 1
-                if hear is not None:
-                    hear(event)
-            left -= drawn
-            if page is None or not talk.full or left <= 0:
-                return Solution.of(content, talk.cut)
+        return solve_pages(
+            self._talk, self.picture(maze), prompt, sketches=sketches, limits=limits, page=page, hear=hear
+        )
 
     def imagine(
         self, frames: Source | Sequence[Source], actions: Sequence[Mapping[str, Any]], *, window: int = WINDOW
@@ -274,14 +293,41 @@ class Assistant:
         shapes = self.shapes((picture.shape[0], picture.shape[1]))
         return Conversation(self.model, self.processor, shapes=shapes, settings=settings, seed=self.seed)
 
+    # Inside -------------------------------------------------------------------------------------------------
+
+    def codes(self, image: Source) -> list[np.ndarray]:
+        """The codes by which the model reads an image, int64 [h, w] for each map; the default tokenizer reads
+        one. `picture` decodes them."""
+        item = self.processor.image_item(self.picture(image))
+        counts = np.cumsum([height * width for height, width in item["shapes"]])[:-1]
+        maps = zip(np.split(np.array(item["codes"]), counts), item["shapes"], strict=True)
+        return [codes.reshape(shape) for codes, shape in maps]
+
+    def attention(self, image: Source, question: str, answer: str | None = None) -> AttentionMaps:
+        """What each token of an answer (None: the model's own, without looking first) attends to in an
+        image, per layer and head."""
+        said = self.ask(question, image, look=False) if answer is None else answer
+        text = self.processor.stream.text
+        prompt = self.processor.encode(self.request(question, image), prompt=True)
+        tokens = text.encode(said)
+        weights = image_attention(self.model, [*prompt, *tokens], len(prompt))
+        return AttentionMaps(weights.numpy(), [text.decode([token]) for token in tokens], str(said))
+
     # Parts --------------------------------------------------------------------------------------------------
 
     def shown(self, source: Source) -> np.ndarray:
         """An image as a conversation is given it: uint8 [H, W, 3]."""
         return self.picture(source)
 
-    def picture(self, source: Source) -> np.ndarray:
-        """An image at the size in which the model reads it: uint8 [H, W, 3]."""
+    def picture(self, source: Source | Sequence[np.ndarray]) -> np.ndarray:
+        """An image at the size in which the model reads it, or what its codes (`codes`: int64 [h, w], or a
+        list of maps) decode to: uint8 [H, W, 3]."""
+        if (codes := as_codes(source)) is not None:
+            check_codes(codes, self.processor.vocabulary.visual)
+            shapes = [list(code.shape) for code in codes]
+            return self.processor.picture(
+                {"codes": np.concatenate([c.ravel() for c in codes]).tolist(), "shapes": shapes}
+            )
         return fit(read_picture(source), self.side, self.visual.stride, self.processor.max_pixels)
 
     def shapes(self, size: tuple[int, int]) -> Shapes:
@@ -294,13 +340,12 @@ class Assistant:
             )
         return self.processor.schedule((size[0] // stride, size[1] // stride))
 
-    def request(self, words: str, image: Source | None = None) -> list[Message]:
+    def request(self, words: str, image: Source | Sequence[Source] | None = None) -> list[Message]:
         """One turn of the user."""
         content: Content = [{"type": "text", "text": words}]
         self._check_words(content)
-        if image is not None:
-            content.insert(0, {"type": "image", "image": self.picture(image)})
-        return [{"role": "user", "content": content}]
+        shown = [{"type": "image", "image": self.picture(one)} for one in sources(image)]
+        return [{"role": "user", "content": [*shown, *content]}]
 
     def _check_words(self, content: Content) -> None:
         """ValueError for a text that the model's context has no room for: before anything else is done."""
@@ -347,92 +392,9 @@ class Assistant:
         session.feed(self.processor.encode(messages, prompt=True))
 
 
-def load(
-    model: str | Path | None = None,
-    *,
-    device: str | None = None,
-    dtype: str | torch.dtype | None = None,
-    seed: int = 0,
-    revision: str | None = None,
-    attn_implementation: str = "sdpa",
-    **placement: Any,
-) -> Any:
-    """The model of a folder or of a hub name, or the one that ships with the package: an `Assistant`, an
-    `ImageTextAssistant` for a model of `transformers`, an `ExtendedAssistant` for one that was extended, a
-    `DrawingAssistant` for VARGPT-v1.1, or a `TextToImage` for a published model that draws
-    (`text_to_image.folder`). `device` None: a GPU if there is one; `dtype` None: bfloat16 there and on CPUs
-    that multiply it natively, float32 on others. `revision`: of a hub name. `attn_implementation`: sdpa,
-    flash_attention_2, or for our own models flex_attention (whole batches). `placement`, for models of
-    `transformers`: `device_map` and `load_in_4bit` (`vision_language.files`). ValueError, in one line, if
-    there is no such model or a file is missing or damaged."""
-    from unified.checkpoints.folder import holds_vargpt
-    from unified.pretrained import find, load_model
-    from unified.text_to_image.folder import is_text_to_image
-    from unified.vision_language.files import is_pretrained, load_pretrained
-
-    place = _device(device)
-    folder = find(model, revision)
-    if is_pretrained(folder):
-        placement |= {"attn_implementation": attn_implementation}
-        reader, words = load_pretrained(folder, device=place, dtype=_dtype(dtype, place), **placement)
-        return ImageTextAssistant(reader, words, seed=seed, folder=folder)
-    if holds_vargpt(folder) and not placement:
-        from unified.apps.vargpt import load_vargpt
-
-        _check_sdpa(attn_implementation)
-        return load_vargpt(folder, device=place, dtype=_dtype(dtype, place), seed=seed)
-    if placement:
-        raise ValueError(f"{', '.join(placement)}: for models of transformers alone")
-    if is_text_to_image(folder):
-        from unified.text_to_image.files import load_drawer
-
-        _check_sdpa(attn_implementation)
-        drawer = load_drawer(folder, device=place, dtype=_dtype(dtype, place))
-        return TextToImage(drawer, seed=seed, folder=folder)
-    loaded, processor = load_model(folder, device=place, dtype=_dtype(dtype, place))
-    loaded.set_attn_implementation(attn_implementation)
-    if loaded.config.base:
-        from unified.apps.extended import extended_assistant
-
-        return extended_assistant(loaded, processor, seed=seed, folder=folder)
-    return Assistant(loaded.fuse(), processor, seed=seed, folder=folder)
-
-
-def _check_sdpa(attn_implementation: str) -> None:
-    if attn_implementation != "sdpa":
-        raise ValueError(f"this model attends by sdpa, got attn_implementation {attn_implementation!r}")
-
-
 def _max_tokens(max_tokens: int, most_tokens: int | None) -> int:
     """`max_tokens`, or what its former name was given."""
     if most_tokens is None:
         return max_tokens
     warnings.warn("most_tokens is now called max_tokens", DeprecationWarning, stacklevel=3)
     return most_tokens
-
-
-def _device(name: str | None) -> torch.device:
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError):
-        there = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
-        raise ValueError(f"device {name!r} is not available here: use {' or '.join(there)}") from None
-    return device
-
-
-def _dtype(name: str | torch.dtype | None, device: torch.device) -> torch.dtype:
-    if isinstance(name, torch.dtype):
-        return name
-    if name is None:
-        return torch.float32 if device.type == "cpu" and not _fast_bf16() else torch.bfloat16
-    found = getattr(torch, name, None)
-    if found not in (torch.float32, torch.bfloat16, torch.float16):
-        raise ValueError(f"unknown dtype {name!r}: use float32, bfloat16 or float16")
-    return found
-
-
-def _fast_bf16() -> bool:
-    """Whether this CPU has instructions for products of bfloat16 (AVX-512 BF16, AMX)."""
-    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # PyTorch has no public names for these
-    return any(getattr(torch.cpu, name, lambda: False)() for name in names)

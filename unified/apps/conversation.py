@@ -7,14 +7,24 @@ conversation longer than the model's context drops its oldest turns.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor
 
-from unified.apps.answering import Content, GenerationSettings, ImageDone, ImageStep, TextIds, Turn
+from unified.apps.answering import (
+    NUCLEUS,
+    WARM,
+    Content,
+    GenerationSettings,
+    ImageDone,
+    ImageStep,
+    TextIds,
+    Turn,
+)
+from unified.apps.intent import ASKED_FOR, information
 from unified.decoding.drawing import Generator
 from unified.decoding.session import Session
 from unified.orders.shapes import Shapes
@@ -55,10 +65,19 @@ class Painted:
 Event = Text | Scale | Painted
 
 
+class Unasked(Exception):
+    """What the model says or draws is no answer to the message (`intent`)."""
+
+
 class Conversation:
     """A conversation with one model. `shapes`: the maps of generated images until an image is given, whose
     size they have from then on. `longest`: ids of the conversation, at most; None for as many as the model's
-    context has positions."""
+    context has positions. `warm`: settings for another answer to the same message."""
+
+    warm: ClassVar[dict[str, Any]] = {
+        "text_sampler": WARM,
+        "image_sampler": NUCLEUS,
+    }
 
     def __init__(
         self,
@@ -80,10 +99,14 @@ class Conversation:
         self.full = False  # whether because it wanted another image than it may have
         self._session: Session | None = None
 
-    def say(self, text: str, images: Sequence[Picture] = (), **changes: Any) -> Iterator[Event]:
+    def say(
+        self, text: str, images: Sequence[Picture] = (), *, draw_unasked: bool = True, **changes: Any
+    ) -> Iterator[Event]:
         """Append a user turn of text and images, and stream the answer. `changes`: fields of
-        `GenerationSettings` for this turn (`image_only=True`: an image and no text). ValueError, with nothing
-        changed, for a message that is empty, malformed, or longer than half of `longest`."""
+        `GenerationSettings` for this turn (`image_only=True`: an image and no text). `draw_unasked` False:
+        `Unasked` is raised in place of the first image, or at the end of words alone, that the message has
+        not asked for, and the turn is taken back. ValueError, with nothing changed, for a message that is
+        empty, malformed, or longer than half of `longest`."""
         if not text.strip() and not len(images):
             raise ValueError("nothing was said: write something or give a picture")
         settings = replace(self.settings, **changes)
@@ -96,11 +119,20 @@ class Conversation:
             )
         if len(images):
             self.shapes = self._shapes_of(images[-1])
-        return self._answered(said, settings)
+        null = None if draw_unasked else self._told([*content[: len(images)], {"type": "text", "text": ""}])
+        return self._answered(said, settings, null)
 
     def _told(self, content: Content) -> Encoded:
         """Ids of a turn of the user, and the values of its placeholders."""
         return Encoded(self.processor.turn({"role": "user", "content": content}, first=not self.turns), {})
+
+    def saved(self) -> tuple[Any, ...]:
+        """What `restore` takes the conversation back to."""
+        return list(self.ids), list(self.turns), dict(self.values), self.forgotten, self.shapes
+
+    def restore(self, saved: tuple[Any, ...]) -> None:
+        ids, turns, values, self.forgotten, self.shapes = saved
+        self.ids, self.turns, self.values, self._session = list(ids), list(turns), dict(values), None
 
     def messages(self) -> list[Message]:
         """All turns that were not dropped, images with pixels."""
@@ -108,8 +140,9 @@ class Conversation:
 
     # One turn -----------------------------------------------------------------------------------------------
 
-    def _answered(self, said: Encoded, settings: GenerationSettings) -> Iterator[Event]:
+    def _answered(self, said: Encoded, settings: GenerationSettings, null: Encoded | None) -> Iterator[Event]:
         self._make_room(len(said.ids))
+        before = self.saved()
         session = self._resumed()
         self.turns.append(len(self.ids))
         self.values = collate_values([self.values, said.values])
@@ -117,16 +150,29 @@ class Conversation:
         try:
             session.feed(asked, values=said.values)
             turn = Turn(session, self.processor, self.shapes, settings)
-            yield from self._events(turn)
+            yield from self._events(turn, None if null is None else self._gate(asked, null.ids))
             self.cut, self.full = turn.cuts[0], turn.full[0]
+        except Unasked:
+            self.restore(before)
+            raise
         except BaseException:
             self._break_off(session, asked)
             raise
         self.ids = session.streams[0]
 
-    def _events(self, turn: Turn) -> Iterator[Event]:
+    def _gate(self, asked: list[int], null: list[int]) -> Callable[[list[int]], bool]:
+        """Whether a turn, which has come to these ids, was asked for the image that it begins."""
+        start, opening = len(self.ids) + len(asked), self.model.vocabulary.opening("assistant")
+        prompts = [*self.ids, *asked], [*self.ids, *null, *opening]
+        return lambda ids: information(self.model, *prompts, ids[start:]) >= ASKED_FOR
+
+    def _events(self, turn: Turn, gate: Callable[[list[int]], bool] | None = None) -> Iterator[Event]:
         speech = _Speech(self.processor)
         for event in turn.events():
+            if isinstance(event, ImageStep) and gate is not None:
+                if not gate(turn.session.streams[0]):
+                    raise Unasked
+                gate = None
             if isinstance(event, TextIds):
                 piece = speech.hear(event.ids[0])
                 if piece:
@@ -141,6 +187,8 @@ class Conversation:
                 yield Painted(self.processor.picture({"codes": codes, "shapes": plan.read_shapes}))
         if rest := speech.flush():
             yield Text(rest)
+        if gate is not None and not gate(turn.session.streams[0]):
+            raise Unasked
 
     def _so_far(self, event: ImageStep) -> np.ndarray | None:
         """The decoding of the map that a step finished; None for orders without such maps."""

@@ -17,9 +17,10 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from unified.apps.answering import GenerationSettings, Turn
-from unified.apps.assistant import DRAWING, EDITING, Assistant, images_of, load
+from unified.apps.assistant import DRAWING, EDITING, Assistant, images_of
 from unified.apps.commands.common import save_animation
 from unified.apps.conversation import Conversation, Painted, Scale, Text
+from unified.apps.loading import load
 from unified.apps.looking import LOOK_PROMPT, LOOKING, THINK_PROMPT
 from unified.decoding.editing import keep
 from unified.decoding.session import Session
@@ -64,7 +65,7 @@ def demo(options: argparse.Namespace) -> int:
 
 
 def run(folder: Path, seed: int = 0, **options: Any) -> list[Path]:
-    """Run the tour, print it, and write its pictures into `folder`. `options` as of `assistant.load`; without
+    """Run the tour, print it, and write its pictures into `folder`. `options` as of `loading.load`; without
     a model and without shipped weights the random one."""
     folder.mkdir(parents=True, exist_ok=True)
     shipped = (SHIPPED / "config.json").is_file()

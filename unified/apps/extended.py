@@ -16,10 +16,12 @@ import numpy as np
 from torch import Tensor
 from transformers import GenerationConfig
 
+from unified.apps.answer import Answer
 from unified.apps.answering import Content
-from unified.apps.assistant import CHATTING, Assistant, Source
+from unified.apps.assistant import CHATTING, Assistant
 from unified.apps.conversation import Conversation
 from unified.apps.image_text import ImageTextAssistant
+from unified.apps.questions import Source
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
 from unified.model import UnifiedModel
@@ -43,6 +45,7 @@ class ExtendedAssistant(Assistant):
     `sampler`: how the ids of answers are chosen."""
 
     several_images = True
+    thinks = False
 
     def __init__(
         self,
@@ -63,18 +66,15 @@ class ExtendedAssistant(Assistant):
         own: Any = model
         self.answering = ImageTextAssistant(own, words, seed=seed, sampler=self.sampler, folder=folder)
 
-    def ask(  # type: ignore[override]
+    def answers(
         self,
-        question: str,
-        image: Source | Sequence[Source] | None = None,
-        *,
-        look: bool = True,
-        max_tokens: int = 256,
-        most_tokens: int | None = None,
-    ) -> str:
-        """The answer to a question about an image, several, or none, as the pretrained model gives it. `look`
-        is for our own models and has no effect."""
-        return self.answering.ask(question, image, max_tokens=most_tokens or max_tokens)
+        questions: Sequence[str | Sequence[Message]],
+        images: Sequence[Source | Sequence[Source] | None] | None = None,
+        **options: Any,
+    ) -> list[Answer]:
+        """The answers as the pretrained model gives them, about an image, several, or none for each question.
+        `look` is for our own models and has no effect."""
+        return self.answering.answers(questions, images, **options)
 
     def chat(self, *, max_tokens: int = 512, most_tokens: int | None = None) -> Conversation:
         """A conversation with streaming answers of at most `max_tokens` ids of text, and drawings."""

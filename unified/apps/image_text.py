@@ -8,24 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
+from unified.apps.answer import Answer, scoring, tokens_of
+from unified.apps.answering import WARM
 from unified.apps.conversation import Text
+from unified.apps.questions import Source, conversations, sources
 from unified.backbone.attention import session_attention
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
 from unified.finite import check_count
 from unified.stream.message_forms import read_picture
 from unified.stream.messages import Message
-from unified.tokenizers.images import Picture, to_images, to_uint8
+from unified.tokenizers.images import to_images, to_uint8
 from unified.vision_language.files import sampler_of
 from unified.vision_language.generation import Speech, open_session, said
 from unified.vision_language.model import NO_DRAWING, PretrainedReader
 from unified.vision_language.processor import PretrainedProcessor, Prompt
 
-Source = Picture | str | Path | bytes
 SEED_STRIDE = 1_000_003  # as in `answering`: no two rows of two runs share a seed
 
 
@@ -56,33 +58,47 @@ class ImageTextAssistant:
         *,
         look: bool = True,
         max_tokens: int = 256,
-    ) -> str:
+        log_probs: bool = False,
+    ) -> Answer:
         """The answer to a question about an image, several, or none. `look` is for our own models, which
-        were trained to describe first, and has no effect."""
-        message = user_message(question, pictures(image))
-        return self.answers([[message]], max_tokens=max_tokens)[0]
+        were trained to describe first, and has no effect. `log_probs`: the answer knows its `tokens`."""
+        return self.answers([question], [image], max_tokens=max_tokens, log_probs=log_probs)[0]
 
     def answers(
         self,
-        conversations: Sequence[Sequence[Message]],
+        questions: Sequence[str | Sequence[Message]],
+        images: Sequence[Source | Sequence[Source] | None] | None = None,
         *,
+        look: bool = True,
         max_tokens: int = 256,
         batch: int = 16,
-    ) -> list[str]:
-        """The answer to each conversation, generated `batch` at a time. Conversation n samples by `seed` and
-        n alone, whatever the batch."""
+        log_probs: bool = False,
+    ) -> list[Answer]:
+        """The answer to each question, generated `batch` at a time: words about the image, the images or
+        nothing that `images` has for it, or a whole conversation. Question n samples by `seed` and n alone,
+        whatever the batch. `look` and `log_probs` as of `ask`."""
         check_count("max_tokens", max_tokens, 1)
         check_count("batch", batch, 1)
+        asked = conversations(questions, images, lambda text, shown: [user_message(text, pictures(shown))])
         found = []
-        for start in range(0, len(conversations), batch):
-            prompts = [self.processor.prompt(messages) for messages in conversations[start : start + batch]]
+        for start in range(0, len(asked), batch):
+            prompts = [self.processor.prompt(messages) for messages in asked[start : start + batch]]
             seeds = [self.seed * SEED_STRIDE + start + number for number in range(len(prompts))]
             session = open_session(self.model, prompts, seeds)
-            for _ in said(session, self.model, self.sampler, max_tokens):
+            if log_probs:
+                session.record_log_probs()
+            sampler = scoring(self.sampler) if log_probs else self.sampler
+            for _ in said(session, self.model, sampler, max_tokens):
                 pass
-            for prompt, ids in zip(prompts, session.streams, strict=True):
-                found.append(self.processor.text(ids[len(prompt.ids) :]).strip())
+            for prompt, row in zip(prompts, session.rows, strict=True):
+                ids, scores = row.stream[len(prompt.ids) :], row.log_probs()[len(prompt.ids) :]
+                tokens = tokens_of(ids, scores, self._text_of) if log_probs else ()
+                found.append(Answer(self.processor.text(ids).strip(), tokens))
         return found
+
+    def _text_of(self, token: int) -> str:
+        words = self.model.vocabulary
+        return self.processor.text([token]) if words.is_text(token) else words.name(token)
 
     def chat(self, *, max_tokens: int = 512) -> ImageTextConversation:
         """A conversation with streaming answers of at most `max_tokens` ids."""
@@ -124,7 +140,10 @@ class ImageTextAssistant:
 class ImageTextConversation:
     """Turns of a user and answers. Its state is the list of `messages`; a session that has read a beginning
     of what the chat template makes of them goes on from there, otherwise a new one reads all. Turns that the
-    model's context has no room for are `forgotten`, the oldest first."""
+    model's context has no room for are `forgotten`, the oldest first. `warm`: changes for another answer to
+    the same message."""
+
+    warm: ClassVar[dict[str, Any]] = {"text_sampler": WARM}
 
     def __init__(self, assistant: ImageTextAssistant, max_tokens: int) -> None:
         self.assistant, self.max_tokens = assistant, max_tokens
@@ -146,6 +165,14 @@ class ImageTextConversation:
         messages = [*self.messages, user_message(text, [read_picture(image) for image in images])]
         prompt, kept = self._fitting(messages)
         return self._answered(kept, prompt, len(messages) - len(kept), sampler, max_tokens)
+
+    def saved(self) -> tuple[Any, ...]:
+        """What `restore` takes the conversation back to."""
+        return list(self.messages), self.forgotten
+
+    def restore(self, saved: tuple[Any, ...]) -> None:
+        messages, self.forgotten = saved
+        self.messages, self._session = list(messages), None
 
     def _fitting(self, messages: list[Message]) -> tuple[Prompt, list[Message]]:
         """The prompt of the latest turns that leave a quarter of the context to the answer."""
@@ -205,6 +232,4 @@ def user_message(text: str, images: Sequence[Any]) -> Message:
 
 def pictures(image: Source | Sequence[Source] | None) -> list[Any]:
     """One image, several or none as a list."""
-    if image is None:
-        return []
-    return [read_picture(one) for one in (image if isinstance(image, (list, tuple)) else [image])]
+    return [read_picture(one) for one in sources(image)]

@@ -18,7 +18,8 @@ import torch
 from PIL import Image
 from transformers.utils.logging import disable_progress_bar
 
-from unified.apps.image_text import Source, pictures, user_message
+from unified.apps.image_text import pictures, user_message
+from unified.apps.questions import Source
 from unified.checkpoints import sketch_decoder
 from unified.command import Parser, run
 from unified.decoding.sampling import Sampler

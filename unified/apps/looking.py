@@ -15,6 +15,7 @@ from unified.apps.answering import Content, GenerationSettings, text_of
 from unified.stream.messages import Message
 
 LOOK_PROMPT = "What is in each part of the picture?"  # one of the requests of those tasks
+LISTED = "Seen: "  # how a list begins
 LOOKING = GenerationSettings(allow_images=False, max_tokens=256, visual_contrast=1.0)
 THINK_PROMPT = "Think first."  # what `scene_study` adds to a question about a picture with a list
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import base64
 import io
+import os
+import shutil
+import sys
 from collections.abc import Mapping
 from typing import TextIO
 
@@ -17,6 +20,8 @@ from PIL import Image
 PROTOCOLS = ("kitty", "iterm", "sixel", "blocks")
 SHOWN_SIDE = 256  # pixels, for terminals that show pixels
 SIXEL_TERMINALS = ("foot", "mlterm", "contour", "yaft", "sixel")
+CELL = 8  # pixels of a column, where the terminal does not say
+WIDEST = 64  # columns of a picture of half blocks
 CHUNK = 4096  # bytes of one kitty escape sequence
 
 
@@ -39,12 +44,22 @@ def protocol(environment: Mapping[str, str], stream: TextIO) -> str:
     return "blocks" if environment.get("COLORTERM") in ("truecolor", "24bit") else ""
 
 
-def render(image: np.ndarray, how: str, width: int = 64) -> str:
-    """The characters that show an image uint8 [H, W, 3]; `width` in columns for half blocks."""
+def size() -> tuple[int, int]:
+    """Columns and lines of the terminal as it is now. `shutil` alone goes by the variables COLUMNS and LINES,
+    which do not change with it."""
+    try:
+        return tuple(os.get_terminal_size(sys.stdout.fileno()))  # type: ignore[return-value]
+    except (AttributeError, OSError, ValueError):  # no terminal
+        return tuple(shutil.get_terminal_size())  # type: ignore[return-value]
+
+
+def render(image: np.ndarray, how: str, columns: int = WIDEST, lines: int = WIDEST) -> str:
+    """The characters that show an image uint8 [H, W, 3] in at most so many columns and lines."""
+    height, width = image.shape[:2]
     if how == "blocks":
-        return blocks(image, width)
-    shown = _enlarged(image)
-    return {"kitty": kitty, "iterm": iterm, "sixel": sixel}[how](shown) + "\n"
+        return blocks(image, max(1, min(WIDEST, columns, 2 * lines * width // height)))
+    room = max(1, min(SHOWN_SIDE, columns * CELL, 2 * lines * CELL * width // height))  # cells are 1 to 2
+    return {"kitty": kitty, "iterm": iterm, "sixel": sixel}[how](_scaled(image, room)) + "\n"
 
 
 def blocks(image: np.ndarray, width: int = 64) -> str:
@@ -103,9 +118,14 @@ def _runs(colour: int, bits: np.ndarray) -> str:
     return f"#{colour}" + "".join(runs)
 
 
-def _enlarged(image: np.ndarray) -> np.ndarray:
-    times = max(1, SHOWN_SIDE // max(image.shape[:2]))
-    return image.repeat(times, axis=0).repeat(times, axis=1)
+def _scaled(image: np.ndarray, room: int) -> np.ndarray:
+    """The image whole times as large, or scaled down, so that it is at most `room` pixels wide."""
+    height, width = image.shape[:2]
+    times = min(room // width, SHOWN_SIDE // max(height, width))
+    if width > room:
+        small = (room, max(1, round(height * room / width)))
+        return np.asarray(Image.fromarray(image).resize(small, Image.Resampling.BOX))
+    return image.repeat(max(1, times), axis=0).repeat(max(1, times), axis=1)
 
 
 def _png(image: np.ndarray) -> bytes:

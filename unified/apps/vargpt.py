@@ -17,7 +17,8 @@ from transformers import GenerationConfig
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from unified.apps.conversation import Event, Painted, Scale, Text
-from unified.apps.image_text import ImageTextAssistant, ImageTextConversation, Source, user_message
+from unified.apps.image_text import ImageTextAssistant, ImageTextConversation, user_message
+from unified.apps.questions import Source
 from unified.checkpoints.vargpt_generation import GUIDANCE, SAMPLER
 from unified.checkpoints.vargpt_published import load_folder
 from unified.checkpoints.vargpt_session import DrawingReader

@@ -18,6 +18,10 @@ LONGEST = 20  # new ids where none is asked for: the library's default
 NEUTRAL: dict[str, tuple[Any, ...]] = {  # what other loops are told, and the values that change nothing here
     "attention_mask": (),  # any: `<|pad|>` ids say what is padding
     "use_cache": (None, True, False),
+    "output_attentions": (None, False),
+    "output_hidden_states": (None, False),
+    "output_scores": (None, False),
+    "output_logits": (None, False),
     "num_beams": (None, 1),
     "num_return_sequences": (None, 1),
     "repetition_penalty": (None, 1.0),

@@ -71,6 +71,11 @@ class Session:
         self.rows = [Row() for _ in range(rows)]
         self.drawing: Drawing
 
+    def __repr__(self) -> str:
+        ids = ", ".join(str(len(row.stream)) for row in self.rows[:8]) + (", ..." if self.rows[8:] else "")
+        count = f"{len(self.rows)} row{'s' if self.rows[1:] else ''}"
+        return f"Session({count} of {ids} ids; {self.context.cache.length} cache entries)"
+
     def keep_in(self, cache: KVCache) -> Session:
         """Keep keys and values in this cache, which must be empty and have at least a row for each of the
         session's (guidance: two), for example `model.new_cache(2 * rows, 4096, static=True)`. ValueError for

@@ -50,7 +50,7 @@ class WriteGroup:
         return self.starts[:, None] + torch.arange(self.plan.length, device=self.starts.device)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Layout:
     """`positions` [3, B, T] float: time, row, column, for multimodal rotary embeddings (M-RoPE, arXiv
     2409.12191). `source` [B, T]: the position whose hidden state predicts a token (the one before; for WRITE
@@ -68,6 +68,12 @@ class Layout:
     writes: tuple[WriteGroup, ...]
     cursors: tuple[Cursor, ...] = field(default=())
     merging: MergedLayout | None = None
+
+    def __repr__(self) -> str:
+        rows, length = self.source.shape
+        images = sum(len(group.rows) for group in self.writes)
+        positions = length if self.merging is None else self.merging.kept.shape[1]
+        return f"Layout({rows} x {length} ids at {positions} positions, {images} written images)"
 
     @staticmethod
     def of(

@@ -1,6 +1,7 @@
 """The sketchpad experiment at toy size: codec, traces, training, other sketches, results."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -242,6 +243,10 @@ def test_an_arm_is_run_and_goes_on_where_it_was(tmp_path, capsys):
     assert set(again["solved"]) == set(ARMS["fill"].shown)
     assert again["solved"]["own"]["3"]["success"] == 2
     assert (tmp_path / "work" / "fill-0" / "model.safetensors").stat().st_mtime_ns == weights
+
+    shutil.rmtree(tmp_path / "work" / "fill-0")  # nothing is trained where all is measured
+    assert run(tmp_path, "fill", "--toy", "--seeds", "0") == 0
+    assert not (tmp_path / "work" / "fill-0").exists()
 
     assert run(tmp_path, "words", "words_time", "--toy", "--seeds", "0") == 0
     timed = json.loads((tmp_path / "out" / "words_time-0.json").read_text())

@@ -10,9 +10,10 @@ from unified.train.transition import with_transition
 
 import unified.apps.assistant
 from unified.apps.answering import GenerationSettings, answers
-from unified.apps.assistant import Assistant, load
+from unified.apps.assistant import Assistant
 from unified.apps.conversation import Conversation, Painted, Scale, Text
 from unified.apps.demo import random_model
+from unified.apps.loading import load
 from unified.apps.pictures import fit, open_picture
 from unified.apps.rollout import Player, Rollout
 from unified.decoding.guidance import Constant

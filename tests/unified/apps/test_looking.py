@@ -7,8 +7,8 @@ import pytest
 from unified.tasks.scenes.thoughts import SO, THINKING, conclusion
 from unified.tasks.scenes.turns import LOOKING as REQUESTS
 
-from unified.apps.answering import answers
-from unified.apps.assistant import ASKING, Assistant, text_of
+from unified.apps.answering import answers, text_of
+from unified.apps.assistant import ASKING, Assistant
 from unified.apps.demo import random_model
 from unified.apps.looking import LOOK_PROMPT, LOOKING, THINK_PROMPT, after_look, concluded, for_list
 

@@ -8,12 +8,13 @@ import torch
 from PIL import Image
 
 from unified.apps.answering import GREEDY, GenerationSettings, Turn, images_of
-from unified.apps.assistant import SKETCHING, Assistant
+from unified.apps.assistant import Assistant
 from unified.apps.conversation import Painted
 from unified.apps.demo import random_model
 from unified.apps.page import save_trace, side_by_side, trace_page
 from unified.apps.pages import answers_by_pages
 from unified.apps.sketching import SketchLimits, Watch, by_shapes
+from unified.apps.solving import SKETCHING
 from unified.decoding.session import Session
 from unified.layout.layout import Layout
 from unified.stream.segments import well_formed

@@ -25,6 +25,7 @@ from unified.train.transition import transition_of
 from unified.heads import log_prob
 from unified.layout.layout import IGNORED, Layout
 from unified.model import UnifiedModel
+from unified.precision import autocast
 from unified.stream.messages import Stream
 
 CHANGED = 8.0  # weight of a code that changes, in the loss of pairs, beside one that stays
@@ -109,7 +110,7 @@ def train_transition(
         said = ["" if quiet and is_read_off(text) else text for text, quiet in zip(said, silent, strict=True)]
         words = [torch.tensor(ids[text], dtype=torch.long) for text in said]
         steer = torch.stack([model.embed_ids(some).sum(dim=0) for some in words])
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             images = model.head.embed(source).unflatten(1, (side, side))
             found = transition(images, sizes, steer.detach()).flatten(1, 2)
             logits = model.head.logits(COPY * nn.functional.rms_norm(found, found.shape[-1:]))
@@ -143,7 +144,7 @@ def train_decoder(
             one = traces[int(rng.integers(len(traces)))]
             first = int(rng.integers(max(1, len(one) + 1)))
             pieces.append(piece(stream, form, one, first, budget.page + 1))
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             text, codes = losses(model, pieces)
         descend(optimiser, trained, text + codes)
     model.attention = "sdpa"

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from unified.apps.assistant import Assistant
 
+NO_ANSWER = "(no answer)"
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -61,7 +62,7 @@ def number(text: str, least: float = -math.inf, most: float = math.inf) -> float
 
 def assistant(options: argparse.Namespace) -> Assistant:
     """The model that the options name. ValueError, in one line, if there is none."""
-    from unified.apps.assistant import load
+    from unified.apps.loading import load
 
     return load(options.model, device=options.device, dtype=options.dtype, seed=options.seed)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unified.apps.commands.common import (
+    NO_ANSWER,
     assistant,
     check_folder,
     check_picture,
@@ -36,8 +37,10 @@ def ask(options: argparse.Namespace) -> int:
     if len(images) > 1 and not getattr(model, "several_images", False):
         raise ValueError(f"this model is asked about one picture, got {len(images)}")
     shown: Any = images if len(images) > 1 else next(iter(images), None)
-    answer = model.ask(question, shown, look=options.look)
-    show(options, [answer], {"answer": answer})
+    answer: str = model.ask(question, shown, look=options.look)
+    if not answer and getattr(model, "thinks", False):
+        answer = model.introduction()
+    show(options, [answer or NO_ANSWER], {"answer": answer})
     return 0
 
 
