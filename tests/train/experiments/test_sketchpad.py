@@ -110,6 +110,11 @@ def test_pieces_are_parts_of_whole_conversations(begun):
     assert whole.stop == len(whole.ids)
     part = traces.piece(processor.stream, "fill", one, 1, 2)
     assert part.stop == len(part.ids) - 1
+    words = processor.vocabulary
+    labels = Layout.of([part.ids], words).labels(torch.tensor([part.ids]))
+    asked = training.targets(labels, [part], words.write)[0]
+    following = traces.piece(processor.stream, "fill", one, 1, 3).ids
+    assert asked[part.stop] == following[part.stop] == words.write  # the next sketch is begun
     shown = images_of(processor.decode(part.ids)[1]["content"])
     assert len(shown) == 2
     np.testing.assert_array_equal(codes_of(shown[0]), one.pictures[2])
