@@ -52,8 +52,8 @@ def _photograph(rng: np.random.Generator, height: int, width: int) -> np.ndarray
 
 def _clouds(rng: np.random.Generator, side: int, height: int, width: int, channels: int) -> np.ndarray:
     coarse = rng.uniform(0, 255, (side, side, channels)).astype(np.uint8)
-    layers = [
-        Image.fromarray(coarse[..., channel]).resize((width, height), Image.Resampling.BICUBIC)
+    layers: list[np.ndarray] = [
+        np.asarray(Image.fromarray(coarse[..., channel]).resize((width, height), Image.Resampling.BICUBIC))
         for channel in range(channels)
     ]
     return np.stack(layers, axis=-1).astype(float) / 255  # [H, W, channels]

@@ -153,7 +153,9 @@ class Maker:
         while True:
             category = pick(rng, self.categories)
             wish = category_wish(category, self.least, self.most, coloured)
-            for _ in range(PATIENCE if wish else 0):
+            if wish is None:
+                continue
+            for _ in range(PATIENCE):
                 scene = random_scene(rng, self.split, self._wish(wish))
                 prompt = demand(rng, scene, category, coloured)
                 if prompt is not None:

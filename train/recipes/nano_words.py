@@ -1,7 +1,9 @@
 """Goes on from the shipped model with requests in free wording, pictures drawn by other hands, small talk and
 conversations in which commands follow anything, beside the plain wording and clips of the block world."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from unified.tasks.worlds.clips import PROBED
 from unified.train.recipe import ModelData, ModelRecipe, Source
@@ -74,5 +76,6 @@ def nano_words() -> ModelRecipe:
 def _once(source: Source) -> Source:
     """The source with as many samples as the stage draws from it."""
     name = source.label
+    options: Mapping[str, Any] = CLIPS.get(name, source.options)
     samples = round(MIXTURE[name] * STEPS * ROWS * LENGTH / MEAN_IDS[name])
-    return replace(source, samples=max(1, samples), options=CLIPS.get(name, source.options))
+    return replace(source, samples=max(1, samples), options=options)

@@ -82,8 +82,8 @@ def objective(weak: WeakModel, found: tuple[Tensor, Tensor, Tensor, Tensor]) -> 
     states, conditional, guided, steps = found
     made = weak(conditional, states, steps)
     top = guided.topk(min(TOP, guided.shape[-1]), dim=-1).indices
-    centred = [x.gather(-1, top) - x.gather(-1, top).mean(dim=-1, keepdim=True) for x in (made, guided)]
-    return divergence(guided, made) + 0.1 * F.mse_loss(*centred)
+    ours, theirs = (x.gather(-1, top) - x.gather(-1, top).mean(dim=-1, keepdim=True) for x in (made, guided))
+    return divergence(guided, made) + 0.1 * F.mse_loss(ours, theirs)
 
 
 def reflected(trial: Trial, model: UnifiedModel) -> tuple[WeakModel, Numbers]:

@@ -79,7 +79,7 @@ def draw(model: Any, tokenizer: Any, scenes: Sequence[Scene], how: How, *, seed:
             strategy=how.strategy,
         )
         session.feed([prompt(model.vocabulary, caption(one)) for one in part])
-        options = {"order": how.order, "data": how.data, "sampler": how.sampler}
+        options: dict[str, Any] = {"order": how.order, "data": how.data, "sampler": how.sampler}
         peak = 0
         for _ in session.image(how.shapes, guidance=how.guidance, hook=how.hook, **options):
             peak = max(peak, session.context.cache.nbytes())

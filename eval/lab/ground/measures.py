@@ -3,7 +3,7 @@ fixed random features whose hash is part of its name, and never called FID."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -87,6 +87,6 @@ def latent_psnr(tokenizer: Any, one: Tensor, other: Tensor, shapes: Shapes) -> f
     return 100.0 if error < 1e-10 else float(10 * np.log10(span**2 / error))
 
 
-def pixel_psnr(one: np.ndarray, other: np.ndarray) -> float:
+def pixel_psnr(one: Iterable[np.ndarray], other: Iterable[np.ndarray]) -> float:
     """Pooled over pictures uint8 [N, H, W, 3]."""
     return pooled_psnr(one, other)

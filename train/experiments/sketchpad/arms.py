@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -73,11 +73,14 @@ TOY = Setting(
 
 
 def run(name: str, seed: int, setting: Setting) -> dict[str, Any]:
-    """Train an arm with one seed, unless its model is there, and measure what is not measured yet. The result
-    is written after every kind of sketches, and returned. ValueError for an arm that waits for another."""
+    """Train an arm with one seed, unless its model is there, and measure what is not measured yet; nothing is
+    trained where all is measured. The result is written after every size, and returned. ValueError for an
+    arm that waits for another."""
     arm, path = ARMS[name], setting.out / f"{name}-{seed}.json"
     folder = setting.work / f"{name}-{seed}"
     found = _begun(path)
+    if _measured(found, arm, setting):
+        return found
     if "spent" not in found or not (folder / "model.safetensors").is_file():
         found = {"arm": name, "what": arm.what, "seed": seed, "solved": {}}
         found |= _trained(arm, seed, setting, folder)
@@ -96,6 +99,12 @@ def run(name: str, seed: int, setting: Setting) -> dict[str, Any]:
                 right = measured[str(size)]["success"] / measured[str(size)]["mazes"]
                 print(f"{name}, seed {seed}, {shown} sketches, {size}x{size}: {right:.0%}", flush=True)
     return found
+
+
+def _measured(found: Mapping[str, Any], arm: Arm, setting: Setting) -> bool:
+    """Whether a result holds all sizes with all sketches of its arm."""
+    solved = found.get("solved", {})
+    return all(str(size) in solved.get(shown, {}) for shown in arm.shown for size in setting.mazes.sizes)
 
 
 def _trained(arm: Arm, seed: int, setting: Setting, folder: Path) -> dict[str, Any]:

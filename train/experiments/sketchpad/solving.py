@@ -36,8 +36,8 @@ class Mazes:
 
     sizes: tuple[int, ...] = (3, 4, 5, 6, 7, 8)
     trained: int = 5
-    count: int = 50
-    others: int = 20
+    count: int = 20
+    others: int = 8
     sketches: int = 120
     seconds: float | None = None
     batch: int = 25

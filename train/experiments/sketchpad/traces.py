@@ -125,8 +125,8 @@ def sketches(form: str, sample: Sample) -> list[np.ndarray]:
 
 @dataclass(frozen=True)
 class Piece:
-    """Ids of a piece of a trace, and from which place on they are no targets: what ends an unfinished turn is
-    not the trace's."""
+    """Ids of a piece of a trace, and from which place on they are no targets: the turn of an unfinished piece
+    ends there, where the trace begins its next sketch."""
 
     ids: list[int]
     stop: int

@@ -42,11 +42,11 @@ class Budget:
     AdamW's."""
 
     traces: int = 2000
-    pairs: int = 1500
+    pairs: int = 1000
     pair_batch: int = 16
-    steps: int = 500
+    steps: int = 800
     batch: int = 8
-    page: int = 3
+    page: int = 1
     seconds: float | None = None
     rate: float = 3e-3
 
@@ -143,7 +143,7 @@ def train_decoder(
         for _ in range(budget.batch):
             one = traces[int(rng.integers(len(traces)))]
             first = int(rng.integers(max(1, len(one) + 1)))
-            pieces.append(piece(stream, form, one, first, budget.page + 1))
+            pieces.append(piece(stream, form, one, first, budget.page))
         with autocast():
             text, codes = losses(model, pieces)
         descend(optimiser, trained, text + codes)
@@ -156,13 +156,20 @@ def losses(model: UnifiedModel, pieces: Sequence[Piece]) -> tuple[Tensor, Tensor
     words = model.vocabulary
     ids = padded([one.ids for one in pieces], words)
     layout = Layout.of(ids, words)
-    labels = layout.labels(ids)
-    for row, one in enumerate(pieces):
-        labels[row, one.stop :] = IGNORED
+    labels = targets(layout.labels(ids), pieces, words.write)
     found = model(ids, labels=labels, layout=layout, return_logits=False).log_probs
     target = labels != IGNORED
     visual = target & words.is_visual(ids)
     return _mean(found, target & ~visual), _mean(found, visual)
+
+
+def targets(labels: Tensor, pieces: Sequence[Piece], write: int) -> Tensor:
+    """Labels [B, T] of pieces, in place: where an unfinished one stops, the next sketch is begun."""
+    for row, one in enumerate(pieces):
+        labels[row, one.stop :] = IGNORED
+        if one.stop < len(one.ids):
+            labels[row, one.stop] = write
+    return labels
 
 
 def freeze(model: UnifiedModel) -> None:

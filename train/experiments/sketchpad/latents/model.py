@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,12 @@ class Painter:
         tiles = self.tiles[apart[:, 0].argmin(dim=1).numpy()]
         cut = tiles.reshape(self.side, self.side, TILE, TILE, 3).swapaxes(1, 2)
         return cut.reshape(self.side * TILE, self.side * TILE, 3)
+
+
+@lru_cache(maxsize=1)
+def painter_of(pad: Sketchpad) -> Painter:
+    """The painter of a model, made once."""
+    return Painter(pad)
 
 
 def count_parameters(pad: Sketchpad) -> int:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from unified.train.experiments.sketchpad.codec import picture_of
-from unified.train.experiments.sketchpad.latents.model import Painter, encode
+from unified.train.experiments.sketchpad.latents.model import encode, painter_of
 from unified.train.experiments.sketchpad.solving import Mazes, samples_of, scored, substitutes
 from unified.train.experiments.sketchpad.traces import question
 
@@ -90,16 +90,13 @@ class Solver:
     page: int
     mazes: Mazes
     allowed: bool = True
-    painter: Painter = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.painter = Painter(self.pad)
 
     @torch.no_grad()
     def __call__(self, picture: np.ndarray, number: int = 0, given: Given | None = None) -> Answer:
         """The answer about one maze; `number`: of the maze, for `given`."""
         ids = self.processor.prompt(question(self.form, picture)).ids
-        images, parts = encode(self.pad, [picture]), []
+        images = encode(self.pad, [picture])
+        parts: list[str | Sketch] = []
         began = time.monotonic()
         while True:
             made = self._thinking(ids, images)
@@ -122,10 +119,11 @@ class Solver:
         return Thinking(pad, self.processor, session, rule, sampler, images)
 
     def _content(self, parts: Sequence[str | Sketch]) -> list[dict[str, Any]]:
+        paint = painter_of(self.pad)
         return [
             {"type": "text", "text": part}
             if isinstance(part, str)
-            else {"type": "image", "image": self.painter(part.features)}
+            else {"type": "image", "image": paint(part.features)}
             for part in parts
         ]
 
