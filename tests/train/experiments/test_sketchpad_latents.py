@@ -73,9 +73,10 @@ def test_each_sketch_is_predicted_from_the_pictures_before_it(begun, traces):
     assert len(rows) == min(len(one), 3) == len(piece.changed)
     assert prefix.sum(dim=1).tolist() == [64 * number for number in range(1, len(rows) + 1)]
     assert (prefix | drawn)[-1].equal(image[0])
-    assert labels.count(pad.begin) == len(rows)
+    assert labels.count(pad.begin) == len(rows) + (len(one) > 3)
     assert pad.reader.image not in labels
     assert (pad.reader.vocabulary.end in labels) == (len(one) <= 3)
+    assert trainer.piece(one, 0, 1).row.labels[-1] == pad.begin  # the next sketch is begun
 
 
 def test_words_and_latents_are_learned(traces):

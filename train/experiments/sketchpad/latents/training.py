@@ -52,7 +52,7 @@ def train(
     halfway = None if limit is None else began + 0.4 * limit
     done, _, pair_loss = trainer.run(budget.pairs, budget.pair_batch, 1, RATE, halfway)
     until = None if limit is None else began + limit
-    steps, loss, _ = trainer.run(budget.steps, budget.batch, budget.page + 1, RATE, until)
+    steps, loss, _ = trainer.run(budget.steps, budget.batch, budget.page, RATE, until)
     return Spent(done, steps, time.monotonic() - began, pair_loss, loss)
 
 
@@ -94,8 +94,8 @@ class Trainer:
         return self.piece(one, int(self.rng.integers(max(1, len(one)))), most)
 
     def piece(self, one: Told, first: int, most: int) -> Piece:
-        """From picture `first` on, at most `most` sketches. The id that begins a sketch is a target: the
-        model opens sketches itself."""
+        """From picture `first` on, at most `most` sketches. The id that begins a sketch is a target, that of
+        the sketch after an unfinished piece too: the model opens sketches itself."""
         pad, words = self.pad, self.processor.tokenizer
         ids, labels = list(self.prompt), [IGNORED] * len(self.prompt)
         found, ends = parts(one, first, most)
@@ -106,12 +106,12 @@ class Trainer:
             else:
                 ids += [pad.begin, *[pad.reader.image] * pad.tokens, pad.end]
                 labels += [pad.begin, *[IGNORED] * (pad.tokens + 1)]
-        if ends:
-            ids, labels = [*ids, pad.reader.vocabulary.end], [*labels, pad.reader.vocabulary.end]
-        last = first + sum(not isinstance(part, str) for part in found)
-        pictures = one.pictures[first : last + 1]
+        last = pad.reader.vocabulary.end if ends else pad.begin
+        ids, labels = [*ids, last], [*labels, last]
+        count = sum(not isinstance(part, str) for part in found)
+        pictures = one.pictures[first : first + count + 1]
         images = encode(pad, [picture_of(codes) for codes in pictures])
-        written = [False] + [True] * (last - first)
+        written = [False] + [True] * count
         return Piece(Row(ids, labels, images, written), changed_cells(pictures))
 
     def losses(self, pieces: Sequence[Piece]) -> tuple[Tensor, Tensor]:
