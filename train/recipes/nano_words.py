@@ -48,7 +48,7 @@ PLAIN_SHARES = {
 }
 WORLDS = {"world_frames": 0.13, "world_actions": 0.01, "world_play": 0.01}
 MIXTURE = {**shared(FREE_SHARES, 0.7), **PLAIN_SHARES, **WORLDS}
-CLIPS = {
+CLIPS: dict[str, Mapping[str, Any]] = {
     "world_frames": {"frames": 5, "players": list(PROBED)},
     "world_actions": {"frames": 5, "players": list(PROBED)},
     "world_play": {"frames": 5},

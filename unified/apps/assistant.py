@@ -164,10 +164,28 @@ class Assistant:
         )
 
     @overload
-    def draw(self, prompt: str, *, as_pil: Literal[True], **options: Any) -> Image: ...
+    def draw(
+        self,
+        prompt: str,
+        *,
+        size: tuple[int, int] | None = ...,
+        guidance: float = ...,
+        temperature: float = ...,
+        tries: int = ...,
+        as_pil: Literal[False] = ...,
+    ) -> np.ndarray: ...
 
     @overload
-    def draw(self, prompt: str, *, as_pil: Literal[False] = ..., **options: Any) -> np.ndarray: ...
+    def draw(
+        self,
+        prompt: str,
+        *,
+        size: tuple[int, int] | None = ...,
+        guidance: float = ...,
+        temperature: float = ...,
+        tries: int = ...,
+        as_pil: Literal[True],
+    ) -> Image: ...
 
     def draw(
         self,
@@ -189,12 +207,26 @@ class Assistant:
         return given_as(self._drawn(self.request(prompt), settings, None, shapes, tries), as_pil)
 
     @overload
-    def edit(self, image: Source, instruction: str, *, as_pil: Literal[True], **options: Any) -> Image: ...
+    def edit(
+        self,
+        image: Source,
+        instruction: str,
+        *,
+        guidance: float = ...,
+        tries: int = ...,
+        as_pil: Literal[False] = ...,
+    ) -> np.ndarray: ...
 
     @overload
     def edit(
-        self, image: Source, instruction: str, *, as_pil: Literal[False] = ..., **options: Any
-    ) -> np.ndarray: ...
+        self,
+        image: Source,
+        instruction: str,
+        *,
+        guidance: float = ...,
+        tries: int = ...,
+        as_pil: Literal[True],
+    ) -> Image: ...
 
     def edit(
         self,
