@@ -29,7 +29,8 @@ TEXTS = 200  # mazes whose words the text tokenizer is learned from
 class Arm:
     """`form`: one of `traces.FORMS`; `shown`: the sketches it is tested with; `timed`: it is trained for as
     many seconds as the arm of that name took, in place of as many steps; `medium`: one of `MEDIA`, what its
-    sketches are made of; `smaller`: how many times smaller its batches are, where a piece costs more."""
+    sketches are made of; `smaller`: how many times smaller its batches are, where a piece costs more;
+    `rate`: its learning rate, if it is not the budget's."""
 
     what: str
     form: str
@@ -37,6 +38,7 @@ class Arm:
     timed: str = ""
     medium: str = "codes"
     smaller: int = 1
+    rate: float | None = None
 
 
 ARMS = {
@@ -47,7 +49,11 @@ ARMS = {
     "path": Arm("(a) every sketch extends the path by a stretch, which is then told", "path"),
     "fill": Arm("(b) sketches fill dead ends, then walk; actions are read off them", "fill"),
     "latents": Arm(
-        "as path, its sketches latents of its own vision encoder", "path", medium="latents", smaller=8
+        "as path, its sketches latents of its own vision encoder",
+        "path",
+        medium="latents",
+        smaller=8,
+        rate=1e-3,
     ),
 }
 
@@ -112,6 +118,8 @@ def _trained(arm: Arm, seed: int, setting: Setting, folder: Path) -> dict[str, A
     if arm.smaller > 1:
         batches = (max(1, rows // arm.smaller) for rows in (budget.pair_batch, budget.batch))
         budget = replace(budget, **dict(zip(("pair_batch", "batch"), batches, strict=True)))
+    if arm.rate is not None:
+        budget = replace(budget, rate=arm.rate)
     if arm.timed:
         before = _begun(setting.out / f"{arm.timed}-{seed}.json")
         if "spent" not in before:

@@ -4,7 +4,8 @@ The published stages train the words with true pictures, then the head with all 
 pretrained here, and in these traces a sketch comes before its words: a frozen model would have no reason to
 know, where a sketch begins, what it should show. So both losses train all but the vision tower and the
 connector's norm, which make the targets. The loss of latents is L1, as published; cells that change weigh as
-the codes that change do in the other arms. The arm has a learning rate of its own, not that of the budget.
+the codes that change do in the other arms. AdamW steps
+all weights: at batches so small, Muon would cost as much as the passes.
 """
 
 from __future__ import annotations
@@ -29,8 +30,6 @@ from unified.train.sketchpad.stages import words_loss
 from unified.vision_language.processor import PretrainedProcessor
 from unified.vision_language.sketchpad.model import Sketchpad
 
-RATE = 1e-3  # of AdamW for all weights: at batches so small, Muon would cost more than the passes
-
 
 @dataclass(frozen=True)
 class Piece:
@@ -50,9 +49,9 @@ def train(
     trainer = Trainer(pad, processor, form, traces, seed)
     limit = budget.seconds
     halfway = None if limit is None else began + 0.4 * limit
-    done, _, pair_loss = trainer.run(budget.pairs, budget.pair_batch, 1, RATE, halfway)
+    done, _, pair_loss = trainer.run(budget.pairs, budget.pair_batch, 1, budget.rate, halfway)
     until = None if limit is None else began + limit
-    steps, loss, _ = trainer.run(budget.steps, budget.batch, budget.page, RATE, until)
+    steps, loss, _ = trainer.run(budget.steps, budget.batch, budget.page, budget.rate, until)
     return Spent(done, steps, time.monotonic() - began, pair_loss, loss)
 
 
