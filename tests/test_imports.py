@@ -37,6 +37,7 @@ UNIFIED = {
 ALLOWED: dict[str, set[str]] = {  # beside the area itself; `unified` is the package's own `__init__`
     "tokenizers": set(),
     "finite": set(),
+    "precision": set(),
     "moved": set(),  # names its modules as text
     "orders": {"tokenizers"},
     "stream": {"orders", "tokenizers", *FILES},
@@ -73,7 +74,7 @@ ALLOWED: dict[str, set[str]] = {  # beside the area itself; `unified` is the pac
     "train": {*UNIFIED, "tokenizers", "envs", "tasks"},
     "eval": {*UNIFIED, "tokenizers", "envs", "tasks"},
 }
-ANYWHERE = {"finite", "moved"}  # all but `tokenizers`, which stand alone, may import these
+ANYWHERE = {"finite", "moved", "precision"}  # all but `tokenizers`, which stand alone, may import these
 MORE: dict[str, set[str]] = {  # modules under these names may import more than their area
     "unified.eval.lab": {"train"},
     "unified.eval.bench": {"train"},

@@ -86,4 +86,4 @@ def test_an_imagined_frame_is_nearer_than_the_last_one(assistant):
 
 def test_the_package_lists_its_weights():
     text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
-    assert '"unified" = ["weights/**"]' in text
+    assert '"unified" = ["weights/**", "py.typed"]' in text

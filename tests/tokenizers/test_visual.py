@@ -93,7 +93,7 @@ def test_a_gradient_to_one_code_of_a_bridge_moves_all(build):
     config = CodebookConfig(kind="bridge", patch=4, width=16, blocks=1, heads=2)
     tokenizer = build(codebook=config)
     before = tokenizer.codebook().detach().clone()
-    tokenizer.vectors(torch.tensor([5])).square().sum().backward()
+    tokenizer.vectors(torch.tensor([5])).sum().backward()  # of unit vectors: not their squares
     with torch.no_grad():
         for parameter in tokenizer.table.parameters():
             parameter -= 0.1 * parameter.grad

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+_BF16 = _ONEDNN and torch.ops.mkldnn._is_mkldnn_bf16_supported()  # not with AVX2 alone
 
 
 class Linear(nn.Linear):
@@ -41,7 +42,7 @@ def _fused(x: Tensor, weight: Tensor) -> bool:
         _ONEDNN
         and x.device.type == "cpu"
         and x.dtype == weight.dtype
-        and x.dtype in (torch.float32, torch.bfloat16)
+        and (x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and _BF16))
         and not torch.is_grad_enabled()
         and torch.backends.mkldnn.enabled
     )

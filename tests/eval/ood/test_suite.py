@@ -12,8 +12,16 @@ from unified.eval.suites.ood.asking import Case, Talk, reply_to
 from unified.eval.suites.ood.suite import KINDS, SKETCHES
 
 from unified.apps import assistant as assistant_module
+from unified.apps import solving
 from unified.apps.assistant import Assistant
+from unified.apps.commands import chat as chat_command
 from unified.apps.demo import random_model
+
+SETTINGS = {
+    "DRAWING": (assistant_module, chat_command),
+    "EDITING": (assistant_module, chat_command),
+    "SOLVING": (solving,),
+}
 
 
 class Brief(Assistant):
@@ -28,10 +36,10 @@ class Brief(Assistant):
 
 @pytest.fixture
 def assistant(monkeypatch):
-    for name in ("DRAWING", "EDITING", "SOLVING"):
-        short = replace(getattr(assistant_module, name), max_tokens=6)
-        monkeypatch.setattr(assistant_module, name, short)
-        monkeypatch.setattr(f"unified.apps.commands.chat.{name}", short)
+    for name, users in SETTINGS.items():
+        short = replace(getattr(users[0], name), max_tokens=6)
+        for user in users:
+            monkeypatch.setattr(user, name, short)
     return Brief(*random_model(), side=32)
 
 

@@ -62,9 +62,9 @@ class Thinking:
     rule: SketchRule
     sampler: Sampler
     images: Images  # of the prompt
-    parts: list[str | Sketch] = field(default_factory=list)
-    stopped: str = ""
     given: Callable[[int], Tensor] | None = None
+    parts: list[str | Sketch] = field(init=False, default_factory=list)
+    stopped: str = field(init=False, default="")
 
     def __iter__(self) -> Iterator[str | Sketch]:
         prefix = [latents.embeds for latents in self.pad.latents(self.images)]
