@@ -111,8 +111,10 @@ def test_pieces_are_parts_of_whole_conversations(begun):
     part = traces.piece(processor.stream, "fill", one, 1, 2)
     assert part.stop == len(part.ids) - 1
     words = processor.vocabulary
-    labels = Layout.of([part.ids], words).labels(torch.tensor([part.ids]))
-    asked = training.targets(labels, [part], words.write)[0]
+    given = torch.tensor([part.ids])
+    ids, labels = training.targets(given, Layout.of(given, words).labels(given), [part], words.write)
+    asked = labels[0]
+    assert torch.equal(asked[asked >= 0], ids[0][asked >= 0])
     following = traces.piece(processor.stream, "fill", one, 1, 3).ids
     assert asked[part.stop] == following[part.stop] == words.write  # the next sketch is begun
     shown = images_of(processor.decode(part.ids)[1]["content"])

@@ -156,20 +156,22 @@ def losses(model: UnifiedModel, pieces: Sequence[Piece]) -> tuple[Tensor, Tensor
     words = model.vocabulary
     ids = padded([one.ids for one in pieces], words)
     layout = Layout.of(ids, words)
-    labels = targets(layout.labels(ids), pieces, words.write)
+    ids, labels = targets(ids, layout.labels(ids), pieces, words.write)
     found = model(ids, labels=labels, layout=layout, return_logits=False).log_probs
     target = labels != IGNORED
     visual = target & words.is_visual(ids)
     return _mean(found, target & ~visual), _mean(found, visual)
 
 
-def targets(labels: Tensor, pieces: Sequence[Piece], write: int) -> Tensor:
-    """Labels [B, T] of pieces, in place: where an unfinished one stops, the next sketch is begun."""
+def targets(ids: Tensor, labels: Tensor, pieces: Sequence[Piece], write: int) -> tuple[Tensor, Tensor]:
+    """Ids and labels [B, T] of pieces: where an unfinished one stops, the next sketch is begun. The layout is
+    that of the ids before, whose turn ends there."""
+    ids, labels = ids.clone(), labels.clone()
     for row, one in enumerate(pieces):
         labels[row, one.stop :] = IGNORED
         if one.stop < len(one.ids):
-            labels[row, one.stop] = write
-    return labels
+            ids[row, one.stop] = labels[row, one.stop] = write
+    return ids, labels
 
 
 def freeze(model: UnifiedModel) -> None:
