@@ -164,10 +164,28 @@ class Assistant:
         )
 
     @overload
-    def draw(self, prompt: str, *, as_pil: Literal[True], **options: Any) -> Image: ...
+    def draw(
+        self,
+        prompt: str,
+        *,
+        size: tuple[int, int] | None = ...,
+        guidance: float = ...,
+        temperature: float = ...,
+        tries: int = ...,
+        as_pil: Literal[True],
+    ) -> Image: ...
 
     @overload
-    def draw(self, prompt: str, *, as_pil: Literal[False] = ..., **options: Any) -> np.ndarray: ...
+    def draw(
+        self,
+        prompt: str,
+        *,
+        size: tuple[int, int] | None = ...,
+        guidance: float = ...,
+        temperature: float = ...,
+        tries: int = ...,
+        as_pil: Literal[False] = ...,
+    ) -> np.ndarray: ...
 
     def draw(
         self,
@@ -189,11 +207,25 @@ class Assistant:
         return given_as(self._drawn(self.request(prompt), settings, None, shapes, tries), as_pil)
 
     @overload
-    def edit(self, image: Source, instruction: str, *, as_pil: Literal[True], **options: Any) -> Image: ...
+    def edit(
+        self,
+        image: Source,
+        instruction: str,
+        *,
+        guidance: float = ...,
+        tries: int = ...,
+        as_pil: Literal[True],
+    ) -> Image: ...
 
     @overload
     def edit(
-        self, image: Source, instruction: str, *, as_pil: Literal[False] = ..., **options: Any
+        self,
+        image: Source,
+        instruction: str,
+        *,
+        guidance: float = ...,
+        tries: int = ...,
+        as_pil: Literal[False] = ...,
     ) -> np.ndarray: ...
 
     def edit(
