@@ -144,7 +144,9 @@ class RowsVectorEnv(VectorEnv):
         return self.episodes.reset(rows, [self.generators.rows[row] for row in rows]) if rows else []
 
     def render(self) -> tuple[np.ndarray, ...] | None:
-        """The current frame of every row; None before the first reset or without a render mode."""
+        """The current frame of every row; None before the first reset or without a render mode.
+        ClosedEnvironmentError after `close`."""
+        self._check_open()
         frames = self.episodes.frames
         if self.render_mode is None or any(frame is None for frame in frames):
             return None
@@ -170,22 +172,30 @@ class Generators:
 
     def drawn(self, rows: Sequence[int], seed: Seeds) -> list[Drawn]:
         """For each of some rows, its generator with its new seed, or a copy of the one it has. `seed`: s for
-        s + row, or one for each of all rows, None to go on. ValueError for another number of seeds."""
+        s + row, or one for each of all rows, None to go on. ValueError for what is no seed, and for another
+        number of them."""
         count = len(self.rows)
         if seed is None:
             seeds: list[int | None] = [None] * count
         elif isinstance(seed, int | np.integer):
             seeds = [int(seed) + row for row in range(count)]
-        else:
+        elif isinstance(seed, Sequence | np.ndarray) and not isinstance(seed, str | bytes):
             seeds = list(seed)
+        else:
+            raise ValueError(f"seed must be a whole number, one for each row, or None, got {seed!r:.60}")
         if len(seeds) != count:
             raise ValueError(f"{count} rows need as many seeds, got {len(seeds)}")
         found: list[Drawn] = []
         for row in rows:
             own = seeds[row]
-            found.append(
-                (deepcopy(self.rows[row]), self.seeds[row]) if own is None else seeding.np_random(own)
-            )
+            if own is None:
+                found.append((deepcopy(self.rows[row]), self.seeds[row]))
+            elif isinstance(own, bool) or not isinstance(own, int | np.integer) or own < 0:
+                raise ValueError(
+                    f"the seed of row {row} must be a whole number of at least 0, got {own!r:.60}"
+                )
+            else:
+                found.append(seeding.np_random(int(own)))
         return found
 
     def keep(self, rows: Sequence[int], drawn: Sequence[Drawn]) -> None:

@@ -14,6 +14,7 @@ from unified.tasks.mazes import traces
 TASKS: dict[str, Any] = {
     **scenes.TASKS,
     scenes.SceneMoves.name: scenes.SceneMoves,
+    scenes.UnknownPicture.name: scenes.UnknownPicture,
     **mazes.TASKS,
     **worlds.TASKS,
     **small_talk.TASKS,

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from unified.tasks import talk
+from unified.tasks.grammar import expand
+from unified.tasks.hand import typed
 from unified.tasks.sample import Sample, check_split, generator, split_of
 
 MOST_DRAWS = 10_000
@@ -132,21 +135,36 @@ REPLIES: dict[str, tuple[str, ...]] = {
     "farewell": ("Goodbye!", "Until next time!", "Take care!"),
     "abilities": ("I can {skills}.", "Ask me to {skills}."),
     "self": ("I am a small model. I {skills}.", "I am a program, not a person. I can {skills}."),
+    **talk.REPLIES,
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class SmallTalkConfig:
-    """`refusals`: share of requests that are out of scope; the rest is small talk."""
+    """`refusals`: share of requests that are out of scope; the rest is small talk. `wording` of the requests:
+    "plain", a few templates, or "free", more topics in the patterns of `talk`."""
 
     seed: int = 0
     refusals: float = 0.6
+    wording: str = "plain"
 
     def __post_init__(self) -> None:
         if type(self.seed) is not int or self.seed < 0:
             raise ValueError(f"seed must be a whole number of at least 0, got {self.seed!r}")
         if not 0 <= self.refusals <= 1:
             raise ValueError(f"refusals must lie in 0 to 1, got {self.refusals}")
+        if self.wording not in ("plain", "free"):
+            raise ValueError(f"wording must be plain or free, got {self.wording!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is said, the kind of reply to it, its topic, and the one split it belongs to."""
+
+    kind: str
+    topic: str
+    text: str
+    split: str
 
 
 class SmallTalk:
@@ -162,10 +180,14 @@ class SmallTalk:
         index."""
         check_split(split)
         rng = generator(self.config.seed, split, index)
+        return self._sample(rng, self.request(rng, split))
+
+    def request(self, rng: np.random.Generator, split: str, without: str = "") -> Request:
+        """A request that belongs to the split, of any kind but `without`."""
         for _ in range(MOST_DRAWS):
-            kind, topic, request = self._request(rng)
-            if request_split(request, topic) == split:
-                return self._sample(rng, kind, topic, request)
+            found = self._free(rng) if self.config.wording == "free" else self._plain(rng)
+            if found.split == split and found.kind != without:
+                return found
         raise ValueError(f"no request found for the split {split}")
 
     def score(self, sample: Sample, answer: list[dict[str, Any]]) -> dict[str, float]:
@@ -174,26 +196,40 @@ class SmallTalk:
         if not isinstance(answer, list) or not all(isinstance(item, dict) for item in answer):
             raise ValueError('an answer is a list of {"type": "text", "text": ...}')
         said = " ".join(str(item.get("text", "")) for item in answer if item.get("type") == "text")
-        fitting = [_normal(text) for text in replies(sample.meta["category"], sample.meta["topic"])]
-        return {"correct": float(_normal(said) in fitting)}
+        return score_reply(sample.meta["category"], sample.meta["topic"], said)
 
-    def _request(self, rng: np.random.Generator) -> tuple[str, str, str]:
-        """(kind of reply, topic, words of the request)."""
+    def _plain(self, rng: np.random.Generator) -> Request:
         refuse = rng.random() < self.config.refusals
         templates = OUTSIDE if refuse else TALK
         topic = _pick(rng, tuple(templates))
         words = _filled(rng, _pick(rng, templates[topic]))
         opening = _pick(rng, OPENINGS if refuse else HELLOS)
         closing = _pick(rng, CLOSINGS) if refuse else ""
-        return ("refusal" if refuse else topic), topic, f"{opening}{words}{closing}"
+        text = f"{opening}{words}{closing}"
+        return Request(
+            kind="refusal" if refuse else topic, topic=topic, text=text, split=request_split(text, topic)
+        )
 
-    def _sample(self, rng: np.random.Generator, kind: str, topic: str, request: str) -> Sample:
-        reply = _pick(rng, replies(kind, topic))
+    def _free(self, rng: np.random.Generator) -> Request:
+        """Typed by hand: requests that are equal but for case and marks are of one split."""
+        refuse = rng.random() < self.config.refusals
+        patterns = talk.OUTSIDE if refuse else talk.TALK
+        topic = _pick(rng, tuple(patterns))
+        words = _filled(rng, expand(rng, _protected(_pick(rng, patterns[topic])))).lstrip(", ")
+        opening = _pick(rng, OPENINGS if refuse else HELLOS) if rng.random() < 0.3 else ""
+        closing = _pick(rng, CLOSINGS) if refuse and rng.random() < 0.3 else ""
+        text = typed(rng, f"{opening}{words}{closing}")
+        rare = bool(opening) and split_of(f"{opening}|{topic}", validation=0.0, test=0.15) == "test"
+        split = "compositional" if rare else split_of(_normal(text) or text)
+        return Request(kind="refusal" if refuse else topic, topic=topic, text=text, split=split)
+
+    def _sample(self, rng: np.random.Generator, found: Request) -> Sample:
+        reply = _pick(rng, replies(found.kind, found.topic))
         messages = [
-            {"role": "user", "content": [{"type": "text", "text": request}]},
+            {"role": "user", "content": [{"type": "text", "text": found.text}]},
             {"role": "assistant", "content": [{"type": "text", "text": reply}]},
         ]
-        return Sample(task=self.name, messages=messages, meta={"category": kind, "topic": topic})
+        return Sample(task=self.name, messages=messages, meta={"category": found.kind, "topic": found.topic})
 
 
 def replies(kind: str, topic: str) -> tuple[str, ...]:
@@ -209,10 +245,20 @@ def request_split(request: str, topic: str) -> str:
     return split_of(request)
 
 
+def score_reply(kind: str, topic: str, said: str) -> dict[str, float]:
+    """Whether what is said is one of the replies to a kind of request, apart from case and punctuation."""
+    return {"correct": float(_normal(said) in map(_normal, replies(kind, topic)))}
+
+
 def _filled(rng: np.random.Generator, template: str) -> str:
     first, second = (str(int(number)) for number in rng.integers(12, 1000, 2))
     words = {name: _pick(rng, values) for name, values in FILLINGS.items()}
     return template.format(number=first, other=second, **words)
+
+
+def _protected(pattern: str) -> str:
+    """The pattern with slots that outlive `expand`."""
+    return pattern.replace("{", "{{").replace("}", "}}")
 
 
 def _pick(rng: np.random.Generator, choices: tuple[str, ...]) -> str:

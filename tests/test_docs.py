@@ -29,15 +29,49 @@ def test_the_example_runs_and_prints_what_it_says(capsys):
     assert len(order.splitlines()) <= 30
 
 
-def test_the_readmes_python_runs():
-    """All its blocks one after the other, as a reader would type them."""
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
-    assert len(blocks) >= 3
+def python_of(name: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), flags=re.DOTALL)
+
+
+def test_the_readmes_python_prints_what_it_says(capsys):
+    (block,) = python_of("README.md")
+    (printed,) = re.findall(
+        r"```python\n.*?```\n\n```text\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
+    )
+    exec(compile(block, "README.md", "exec"), {})
+    assert capsys.readouterr().out == printed
+
+
+def test_the_python_of_its_page_runs():
+    """All blocks one after the other, as a reader would type them."""
+    blocks = python_of("docs/use.md")
+    assert len(blocks) >= 5
     scope: dict = {}
     for block in blocks:
-        if "Qwen/" not in block:  # a download: `tests/unified/vision_language` has the same calls on folders
-            exec(compile(block, "README.md", "exec"), scope)
+        exec(compile(block, "docs/use.md", "exec"), scope)
     assert scope["picture"].shape == (32, 32, 3)
+
+
+def test_every_cited_paper_is_on_the_page_of_papers():
+    cited = re.compile(r"arXiv\s+(\d{4}\.\d{5})", re.IGNORECASE)
+    files = [path for folder in FOLDERS[:6] for path in (ROOT / folder).rglob("*.py")]
+    found = {number for path in files for number in cited.findall(path.read_text(encoding="utf-8"))}
+    listed = set(cited.findall((ROOT / "docs" / "papers.md").read_text()))
+    assert len(found) > 50
+    assert found <= listed, f"not on docs/papers.md: {', '.join(sorted(found - listed))}"
+
+
+def test_links_between_pages_lead_somewhere():
+    """In the repository; those of the site are checked by `mkdocs build --strict`."""
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    pattern = re.compile(r"\]\((?!https?:)([^)#\s]+)")
+    gone = [
+        f"{page.relative_to(ROOT)}: {link}"
+        for page in pages
+        for link in pattern.findall(page.read_text(encoding="utf-8"))
+        if not (page.parent / link).exists()
+    ]
+    assert not gone
 
 
 def test_the_page_of_models_runs():
@@ -61,7 +95,13 @@ def paths(name: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("page", "least"), [("README.md", 60), ("docs/add_a_part.md", 12), ("docs/models.md", 1)]
+    ("page", "least"),
+    [
+        ("docs/architecture.md", 60),
+        ("docs/papers.md", 60),
+        ("docs/add_a_part.md", 12),
+        ("docs/models.md", 1),
+    ],
 )
 def test_every_path_in_the_tables_exists(page, least):
     assert len(paths(page)) >= least
@@ -69,9 +109,11 @@ def test_every_path_in_the_tables_exists(page, least):
     assert not missing, f"{page} names what is not there: {', '.join(sorted(missing))}"
 
 
-def test_the_readme_names_every_folder_of_the_core():
+def test_the_architecture_names_every_folder_of_the_core():
     folders = {f"unified/{path.parent.name}/" for path in (ROOT / "unified").glob("*/__init__.py")}
-    rows = re.findall(r"^\| `(unified/\w+/)` \| .+ \| .+ \|$", tables("README.md"), flags=re.MULTILINE)
+    rows = re.findall(
+        r"^\| `(unified/\w+/)` \| .+ \| .+ \|$", tables("docs/architecture.md"), flags=re.MULTILINE
+    )
     assert len(folders) > 8
     assert set(rows) == folders
 

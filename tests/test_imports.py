@@ -1,4 +1,4 @@
-"""Who imports whom: the last column of the README's table of folders, and no cycles.
+"""Who imports whom: the last column of the table of folders in docs/architecture.md, and no cycles.
 
 Imports are read from the source, those inside functions and under `TYPE_CHECKING` too. A folder or a module
 of `unified/` without a line in the tables below fails, so a new one gets its line.

@@ -26,7 +26,7 @@ def test_install_lines_name_this_distribution():
     """`unified` on the package index is somebody else's."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["name"] == "unified-multimodal"
-    files = [ROOT / name for name in ("README.md", "Makefile", "pyproject.toml")]
+    files = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "Makefile", "pyproject.toml")]
     for folder in ("docs", "unified", "tokenizers", "envs", "tasks", "train", "eval"):
         files += [path for kind in ("*.py", "*.md") for path in (ROOT / folder).rglob(kind)]
     wrong = re.compile(r"""\bunified\[\w|pip install[^\n`]*[\s"']unified(?![-\w/.:])""")

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from unified.precision import fast_bf16
+
 OPTIMISERS = ("adamw", "muon")
 BETAS = (0.9, 0.95)
 
@@ -92,10 +94,10 @@ class FlatMuon(torch.optim.Muon):
 
 def orthogonal(matrices: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
     """Nearly orthogonal matrices of the directions of [n, rows, columns], by Newton and Schulz's iteration in
-    bfloat16 (as `torch.optim.Muon` does for one)."""
+    bfloat16 where that is fast (as `torch.optim.Muon` does for one)."""
     a, b, c = coefficients
     tall = matrices.shape[1] > matrices.shape[2]
-    x = matrices.bfloat16()
+    x = matrices.bfloat16() if fast_bf16(matrices.device) else matrices.float()
     x = x.mT if tall else x
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=eps)
     for _ in range(steps):

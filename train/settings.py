@@ -8,6 +8,8 @@ from typing import Any
 from transformers import TrainingArguments
 from unified.train.machine import Machine, stage_folder
 
+from unified.precision import fast_bf16
+
 PATIENCE = 24 * 3600  # seconds that other processes wait for the first one to prepare
 
 
@@ -59,7 +61,7 @@ def trainer_settings(recipe: Any, machine: Machine, number: int) -> dict[str, An
         lr_scheduler_type="cosine_with_min_lr",
         lr_scheduler_kwargs={"min_lr_rate": optimisation.final},
         warmup_steps=optimisation.warmup,
-        bf16=batch.bf16,
+        bf16=batch.bf16 and (bool(machine.deepspeed) or fast_bf16(machine.device)),
         gradient_checkpointing=batch.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False} if batch.gradient_checkpointing else None,
         logging_steps=recipe.output.log_every,

@@ -11,19 +11,20 @@ from torch import Tensor, nn
 
 from unified.layout.attention import PADDING
 from unified.layout.layout import IGNORED, Layout
+from unified.precision import fast_bf16
 
 # Dense bf16 peaks in FLOP/s, from the makers' data sheets.
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12}
 
 
 def peak_flops(device: torch.device, *, bf16: bool) -> float:
-    """Peak of a known GPU; of anything else what a large matrix product reaches, measured for a fraction of a
-    second."""
+    """Peak of a known GPU; of anything else what a large matrix product reaches in the type that training
+    takes there, measured for a fraction of a second."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
     known = next((peak for part, peak in PEAKS.items() if part in name), None)
     if known is not None:
         return known if bf16 else known / 2
-    return measured_peak(device, torch.bfloat16 if bf16 else torch.float32)
+    return measured_peak(device, torch.bfloat16 if bf16 and fast_bf16(device) else torch.float32)
 
 
 def measured_peak(device: torch.device, dtype: torch.dtype, side: int = 1024, repeats: int = 6) -> float:

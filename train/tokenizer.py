@@ -38,6 +38,7 @@ from unified.train.tokenizer_state import Saving, State
 
 from unified.finite import check_tree
 from unified.orders.schedules import ladder
+from unified.precision import autocast
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +179,7 @@ def train_tokenizer(
         rate = config.learning_rate * config.annealing.factor(step, config.steps)
         _set_rate(optimiser, rate)
         shapes = tokenizer.training_shapes(images, config.draws, generator)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=config.bf16):
+        with autocast(images.device, enabled=config.bf16):
             result = tokenizer.training_pass(images, shapes, config.losses.entropy)
         total, terms = losses(result.images, images, result.loss, step, rate)
         optimiser.zero_grad(set_to_none=True)

@@ -39,6 +39,7 @@ from unified.extras.transition import Transition
 from unified.heads import TableHead, log_prob
 from unified.model import UnifiedModel
 from unified.orders.shapes import Shape
+from unified.precision import autocast
 from unified.pretrained import find, load_model
 from unified.stream.processor import Processor
 
@@ -263,7 +264,7 @@ def train(
         chosen = drawn.multinomial(batch, replacement=True, generator=generator)
         ahead = spare[int(torch.randint(len(spare), (), generator=generator))]
         window = clips.until(min(ahead + WINDOW, clips.actions.shape[1]))
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             told = losses(model, window, chosen, reader, ahead=ahead, shown=shown)
             loss = told.nats.mean() + (reader.weight if reader else 0) * told.followed
             if keep:

@@ -174,7 +174,9 @@ class VoxelEnv(gymnasium.Env):
         }
 
     def render(self) -> np.ndarray | None:
-        """The current frame for "rgb_array"; shows it for "human"; nothing without a render mode."""
+        """The current frame for "rgb_array"; shows it for "human"; nothing without a render mode.
+        ResetNeeded before the first reset, ClosedEnvironmentError after `close`."""
+        self._check_open()
         if self._frame is None:
             raise ResetNeeded("call reset() before render()")
         if self.render_mode == "rgb_array":

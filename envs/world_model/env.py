@@ -33,7 +33,11 @@ class WorldModelEnv(gymnasium.Env):
     Actions and the observation `pov` are those of MineRL and of the voxel world, so recorders, players and
     metrics work on it unchanged. `info` of a step: `codes` int32 [h, w] of the frame, `log_prob` of all codes
     written under the model (nats, before temperature and filters), `entropy` (nats, a mean over codes),
-    `steps`. A step costs the same however long the episode is."""
+    `steps`. A step costs the same however long the episode is.
+
+    `max_steps` counts the steps of the episode, which are part of its state: one that is restored or forked
+    is truncated where it would have been. gymnasium's `TimeLimit`, which `gymnasium.make` adds for
+    `max_episode_steps`, counts since the reset; -1 leaves it out."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012 - gymnasium's own convention
 
@@ -86,7 +90,9 @@ class WorldModelEnv(gymnasium.Env):
         return {"pov": step.frame}, step.reward, step.terminated, step.truncated, step.info
 
     def render(self) -> np.ndarray | None:
-        """The current frame uint8 [H, W, 3]; None before the first reset or without a render mode."""
+        """The current frame uint8 [H, W, 3]; None before the first reset or without a render mode.
+        ClosedEnvironmentError after `close`."""
+        self.episodes.check_open()
         frame = self.episodes.frames[0]
         return None if frame is None or self.render_mode is None else frame.copy()
 

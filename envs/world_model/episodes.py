@@ -21,6 +21,7 @@ from unified.tokenizers.environment_action import complete
 from unified.apps.assistant import Assistant
 from unified.apps.dream import DreamState
 from unified.apps.loading import load
+from unified.finite import check_number
 
 RewardFn = Callable[[np.ndarray, dict[str, Any], np.ndarray], Any]
 
@@ -78,7 +79,7 @@ class Episodes:
         options: Mapping[str, Any] | None = None,
     ) -> list[dict[str, Any]]:
         """Start some rows; their infos. ValueError for what is no start, the episodes unchanged."""
-        self._check_open()
+        self.check_open()
         starts = [self.starts.draw(rng, options) for rng in rngs]
         seeds = [int(rng.integers(2**31)) for rng in rngs]
         self.dream.start(rows, [s.frames for s in starts], [s.actions for s in starts], seeds)
@@ -92,7 +93,7 @@ class Episodes:
     ) -> list[Step | None]:
         """One step of every row that has an action. ValueError for a bad action and ResetNeeded before the
         start and after the end of an episode, and whatever `reward_fn` raises; the episodes unchanged."""
-        self._check_open()
+        self.check_open()
         whole = [None if action is None else complete(action) for action in actions]
         acting = [row for row, action in enumerate(whole) if action is not None]
         for row in acting:
@@ -136,22 +137,23 @@ class Episodes:
 
     def reward(self, previous: Any, action: Any, frame: np.ndarray) -> tuple[float, bool]:
         """What `reward_fn` gives for a step, and whether it ends the episode; 0 and False without one.
-        ValueError for what is neither a number nor a pair (number, ended)."""
+        ValueError for what is neither a finite number nor a pair (number, ended)."""
         if self.reward_fn is None:
             return 0.0, False
         found = self.reward_fn(previous.copy(), action, frame.copy())
         pair = found if isinstance(found, tuple) else (found, False)
         try:
             reward, ended = pair
+            check_number("the reward", reward)
             return float(reward), bool(ended)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor of many values
             raise ValueError(
-                f"reward_fn must return a number, or (number, ended), got {found!r:.60}"
+                f"reward_fn must return a finite number, or (number, ended), got {found!r:.60}"
             ) from None
 
     def state(self, row: int, rng: np.random.Generator) -> EpisodeState:
         """The state of a row, for `load`. ResetNeeded before it has started."""
-        self._check_open()
+        self.check_open()
         frame = self.frames[row]
         if frame is None:
             raise ResetNeeded("call reset() first")
@@ -167,7 +169,7 @@ class Episodes:
         """Restore states in some rows; what could be taken back in them no longer can. ValueError for rows
         that do not exist or twice the same, what is no state, or one of another model or size, the episodes
         unchanged."""
-        self._check_open()
+        self.check_open()
         known = range(len(self.frames))
         if len(set(rows)) != len(rows) or any(row not in known for row in rows):
             raise ValueError(f"rows must be different numbers of 0 to {len(known) - 1}, got {list(rows)}")
@@ -184,7 +186,7 @@ class Episodes:
     def step_back(self, row: int) -> EpisodeState:
         """Take the latest step of a row back; its state is restored and returned. ValueError when there is
         none, or it is longer ago than `undo` steps."""
-        self._check_open()
+        self.check_open()
         if not self.past[row]:
             raise ValueError(f"no step to take back: at most {self.config.undo} are kept since a reset")
         earlier = list(self.past[row])
@@ -201,10 +203,11 @@ class Episodes:
     @property
     def opened(self) -> Assistant:
         """The model. ClosedEnvironmentError after `close`."""
-        self._check_open()
+        self.check_open()
         return self.assistant
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """ClosedEnvironmentError after `close`."""
         if self.closed:
             raise ClosedEnvironmentError("the environment is closed: make another one")
 

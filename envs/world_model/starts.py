@@ -123,13 +123,18 @@ class Starts:
         return Start([self._fitted(self.assistant.draw(source, size=self.size, tries=1))], [])
 
     def _recording(self, stem: Path, rng: np.random.Generator) -> Start:
-        """A random moment with a valid line, and the valid steps right before it."""
+        """A random moment whose line is readable, and the readable steps right before it."""
         from unified.envs.recordings import ReadConfig, read_recording
 
         if str(stem) not in self._recordings:
             self._recordings = {str(stem): read_recording(stem, ReadConfig(size=self.size))}
         found = self._recordings[str(stem)]
-        last = int(rng.integers(len(found.frames)))
+        readable = np.ones(len(found.frames), dtype=bool)  # the closing frame has no line
+        readable[: len(found.valid)] = found.valid
+        moments = np.flatnonzero(readable)
+        if not len(moments):
+            raise ValueError(f"{stem}: no frame with a readable line to start from")
+        last = int(moments[rng.integers(len(moments))])
         first = last
         while first > 0 and last - first + 1 < self.known and found.valid[first - 1]:
             first -= 1

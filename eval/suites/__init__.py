@@ -6,6 +6,7 @@ from unified.eval.measurement import Result, Run
 from unified.eval.suites.drawing import drawing
 from unified.eval.suites.editing import editing
 from unified.eval.suites.mazes import mazes
+from unified.eval.suites.ood import ood
 from unified.eval.suites.questions import questions
 from unified.eval.suites.tokenizer import tokenizer
 from unified.eval.suites.world import world
@@ -17,6 +18,7 @@ SUITES: dict[str, Callable[[Run], Result]] = {
     "editing": editing,
     "mazes": mazes,
     "world": world,
+    "ood": ood,
 }
 
 __all__ = ["SUITES"]

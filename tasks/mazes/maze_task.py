@@ -20,12 +20,15 @@ from unified.tasks.mazes.trace import (
     MAZE_PROMPT,
     assistant_content,
     cut_maze,
+    free_prompt,
     maze_parts,
     text_of,
     user_content,
     without_sketches,
 )
+from unified.tasks.mazes.varied import VariedMaze
 from unified.tasks.sample import Sample, check_split, generator, split_of
+from unified.tasks.scenes.choice import check_choice
 
 Sizes = tuple[tuple[int, int], ...]
 MOST_DRAWS = 100_000
@@ -35,7 +38,9 @@ MOST_DRAWS = 100_000
 class MazeConfig:
     """`sizes`: (rows, columns) of train, validation and test; `unseen_sizes`: those of the compositional
     split. `charted`: traces begin with a chart of the maze in words, and every part with its
-    stretch of the chart's way."""
+    stretch of the chart's way. `wording` of the request: "plain" or, half of the time other words, "free".
+    `renderer`: "own" or "varied", other lines, margins, aspects, colours and markers (`varied`), which the
+    metrics of images do not read."""
 
     seed: int = 0
     image_size: int = 64
@@ -43,12 +48,16 @@ class MazeConfig:
     unseen_sizes: Sizes = tuple((rows, columns) for rows in (6, 7, 8) for columns in (6, 7, 8))
     min_actions: int = 3
     charted: bool = False
+    wording: str = "plain"
+    renderer: str = "own"
 
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise ValueError(f"seed must not be negative, got {self.seed}")
         if type(self.charted) is not bool:
             raise ValueError(f"charted must be true or false, got {self.charted!r}")
+        check_choice("wording", self.wording, ("plain", "free"))
+        check_choice("renderer", self.renderer, ("own", "varied"))
         check_mazes(self.sizes, self.unseen_sizes, self.min_actions)
         for rows, columns in self.sizes + self.unseen_sizes:
             make_canvas(self.image_size, rows, columns)
@@ -73,10 +82,12 @@ class MazeTask:
         actions = plan(maze)
         lengths, size = cut_maze(rng, actions), self.config.image_size
         charted = self.config.charted
-        parts = maze_parts(maze, actions, lengths, size, charted)
+        draw = draw_maze if self.config.renderer == "own" else VariedMaze(int(rng.integers(2**31))).draw
+        prompt = MAZE_PROMPT if self.config.wording == "plain" else free_prompt(rng)
+        parts = maze_parts(maze, actions, lengths, size, charted, draw)
         opening = chart(maze) if charted else ""
         messages = [
-            {"role": "user", "content": user_content(MAZE_PROMPT, draw_maze(maze, size))},
+            {"role": "user", "content": user_content(prompt, draw(maze, size, (), None))},
             {"role": "assistant", "content": assistant_content(parts, opening)},
         ]
         meta = {

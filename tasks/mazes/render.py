@@ -45,6 +45,12 @@ class Canvas:
 def draw_maze(maze: Maze, size: int, cells: Sequence[Cell] = (), pose: Pose | None = None) -> np.ndarray:
     """The maze with the path through `cells` and a marker at `pose`: uint8 [size, size, 3]."""
     canvas = make_canvas(size, maze.rows, maze.columns)
+    draw_on(canvas, maze, cells, pose)
+    return canvas.image
+
+
+def draw_on(canvas: Canvas, maze: Maze, cells: Sequence[Cell] = (), pose: Pose | None = None) -> None:
+    """The same on a canvas with room for it."""
     for r in range(maze.rows):
         for c in range(maze.columns):
             for heading in range(4):
@@ -55,7 +61,6 @@ def draw_maze(maze: Maze, size: int, cells: Sequence[Cell] = (), pose: Pose | No
         _arrow(canvas, pose, PATH, 0.42)
     _arrow(canvas, Pose(cell=maze.start, heading=maze.heading), START, 0.36)
     _disc(canvas, maze.goal, GOAL, 0.3)
-    return canvas.image
 
 
 def draw_lake(lake: Lake, size: int, cells: Sequence[Cell] = (), here: Cell | None = None) -> np.ndarray:
@@ -82,14 +87,14 @@ def draw_lake(lake: Lake, size: int, cells: Sequence[Cell] = (), here: Cell | No
     return canvas.image
 
 
-def make_canvas(size: int, rows: int, columns: int) -> Canvas:
-    """A white image with square cells as large as fit, centred. Raises ValueError when cells get too
-    small."""
+def make_canvas(size: int, rows: int, columns: int, walls: float = 9.0) -> Canvas:
+    """A white image with square cells as large as fit, `walls` times as wide as a wall, centred. Raises
+    ValueError when cells get too small."""
     if size > LARGEST:
         raise ValueError(f"image size must be at most {LARGEST}, got {size}")
     cells, margin = max(rows, columns), size // 32
     room = size - 2 * margin
-    wall = max(1, round(room / cells / 9))
+    wall = max(1, round(room / cells / walls))
     pitch = (room - wall) // cells
     if pitch < SMALLEST_PITCH:
         raise ValueError(
@@ -130,7 +135,7 @@ def _path(canvas: Canvas, cells: Sequence[Cell]) -> None:
         canvas.image[y0 + inset : y1 + inset + width, x0 + inset : x1 + inset + width] = PATH
 
 
-def _offsets(canvas: Canvas, cell: Cell) -> tuple[np.ndarray, np.ndarray]:
+def offsets(canvas: Canvas, cell: Cell) -> tuple[np.ndarray, np.ndarray]:
     """Distance of each pixel from the middle of a cell, down [size, 1] and right [1, size]."""
     y, x = canvas.corner(cell)
     middle = (canvas.floor - 1) / 2
@@ -140,13 +145,13 @@ def _offsets(canvas: Canvas, cell: Cell) -> tuple[np.ndarray, np.ndarray]:
 
 def _disc(canvas: Canvas, cell: Cell, colour: tuple[int, int, int], radius: float) -> None:
     """A disc whose radius is a share of the floor."""
-    down, right = _offsets(canvas, cell)
+    down, right = offsets(canvas, cell)
     canvas.image[down**2 + right**2 <= (radius * canvas.floor) ** 2] = colour
 
 
 def _arrow(canvas: Canvas, pose: Pose, colour: tuple[int, int, int], reach: float) -> None:
     """A triangle that points along the heading, `reach` (a share of the floor) from its middle to its tip."""
-    down, right = _offsets(canvas, pose.cell)
+    down, right = offsets(canvas, pose.cell)
     dy, dx = STEPS[pose.heading]
     ahead, aside = down * dy + right * dx, np.abs(down * dx) + np.abs(right * dy)
     reach_pixels = reach * canvas.floor

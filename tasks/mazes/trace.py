@@ -9,19 +9,22 @@ has 3 to 6 actions (the paper says 4 to 6, the released prompts show 3). The tex
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 import numpy as np
+from unified.tasks.grammar import one_of
+from unified.tasks.hand import typed
 from unified.tasks.mazes.chart import stretch
 from unified.tasks.mazes.lake import Lake, cross
-from unified.tasks.mazes.maze import FORWARD, HEADINGS, TURN_LEFT, Maze, Pose, go_forward, place, walk
+from unified.tasks.mazes.maze import FORWARD, HEADINGS, TURN_LEFT, Cell, Maze, Pose, go_forward, place, walk
 from unified.tasks.mazes.render import draw_lake, draw_maze
 
 CLOSING = "The inference process is complete."
 FEWEST, MOST = 3, 6
+Draw = Callable[[Maze, int, Sequence[Cell], Pose | None], np.ndarray]  # as `draw_maze`
 
 MAZE_PROMPT = (
     "Find the actions that lead from the green arrow to the red disc in this maze. "
@@ -34,6 +37,18 @@ LAKE_PROMPT = (
     "of {rows}x{columns} tiles. Black discs are holes, white is ice. "
     'Each action is one of: "left", "down", "right", "up" (move one tile).'
 )
+FREE_PROMPTS = (
+    "[solve|please solve|can you solve|could you solve|help me solve] [this|the] [maze|labyrinth]",
+    (
+        "[find|show me|what is|search for] the way [from the [start|arrow|green arrow] to the "
+        "[goal|end|red disc]|out|through][ in this maze|]"
+    ),
+    "how do I get [to the goal|from the start to the goal|to the red disc|out of this maze]?",
+    "[which|what] [actions|steps|moves] lead to the [goal|red disc|end]?",
+    "[find|give me] the [path|route|way][ through the maze| to the goal|]",
+    "[lead|guide|bring] [me|the arrow] to the [goal|red disc|end]",
+    "[navigate|go through] [this|the] maze",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +60,11 @@ class Part:
     description: str
     sketch: np.ndarray
     stretch: str = ""
+
+
+def free_prompt(rng: np.random.Generator) -> str:
+    """The request of a maze, half of the time in other words."""
+    return MAZE_PROMPT if rng.random() < 0.5 else typed(rng, one_of(rng, FREE_PROMPTS))
 
 
 def cut(rng: np.random.Generator, actions: Sequence[str], stops: Sequence[bool]) -> list[int]:
@@ -69,16 +89,21 @@ def cut_lake(rng: np.random.Generator, actions: Sequence[str]) -> list[int]:
 
 
 def maze_parts(
-    maze: Maze, actions: Sequence[str], lengths: Sequence[int], image_size: int, charted: bool = False
+    maze: Maze,
+    actions: Sequence[str],
+    lengths: Sequence[int],
+    image_size: int,
+    charted: bool = False,
+    draw: Draw = draw_maze,
 ) -> list[Part]:
-    """The parts of a maze trace; `actions` must reach the goal."""
+    """The parts of a maze trace; `actions` must reach the goal. `draw` makes the sketches."""
     parts: list[Part] = []
     done = 0
     for length in lengths:
         before = walk(maze, list(actions[:done]))
         after = walk(maze, list(actions[: done + length]))
         part = list(actions[done : done + length])
-        sketch = draw_maze(maze, image_size, after.cells, None if after.reached else after.pose)
+        sketch = draw(maze, image_size, after.cells, None if after.reached else after.pose)
         words = _describe_corridor(maze, before.pose, part)
         cells = after.cells[len(before.cells) - 1 :]
         way = stretch(maze, cells, before.pose.heading) if charted else ""

@@ -27,3 +27,9 @@ def check_share(name: str, value: object) -> None:
     """Raises ValueError unless the value is a number from 0 to 1."""
     if not (isinstance(value, int | float) and 0 <= value <= 1):
         raise ValueError(f"{name} is a share from 0 to 1, got {value!r}")
+
+
+def check_choice(name: str, value: object, options: Sequence[str]) -> None:
+    """Raises ValueError unless the value is one of the options."""
+    if value not in options:
+        raise ValueError(f"{name} must be one of {', '.join(options)}, got {value!r}")

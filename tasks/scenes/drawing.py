@@ -26,7 +26,7 @@ from unified.tasks.scenes.relations import (
     holds,
     in_cell,
 )
-from unified.tasks.scenes.scene import ATTRIBUTES, BACKGROUNDS, Filter, Scene, SceneObject
+from unified.tasks.scenes.scene import ATTRIBUTES, GROUNDS, Filter, Scene, SceneObject
 from unified.tasks.scenes.words import a, counted, listed
 
 
@@ -61,10 +61,8 @@ class Prompt:
             raise ValueError(
                 f"a relation is one of {', '.join(RELATIONS)} between two objects, got {self.relation!r}"
             )
-        if self.background is not None and self.background not in BACKGROUNDS:
-            raise ValueError(
-                f"unknown background {self.background!r}: choose one of {', '.join(BACKGROUNDS)}"
-            )
+        if self.background is not None and self.background not in GROUNDS:
+            raise ValueError(f"unknown background {self.background!r}: choose one of {', '.join(GROUNDS)}")
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "demands": [asdict(demand) for demand in self.demands]}
@@ -164,6 +162,28 @@ def demand(rng: np.random.Generator, scene: Scene, category: str, coloured: bool
     prompt = CATEGORIES[category].make(rng, scene, names)
     plain = prompt is not None and not all(each.wanted.colour for each in prompt.demands)
     return None if coloured and plain else prompt
+
+
+def loosened(rng: np.random.Generator, prompt: Prompt, scene: Scene) -> Prompt:
+    """A prompt that says another part of what is true of the scene: complete ones leave out sizes, fills,
+    places or the ground now and then; others, but for counts and relations, may name places. Shapes and
+    colours that are stated stay."""
+    if prompt.category == "complete":
+        dropped = [name for name in ("size", "fill") if chance(rng, 0.4)]
+        placed = chance(rng, 0.8)
+        demands = tuple(
+            replace(
+                each,
+                wanted=replace(each.wanted, **dict.fromkeys(dropped)),
+                cell=each.cell if placed else None,
+            )
+            for each in prompt.demands
+        )
+        return replace(prompt, demands=demands, background=prompt.background if chance(rng, 0.4) else None)
+    if prompt.category == "counting" or prompt.relation or not chance(rng, 0.5):
+        return prompt
+    pairs = zip(prompt.demands, scene.objects, strict=True)
+    return replace(prompt, demands=tuple(replace(each, cell=cell(item)) for each, item in pairs))
 
 
 OPENINGS = ("Draw {}.", "Please draw {}.", "Make a picture of {}.", "Show me {}.", "An image of {}.", "{}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from unified.tasks.scenes.scene import BACKGROUNDS, COLOURS, Scene, SceneObject
+from unified.tasks.scenes.scene import COLOURS, GROUNDS, Scene, SceneObject
 from unified.tasks.scenes.shapes import EXTENTS, coverage
 
 MINIMUM_SIZE = 16
@@ -29,7 +29,7 @@ def image_shape(size: Size) -> tuple[int, int]:
 def render(scene: Scene, size: Size = 64) -> np.ndarray:
     """The picture of a scene: uint8 [height, width, 3], anti-aliased, the same bytes every time."""
     height, width = image_shape(size)
-    image = np.array(BACKGROUNDS[scene.background], dtype=float) + _texture(scene, height, width)[..., None]
+    image = np.array(GROUNDS[scene.background], dtype=float) + texture(scene, height, width)[..., None]
     for item in scene.objects:
         _draw(image, item)
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
@@ -52,7 +52,7 @@ def _draw(image: np.ndarray, item: SceneObject) -> None:
     window += alpha * (np.array(COLOURS[item.colour], dtype=float) - window)
 
 
-def _texture(scene: Scene, height: int, width: int) -> np.ndarray:
+def texture(scene: Scene, height: int, width: int) -> np.ndarray:
     """What the texture adds to every channel of the ground: float64 [height, width], within +-14."""
     rng = np.random.default_rng(scene.texture_seed)
     x = ((np.arange(width) + 0.5) / width)[None, :]

@@ -38,6 +38,21 @@ BACKGROUNDS: dict[str, tuple[int, int, int]] = {
     "sage": (142, 166, 144),
     "mauve": (166, 146, 168),
 }
+# Grounds of pictures that are read; the scene parser, and so the scorers of drawings, know those above.
+GROUNDS: dict[str, tuple[int, int, int]] = {
+    **BACKGROUNDS,
+    "white": (252, 252, 252),
+    "black": (12, 12, 14),
+    "light grey": (216, 216, 216),
+    "dark grey": (66, 66, 68),
+    "cream": (250, 240, 214),
+    "light blue": (200, 222, 244),
+    "light pink": (248, 214, 224),
+    "light green": (206, 236, 206),
+    "dark blue": (22, 30, 84),
+    "dark green": (18, 66, 36),
+    "brown": (112, 74, 46),
+}
 TEXTURES = ("plain", "gradient", "speckle", "checker", "stripes")
 
 ATTRIBUTES = ("shape", "colour", "size", "fill")
@@ -84,10 +99,8 @@ class Scene:
     objects: tuple[SceneObject, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.background not in BACKGROUNDS:
-            raise ValueError(
-                f"unknown background {self.background!r}: choose one of {', '.join(BACKGROUNDS)}"
-            )
+        if self.background not in GROUNDS:
+            raise ValueError(f"unknown background {self.background!r}: choose one of {', '.join(GROUNDS)}")
         if self.texture not in TEXTURES:
             raise ValueError(f"unknown texture {self.texture!r}: choose one of {', '.join(TEXTURES)}")
         if not isinstance(self.texture_seed, int) or self.texture_seed < 0:

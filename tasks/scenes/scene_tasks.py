@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 from unified.tasks.sample import Sample, generator
-from unified.tasks.scenes.choice import chance, check_share, pick
+from unified.tasks.scenes.choice import chance, check_choice, check_share, pick
 from unified.tasks.scenes.drawing import CATEGORIES, check_categories
 from unified.tasks.scenes.generate import Wish
 from unified.tasks.scenes.render import Size, image_shape, render
 from unified.tasks.scenes.scene import TEXTURES
-from unified.tasks.scenes.turns import Content, Maker, Turn, follow_up, score_turn
+from unified.tasks.scenes.turns import WORDINGS, Content, Maker, Turn, follow_up, score_turn, spoken_of
+from unified.tasks.scenes.varied import RENDERERS, Paint, painter
 
 QUIZ = 8  # questions about a picture in `scene_quiz` and `scene_study`
 UNLISTED = ("background",)  # kinds of questions that a list of what stands where does not answer
@@ -28,7 +29,9 @@ class SceneConfig:
     to that). The ground's texture is picked from `textures`, the category of a prompt for a drawing from
     `categories`: what is named twice comes twice as often. `settled` is the share of pictures with objects at
     the middle of their cells or as near to it as they can be, rather than anywhere; `stepwise` that of
-    drawings and edits made step by step, each step said before it is drawn."""
+    drawings and edits made step by step, each step said before it is drawn. `wording` of the requests:
+    "plain", a few templates, or "free", a grammar (`requests`). `renderer` of pictures that are given: "own"
+    or "varied", many hands on grounds of any colour (`varied`); drawings keep our own."""
 
     seed: int = 0
     size: Size = 64
@@ -38,6 +41,8 @@ class SceneConfig:
     categories: tuple[str, ...] = tuple(CATEGORIES)
     settled: float = 0.0
     stepwise: float = 0.0
+    wording: str = "plain"
+    renderer: str = "own"
 
     def __post_init__(self) -> None:
         if type(self.seed) is not int or self.seed < 0:
@@ -47,6 +52,8 @@ class SceneConfig:
         Wish(least=self.least, most=self.most, textures=self.textures, settled=self.settled)
         check_categories(self.categories, self.least, self.most)
         check_share("stepwise", self.stepwise)
+        check_choice("wording", self.wording, WORDINGS)
+        check_choice("renderer", self.renderer, RENDERERS)
 
 
 class SceneTask:
@@ -70,11 +77,18 @@ class SceneTask:
             categories=config.categories,
             settled=config.settled,
             stepwise=config.stepwise,
+            wording=config.wording,
+            grounds=config.renderer == "varied",
         )
         turns = self.turns(rng, maker)
         messages, shown = [], None
+        given = paint = painter(config.renderer, rng)
         for turn in turns:
-            messages += self.messages(rng, turn, shown)
+            if turn.before is not None and turn.before != shown:
+                paint = given
+            elif turn.data["kind"] == "draw":
+                paint = render
+            messages += self.messages(rng, turn, shown, paint)
             shown = turn.after
         meta = {"category": turns[-1].data["category"], "turns": [turn.data for turn in turns]}
         return Sample(task=self.name, messages=messages, meta=meta)
@@ -82,12 +96,14 @@ class SceneTask:
     def turns(self, rng: np.random.Generator, maker: Maker) -> list[Turn]:
         raise NotImplementedError
 
-    def messages(self, rng: np.random.Generator, turn: Turn, shown: Any) -> list[dict[str, Any]]:
+    def messages(
+        self, rng: np.random.Generator, turn: Turn, shown: Any, paint: Paint = render
+    ) -> list[dict[str, Any]]:
         """A user and an assistant message; the picture is given if the conversation does not show it yet."""
         user: Content = [{"type": "text", "text": turn.request}]
         if turn.before is not None and turn.before != shown:
-            user.insert(0, {"type": "image", "image": render(turn.before, self.config.size)})
-        answer = turn.answer(self.config.size)
+            user.insert(0, {"type": "image", "image": paint(turn.before, self.config.size)})
+        answer = turn.answer(self.config.size, paint)
         return [{"role": "user", "content": user}, {"role": "assistant", "content": answer}]
 
     def score(self, sample: Sample, answer: Content) -> dict[str, float]:
@@ -202,12 +218,14 @@ class SceneConversation(SceneTask):
             if chance(rng, 0.2):
                 turns += [maker.parts(rng, scene), maker.thoughtful(maker.question(rng, scene))]
             else:
-                turns.append(follow_up(rng, maker, scene))
+                turns.append(follow_up(rng, maker, scene, spoken_of(turns[-1])))
         return turns
 
-    def messages(self, rng: np.random.Generator, turn: Turn, shown: Any) -> list[dict[str, Any]]:
+    def messages(
+        self, rng: np.random.Generator, turn: Turn, shown: Any, paint: Paint = render
+    ) -> list[dict[str, Any]]:
         """The same with greetings, thanks, and a word along with a picture."""
-        messages = super().messages(rng, turn, shown)
+        messages = super().messages(rng, turn, shown, paint)
         polite = pick(rng, GREETINGS if shown is None else THANKS)
         messages[0]["content"][-1]["text"] = polite.format(turn.request)
         if turn.text is None and chance(rng, 0.5):

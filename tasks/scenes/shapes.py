@@ -67,7 +67,13 @@ def _box(half: float) -> Distance:
     return _polygon(np.array([(-half, -half), (half, -half), (half, half), (-half, half)]))
 
 
-def _cross(arm: float, length: float) -> Distance:
+def star(inner: float) -> Distance:
+    """Five points, the corners between them at `inner` of the radius."""
+    return _regular(10, (1.16, inner), shift=0.06)
+
+
+def cross(arm: float, length: float = 1.0) -> Distance:
+    """Two upright bars, each `arm` to either side of its middle line."""
     a, b = arm, length
     corners = [(-a, -b), (a, -b), (a, -a), (b, -a), (b, a), (a, a), (a, b), (-a, b)]
     return _polygon(np.array([*corners, (-a, a), (-b, a), (-b, -a), (-a, -a)]))
@@ -94,8 +100,8 @@ DISTANCES: dict[str, Distance] = {
     "square": _box(0.86),
     "triangle": _regular(3, (1.2,), shift=0.2),
     "diamond": _regular(4, (1.14, 0.86)),
-    "star": _regular(10, (1.16, 0.5), shift=0.06),
-    "cross": _cross(0.4, 1.0),
+    "star": star(0.5),
+    "cross": cross(0.4),
     "heart": _heart(),
     "moon": _moon,
 }

@@ -18,6 +18,7 @@ from unified.tasks.scenes.drawing import (
     category_wish,
     check_categories,
     demand,
+    loosened,
     prompt_text,
     score_drawing,
 )
@@ -26,16 +27,28 @@ from unified.tasks.scenes.generate import Wish, random_scene
 from unified.tasks.scenes.listing import score_seen, seen
 from unified.tasks.scenes.questions import Query
 from unified.tasks.scenes.render import Size, render
-from unified.tasks.scenes.scene import Scene
+from unified.tasks.scenes.requests import request as free_request
+from unified.tasks.scenes.scene import Filter, Scene, SceneObject
 from unified.tasks.scenes.steps import Step, drawing_steps, editing_steps, score_plan
 from unified.tasks.scenes.thoughts import THINKING, conclusion, thought
+from unified.tasks.scenes.varied import Paint, readable, regrounded
 from unified.tasks.scenes.words import normal
+from unified.tasks.small_talk import score_reply
 
 Content = list[dict[str, Any]]
 
+WORDINGS = ("plain", "free")
+UNNAMED = ("shape", "colour", "size", "fill", "where", "object")  # kinds of questions about one object
 PLANS = ("drawing", "shown", "listed")
 PLANNING = ("How would you draw this? {}", "Plan this picture in words: {}", "Say the steps alone: {}")
 LOOKING = ("What is in each part of the picture?", "Say what you see, part by part.")
+LOOKING_FREELY = (
+    *[LOOKING[0]] * 6,
+    *LOOKING,
+    "what is where?",
+    "List what you see, part by part.",
+    "Go through the picture part by part.",
+)
 PATIENCE = 60  # scenes tried for one wish before another is made
 
 
@@ -45,7 +58,7 @@ class Turn:
     `steps` that lead to it.
 
     `data` is what `score_turn` needs, as plain JSON; its "kind" is caption, question, parts, plan,
-    draw or edit, and its "category" tells kinds of these apart."""
+    draw, edit or talk, and its "category" tells kinds of these apart."""
 
     request: str
     data: dict[str, Any]
@@ -54,14 +67,15 @@ class Turn:
     text: str | None = None
     steps: tuple[Step, ...] = ()
 
-    def answer(self, size: Size) -> Content:
+    def answer(self, size: Size, paint: Paint = render) -> Content:
+        """The answer; `paint` draws its pictures."""
         if self.text is not None:
             return [{"type": "text", "text": self.text}]
         content: Content = []
         for step in self.steps[:-1]:
-            content += _said(step), {"type": "image", "image": render(step.scene, size)}
+            content += _said(step), {"type": "image", "image": paint(step.scene, size)}
         content += [_said(step) for step in self.steps[-1:]]
-        return [*content, {"type": "image", "image": render(self.after, size)}]
+        return [*content, {"type": "image", "image": paint(self.after, size)}]
 
 
 def _spoken(steps: tuple[Step, ...]) -> str:
@@ -87,7 +101,9 @@ def _said(step: Step) -> dict[str, Any]:
 class Maker:
     """Makes turns for one split, with between `least` and `most` objects in every picture, textures and
     categories of prompts being picked from those given. A share of the pictures is `settled`; if any is, so
-    is all that edits put somewhere. A share of the drawings and edits is made `stepwise`."""
+    is all that edits put somewhere. A share of the drawings and edits is made `stepwise`. `wording`: of the
+    requests, one of `WORDINGS`. With `grounds`, most pictures that are
+    given have a ground of any colour, and drawings where the request names one."""
 
     split: str
     least: int
@@ -96,16 +112,22 @@ class Maker:
     categories: tuple[str, ...]
     settled: float
     stepwise: float
+    wording: str = "plain"
+    grounds: bool = False
 
     def scene(self, rng: np.random.Generator, wish: Wish | None = None) -> Scene:
-        wish = wish or Wish(least=self.least, most=self.most)
-        return random_scene(rng, self.split, replace(wish, textures=self.textures, settled=self.settled))
+        scene = random_scene(rng, self.split, self._wish(wish or Wish(least=self.least, most=self.most)))
+        return regrounded(rng, scene) if self.grounds and chance(rng, 0.7) else scene
+
+    def _wish(self, wish: Wish) -> Wish:
+        return replace(wish, textures=self.textures, settled=self.settled)
 
     def caption(self, rng: np.random.Generator, scene: Scene) -> Turn:
         detail = pick(rng, tuple(DETAILS))
         data = {"kind": "caption", "category": detail, "scene": scene.to_json()}
         text = caption(rng, scene, detail)
-        return Turn(request=request(rng, detail), data=data, before=scene, after=scene, text=text)
+        asked = self._worded(rng, request(rng, detail), data)
+        return Turn(request=asked, data=data, before=scene, after=scene, text=text)
 
     def question(self, rng: np.random.Generator, scene: Scene | None = None) -> Turn:
         """About this scene or, if none is given, about a new one that makes the wished answer true."""
@@ -120,8 +142,10 @@ class Maker:
                 found = ask(rng, shown, self.split, kind, wished)
                 if found is not None:
                     data = {"kind": "question", "category": kind, "scene": shown.to_json()}
-                    data |= {"query": found.query.to_json(), "answer": found.answer}
-                    return Turn(request=found.text, data=data, before=shown, after=shown, text=found.answer)
+                    query = self._unnamed(rng, found.query, shown)
+                    data |= {"query": query.to_json(), "answer": found.answer}
+                    asked = self._worded(rng, found.text, data)
+                    return Turn(request=asked, data=data, before=shown, after=shown, text=found.answer)
 
     def draw(self, rng: np.random.Generator) -> Turn:
         coloured = self.split == "compositional"
@@ -129,19 +153,27 @@ class Maker:
         while True:
             category = pick(rng, self.categories)
             wish = category_wish(category, self.least, self.most, coloured)
-            for _ in range(PATIENCE if wish else 0):
-                scene = self.scene(rng, wish)
+            if wish is None:
+                continue
+            for _ in range(PATIENCE):
+                scene = random_scene(rng, self.split, self._wish(wish))
                 prompt = demand(rng, scene, category, coloured)
                 if prompt is not None:
+                    if self.wording != "plain":
+                        prompt = loosened(rng, prompt, scene)
+                    if self.grounds and chance(rng, 0.35):
+                        scene = regrounded(rng, scene)
+                        prompt = replace(prompt, background=scene.background)
                     data = {"kind": "draw", "category": category, "prompt": prompt.to_json()}
-                    request = prompt_text(rng, prompt)
+                    request = self._worded(rng, prompt_text(rng, prompt), data)
                     steps = drawing_steps(prompt, scene) if self._in_steps(rng) else ()
                     return Turn(request=request, data=data, before=None, after=scene, steps=steps)
 
     def parts(self, rng: np.random.Generator, scene: Scene) -> Turn:
         """What stands in each part of a picture."""
         data = {"kind": "parts", "category": "parts", "scene": scene.to_json()}
-        return Turn(request=pick(rng, LOOKING), data=data, before=scene, after=scene, text=seen(scene))
+        asked = pick(rng, LOOKING if self.wording == "plain" else LOOKING_FREELY)
+        return Turn(request=asked, data=data, before=scene, after=scene, text=seen(scene))
 
     def thoughtful(self, turn: Turn) -> Turn:
         """A question whose answer comes after what it is made from."""
@@ -164,20 +196,48 @@ class Maker:
         steps = editing_steps(Edit.from_json(edit.data["edit"]), scene)
         return _planned(rng, edit, steps, "" if form == "shown" else seen(scene))
 
-    def edit(self, rng: np.random.Generator, scene: Scene) -> Turn | None:
-        """Any kind of edit that the scene allows, or None if none is found."""
+    def edit(
+        self, rng: np.random.Generator, scene: Scene, spoken_of: SceneObject | None = None
+    ) -> Turn | None:
+        """Any kind of edit that the scene allows, or None if none is found. In free wording an object that is
+        the only one, or was `spoken_of` last, may be called "it"."""
         for kind in shuffled(rng, editing.KINDS):
             found = instruct(rng, scene, self.split, kind, self.most, settled=self.settled > 0)
-            if found is not None and len(found.after.objects) >= self.least:
-                data = {
-                    "kind": "edit",
-                    "category": kind,
-                    "scene": scene.to_json(),
-                    "edit": found.edit.to_json(),
-                }
-                steps = editing_steps(found.edit, scene) if self._in_steps(rng) else ()
-                return Turn(request=found.text, data=data, before=scene, after=found.after, steps=steps)
+            if found is None or len(found.after.objects) < self.least or not self._shows(found.after):
+                continue
+            edit, it = self._with_it(rng, found.edit, scene, spoken_of)
+            data = {"kind": "edit", "category": kind, "scene": scene.to_json(), "edit": edit.to_json()}
+            steps = editing_steps(edit, scene) if self._in_steps(rng) else ()
+            asked = self._worded(rng, found.text, data, it)
+            return Turn(request=asked, data=data, before=scene, after=found.after, steps=steps)
         return None
+
+    def _worded(self, rng: np.random.Generator, plain: str, data: dict[str, Any], it: bool = False) -> str:
+        return plain if self.wording == "plain" else free_request(rng, data, it)
+
+    def _shows(self, scene: Scene) -> bool:
+        return not self.grounds or readable(scene)
+
+    def _unnamed(self, rng: np.random.Generator, query: Query, scene: Scene) -> Query:
+        """The question, now and then about "it" where there is one object alone."""
+        alone = len(scene.objects) == 1 and query.kind in UNNAMED
+        if self.wording == "plain" or not alone or not chance(rng, 0.5):
+            return query
+        return replace(query, subject=Filter())
+
+    def _with_it(
+        self, rng: np.random.Generator, edit: Edit, scene: Scene, spoken_of: SceneObject | None
+    ) -> tuple[Edit, bool]:
+        """The edit as its steps name its object, and whether the request calls it "it"."""
+        if self.wording == "plain" or len(edit.wanted) != 1 or not chance(rng, 0.7):
+            return edit, False
+        if len(scene.objects) == 1:
+            return replace(edit, wanted=(Filter(),)), True
+        if spoken_of is None or edit.old[0] != spoken_of:
+            return edit, False
+        short = Filter.of(spoken_of, ("colour", "shape"))
+        full = len(short.select(scene.objects)) > 1
+        return replace(edit, wanted=(Filter.of(spoken_of) if full else short,)), True
 
     def _in_steps(self, rng: np.random.Generator) -> bool:
         return self.stepwise > 0 and chance(rng, self.stepwise)
@@ -192,6 +252,8 @@ def score_turn(data: dict[str, Any], answer: Content) -> dict[str, float]:
         return score_caption(Scene.from_json(data["scene"]), data["category"], text_of(answer))
     if data["kind"] == "question":
         return {"correct": float(normal(conclusion(text_of(answer))) == normal(data["answer"]))}
+    if data["kind"] == "talk":
+        return score_reply(data["category"], data["topic"], text_of(answer))
     if data["kind"] == "parts":
         return score_seen(Scene.from_json(data["scene"]), text_of(answer))
     if data["kind"] == "plan":
@@ -232,7 +294,18 @@ def image_of(answer: Content) -> np.ndarray | None:
     return images[-1] if images else None
 
 
-def follow_up(rng: np.random.Generator, maker: Maker, scene: Scene) -> Turn:
+def spoken_of(turn: Turn) -> SceneObject | None:
+    """The object that "it" means after a turn: what was changed, or the only thing drawn."""
+    if turn.data["kind"] == "draw" and len(turn.after.objects) == 1:
+        return turn.after.objects[0]
+    if turn.data["kind"] != "edit" or len(turn.data["edit"]["new"]) != 1:
+        return None
+    return Edit.from_json(turn.data["edit"]).new[0]
+
+
+def follow_up(
+    rng: np.random.Generator, maker: Maker, scene: Scene, spoken_of: SceneObject | None = None
+) -> Turn:
     """The next turn of a conversation about a picture: mostly questions and edits, now and then a new
     picture."""
     turn = None
@@ -241,7 +314,7 @@ def follow_up(rng: np.random.Generator, maker: Maker, scene: Scene) -> Turn:
         if u < 0.45:
             turn = maker.question(rng, scene)
         elif u < 0.8:
-            turn = maker.edit(rng, scene)
+            turn = maker.edit(rng, scene, spoken_of)
         else:
             turn = maker.caption(rng, scene) if chance(rng, 0.7) else maker.draw(rng)
     return turn

@@ -23,6 +23,7 @@ from unified.tasks.worlds.action_classes import CAMERA_BINS, CLASSES, camera_bin
 from unified.tasks.worlds.clips import Clip, WorldConfig, watch
 
 from unified.checkpoints.state_dict import load_strict, read_safetensors
+from unified.precision import autocast
 from unified.text_files import parse_json
 
 HEADS = {**CLASSES, "pitch": CAMERA_BINS, "yaw": CAMERA_BINS}
@@ -209,7 +210,7 @@ def train(
     generator = torch.Generator().manual_seed(training.seed)
     for step in range(steps):
         rows = torch.randint(len(data), (training.batch,), generator=generator)
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             logits = model(data.visit(rows, training.blurred, generator))
         loss = cost(logits, {name: data.truth[name][rows] for name in HEADS})
         optimiser.zero_grad()

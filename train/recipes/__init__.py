@@ -8,6 +8,7 @@ from unified.train.recipes.extended import extended
 from unified.train.recipes.nano import nano
 from unified.train.recipes.nano_smoke import nano_smoke
 from unified.train.recipes.nano_tune import nano_tune
+from unified.train.recipes.nano_words import nano_words
 from unified.train.recipes.nano_worlds import nano_worlds
 from unified.train.recipes.small import small
 from unified.train.recipes.text_tokenizer import text_tokenizer
@@ -20,6 +21,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "visual_tokenizer": visual_tokenizer,
     "nano": nano,
     "nano_tune": nano_tune,
+    "nano_words": nano_words,
     "nano_worlds": nano_worlds,
     "small": small,
     "base": base,

@@ -5,7 +5,7 @@ that it goes on from; another one: `--override start=DIR`."""
 from dataclasses import replace
 
 from unified.train.recipe import ModelData, ModelRecipe, OutputConfig, Source
-from unified.train.recipes.nano import DRAWN, SOURCES
+from unified.train.recipes.nano_sources import DRAWN, SOURCES
 from unified.train.stage import BatchConfig, OptimisationConfig, ParameterConfig, Stage, StageData
 
 TASKS = ("scene_caption", "scene_question", "scene_edit", "scene_conversation", "world_frames", "small_talk")

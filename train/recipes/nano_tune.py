@@ -3,8 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
-from unified.train.recipe import ModelRecipe, OutputConfig
+from unified.train.recipe import ModelData, ModelRecipe, OutputConfig
 from unified.train.recipes.nano import nano
+from unified.train.recipes.nano_sources import SOURCES
 from unified.train.stage import ParameterConfig
 
 from unified.pretrained import SHIPPED_NAME
@@ -42,5 +43,6 @@ def nano_tune() -> ModelRecipe:
         parameters=ParameterConfig(average=0.99),
     )
     output = OutputConfig(log_every=10, save_every=100, sheet_every=0)
-    own: dict[str, Any] = {"start": SHIPPED_NAME, "tokenizers": None, "model": None}
+    data = ModelData(sources=SOURCES)
+    own: dict[str, Any] = {"data": data, "start": SHIPPED_NAME, "tokenizers": None, "model": None}
     return replace(recipe, name="nano_tune", stages=(stage,), output=output, **own)

@@ -16,6 +16,10 @@ SOURCES = (
     Source(task="scene_conversation", samples=16000, weight=0.4),
     Source(task="maze", samples=8000, weight=0.35),
     Source(task="world_frames", samples=8000, weight=0.25, options={"frames": 3}),
+    # What is shown and not drawn: without these, outlines on light and dark grounds are lost.
+    Source(task="scene_parts", samples=8000, weight=0.25, options={"renderer": "varied"}),
+    Source(task="maze_text", samples=4000, weight=0.15, options={"renderer": "varied"}),
+    Source(task="unknown_picture", samples=2000, weight=0.05),
 )
 SIDES = (1, 2, 4, 8)  # of the maps before the last
 FOLDED: dict[str, Any] = {

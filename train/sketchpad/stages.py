@@ -192,8 +192,12 @@ class SketchTraining(nn.Module):
 
 def text_loss(pad: Sketchpad, batch: Batch) -> Tensor:
     """Mean cross-entropy, in nats, of the labels given what stands before each."""
-    _, hidden = pad.states(batch.ids, batch.values)
-    wanted = batch.labels[:, 1:]
+    return words_loss(pad, batch.labels, pad.states(batch.ids, batch.values)[1])
+
+
+def words_loss(pad: Sketchpad, labels: Tensor, hidden: Tensor) -> Tensor:
+    """The same of labels [B, T] and last hidden states [B, T, D]."""
+    wanted = labels[:, 1:]
     asked = wanted != IGNORED
     logits = pad.reader.all_logits(hidden[:, :-1][asked])
     return F.cross_entropy(logits.float(), wanted[asked])

@@ -172,8 +172,8 @@ class Assistant:
         guidance: float = ...,
         temperature: float = ...,
         tries: int = ...,
-        as_pil: Literal[True],
-    ) -> Image: ...
+        as_pil: Literal[False] = ...,
+    ) -> np.ndarray: ...
 
     @overload
     def draw(
@@ -184,8 +184,8 @@ class Assistant:
         guidance: float = ...,
         temperature: float = ...,
         tries: int = ...,
-        as_pil: Literal[False] = ...,
-    ) -> np.ndarray: ...
+        as_pil: Literal[True],
+    ) -> Image: ...
 
     def draw(
         self,
@@ -214,8 +214,8 @@ class Assistant:
         *,
         guidance: float = ...,
         tries: int = ...,
-        as_pil: Literal[True],
-    ) -> Image: ...
+        as_pil: Literal[False] = ...,
+    ) -> np.ndarray: ...
 
     @overload
     def edit(
@@ -225,8 +225,8 @@ class Assistant:
         *,
         guidance: float = ...,
         tries: int = ...,
-        as_pil: Literal[False] = ...,
-    ) -> np.ndarray: ...
+        as_pil: Literal[True],
+    ) -> Image: ...
 
     def edit(
         self,

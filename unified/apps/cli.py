@@ -27,6 +27,7 @@ COMMANDS = {  # where the function of each command lives; imported only when it 
     "prefer": "unified.apps.commands.prefer:prefer",
     "extend": "unified.apps.commands.extend:extend",
     "eval": "unified.apps.commands.evaluate:evaluate",
+    "lab": "unified.apps.commands.lab:lab",
     "info": "unified.apps.commands.info:info",
 }
 
@@ -45,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     _add_prefer(commands)
     _add_extend(commands)
     _add_eval(commands)
+    _add_lab(commands)
     _command(commands, "info", "what a model is made of")
     return root
 
@@ -189,6 +191,26 @@ def _add_eval(commands: argparse._SubParsersAction) -> None:
         help="weights of LPIPS for `world`: torchvision's AlexNet or VGG16, and LPIPS's own",
     )
     evaluate.add_argument("--out", type=Path, default=Path("eval_out"), help="folder of the report")
+
+
+def _add_lab(commands: argparse._SubParsersAction) -> None:
+    text = "published techniques as small experiments on one ground"
+    lab = commands.add_parser("lab", help=text, description=text)
+    actions = (
+        "list the papers; run experiments; write the report; train the ground; check parts; combine parts"
+    )
+    lab.add_argument("action", choices=("list", "run", "report", "prepare", "conform", "cross"), help=actions)
+    lab.add_argument("names", nargs="*", metavar="NAME", help="papers to run, or parts to check")
+    lab.add_argument("--seeds", type=_positive, default=3, metavar="N", help="of each arm (default 3)")
+    lab.add_argument("--threads", type=_positive, default=2, metavar="N", help="of the processor (default 2)")
+    lab.add_argument("--toy", action="store_true", help="tiny, to see that everything works")
+    lab.add_argument(
+        "--out", type=Path, default=Path("docs/lab"), help="results and pages (default docs/lab)"
+    )
+    lab.add_argument("--work", type=Path, default=Path("runs/lab"), help="checkpoints (default runs/lab)")
+    weights = "folder of the ground's weights (default: those that ship with the package)"
+    lab.add_argument("--weights", type=Path, metavar="FOLDER", help=weights)
+    lab.add_argument("--json", action="store_true", help="print JSON for machines")
 
 
 def _seed(text: str) -> int:

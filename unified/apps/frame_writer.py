@@ -118,17 +118,19 @@ class FrameWriter:
 
     def _scores(self, drawn: Drawn) -> tuple[np.ndarray, np.ndarray]:
         """Log-probabilities [B] of all codes, and entropies [B] as a mean over codes."""
-        total = torch.zeros(len(drawn.rows))
-        entropy = torch.zeros(len(drawn.rows))
+        device = drawn.drawing.codes.device
+        total, entropy = torch.zeros(2, len(drawn.rows), device=device)
         for choice in drawn.choices:
             logits = getattr(choice.predicted, "logits", None)
             if logits is None:
                 return _unknown(len(drawn.rows))
-            likely = logits[drawn.rows].float().log_softmax(dim=-1)  # [B, n, S, V]
-            symbols = self.model.head.to_symbols(choice.codes[drawn.rows])
-            total += likely.gather(-1, symbols[..., None]).sum(dim=(1, 2, 3)).cpu()
-            entropy -= (likely.exp() * likely).nansum(dim=-1).sum(dim=(1, 2)).cpu()
-        return total.double().numpy(), entropy.double().numpy() / drawn.drawing.plan.length
+            symbols = self.model.head.to_symbols(choice.codes)
+            for number, row in enumerate(drawn.rows.tolist()):  # one at a time stays in a processor's cache
+                likely = logits[row].float().log_softmax(dim=-1)  # [n, S, V]
+                total[number] += likely.gather(-1, symbols[row][..., None]).sum()
+                entropy[number] -= (likely.exp() * likely).nansum()
+        total, entropy = total.double().cpu(), entropy.double().cpu()
+        return total.numpy(), entropy.numpy() / drawn.drawing.plan.length
 
     def _contrast(self, session: Session) -> ActionContrast | None:
         """With the opposites of the latest actions; None if it is off."""

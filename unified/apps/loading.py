@@ -10,6 +10,7 @@ import torch
 from unified.apps.assistant import Assistant
 from unified.apps.image_text import ImageTextAssistant
 from unified.apps.text_to_image import TextToImage
+from unified.precision import fast_bf16
 
 
 def load(
@@ -82,14 +83,8 @@ def _dtype(name: str | torch.dtype | None, device: torch.device) -> torch.dtype:
     if isinstance(name, torch.dtype):
         return name
     if name is None:
-        return torch.float32 if device.type == "cpu" and not _fast_bf16() else torch.bfloat16
+        return torch.bfloat16 if fast_bf16(device) else torch.float32
     found = getattr(torch, name, None)
     if found not in (torch.float32, torch.bfloat16, torch.float16):
         raise ValueError(f"unknown dtype {name!r}: use float32, bfloat16 or float16")
     return found
-
-
-def _fast_bf16() -> bool:
-    """Whether this CPU has instructions for products of bfloat16 (AVX-512 BF16, AMX)."""
-    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # PyTorch has no public names for these
-    return any(getattr(torch.cpu, name, lambda: False)() for name in names)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from unified.cache.entries import Entries
+from unified.cache.hack import HACK
 from unified.cache.held import CachePolicy, Held, without_writes
 from unified.cache.scalekv import ScaleKV
 from unified.stream.segments import Kind
@@ -61,6 +62,7 @@ POLICIES: dict[str, Callable[..., CachePolicy]] = {
     "drop_write": DropWrite,
     "window": Window,
     "scalekv": ScaleKV,
+    "hack": HACK,
 }
 
 __all__ = ["POLICIES", "CachePolicy", "DropWrite", "Entries", "Full", "Held", "Window"]

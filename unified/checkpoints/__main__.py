@@ -35,6 +35,7 @@ CASES = (
     "llamagen_verify",
     "latent_sketchpad_verify",
     "vargpt_verify",
+    "core2_verify",
 )
 
 

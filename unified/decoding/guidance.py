@@ -7,6 +7,7 @@ contrastive decoding (`contrasted`).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,6 +30,14 @@ class Guidance(Protocol):
         """Whether the null branch has to run at this step: by default where t is not 0. Guidance that acts
         on hidden states needs it though logits are left as they are."""
         return self.weight(plan, step) != 0
+
+    def predicted(
+        self, found: Distribution, states: Sequence[Tensor], plan: Plan, step: int, rows: int
+    ) -> Distribution:
+        """What codes are drawn from, of what the model predicts (`found`) in `rows` rows and, where the
+        weight is not 0, in as many of the null branch after them. `states`: of each head [R, n, D]."""
+        weight = self.weight(plan, step)
+        return guide(found, weight, rows) if weight else found
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from unified.backbone.layer_pass import layers_run
 from unified.cache.policy import Held
 from unified.decoding.context import Chunk, lay_out
 from unified.decoding.drawing import Choice, Drawing, WriterState
-from unified.decoding.guidance import guide, needs_null
+from unified.decoding.guidance import needs_null
 from unified.decoding.image_request import ImageRequest
 from unified.decoding.rows import open_ids
 from unified.decoding.stats import Stats
@@ -234,10 +234,10 @@ class ImageRun:
         before: Sequence[Tensor] | None = None,
     ) -> Distribution:
         """What is predicted of the slots of a step in the `rows` conversations of a writer, guided."""
-        guidance = self.request.guidance if self.count > len(self.session.rows) else None
-        weight = guidance.weight(self.request.plan, step) if guidance is not None else 0.0
+        guidance, plan = self.request.guidance, self.request.plan
+        weight = guidance.weight(plan, step) if guidance is not None else 0.0
         found = writer.predict(step, states, 2 * rows if weight else rows, before)
-        return guide(found, weight, rows) if weight else found
+        return found if guidance is None else guidance.predicted(found, states, plan, step, rows)
 
     def chosen_from(self, predicted: Distribution) -> Distribution:
         """What the sampler is given."""

@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unified.decoding.pieces import pieces
+
 SAMPLE, NORMAL = "sample", "normal"  # purposes of draws of codes, and of continuous values
 _ROW, _START, _COUNTER = 0x9E3779B97F4A7C15, 0x632BE59BD9B4E019, 0xD1B54A32D192ED03
 _FACTORS = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
@@ -85,10 +87,10 @@ class PositionNoise:
 
     def draw(self, probs: Tensor, places: Tensor, purpose: str = SAMPLE) -> Tensor:
         """Categorical samples by inverse transform sampling."""
-        ladder = probs.cumsum(dim=-1)
-        uniform = self.uniform(places, probs.shape[-2], purpose, probs.device).to(probs)[..., None]
-        drawn = torch.searchsorted(ladder, (uniform * ladder[..., -1:]).contiguous(), right=True)
-        return drawn.squeeze(-1).clamp(max=probs.shape[-1] - 1)
+        uniform = self.uniform(places, probs.shape[-2], purpose, probs.device).to(probs).reshape(-1, 1)
+        flat = probs.reshape(-1, probs.shape[-1])
+        drawn = [_inverse(flat[part], uniform[part]) for part in pieces(flat)]
+        return torch.cat(drawn).view(probs.shape[:-1]).clamp(max=probs.shape[-1] - 1)
 
     def _key(self, purpose: str, device: torch.device) -> Tensor:
         """[B, 1, 1]: one key for every row."""
@@ -121,6 +123,12 @@ class GeneratorNoise:
         """Categorical samples by one `torch.multinomial`."""
         flat = probs.reshape(-1, probs.shape[-1])
         return torch.multinomial(flat, 1, replacement=True, generator=self.generator).view(probs.shape[:-1])
+
+
+def _inverse(probs: Tensor, uniform: Tensor) -> Tensor:
+    """[N, 1]: where numbers [N, 1] in [0, 1) fall among the sums of probs [N, V]."""
+    ladder = probs.cumsum(dim=-1)
+    return torch.searchsorted(ladder, uniform * ladder[:, -1:], right=True)
 
 
 def hashed(keys: Array, places: Array, counters: Array) -> Array:

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from unified.orders.diagonal import diagonal
 from unified.orders.feeds import Feed, GatherFeed, SelfFeed
+from unified.orders.masked import masked
 from unified.orders.naming import check_parameters, parsed
 from unified.orders.nar import nar
 from unified.orders.next_scale import next_scale
@@ -22,6 +23,7 @@ ORDERS: dict[str, Order] = {
     "raster": raster,
     "diagonal": diagonal,
     "nar": nar,
+    "masked": masked,
 }
 
 

@@ -21,10 +21,11 @@ from unified.orders.shapes import Shapes
 AXES = (2, 1, 0)  # of [frame, row, column]: the axis along which each head predicts
 
 
-def nar(shapes: Shapes, *, heads: int | None = None) -> Plan:
+def nar(shapes: Shapes, *, heads: int | None = None, shared: bool = False) -> Plan:
     """One step per anti-diagonal of a map, h + w - 1 in all; several maps of one size are the frames of a
     video, whose steps are frame + row + column. `heads`: how many there are, by default 2 for one map and 3
-    for frames. Maps of different sizes, or another number of heads than 2 or 3: ValueError."""
+    for frames. `shared`: head 0 alone predicts in all directions, the paper's ablation. Maps of different
+    sizes, or another number of heads than 2 or 3: ValueError."""
     if len(set(shapes)) > 1:
         raise ValueError(f"the nar order writes one map or frames of one size, got {shapes}: use next_scale")
     heads = (2 if len(shapes) == 1 else 3) if heads is None else heads
@@ -41,7 +42,7 @@ def nar(shapes: Shapes, *, heads: int | None = None) -> Plan:
         feed=SelfFeed(slots.numel()),
         read=slots.flatten(),
         read_shapes=shapes,
-        read_outs=ReadOuts(source, torch.arange(heads).expand_as(source)),
+        read_outs=ReadOuts(source, (torch.arange(heads) * (not shared)).expand_as(source)),
     )
 
 

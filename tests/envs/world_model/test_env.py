@@ -228,6 +228,11 @@ def test_episodes_end_by_their_length(assistant, picture):
         env.step({})
     env.reset()
     env.step({})
+    state = env.get_state()
+    assert env.step({})[3]
+    env.set_state(state)
+    for going_on in (env, *env.fork(1)):  # the count is part of the state
+        assert going_on.step({})[2:4] == (False, True)
 
 
 def test_a_reward_function_sees_both_frames_and_may_end_the_episode(assistant, picture):
@@ -250,7 +255,10 @@ def test_a_reward_function_sees_both_frames_and_may_end_the_episode(assistant, p
         env.step({})
 
 
-@pytest.mark.parametrize(("answer", "undo"), [(None, 0), ("much", 16), ((1.0, False, 3), 16), ([1.0], 0)])
+@pytest.mark.parametrize(
+    ("answer", "undo"),
+    [(None, 0), ("7", 16), ((1.0, False, 3), 16), ([1.0], 0), (float("nan"), 0), ((-np.inf, True), 0)],
+)
 def test_a_reward_that_is_none_changes_nothing(assistant, picture, walk, answer, undo):
     answers = {}
     env = WorldModelEnv(assistant, picture(), reward_fn=lambda *_: answers.get("now", 1.0), undo=undo)
@@ -307,6 +315,7 @@ def test_before_the_reset_and_after_the_end_it_says_so(assistant, picture):
         env.get_state,
         lambda: env.set_state(state),
         env.step_back,
+        env.render,
     )
     for call in calls:
         with pytest.raises(ClosedEnvironmentError, match="closed"):

@@ -72,6 +72,16 @@ def test_a_random_moment_of_a_recording(starts, picture, tmp_path):
     assert len(seen) > 3
 
 
+def test_an_unreadable_line_of_a_recording_is_no_moment(starts, picture, tmp_path):
+    frames = [picture(k) for k in range(4)]
+    write_recording(tmp_path / "play", frames, [{"forward": 1}] * 3)
+    lines = (tmp_path / "play.jsonl").read_text().splitlines()
+    (tmp_path / "play.jsonl").write_text("\n".join([lines[0], "{", lines[2]]) + "\n")
+    for seed in range(12):
+        start = frames_of(starts, tmp_path / "play", seed)
+        assert not np.array_equal(start.frames[-1], frames[1])
+
+
 def test_a_state_of_the_voxel_world(starts):
     from unified.envs.voxel import VoxelEnv
 

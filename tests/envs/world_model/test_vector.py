@@ -178,8 +178,9 @@ def test_bad_input_changes_nothing(make, walk):
     for options in ({"frames": []}, {"speed": 1}):
         with pytest.raises(ValueError, match=r"."):
             rows.reset(seed=3, options=options)
-    with pytest.raises(ValueError, match="seeds"):
-        rows.reset(seed=[1, 2, 3])
+    for seed in ([1, 2, 3], 1.5, "7", [1, 2.5], -3, [True, 0]):
+        with pytest.raises(ValueError, match="seed"):
+            rows.reset(seed=seed)
     after = rows.get_states()
     assert [state.rng for state in before] == [state.rng for state in after]
     assert all(one.dream is other.dream for one, other in zip(before, after, strict=True))

@@ -1,6 +1,7 @@
 """The sketchpad experiment at toy size: codec, traces, training, other sketches, results."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -109,6 +110,11 @@ def test_pieces_are_parts_of_whole_conversations(begun):
     assert whole.stop == len(whole.ids)
     part = traces.piece(processor.stream, "fill", one, 1, 2)
     assert part.stop == len(part.ids) - 1
+    words = processor.vocabulary
+    labels = Layout.of([part.ids], words).labels(torch.tensor([part.ids]))
+    asked = training.targets(labels, [part], words.write)[0]
+    following = traces.piece(processor.stream, "fill", one, 1, 3).ids
+    assert asked[part.stop] == following[part.stop] == words.write  # the next sketch is begun
     shown = images_of(processor.decode(part.ids)[1]["content"])
     assert len(shown) == 2
     np.testing.assert_array_equal(codes_of(shown[0]), one.pictures[2])
@@ -195,8 +201,7 @@ def test_a_model_is_given_the_sketches_that_are_named(begun, shown, monkeypatch)
         return traces.question(form, picture)
 
     monkeypatch.setattr(solving, "question", ask)
-    few = replace(TOY.mazes, count=2, sketches=4)
-    monkeypatch.setattr(solving, "MOST_TEXT", 4)
+    few = replace(TOY.mazes, count=2, sketches=4, words=4)
     found = solving.solved(model, processor, "fill", shown, 4, few, page=2)
     assert found["mazes"] == 2
     assert found["images"] == (0 if shown == "none" else 8)
@@ -243,6 +248,10 @@ def test_an_arm_is_run_and_goes_on_where_it_was(tmp_path, capsys):
     assert set(again["solved"]) == set(ARMS["fill"].shown)
     assert again["solved"]["own"]["3"]["success"] == 2
     assert (tmp_path / "work" / "fill-0" / "model.safetensors").stat().st_mtime_ns == weights
+
+    shutil.rmtree(tmp_path / "work" / "fill-0")  # nothing is trained where all is measured
+    assert run(tmp_path, "fill", "--toy", "--seeds", "0") == 0
+    assert not (tmp_path / "work" / "fill-0").exists()
 
     assert run(tmp_path, "words", "words_time", "--toy", "--seeds", "0") == 0
     timed = json.loads((tmp_path / "out" / "words_time-0.json").read_text())

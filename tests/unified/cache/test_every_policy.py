@@ -28,6 +28,7 @@ EVERYTHING: dict[str, dict[str, Any]] = {
 LITTLE: dict[str, dict[str, Any]] = {
     "window": {"size": 12},
     "scalekv": {"budgets": TIGHT, "capacity": 12, "selector": Selector(window=4, kernel=3)},
+    "hack": {"heads": {(0, 0)}, "contextual": 6, "structural": 14, "observers": 3},
 }
 
 

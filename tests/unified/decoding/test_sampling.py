@@ -1,13 +1,15 @@
 """Filters and guidance: exact against plain definitions."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unified.decoding import pieces, sampling
 from unified.decoding.guidance import PLAUSIBLE, CappedRamp, Constant, Ramp, contrasted, guide, needs_null
 from unified.decoding.noise import GeneratorNoise, PositionNoise
-from unified.decoding.sampling import Sampler
+from unified.decoding.sampling import MANY, WIDE, Sampler
 from unified.heads.distribution import Categorical
 from unified.orders import plan_for
 from unified.orders.shapes import as_shapes
@@ -49,6 +51,48 @@ def test_the_filter_of_many_values_is_that_of_all(ties):
         want = torch.stack([plain_filter(row, 100, top_p) for row in logits])
         assert torch.equal(got.isinf(), want.isinf()) or (ties and top_p)
         assert got.isfinite().sum() >= want.isfinite().sum()
+
+
+@pytest.mark.parametrize("shape", ["peaked", "flat", "tied", "equal", "single", "broken", "borderline"])
+@pytest.mark.parametrize("top_p", [1e-9, 0.3, 0.8, 0.9999999])
+def test_top_p_without_a_full_sort_is_top_p_by_one(shape, top_p):
+    """Bit for bit: the largest values are sorted only where that is proven to be enough."""
+    logits = torch.randn(64, WIDE, generator=torch.Generator().manual_seed(0))
+    logits = {
+        "peaked": logits * 4,
+        "flat": logits / 100,
+        "tied": (logits * 2).round(),
+        "equal": torch.zeros_like(logits),
+        "single": torch.full_like(logits, -torch.inf).index_fill(1, torch.tensor([3]), 1.0),
+        "broken": logits.index_fill(1, torch.tensor([5]), torch.nan),
+        "borderline": torch.tensor([0.5, 0.3, 0.1, 0.1]).log().repeat(64, WIDE // 4),  # 0.3, 0.8: met exactly
+    }[shape]
+    assert logits.numel() >= MANY
+    ascending = torch.from_numpy(np.sort(logits.numpy(), axis=-1))
+    drop = ascending.softmax(dim=-1).cumsum(dim=-1) <= 1 - top_p
+    drop[:, -1] = False
+    floor = ascending.gather(-1, drop.sum(dim=-1, keepdim=True))
+    got = Sampler(top_p=top_p).filter(logits)
+    assert torch.equal(got.nan_to_num(9), logits.masked_fill(logits < floor, -torch.inf).nan_to_num(9))
+
+
+def test_only_few_rows_are_sorted_whole(monkeypatch):
+    whole = []
+    plain = sampling._sorted
+    monkeypatch.setattr(sampling, "_sorted", lambda logits: whole.append(len(logits)) or plain(logits))
+    Sampler(top_p=0.8).filter(torch.randn(64, 4096, generator=torch.Generator().manual_seed(0)) * 4)
+    assert sum(whole) < 8
+
+
+def test_what_is_drawn_in_pieces_is_what_is_drawn_at_once(monkeypatch):
+    logits = torch.randn(3, 50, 2, 40, generator=torch.Generator().manual_seed(0)) * 3
+    places, noise, sampler = torch.arange(150).view(3, 50), PositionNoise([1, 2, 3]), Sampler(top_p=0.9)
+    whole = sampler.draw(logits, noise, places)
+    for module in (pieces, sampling):
+        monkeypatch.setattr(module, "PIECE", 1000)
+    cut = sampler.draw(logits, noise, places)
+    assert torch.equal(cut.symbols, whole.symbols)
+    assert torch.equal(cut.log_probs, whole.log_probs)
 
 
 @pytest.mark.parametrize(

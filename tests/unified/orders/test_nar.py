@@ -136,3 +136,9 @@ def test_fused_layers_write_the_same(make_model, stream, guidance):
     plain = draw(model)
     assert torch.equal(draw(model.fuse()), plain)
     assert model.fused is not None
+
+
+def test_one_shared_head_reads_out_in_all_directions():
+    shared, usual = (plan_for(name, ((3, 3),)) for name in ("nar(shared=True)", "nar"))
+    assert shared.heads == 1
+    assert torch.equal(shared.read_outs.source, usual.read_outs.source)

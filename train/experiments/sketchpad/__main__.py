@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from transformers.utils.logging import disable_progress_bar
 from unified.train.experiments.sketchpad import results
 from unified.train.experiments.sketchpad.arms import ARMS, TOY, Setting, arms_of, run
 
@@ -79,6 +80,7 @@ def _work(options: argparse.Namespace) -> int:
 
 
 def _setting(options: argparse.Namespace) -> Setting:
+    disable_progress_bar()
     setting = TOY if options.toy else Setting()
     if not options.toy:
         how = {"steps": options.steps, "pairs": options.pairs, "seconds": options.seconds}

@@ -78,6 +78,13 @@ def codes_of(picture: np.ndarray) -> np.ndarray:
         raise ValueError("the picture shows something that is no patch of a maze of tiles") from None
 
 
+def picture_of(codes: np.ndarray) -> np.ndarray:
+    """The square picture of codes [R]: uint8 [H, W, 3]."""
+    side = round(len(codes) ** 0.5)
+    cut = patches(PATCH)[codes].reshape(side, side, PATCH, PATCH, 3)
+    return cut.swapaxes(1, 2).reshape(side * PATCH, side * PATCH, 3)
+
+
 @torch.no_grad()
 def _tell_codes_apart(model: UnifiedModel, visual: VQTokenizer) -> None:
     """First embeddings of codes from what distinguishes their patches, and a head that names each."""

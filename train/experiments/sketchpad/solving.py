@@ -15,7 +15,7 @@ from unified.train.experiments.sketchpad.codec import PATCH, codes_of
 from unified.train.experiments.sketchpad.traces import question, sketches
 
 from unified.apps.answering import GREEDY, GenerationSettings
-from unified.apps.pages import answers_by_pages
+from unified.apps.pages import Answer, answers_by_pages
 from unified.apps.sketching import SketchLimits
 from unified.model import UnifiedModel
 from unified.stream.processor import Processor
@@ -24,7 +24,6 @@ SHOWN = ("own", "none", "blank", "noise", "another's", "true")
 """Which sketches a model is given at inference: those it draws; none, it may open no image; white ones; codes
 at random; those of another maze of the same size; those of the maze's own trace."""
 
-MOST_TEXT = 1024  # ids a page
 NUMBERED = ("success", "progress", "goal_reached", "visual_success")
 
 
@@ -32,15 +31,17 @@ NUMBERED = ("success", "progress", "goal_reached", "visual_success")
 class Mazes:
     """`count` mazes of each of the square `sizes` are solved with the model's own sketches, the first
     `others` of them with other sketches. Sizes up to `trained` are of the test split, larger ones were never
-    trained on. At most `sketches` and `seconds` an answer; `batch` mazes at once."""
+    trained on. At most `sketches` and `seconds` an answer, and `words` ids of text a page; `batch` mazes at
+    once."""
 
     sizes: tuple[int, ...] = (3, 4, 5, 6, 7, 8)
     trained: int = 5
-    count: int = 50
-    others: int = 20
+    count: int = 20
+    others: int = 8
     sketches: int = 120
     seconds: float | None = None
     batch: int = 25
+    words: int = 1024
 
 
 def samples_of(size: int, mazes: Mazes, shown: str = "own") -> tuple[MazeFillTask, list[Sample]]:
@@ -74,7 +75,7 @@ def solved(
     given = substitutes(form, shown, samples, processor.vocabulary.visual, seed)
     limits = SketchLimits(images=mazes.sketches, seconds=mazes.seconds)
     settings = GenerationSettings(
-        sketches=limits, max_tokens=MOST_TEXT, image_sampler=GREEDY, allow_images=shown != "none"
+        sketches=limits, max_tokens=mazes.words, image_sampler=GREEDY, allow_images=shown != "none"
     )
     answers = []
     for start in range(0, len(samples), mazes.batch):
@@ -89,6 +90,14 @@ def solved(
             page=page,
             given=replaced,
         )
+    return scored(task, samples, answers, began)
+
+
+def scored(
+    task: MazeFillTask, samples: Sequence[Sample], answers: Sequence[Answer], began: float
+) -> dict[str, Any]:
+    """The scores of answers to mazes, added up (`solved`). `began`: when they were asked for, by
+    `time.monotonic`."""
     scores = [task.score(sample, one.content) for sample, one in zip(samples, answers, strict=True)]
     return {
         **{name: sum(score[name] for score in scores) for name in NUMBERED},

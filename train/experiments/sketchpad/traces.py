@@ -125,28 +125,40 @@ def sketches(form: str, sample: Sample) -> list[np.ndarray]:
 
 @dataclass(frozen=True)
 class Piece:
-    """Ids of a piece of a trace, and from which place on they are no targets: what ends an unfinished turn is
-    not the trace's."""
+    """Ids of a piece of a trace, and from which place on they are no targets: the turn of an unfinished piece
+    ends there, where the trace begins its next sketch."""
 
     ids: list[int]
     stop: int
 
 
-def piece(stream: Stream, form: str, one: Told, first: int, most: int) -> Piece:
-    """From picture `first` on, at most `most` sketches."""
+def parts(one: Told, first: int, most: int) -> tuple[list[int | str], bool]:
+    """Numbers of pictures and words, as they follow picture `first`, of at most `most` sketches; and whether
+    the trace ends there. What is said after the picture that a piece begins with belongs to the piece
+    before, unless it leads to the next sketch."""
     last = min(first + most, len(one))
-    content: Content = []
+    found: list[int | str] = []
     for number in range(first, last + 1):
         if number > first:
-            content.append(image_item(one.pictures[number], drawn=True))
-        # What is said after the picture that a piece begins with belongs to the piece before, unless it
-        # leads to the next sketch.
+            found.append(number)
         spoken_on = number > first or first == 0 or not is_read_off(one.texts[number])
         if one.texts[number] and spoken_on:
-            content.append({"type": "text", "text": one.texts[number]})
+            found.append(one.texts[number])
+    return found, last == len(one)
+
+
+def piece(stream: Stream, form: str, one: Told, first: int, most: int) -> Piece:
+    """From picture `first` on, at most `most` sketches."""
+    found, ends = parts(one, first, most)
+    content: Content = [
+        {"type": "text", "text": part}
+        if isinstance(part, str)
+        else image_item(one.pictures[part], drawn=True)
+        for part in found
+    ]
     asked = question(form, image_item(one.pictures[first]))
     ids = stream.encode([*asked, {"role": "assistant", "content": content}])
-    return Piece(ids, len(ids) if last == len(one) else len(ids) - 1)
+    return Piece(ids, len(ids) if ends else len(ids) - 1)
 
 
 def image_item(codes: np.ndarray, *, drawn: bool = False) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from unified.train.transition import transition_of
 from unified.heads import log_prob
 from unified.layout.layout import IGNORED, Layout
 from unified.model import UnifiedModel
+from unified.precision import autocast
 from unified.stream.messages import Stream
 
 CHANGED = 8.0  # weight of a code that changes, in the loss of pairs, beside one that stays
@@ -41,11 +42,11 @@ class Budget:
     AdamW's."""
 
     traces: int = 2000
-    pairs: int = 1500
+    pairs: int = 1000
     pair_batch: int = 16
-    steps: int = 500
+    steps: int = 800
     batch: int = 8
-    page: int = 3
+    page: int = 1
     seconds: float | None = None
     rate: float = 3e-3
 
@@ -101,7 +102,7 @@ def train_transition(
     sizes = torch.tensor([[side, side]]).expand(budget.pair_batch, 2)
     step, loss = 0, torch.tensor(math.nan)
     model.train()
-    for step in _steps(optimiser, budget.rate, budget.pairs, until):  # noqa: B007
+    for step in schedule(optimiser, budget.rate, budget.pairs, until):  # noqa: B007
         chosen = torch.randint(len(before), (budget.pair_batch,), generator=rng)
         source, target = before[chosen], after[chosen]
         said = [texts[int(number)] for number in chosen]
@@ -109,14 +110,14 @@ def train_transition(
         said = ["" if quiet and is_read_off(text) else text for text, quiet in zip(said, silent, strict=True)]
         words = [torch.tensor(ids[text], dtype=torch.long) for text in said]
         steer = torch.stack([model.embed_ids(some).sum(dim=0) for some in words])
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             images = model.head.embed(source).unflatten(1, (side, side))
             found = transition(images, sizes, steer.detach()).flatten(1, 2)
             logits = model.head.logits(COPY * nn.functional.rms_norm(found, found.shape[-1:]))
         weights = torch.where(source != target, CHANGED, 1.0)
         nats = -log_prob(logits, model.head.to_symbols(target))
         loss = (weights * nats).sum() / weights.sum()
-        _step(optimiser, trained, loss)
+        descend(optimiser, trained, loss)
     return step, float(loss.detach())
 
 
@@ -137,15 +138,15 @@ def train_decoder(
     step, text = 0, torch.tensor(math.nan)
     model.train()
     model.attention = "by_sample"  # rows of different lengths
-    for step in _steps(optimiser, budget.rate, budget.steps, until):  # noqa: B007
+    for step in schedule(optimiser, budget.rate, budget.steps, until):  # noqa: B007
         pieces = []
         for _ in range(budget.batch):
             one = traces[int(rng.integers(len(traces)))]
             first = int(rng.integers(max(1, len(one) + 1)))
-            pieces.append(piece(stream, form, one, first, budget.page + 1))
-        with torch.autocast("cpu", torch.bfloat16):
+            pieces.append(piece(stream, form, one, first, budget.page))
+        with autocast():
             text, codes = losses(model, pieces)
-        _step(optimiser, trained, text + codes)
+        descend(optimiser, trained, text + codes)
     model.attention = "sdpa"
     return step, float(text.detach())
 
@@ -155,13 +156,20 @@ def losses(model: UnifiedModel, pieces: Sequence[Piece]) -> tuple[Tensor, Tensor
     words = model.vocabulary
     ids = padded([one.ids for one in pieces], words)
     layout = Layout.of(ids, words)
-    labels = layout.labels(ids)
-    for row, one in enumerate(pieces):
-        labels[row, one.stop :] = IGNORED
+    labels = targets(layout.labels(ids), pieces, words.write)
     found = model(ids, labels=labels, layout=layout, return_logits=False).log_probs
     target = labels != IGNORED
     visual = target & words.is_visual(ids)
     return _mean(found, target & ~visual), _mean(found, visual)
+
+
+def targets(labels: Tensor, pieces: Sequence[Piece], write: int) -> Tensor:
+    """Labels [B, T] of pieces, in place: where an unfinished one stops, the next sketch is begun."""
+    for row, one in enumerate(pieces):
+        labels[row, one.stop :] = IGNORED
+        if one.stop < len(one.ids):
+            labels[row, one.stop] = write
+    return labels
 
 
 def freeze(model: UnifiedModel) -> None:
@@ -171,7 +179,7 @@ def freeze(model: UnifiedModel) -> None:
         module.requires_grad_(False)
 
 
-def _steps(optimiser: torch.optim.Optimizer, rate: float, count: int, until: float | None) -> Iterator[int]:
+def schedule(optimiser: torch.optim.Optimizer, rate: float, count: int, until: float | None) -> Iterator[int]:
     """1, 2, ... with a warm-up and a linear fall of the learning rate, by steps or by time, whichever is
     further."""
     began = time.monotonic()
@@ -186,7 +194,8 @@ def _steps(optimiser: torch.optim.Optimizer, rate: float, count: int, until: flo
         yield step
 
 
-def _step(optimiser: torch.optim.Optimizer, trained: Sequence[Tensor], loss: Tensor) -> None:
+def descend(optimiser: torch.optim.Optimizer, trained: Sequence[Tensor], loss: Tensor) -> None:
+    """One step down the gradient, whose norm is clipped at 1."""
     optimiser.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(trained, 1.0)

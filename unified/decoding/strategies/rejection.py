@@ -34,7 +34,7 @@ def probabilities(sampler: Sampler, logits: Tensor) -> Tensor:
     check_logits(logits)  # what is drafted is compared on the host anyway
     if sampler.temperature == 0:
         return torch.zeros_like(logits, dtype=torch.float32).scatter(-1, logits.argmax(-1, keepdim=True), 1.0)
-    return sampler.filter(logits.float()).softmax(dim=-1)
+    return sampler.probabilities(logits)
 
 
 def draw(law: Tensor, noise: Noise, places: Tensor, purpose: str = SAMPLE) -> Tensor:

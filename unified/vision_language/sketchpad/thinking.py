@@ -7,7 +7,7 @@ stay, and the head's own are held while an image is drawn, so a latent costs one
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
 from unified.finite import check_count, check_values
+from unified.heads.latents import Latents
 from unified.layout.features import ADVANCE
 from unified.stream.base_words import FEATURES, PLACES
 from unified.vision_language.generation import Speech, said
@@ -52,7 +53,8 @@ class Sketch:
 class Thinking:
     """One answer: iterate over it for its pieces, of text and sketches, as they come. `parts` holds those
     that came, and `stopped` why it ended: "end", "length" (also where the context has no room for a sketch),
-    or "sketches" for one sketch too many."""
+    or "sketches" for one sketch too many. `given`: features before the connector's norm [n * merge, V] that
+    take the place of sketch number 0, 1, ..."""
 
     pad: Sketchpad
     processor: PretrainedProcessor
@@ -62,6 +64,7 @@ class Thinking:
     images: Images  # of the prompt
     parts: list[str | Sketch] = field(default_factory=list)
     stopped: str = ""
+    given: Callable[[int], Tensor] | None = None
 
     def __iter__(self) -> Iterator[str | Sketch]:
         prefix = [latents.embeds for latents in self.pad.latents(self.images)]
@@ -83,8 +86,13 @@ class Thinking:
             if drawn == self.rule.sketches or len(prefix) == self.pad.head.config.images:
                 self.stopped = "sketches"
                 return
-            sketch, embeds = self._sketch(torch.cat(prefix) if prefix else None, opened == "begin")
-            drawn, prefix = drawn + 1, [*prefix, embeds]
+            self._open(opened == "begin")
+            if self.given is None:
+                found = self._draw(torch.cat(prefix) if prefix else None)
+            else:
+                found = self._read(self.given(drawn))
+            self.session.feed([self.pad.end])
+            drawn, prefix, sketch = drawn + 1, [*prefix, found.embeds], Sketch(found.vision)
             self.parts.append(sketch)
             yield sketch
 
@@ -107,12 +115,22 @@ class Thinking:
             self.parts.append(piece)
         yield piece
 
+    def _open(self, begun: bool) -> None:
+        self.session.read_pending() if begun else self.session.feed([self.pad.begin])
+
     @torch.no_grad()
-    def _sketch(self, prefix: Tensor | None, begun: bool) -> tuple[Sketch, Tensor]:
-        """Draw one image after the finished ones [m, T]: its features, and its inputs of the model [n, T]."""
+    def _read(self, features: Tensor) -> Latents:
+        """An image as if it had been drawn: features [n * merge, V]."""
+        grid = self.images.only([len(self.images) - 1]).grid if len(self.images) else None
+        values = self.pad.values(Images([features], grid), [True])
+        self.session.feed([self.pad.reader.image] * self.pad.tokens, values=values)
+        return self.pad.finished(features)
+
+    @torch.no_grad()
+    def _draw(self, prefix: Tensor | None) -> Latents:
+        """One image after the finished ones [m, T]."""
         pad, session = self.pad, self.session
         places = _places(pad, self.images)
-        session.read_pending() if begun else session.feed([pad.begin])
         assert session.last is not None
         dtype = next(pad.head.parameters()).dtype
         rows = session.last.new_zeros(1, 0, pad.reader.width) if prefix is None else prefix[None]
@@ -125,8 +143,7 @@ class Thinking:
             session.feed([pad.reader.image], values={FEATURES: latent.embeds[0], **place})
             vision.append(latent.vision[0])
             embeds.append(latent.embeds[0])
-        session.feed([pad.end])
-        return Sketch(torch.cat(vision)), torch.cat(embeds)
+        return Latents(torch.cat(vision), torch.cat(embeds))
 
 
 class _Segment:

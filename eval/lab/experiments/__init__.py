@@ -1,0 +1,9 @@
+"""Experiments by the name of their paper. To add one, write a file with an `EXPERIMENT` and give it a line
+here; docs/lab/README.md tells how."""
+
+from unified.eval.lab.experiment import Experiment
+from unified.eval.lab.experiments import cca, core2, flexvar, hack, nar, scalekv, var, variant
+
+_MODULES = (var, flexvar, scalekv, hack, variant, nar, core2, cca)
+
+EXPERIMENTS: dict[str, Experiment] = {module.EXPERIMENT.name: module.EXPERIMENT for module in _MODULES}

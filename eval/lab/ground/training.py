@@ -1,0 +1,84 @@
+"""One training loop for base models and experiments: resumable, and a function of its seed alone."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+from unified.train.optimiser import is_inner, muon
+
+WARMUP = 20
+FINAL = 0.05  # of the learning rate
+DECAY = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """`every`: steps between checkpoints, about the work that an interruption costs."""
+
+    steps: int
+    rate: float = 3e-3
+    every: int = 50
+    clip: float = 1.0
+    what: str = ""
+
+    def rate_at(self, step: int) -> float:
+        return self.rate * min(1.0, (step + 1) / WARMUP) * max(FINAL, 1 - step / self.steps)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """`losses` of all steps, and the seconds that they took in all runs together."""
+
+    losses: list[float]
+    seconds: float
+
+
+def train(model: nn.Module, loss: Callable[[int], Tensor], course: Course, folder: Path) -> Trained:
+    """Steps of `loss(step)`, which must depend on the step (and the model) alone. A checkpoint in `folder`,
+    if there is one, is where it goes on, so that an interrupted training ends with the same weights."""
+    optimiser = muon(model.named_parameters(), is_inner, course.rate, DECAY)
+    losses, seconds = _restored(model, optimiser, folder)
+    weights = [p for p in model.parameters() if p.requires_grad]
+    began = time.monotonic()
+    model.train()
+    steps = range(len(losses), course.steps)
+    bar = tqdm(steps, course.what, course.steps, initial=len(losses), file=sys.stderr, disable=None)
+    for step in bar:
+        for group in optimiser.param_groups:
+            group["lr"] = course.rate_at(step)
+        found = loss(step)
+        optimiser.zero_grad()
+        found.backward()
+        nn.utils.clip_grad_norm_(weights, course.clip)
+        optimiser.step()
+        losses.append(float(found.detach()))
+        if (step + 1) % course.every == 0 or step + 1 == course.steps:
+            _save(model, optimiser, losses, seconds + time.monotonic() - began, folder)
+    model.eval()
+    return Trained(losses, seconds + time.monotonic() - began)
+
+
+def _save(
+    model: nn.Module, optimiser: torch.optim.Optimizer, losses: list[float], seconds: float, folder: Path
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {"model": model.state_dict(), "optimiser": optimiser.state_dict()}
+    torch.save({**state, "losses": losses, "seconds": seconds}, folder / "checkpoint.part")
+    (folder / "checkpoint.part").replace(folder / "checkpoint.pt")
+
+
+def _restored(model: nn.Module, optimiser: torch.optim.Optimizer, folder: Path) -> tuple[list[float], float]:
+    path = folder / "checkpoint.pt"
+    if not path.is_file():
+        return [], 0.0
+    state = torch.load(path, weights_only=True)
+    model.load_state_dict(state["model"])
+    optimiser.load_state_dict(state["optimiser"])
+    return state["losses"], state["seconds"]

@@ -1,0 +1,85 @@
+"""A continuous tokenizer: an autoencoder whose latent is a Gaussian near the standard one (KL-VAE).
+
+The encoder gives mean and log-variance of every channel; training decodes a sample and adds the
+Kullback-Leibler divergence from N(0, 1), weighted little (latent diffusion: Rombach et al., arXiv
+2112.10752). There are no codes: `encode` and `decode_maps` of other tokenizers have no meaning here, latents
+do. `train.tokenizer` trains it like the others. Tests: tests/tokenizers/test_kl.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from .networks import Decoder, Encoder, NetworkConfig
+from .resize import Shape
+from .visual import TrainingPass, check_images
+
+WIDEST = 20.0  # of the absolute log-variance
+
+
+@dataclass(frozen=True, kw_only=True)
+class KLConfig:
+    """`network.latent` channels of the latent; `weight` of the divergence, in nats a channel of a place,
+    beside pixels."""
+
+    network: NetworkConfig = field(default_factory=lambda: NetworkConfig(latent=8))
+    weight: float = 1e-4
+
+    def __post_init__(self) -> None:
+        if self.weight < 0:
+            raise ValueError(f"weight must not be negative, got {self.weight}")
+
+
+class KLTokenizer(nn.Module):
+    """Images [B, 3, H, W] in [-1, 1] <-> latents [B, dim, H / stride, W / stride]. The decoder's output is
+    not clamped."""
+
+    codes = 0
+    table = None
+    passes: Tensor
+
+    def __init__(self, config: KLConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.dim, self.stride = config.network.latent, config.network.stride
+        self.encoder = Encoder(replace(config.network, latent=2 * self.dim))
+        self.decoder = Decoder(config.network)
+        self.register_buffer("passes", torch.zeros((), dtype=torch.long))  # of training: seeds the noise
+
+    def moments(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of the latent, each [B, dim, h, w]."""
+        check_images(images, self.stride, self.config.network.channels)
+        mean, spread = self.encoder(images).float().chunk(2, dim=1)
+        return mean, spread.clamp(-WIDEST, WIDEST)
+
+    def latent(self, images: Tensor) -> Tensor:
+        """The mean [B, dim, h, w]."""
+        return self.moments(images)[0]
+
+    def decode_vectors(self, vectors: Tensor) -> Tensor:
+        """Latents [B, dim, h, w] -> images [B, 3, h * stride, w * stride]."""
+        found: Tensor = self.decoder(vectors)
+        return found
+
+    def training_shapes(self, images: Tensor, count: int, generator: torch.Generator) -> list[Shape]:
+        """None: there are no maps of codes."""
+        return []
+
+    def training_pass(self, images: Tensor, shapes: Sequence[Shape], entropy: float = 0.0) -> TrainingPass:
+        """Reconstruct a sample of the latent, whose noise is a function of the number of passes so far: a
+        resumed training draws the same. ValueError for an entropy term."""
+        if entropy:
+            raise ValueError("a continuous tokenizer has no entropy term: set entropy to 0")
+        mean, spread = self.moments(images)
+        generator = torch.Generator().manual_seed(int(self.passes))
+        self.passes += 1
+        noise = torch.randn(mean.shape, generator=generator).to(mean)
+        sample = mean + torch.exp(0.5 * spread) * noise
+        divergence = 0.5 * (mean.square() + spread.exp() - 1 - spread).mean()
+        return TrainingPass(
+            images=[self.decode_vectors(sample)], ids=[], candidates=[], loss=self.config.weight * divergence
+        )
