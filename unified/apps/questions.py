@@ -43,6 +43,8 @@ def conversations(
 
 def _asked(messages: Sequence[Message]) -> list[Message]:
     plain = plain_messages(list(messages))
-    if not plain or plain[-1]["role"] != "user":
+    if not plain:
+        raise ValueError("a conversation needs at least one message")
+    if plain[-1]["role"] != "user":
         raise ValueError("a conversation that is to be answered ends with a message of the user")
     return plain
