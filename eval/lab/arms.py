@@ -28,6 +28,15 @@ def scored(trial: Trial, model: Any, tokenizer: str, how: How, split: str = "tes
     return measured(trial.ground.prompts(trial.seed, split), drawn_with(trial, model, tokenizer, how, split))
 
 
+def profiled(trial: Trial, model: Any, profiler: Any, how: How, first: int, count: int) -> Tensor:
+    """The table of a profiler, a cache policy that keeps all, after drawing `count` validation prompts from
+    number `first` on."""
+    scenes, coder = trial.ground.scenes("validation", count, first), trial.ground.tokenizer("vq")
+    seed = trial.seed * SEED_STRIDE + first
+    draw(model, coder, scenes, how.but(policy=profiler), seed=seed, rows=count)
+    return profiler.table()
+
+
 def output(model: UnifiedModel, batch: Rows, **options: Any) -> UnifiedOutput:
     """The likelihoods of rows."""
     return model(batch.ids, labels=batch.labels, layout=batch.layout, return_logits=False, **options)

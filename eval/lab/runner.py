@@ -27,6 +27,7 @@ from unified.eval.bench.machine import machine, versions
 from unified.eval.lab.experiment import Experiment, Results, Trial
 from unified.eval.lab.experiments import EXPERIMENTS
 from unified.eval.lab.ground.ground import Ground
+from unified.train.stored import write_text
 
 from unified import __version__
 
@@ -125,9 +126,7 @@ def commit() -> str:
 def write(path: Path, result: dict[str, Any]) -> None:
     """A result, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_text(path, json.dumps(result, indent=1, allow_nan=False) + "\n")
 
 
 def plain(value: Any) -> Any:

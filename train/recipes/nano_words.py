@@ -66,7 +66,7 @@ def nano_words() -> ModelRecipe:
         name="words",
         steps=round(SHARE * STEPS),
         data=replace(stage.data, mixture=MIXTURE, samples=SHARE, coarse={}),
-        batch=replace(stage.batch, rows=ROWS, micro_rows=ROWS, length=LENGTH, bf16=False),
+        batch=replace(stage.batch, rows=ROWS, micro_rows=ROWS, length=LENGTH),
         optimisation=replace(stage.optimisation, learning_rate=1.5e-3, warmup=15),
         parameters=replace(stage.parameters, average=0.98),
     )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from unified.eval.lab.arms import SEED_STRIDE, drawn_with
+from unified.eval.lab.arms import drawn_with, profiled
 from unified.eval.lab.experiment import (
     Criterion,
     Experiment,
@@ -23,7 +23,6 @@ from unified.eval.lab.experiment import (
     not_applicable,
 )
 from unified.eval.lab.experiments.scalekv import HOW, SHAPES, Recent
-from unified.eval.lab.ground.drawing import draw
 from unified.eval.lab.ground.measures import measured
 
 from unified.cache.hack import HACK, HeadProfiler, contextual_heads
@@ -56,11 +55,7 @@ class Replay:
 
 def calibrate(trial: Trial, model: Any, first: int) -> Tensor:
     """[layers, heads] on validation prompts from number `first` on."""
-    profiler, scenes = HeadProfiler(), trial.ground.scenes("validation", CALIBRATION, first)
-    how = HOW.but(policy=profiler)
-    seed = trial.seed * SEED_STRIDE + first
-    draw(model, trial.ground.tokenizer("vq"), scenes, how, seed=seed, rows=CALIBRATION)
-    return profiler.table()
+    return profiled(trial, model, HeadProfiler(), HOW, first, CALIBRATION)
 
 
 def between(table: Tensor) -> float:

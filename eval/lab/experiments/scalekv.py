@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from unified.eval.lab.arms import SEED_STRIDE, drawn_with
+from unified.eval.lab.arms import drawn_with, profiled
 from unified.eval.lab.experiment import (
     Criterion,
     Experiment,
@@ -22,7 +22,7 @@ from unified.eval.lab.experiment import (
     holds,
     not_applicable,
 )
-from unified.eval.lab.ground.drawing import How, draw
+from unified.eval.lab.ground.drawing import How
 from unified.eval.lab.ground.measures import latent_psnr, measured
 from unified.eval.lab.statistics import rank_correlation
 
@@ -64,12 +64,7 @@ class Recent:
 
 def calibrate(trial: Trial, model: Any, first: int) -> Tensor:
     """[layers, steps]: the selectivity on validation prompts from number `first` on."""
-    profiler = Profiler(top=4)
-    scenes = trial.ground.scenes("validation", CALIBRATION, first)
-    coder = trial.ground.tokenizer("vq")
-    seed = trial.seed * SEED_STRIDE + first
-    draw(model, coder, scenes, HOW.but(policy=profiler), seed=seed, rows=CALIBRATION)
-    return profiler.table()
+    return profiled(trial, model, Profiler(top=4), HOW, first, CALIBRATION)
 
 
 def compress(share: float, trial: Trial) -> Numbers:

@@ -17,6 +17,7 @@ from unified.eval.lab.ground.ground import Ground
 from unified.eval.lab.ground.measures import likelihood, measured, pixel_psnr
 from unified.eval.lab.ground.tokenizers import TOKENIZERS, as_images, as_pictures, train_one
 from unified.eval.lab.ground.training import Course, train
+from unified.train.stored import write_text
 
 
 def prepare(ground: Ground, work: Path) -> dict[str, Any]:
@@ -103,6 +104,4 @@ def base_figures(ground: Ground, name: str) -> dict[str, Any]:
 
 
 def _write(ground: Ground, found: dict[str, Any]) -> None:
-    partial = ground.weights / "manifest.part"
-    partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    partial.replace(ground.weights / "manifest.json")
+    write_text(ground.weights / "manifest.json", json.dumps(found, indent=1) + "\n")

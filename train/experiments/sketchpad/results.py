@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scipy.stats import binomtest
+from unified.train.stored import write_text
 
 CONFIDENCE = 0.95
 
@@ -15,9 +16,7 @@ CONFIDENCE = 0.95
 def write(path: Path, result: Mapping[str, Any]) -> None:
     """A result, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_text(path, json.dumps(result, indent=1) + "\n")
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
