@@ -38,6 +38,7 @@ CASES = (
     "core2_verify",
     "mar.head_verify",
     "mar.verify",
+    "xar.verify",
 )
 
 

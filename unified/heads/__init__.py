@@ -6,6 +6,7 @@ from unified.heads.bitwise import BitwiseHead
 from unified.heads.categorical import CategoricalHead
 from unified.heads.diffusion import DiffusionHead
 from unified.heads.distribution import Categorical, Distribution, Drawn, Gaussian, log_prob
+from unified.heads.flow import FlowHead
 from unified.heads.regression import RegressionHead
 from unified.heads.symbols import ContinuousHead, Head, TableHead
 
@@ -13,7 +14,11 @@ HEADS: dict[str, type] = {"categorical": CategoricalHead, "bitwise": BitwiseHead
 
 # Apart, because the head of a model's configuration writes codes: these take channels where those take codes,
 # and vectors have no ids.
-CONTINUOUS_HEADS: dict[str, type] = {"regression": RegressionHead, "diffusion": DiffusionHead}
+CONTINUOUS_HEADS: dict[str, type] = {
+    "regression": RegressionHead,
+    "diffusion": DiffusionHead,
+    "flow": FlowHead,
+}
 
 __all__ = [
     "CONTINUOUS_HEADS",
