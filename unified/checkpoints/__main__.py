@@ -39,6 +39,7 @@ CASES = (
     "mar.head_verify",
     "mar.verify",
     "xar.verify",
+    "acdit.verify",
 )
 
 

@@ -31,6 +31,11 @@ PACKS = {
         ["heads", "cfg", "interval", "units"],
         ["latent", "train.t", "sample.noise", "uncached.prev"],
     ),
+    "acdit": (
+        ["rope.bases", "mask_allowed", "train.block0_attn", "sample.dpm_cfg.latent", "t_emb"],
+        ["ar_len", "cfg", "labels"],
+        ["train.t", "sample.noise"],
+    ),
 }
 KEYS = [(pack, key) for pack, (_, keys, _) in PACKS.items() for key in keys]
 GIVEN = [(pack, name) for pack, (*_, names) in PACKS.items() for name in names]

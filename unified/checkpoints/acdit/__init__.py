@@ -1,0 +1,1 @@
+"""ACDiT, blockwise autoregression over conditional diffusion: network, sampling and reference vectors."""
