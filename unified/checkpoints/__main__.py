@@ -40,6 +40,7 @@ CASES = (
     "mar.verify",
     "xar.verify",
     "acdit.verify",
+    "himar.verify",
 )
 
 

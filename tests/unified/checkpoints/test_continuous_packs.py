@@ -36,6 +36,11 @@ PACKS = {
         ["ar_len", "cfg", "labels"],
         ["train.t", "sample.noise"],
     ),
+    "himar": (
+        ["schedule.dense_count", "train.pivot.vb", "sample.both_cfg.latent", "sample.constant.pivots"],
+        ["dense_heads", "stage2_rate", "re_cfg"],
+        ["train.placeholder_u", "sample.dense.noise"],
+    ),
 }
 KEYS = [(pack, key) for pack, (_, keys, _) in PACKS.items() for key in keys]
 GIVEN = [(pack, name) for pack, (*_, names) in PACKS.items() for name in names]
