@@ -37,6 +37,7 @@ CASES = (
     "vargpt_verify",
     "core2_verify",
     "lantern.verify",
+    "m3id_verify",
 )
 
 
