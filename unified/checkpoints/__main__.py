@@ -38,6 +38,8 @@ CASES = (
     "core2_verify",
     "lantern.verify",
     "m3id_verify",
+    "mar.head_verify",
+    "mar.verify",
 )
 
 

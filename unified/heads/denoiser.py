@@ -15,17 +15,18 @@ EPS = 1e-6
 
 class Denoiser(nn.Module):
     """`channels` noisy values, told the step and a hidden state of `width`, by `depth` blocks of width
-    `inner`."""
+    `inner`. `outputs`: values that are predicted, by default twice as many as channels."""
 
-    def __init__(self, width: int, channels: int, inner: int, depth: int) -> None:
+    def __init__(self, width: int, channels: int, inner: int, depth: int, outputs: int | None = None) -> None:
         super().__init__()
+        outputs = 2 * channels if outputs is None else outputs
         self.time = nn.Sequential(nn.Linear(2 * FREQUENCIES, inner), nn.SiLU(), nn.Linear(inner, inner))
         self.condition = nn.Linear(width, inner)
         self.inputs = nn.Linear(channels, inner)
         self.blocks = nn.ModuleList(Block(inner) for _ in range(depth))
         self.norm = nn.LayerNorm(inner, eps=EPS, elementwise_affine=False)
         self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(inner, 2 * inner))
-        self.outputs = nn.Linear(inner, 2 * channels)
+        self.outputs = nn.Linear(inner, outputs)
         self.start()
 
     @torch.no_grad()
@@ -42,8 +43,9 @@ class Denoiser(nn.Module):
                 nn.init.xavier_uniform_(parameter)
 
     def forward(self, noisy: Tensor, steps: Tensor, hidden: Tensor) -> Tensor:
-        """noisy [M, C], steps [M] or [1] integers, hidden [M, D] -> [M, 2C] float32: the predicted noise, and
-        where its variance lies between the smallest (-1) and the largest (1)."""
+        """noisy [M, C], steps [M] or [1], hidden [M, D] -> [M, 2C] float32: the predicted noise, and where
+        its variance lies between the smallest (-1) and the largest (1). With other `outputs`: that many
+        values."""
         dtype = self.inputs.weight.dtype
         told = self.time(waves(steps).to(dtype)) + self.condition(hidden.to(dtype))
         x = self.inputs(noisy.to(dtype))

@@ -10,7 +10,7 @@ Test: a mixture of Gaussians is learned (tests/unified/heads/test_diffusion.py).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -84,13 +84,49 @@ class DiffusionHead(nn.Module):
     def denoising_loss(self, hidden: Tensor, values: Tensor, steps: Tensor, noise: Tensor) -> Tensor:
         """Squared error of the noise plus the variational bound in bits, means over channels: hidden [M, D],
         values [M, C], steps [M], noise [M, C] -> [M]."""
-        values, noise = values.float(), noise.to(values.device, torch.float32)
-        table = cosine(self.config.steps).table.to(values.device, torch.float32)[steps]
-        scale, ratio, *_ = columns = table.split(1, dim=-1)  # each [M, 1]
-        noisy = (values + ratio * noise) / scale
-        predicted, place = self.denoiser(noisy, steps, hidden).chunk(2, dim=-1)
-        error = (noise - predicted).square().mean(dim=-1)
-        return error + _bound(values, noisy, predicted.detach(), place, columns, steps)
+        return denoised(self.denoiser, hidden, values, steps, noise, self.config.steps).loss
+
+
+@dataclass(frozen=True, eq=False)
+class Denoised:
+    """One step of training for M values: `noisy` [M, C], the network's `outputs` [M, 2C], and by them the
+    `value` without noise, and `mean` and `log_variance` of the step before, all [M, C]; the
+    `squared_error` of the noise and the variational `bound` in bits, means over channels, [M]. Gradients of
+    the bound reach the variance alone."""
+
+    noisy: Tensor
+    outputs: Tensor
+    value: Tensor
+    mean: Tensor
+    log_variance: Tensor
+    squared_error: Tensor
+    bound: Tensor
+
+    @property
+    def loss(self) -> Tensor:
+        return self.squared_error + self.bound
+
+
+def denoised(
+    denoiser: Denoiser, hidden: Tensor, values: Tensor, steps: Tensor, noise: Tensor, total: int = 1000
+) -> Denoised:
+    """hidden [M, D], values [M, C], steps [M] of `total` in the cosine schedule, noise [M, C]."""
+    values, noise = values.float(), noise.to(values.device, torch.float32)
+    table = cosine(total).table.to(values.device, torch.float32)[steps]
+    scale, ratio, of_value, of_noisy, smallest, largest = table.split(1, dim=-1)  # each [M, 1]
+    noisy = (values + ratio * noise) / scale
+    outputs = denoiser(noisy, steps, hidden)
+    predicted, place = outputs.chunk(2, dim=-1)
+    error = (noise - predicted).square().mean(dim=-1)
+    value = scale * noisy - ratio * predicted.detach()
+    mean = of_value * value + of_noisy * noisy
+    log_variance = smallest + (place + 1) / 2 * (largest - smallest)
+    spread = torch.exp(smallest - log_variance) - 1 + log_variance - smallest
+    shift = of_value * (values - value)  # true mean less the predicted one
+    divergence = 0.5 * (spread + shift.square() * torch.exp(-log_variance))
+    bits = torch.where(steps[:, None] == 0, -_binned(values, mean, -0.5 * log_variance), divergence)
+    bound = bits.mean(dim=-1) / math.log(2)
+    return Denoised(noisy, outputs, value, mean, log_variance, error, bound)
 
 
 class Term(NamedTuple):
@@ -143,7 +179,13 @@ class DiffusionDistribution:
     def reverse(self, normal: Tensor, temperature: float) -> Tensor:
         """From noise to values [..., C]. normal [..., K, C]: row i is added by step i of K, from the last to
         step 1; row 0 is the start."""
+        *_, x = self.trajectory(normal, temperature)
+        return x.view(*normal.shape[:-2], x.shape[-1])
+
+    def trajectory(self, normal: Tensor, temperature: float) -> Iterator[Tensor]:
+        """The K + 1 states [M, C] of `reverse`, from noise to values."""
         x, *noises = normal.flatten(0, -3).unbind(dim=-2)  # K of [M, C]
+        yield x
         table = self.schedule.table.tolist()  # numbers: a step waits for no device
         for index in reversed(range(len(table))):
             scale, ratio, of_value, of_noisy, smallest, largest = table[index]
@@ -152,7 +194,7 @@ class DiffusionDistribution:
             if index and temperature:
                 log_variance = smallest + (place + 1) / 2 * (largest - smallest)
                 x = x + temperature * torch.exp(0.5 * log_variance) * noises[index - 1]
-        return x.view(*normal.shape[:-2], x.shape[-1])
+            yield x
 
     def predicted(self, noisy: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Combined noise and place of the variance, both [M, C], for noisy values [M, C]: one pass for all
@@ -167,21 +209,6 @@ class DiffusionDistribution:
 
     def _channels(self) -> int:
         return self.denoiser.inputs.in_features
-
-
-def _bound(
-    values: Tensor, noisy: Tensor, predicted: Tensor, place: Tensor, columns: Sequence[Tensor], steps: Tensor
-) -> Tensor:
-    """[M]: bits of a step of the reverse process, means over channels: the divergence of the true step from
-    the predicted one, or at step 0 the negative log-likelihood of the values."""
-    scale, ratio, of_value, of_noisy, smallest, largest = columns
-    log_variance = smallest + (place + 1) / 2 * (largest - smallest)
-    shift = of_value * (values - (scale * noisy - ratio * predicted))  # true mean less the predicted one
-    spread = torch.exp(smallest - log_variance) - 1 + log_variance - smallest
-    divergence = 0.5 * (spread + shift.square() * torch.exp(-log_variance))
-    mean = of_value * (scale * noisy - ratio * predicted) + of_noisy * noisy
-    bits = torch.where(steps[:, None] == 0, -_binned(values, mean, -0.5 * log_variance), divergence)
-    return bits.mean(dim=-1) / math.log(2)
 
 
 def _binned(values: Tensor, mean: Tensor, log_precision: Tensor) -> Tensor:

@@ -92,3 +92,12 @@ def spaced(steps: int, sections: Sequence[int]) -> list[int]:
             place += stride  # summed, as published: a product may round to another step
         start += length
     return chosen
+
+
+def strided(steps: int, count: int) -> list[int]:
+    """Every n-th step from 0 on, with the smallest n that keeps `count` of them (DDIM, arXiv 2010.02502).
+    ValueError where there is none."""
+    for stride in range(1, steps):
+        if len(range(0, steps, stride)) == count:
+            return list(range(0, steps, stride))
+    raise ValueError(f"no stride keeps {count} of {steps} diffusion steps")

@@ -1,0 +1,104 @@
+"""Continuous models against their golden folders: every output agrees, a change is noticed, and a folder that
+lacks something is told in one line."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from unified.checkpoints.__main__ import main
+
+GOLDEN = Path(__file__).parents[4] / "shared" / "golden"
+needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="../shared/golden is absent")
+
+# Outputs that are changed, keys of config.json and inputs that are taken away.
+PACKS = {
+    "mar_head": (
+        ["schedule.gen.betas", "respacing.ddim50", "train.vb", "cfg.out", "temp.x_half", "train.grad_z"],
+        ["respacing", "cfg", "steps_full"],
+        ["train.eps", "sample.noise_uncond_half", "sample.z"],
+    ),
+    "mar": (
+        ["loop.64_12.masked", "sample.cfg.latent", "sample.nocfg.weights", "train.grad_mask_token"],
+        ["heads", "patch", "num_iter", "seed"],
+        ["train.imgs", "sample.orders", "sample.noise0"],
+    ),
+}
+CHANGED = [(pack, name) for pack, (names, *_) in PACKS.items() for name in names]
+KEYS = [(pack, key) for pack, (_, keys, _) in PACKS.items() for key in keys]
+GIVEN = [(pack, name) for pack, (*_, names) in PACKS.items() for name in names]
+
+
+@needs_golden
+@pytest.mark.parametrize("pack", PACKS)
+def test_every_output_agrees(pack, capsys):
+    assert main(["verify", str(GOLDEN / pack)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line.endswith("an input") for line in lines if line.startswith("skip"))
+    assert len(lines) == len(load_file(GOLDEN / pack / "io.safetensors")) + 1
+
+
+@needs_golden
+@pytest.mark.parametrize(("pack", "name"), CHANGED)
+def test_a_changed_output_is_noticed(pack, name, tmp_path, capsys):
+    folder = copied(pack, tmp_path)
+    tensors = load_file(folder / "io.safetensors")
+    changed = tensors[name].clone()
+    first = changed.view(-1)[0]
+    largest = float(changed.double().abs().max())
+    changed.view(-1)[0] = (
+        ~first
+        if first.dtype == torch.bool
+        else first + (max(0.01 * largest, 1e-4) if first.is_floating_point() else 1)
+    )
+    save_file({**tensors, name: changed}, folder / "io.safetensors")
+    assert main(["verify", str(folder)]) == 1
+    assert f"FAIL {name}:" in capsys.readouterr().out
+
+
+@needs_golden
+@pytest.mark.parametrize(("pack", "key"), KEYS)
+def test_a_missing_option_is_one_line(pack, key, tmp_path, capsys):
+    folder = copied(pack, tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    del config[key]
+    (folder / "config.json").write_text(json.dumps(config))
+    assert main(["verify", str(folder)]) == 2
+    assert one_line(capsys, key)
+
+
+@needs_golden
+@pytest.mark.parametrize(("pack", "name"), GIVEN)
+def test_a_missing_input_is_one_line(pack, name, tmp_path, capsys):
+    folder = copied(pack, tmp_path)
+    tensors = load_file(folder / "io.safetensors")
+    del tensors[name]
+    save_file(tensors, folder / "io.safetensors")
+    assert main(["verify", str(folder)]) == 2
+    assert one_line(capsys, name)
+
+
+@needs_golden
+@pytest.mark.parametrize("pack", PACKS)
+def test_weights_that_do_not_fit_are_one_line(pack, tmp_path, capsys):
+    folder = copied(pack, tmp_path)
+    weights = load_file(folder / "weights.safetensors")
+    del weights[sorted(weights)[-1]]
+    save_file(weights, folder / "weights.safetensors")
+    assert main(["verify", str(folder)]) == 2
+    assert one_line(capsys, "weights")
+
+
+def copied(pack, tmp_path):
+    folder = tmp_path / pack
+    shutil.copytree(GOLDEN / pack, folder, copy_function=shutil.copyfile)
+    folder.chmod(0o755)
+    return folder
+
+
+def one_line(capsys, words):
+    error = capsys.readouterr().err
+    return len(error.splitlines()) == 1 and words in error

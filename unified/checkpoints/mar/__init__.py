@@ -1,0 +1,1 @@
+"""MAR, masked autoregression over continuous tokens: network, decoding and reference vectors."""
