@@ -17,7 +17,8 @@ import torch
 from unified.apps.answer import Token, tokens_of
 from unified.apps.sketching import SketchLimits, Watch, by_shapes
 from unified.decoding.drawing import Choice, Drawing, Generator, Hook
-from unified.decoding.guidance import Guidance, check_contrast
+from unified.decoding.grounding import Contrast, as_contrast
+from unified.decoding.guidance import Guidance
 from unified.decoding.minimum_risk import minimum_risk_decoding
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
@@ -43,15 +44,16 @@ class GenerationSettings:
     chooses to. `image_only`: the turn is one image without text. `require_image`: the turn cannot end before
     an image was written. `image_after`: text after which an image is written whether the model asks for one
     or not (Latent Sketchpad, arXiv 2510.24514). `visual_contrast`: weight of visual contrastive decoding of
-    text (`guidance.contrasted`), 0 is off. `guidance`: classifier-free guidance of images, None is off.
-    `minimum_risk_width`: kernel width of minimum-risk decoding of image codes (`decoding.minimum_risk`),
-    0 is off; only with a greedy `image_sampler`, and without effect on heads of several symbols.
+    text (`guidance.contrasted`), 0 is off, or another contrast (`decoding.grounding`). `guidance`:
+    classifier-free guidance of images, None is off. `minimum_risk_width`: kernel width of minimum-risk
+    decoding of image codes (`decoding.minimum_risk`), 0 is off; only with a greedy `image_sampler`, and
+    without effect on heads of several symbols.
     `sketches`: the model decides what it draws, and a turn that goes over one of these limits is cut, in
     place of `max_images`, from which on it may open no image. ValueError for a limit or a weight out of
     range."""
 
     text_sampler: Sampler = GREEDY
-    visual_contrast: float = 0.0
+    visual_contrast: float | Contrast = 0.0
     image_sampler: Sampler = NUCLEUS
     guidance: Guidance | None = None
     minimum_risk_width: float = 0.0
@@ -67,7 +69,7 @@ class GenerationSettings:
         check_count("max_tokens", self.max_tokens, 1)
         check_count("max_images", self.max_images)
         check_number("minimum_risk_width", self.minimum_risk_width, 0)
-        check_contrast(self.visual_contrast)
+        as_contrast(self.visual_contrast)  # what is out of range is refused here
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,8 @@ CASES = (
     "latent_sketchpad_verify",
     "vargpt_verify",
     "core2_verify",
+    "lantern.verify",
+    "m3id_verify",
     "mar.head_verify",
     "mar.verify",
     "xar.verify",

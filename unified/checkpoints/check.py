@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -29,11 +30,14 @@ def exact(name: str, got: Tensor, want: Tensor) -> Check:
 
 
 def close(name: str, got: Tensor, want: Tensor, *, atol: float, rtol: float = 0.0) -> Check:
-    """Floats: |got - want| <= atol + rtol |want| at every element (NaN never passes)."""
+    """Floats: |got - want| <= atol + rtol |want| at every element (NaN never passes, infinity where it is
+    wanted)."""
     if tuple(got.shape) != tuple(want.shape):
         return _shapes(name, got, want)
-    difference = (got.detach().cpu().double() - want.double()).abs()
-    inside = bool((difference <= atol + rtol * want.double().abs()).all())
+    found, wanted = got.detach().cpu().double(), want.double()
+    difference = (found - wanted).abs().masked_fill(found == wanted, 0.0)
+    limit = torch.where(wanted.isfinite(), atol + rtol * wanted.abs(), 0.0)
+    inside = bool((difference <= limit).all())
     worst = float(difference.max()) if difference.numel() else 0.0
     tolerance = f"atol {atol:g}" + (f", rtol {rtol:g}" if rtol else "")
     return Check(name, inside, f"largest error {worst:.3g} ({tolerance})")

@@ -126,11 +126,12 @@ def check_contrast(contrast: float) -> None:
     check_number("contrast", contrast, 0)
 
 
-def contrasted(logits: Tensor, blind: Tensor, weight: float) -> Tensor:
-    """Visual contrastive decoding (arXiv 2311.16922): (1 + weight) * logits - weight * blind, the logits [B,
-    V] of text with and without the images; -inf for tokens below `PLAUSIBLE` times the largest probability.
-    This reduces the prior of the language model, such as for attributes rarely seen together in training."""
+def contrasted(logits: Tensor, blind: Tensor, weight: float | Tensor, plausible: float = PLAUSIBLE) -> Tensor:
+    """Visual contrastive decoding (arXiv 2311.16922): (1 + weight) * logits - weight * blind, the logits
+    [..., V] of text with and without the images; -inf for tokens below `plausible` times the largest
+    probability. This reduces the prior of the language model, such as for attributes rarely seen together in
+    training. `weight`: a number, or [..., 1]."""
     likely = logits.log_softmax(dim=-1)
     found = likely + weight * (likely - blind.log_softmax(dim=-1))
-    floor = likely.amax(dim=-1, keepdim=True) + math.log(PLAUSIBLE)
+    floor = likely.amax(dim=-1, keepdim=True) + (math.log(plausible) if plausible else float("-inf"))
     return found.masked_fill(likely < floor, float("-inf"))

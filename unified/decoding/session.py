@@ -20,7 +20,8 @@ from unified.cache.policy import CachePolicy, DropWrite
 from unified.decoding.acting import generate_action
 from unified.decoding.context import Context
 from unified.decoding.drawing import Choice, Drawing, Generator, Hook
-from unified.decoding.guidance import Guidance, check_contrast
+from unified.decoding.grounding import Contrast, as_contrast
+from unified.decoding.guidance import Guidance
 from unified.decoding.image import write_image
 from unified.decoding.image_request import ImageRequest, active_rows
 from unified.decoding.minimum_risk import MinimumRisk
@@ -194,7 +195,7 @@ class Session:
         max_tokens: int = 256,
         draw: bool | Sequence[bool] = True,
         end: bool | Sequence[bool] = True,
-        visual_contrast: float = 0.0,
+        visual_contrast: float | Contrast = 0.0,
         contrast: float | None = None,
     ) -> Iterator[list[int | None]]:
         """Generate text in every row until it ends its turn, starts an image or has `max_tokens` new ids.
@@ -202,11 +203,11 @@ class Session:
         strategy may find more ids of one row than of another); `stopped` then says why. Ids are counted as in
         the vocabulary; `end` is yielded too, `write` is not (call `image`). `draw` and `end`: whether rows,
         all or each, may start an image or end their turn. `visual_contrast`: weight of visual contrastive
-        decoding against the same stream without images (`contrasted`; 0 is off), formerly named `contrast`.
+        decoding against the same stream without images (`contrasted`; 0 is off), formerly named `contrast`,
+        or another `Contrast`, such as `MutualInformation`.
         ValueError before anything was read, for another number of flags than rows, or for a weight that is no
         finite number of at least 0."""
-        weight = visual_contrast if contrast is None else contrast
-        check_contrast(weight)
+        against = as_contrast(visual_contrast if contrast is None else contrast)
         check_count("max_tokens", max_tokens)
         self.read_pending()
         if self.last is None:
@@ -215,7 +216,7 @@ class Session:
         for row in self.rows:
             row.stopped = ""
         self.stats = Stats.of(len(self.rows))
-        yield from self.strategy.text(TextRun(self, sampler or Sampler(), max_tokens, allowed, weight))
+        yield from self.strategy.text(TextRun(self, sampler or Sampler(), max_tokens, allowed, against))
         for row in self.rows:
             row.stopped = row.stopped or "length"
 

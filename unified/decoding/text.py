@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from unified.decoding.context import Context
-from unified.decoding.guidance import contrasted
+from unified.decoding.grounding import Contrast
 from unified.decoding.sampling import Sampler, kept_share
 from unified.finite import check_logits
 from unified.heads.distribution import Drawn
@@ -25,10 +25,11 @@ class TextRun:
     images."""
 
     def __init__(
-        self, session: Session, sampler: Sampler, max_tokens: int, allowed: Tensor, contrast: float
+        self, session: Session, sampler: Sampler, max_tokens: int, allowed: Tensor, contrast: Contrast
     ) -> None:
         self.session, self.sampler, self.max_tokens = session, sampler, max_tokens
-        self.allowed, self.contrast = allowed, contrast
+        self.allowed, self.contrast = allowed, contrast if contrast.active else None
+        self.first = torch.tensor([[row.place] for row in session.rows])  # where each row's text begins
         self.kept: Tensor  # [B, n]: log of the share of what is allowed, if it is recorded
         rows = len(session.rows)
         self.blind = Context(session.model.new_cache(rows), rows)
@@ -52,7 +53,10 @@ class TextRun:
         seen = every.masked_fill(~self.allowed[:, None], float("-inf"))
         if self.session.recorded:
             self.kept = kept_share(seen, every)
-        logits = contrasted(seen, blind[0], self.contrast) if blind else seen
+        logits = seen
+        if self.contrast is not None:
+            numbers = self.places(seen.shape[1]) - self.first + 1
+            logits = self.contrast.mixed(seen, blind[0], numbers)
         check_logits(logits)
         return logits
 

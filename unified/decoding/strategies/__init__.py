@@ -8,10 +8,25 @@ from collections.abc import Callable
 
 from unified.decoding.stats import Stats
 from unified.decoding.strategies.drafts import Draft, PromptLookup, Shallow
+from unified.decoding.strategies.lantern import Lantern
 from unified.decoding.strategies.one_pass import OnePass
 from unified.decoding.strategies.speculative import Speculative
 from unified.decoding.strategies.strategy import Strategy
 
-STRATEGIES: dict[str, Callable[..., Strategy]] = {"one_pass": OnePass, "speculative": Speculative}
+STRATEGIES: dict[str, Callable[..., Strategy]] = {
+    "one_pass": OnePass,
+    "speculative": Speculative,
+    "lantern": Lantern,
+}
 
-__all__ = ["STRATEGIES", "Draft", "OnePass", "PromptLookup", "Shallow", "Speculative", "Stats", "Strategy"]
+__all__ = [
+    "STRATEGIES",
+    "Draft",
+    "Lantern",
+    "OnePass",
+    "PromptLookup",
+    "Shallow",
+    "Speculative",
+    "Stats",
+    "Strategy",
+]

@@ -9,6 +9,7 @@ At temperature 0 both are one likeliest value, and x is accepted if it is p's.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -62,3 +63,21 @@ def verify(p: Tensor, q: Tensor, drafted: Tensor, noise: Noise, places: Tensor) 
     total = rest.sum(dim=-1, keepdim=True)
     rest = torch.where(total > 0, rest / total, p)  # p = q but for rounding: nothing is left
     return Verdict(torch.where(accepted, drafted, draw(rest, noise, places, RESAMPLE)), accepted)
+
+
+class AcceptanceRule(Protocol):
+    """Which drafted symbols of an image are accepted."""
+
+    def __call__(
+        self, p: Tensor, q: Tensor, drafted: Tensor, noise: Noise, places: Tensor, greedy: Tensor | None
+    ) -> Verdict:
+        """As `verify`. `greedy` [B, n, S, V]: the logits before the likeliest value was taken, at temperature
+        0 alone."""
+        ...
+
+
+def exact(
+    p: Tensor, q: Tensor, drafted: Tensor, noise: Noise, places: Tensor, greedy: Tensor | None
+) -> Verdict:
+    """The rule of speculative sampling."""
+    return verify(p, q, drafted, noise, places)

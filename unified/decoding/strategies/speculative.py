@@ -25,6 +25,7 @@ from unified.decoding.drawing import Choice
 from unified.decoding.image import ImageRun
 from unified.decoding.strategies.drafts import Draft, Shallow
 from unified.decoding.strategies.one_pass import OnePass
+from unified.decoding.strategies.rejection import AcceptanceRule, exact
 from unified.decoding.strategies.speculative_image import ImageRounds
 from unified.decoding.strategies.speculative_text import TextRounds
 from unified.decoding.text import TextRun
@@ -34,10 +35,12 @@ from unified.decoding.text import TextRun
 class Speculative:
     """`draft` guesses, `length` tokens or steps a round. An image is written by one pass a step where every
     step must be seen by itself and by all rows at once: under a hook, a depth policy of the session, or a
-    cache policy or parts around layers that are asked by step."""
+    cache policy or parts around layers that are asked by step. `rule`: which codes of an image are accepted;
+    what is drawn follows the model's law under `exact` alone."""
 
     draft: Draft = field(default_factory=Shallow)
     length: int = 4
+    rule: AcceptanceRule = exact
 
     def __post_init__(self) -> None:
         if self.length < 1:
@@ -57,7 +60,7 @@ class Speculative:
         if run.request.hook is not None or session.depth is not None or by_step:
             yield from OnePass().image(run)
             return
-        rounds = ImageRounds(run, self.draft, self.length)
+        rounds = ImageRounds(run, self.draft, self.length, self.rule)
         while rounds.open:
             rounds.round()
             yield from rounds.finished()

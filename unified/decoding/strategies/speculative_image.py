@@ -15,7 +15,15 @@ from unified.decoding.drawing import Choice, WriterState
 from unified.decoding.image import ImageRun
 from unified.decoding.strategies.drafts import Draft
 from unified.decoding.strategies.lane import Lane
-from unified.decoding.strategies.rejection import DRAFT, Verdict, draw, logits_of, probabilities, verify
+from unified.decoding.strategies.rejection import (
+    DRAFT,
+    AcceptanceRule,
+    Verdict,
+    draw,
+    exact,
+    logits_of,
+    probabilities,
+)
 from unified.decoding.strategies.rollback import Mark
 from unified.heads.distribution import Distribution
 from unified.layout.attention import PADDING
@@ -33,8 +41,8 @@ class Decided:
 class ImageRounds:
     """All rows that write."""
 
-    def __init__(self, run: ImageRun, draft: Draft, length: int) -> None:
-        self.run, self.draft, self.length = run, draft, length
+    def __init__(self, run: ImageRun, draft: Draft, length: int, rule: AcceptanceRule = exact) -> None:
+        self.run, self.draft, self.length, self.rule = run, draft, length, rule
         self.lanes = [Lane(run, row) for row, active in enumerate(run.request.active) if active]
         self.decided: list[dict[int, Decided]] = [{} for _ in run.request.plan.steps]  # of a step, by row
         self.yielded = 0
@@ -137,7 +145,14 @@ class ImageRounds:
         accepted = torch.ones_like(symbols, dtype=torch.bool)
         if drafted:
             width = p.shape[1]
-            verdict = verify(p, self._spread(guesses, width), self._spread(drafted, width), noise, at)
+            verdict = self.rule(
+                p,
+                self._spread(guesses, width),
+                self._spread(drafted, width),
+                noise,
+                at,
+                self._greedy(predicted, width),
+            )
             rows = list(drafted)
             symbols[rows], accepted[rows] = verdict.symbols[rows], verdict.accepted[rows]
         return Verdict(symbols, accepted), laws, predicted
@@ -170,6 +185,13 @@ class ImageRounds:
         """[1, n, S, V]: what the sampler draws from."""
         logits = logits_of(self.run.chosen_from(predicted))
         return probabilities(self.run.request.sampler, logits)
+
+    def _greedy(self, predicted: Mapping[int, Distribution], width: int) -> Tensor | None:
+        """At temperature 0 the logits [B, width, S, V] of which the likeliest values are taken, else None."""
+        if self.run.request.sampler.temperature:
+            return None
+        logits = {row: logits_of(self.run.chosen_from(found)) for row, found in predicted.items()}
+        return self._spread(logits, width)
 
     def _places(self, lane: Lane, number: int) -> Tensor:
         return self.run.places(lane.step + number, slice(lane.row, lane.row + 1))
