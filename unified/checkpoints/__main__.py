@@ -36,6 +36,7 @@ CASES = (
     "latent_sketchpad_verify",
     "vargpt_verify",
     "core2_verify",
+    "geneval_verify",
 )
 
 
