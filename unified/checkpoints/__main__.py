@@ -37,6 +37,7 @@ CASES = (
     "vargpt_verify",
     "core2_verify",
     "geneval_verify",
+    "t2i_compbench_verify",
 )
 
 
