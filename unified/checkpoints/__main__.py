@@ -38,6 +38,7 @@ CASES = (
     "core2_verify",
     "geneval_verify",
     "t2i_compbench_verify",
+    "vtbench_verify",
 )
 
 
