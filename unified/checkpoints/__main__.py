@@ -39,6 +39,7 @@ CASES = (
     "geneval_verify",
     "t2i_compbench_verify",
     "vtbench_verify",
+    "rag_igbench_verify",
 )
 
 
