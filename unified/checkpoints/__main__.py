@@ -40,6 +40,7 @@ CASES = (
     "t2i_compbench_verify",
     "vtbench_verify",
     "rag_igbench_verify",
+    "fvq.verify",
 )
 
 
