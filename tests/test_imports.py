@@ -79,6 +79,10 @@ MORE: dict[str, set[str]] = {  # modules under these names may import more than 
     "unified.eval.lab": {"train"},
     "unified.eval.bench": {"train"},
     "unified.envs.registration": {"tasks", "train", "eval"},
+    "unified.checkpoints.geneval_verify": {"eval"},  # checks of metrics
+    "unified.checkpoints.t2i_compbench_verify": {"eval"},
+    "unified.checkpoints.vtbench_verify": {"eval"},
+    "unified.checkpoints.rag_igbench_verify": {"eval"},
 }
 OUTER = {"envs", "tasks", "train", "eval"}
 INSIDE_FUNCTIONS: dict[str, set[str]] = {  # what an area or a module may import, but not load

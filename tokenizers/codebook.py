@@ -1,11 +1,12 @@
 """Where code vectors come from: a plain table, or a table passed through shared weights.
 
 In a plain table only the codes that a batch picks get a gradient; the rest fall behind and die. If the whole
-table goes through one small network, a gradient to any code moves all of them. `linear` mixes channels
-(SimVQ); `bridge` mixes codes too (Chang et al. 2025, arXiv 2509.10140: VQBridge). Simplified against the
-paper: normalisation with affine parameters in the blocks. Once trained, `export` turns any of them into a
-plain table with the same rows, so generation costs nothing more. `tests/tokenizers/test_visual.py` holds
-both properties; the effect on collapse was measured by hand only.
+table goes through one small network, a gradient to any code moves all of them. `linear` and `mlp` mix
+channels (SimVQ; FVQ's stand-in of five layers); `bridge` mixes codes too (Chang et al. 2025, arXiv
+2509.10140: VQBridge). Simplified against the paper: normalisation with affine parameters in the blocks; the
+published network is `unified/checkpoints/fvq`. Once trained, `export` turns any of them into a plain table
+with the same rows, so generation costs nothing more. `tests/tokenizers/test_visual.py` holds both properties;
+the effect on collapse was measured by hand only.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class CodebookConfig:
     """`patch`, `width` and `blocks` matter to the bridge only: it reads the table as a square grid of
     patches."""
 
-    kind: Literal["plain", "linear", "bridge"] = "plain"
+    kind: Literal["plain", "linear", "mlp", "bridge"] = "plain"
     patch: int = 4
     width: int = 128
     blocks: int = 2
@@ -67,6 +68,20 @@ class LinearCodebook(nn.Module):
 
     def forward(self) -> Tensor:
         return self.linear(self.raw)
+
+
+class MLPCodebook(nn.Module):
+    """A learned table through five learned linear maps with ReLU between them (arXiv 2509.10140,
+    ablation)."""
+
+    def __init__(self, codes: int, dim: int, config: CodebookConfig) -> None:
+        super().__init__()
+        self.raw = nn.Parameter(torch.randn(codes, dim) / math.sqrt(dim))
+        layers = [part for _ in range(4) for part in (nn.Linear(dim, dim), nn.ReLU())]
+        self.layers = nn.Sequential(*layers, nn.Linear(dim, dim))
+
+    def forward(self) -> Tensor:
+        return self.layers(self.raw)
 
 
 class BridgeCodebook(nn.Module):
@@ -117,6 +132,7 @@ class _Block(nn.Module):
 CODEBOOKS: dict[str, Any] = {
     "plain": PlainCodebook,
     "linear": LinearCodebook,
+    "mlp": MLPCodebook,
     "bridge": BridgeCodebook,
 }
 

@@ -9,10 +9,12 @@ from unified.eval.suites.mazes import mazes
 from unified.eval.suites.ood import ood
 from unified.eval.suites.questions import questions
 from unified.eval.suites.tokenizer import tokenizer
+from unified.eval.suites.vtbench import vtbench
 from unified.eval.suites.world import world
 
 SUITES: dict[str, Callable[[Run], Result]] = {
     "tokenizer": tokenizer,
+    "vtbench": vtbench,
     "questions": questions,
     "drawing": drawing,
     "editing": editing,

@@ -43,6 +43,11 @@ CASES = (
     "xar.verify",
     "acdit.verify",
     "himar.verify",
+    "geneval_verify",
+    "t2i_compbench_verify",
+    "vtbench_verify",
+    "rag_igbench_verify",
+    "fvq.verify",
 )
 
 
