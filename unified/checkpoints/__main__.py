@@ -28,6 +28,7 @@ CASES = (
     "mineworld_tokenizer_verify",
     "mineworld_verify",
     "infinity_tokenizer_verify",
+    "varedit.verify",
     "infinity_verify",
     "scalekv_verify",
     "nar_verify",

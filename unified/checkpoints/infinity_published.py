@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -19,15 +19,24 @@ from unified.checkpoints.published import without_buffers
 from unified.checkpoints.state_dict import check_fit, unwrap
 from unified.orders.shapes import Shapes, area
 
+Model = TypeVar("Model", bound=Infinity)
+
 
 def load(options: Mapping[str, Any], state_dict: Mapping[str, Any], cell_bits: int, **more: Any) -> Infinity:
     """A published transformer from its constructor's options and its state dict (wrappers are followed), in
     eval mode. `more`: further fields of the config, such as `raw_queries`. ValueError with a short reason if
     options or weights do not fit."""
     config = config_from(options, cell_bits, **more)
-    found = renamed(unwrap(state_dict, "transformer"), config.depth // options.get("block_chunks", 1))
     with torch.device("meta"):
         model = Infinity(config)
+    return filled(model, options, state_dict)
+
+
+def filled(model: Model, options: Mapping[str, Any], state_dict: Mapping[str, Any]) -> Model:
+    """The model (which may lie on "meta") with published weights, in eval mode. ValueError if they do not
+    fit."""
+    chunk = model.config.depth // options.get("block_chunks", 1)
+    found = renamed(unwrap(state_dict, "transformer"), chunk)
     check_fit(model.state_dict(), found)
     copies = {name: value.to(torch.float32, copy=True) for name, value in found.items()}
     model.load_state_dict(copies, assign=True)
