@@ -29,6 +29,7 @@ CASES = (
     "mineworld_verify",
     "infinity_tokenizer_verify",
     "varedit.verify",
+    "nsarm.verify",
     "infinity_verify",
     "scalekv_verify",
     "nar_verify",

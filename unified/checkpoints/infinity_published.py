@@ -61,17 +61,22 @@ def renamed(state_dict: Mapping[str, Tensor], chunk: int) -> dict[str, Tensor]:
     return found
 
 
-def training_loss(logits: Tensor, bits: Tensor, shapes: Shapes, *, by_scale: bool = True) -> Tensor:
+def training_loss(
+    logits: Tensor, bits: Tensor, shapes: Shapes, *, by_scale: bool = True, given: int = 0
+) -> Tensor:
     """Two-way cross entropy, the mean over the bits of a token, weighted over tokens: with `by_scale` in
-    proportion to the square root of (last map's area / own map's area), otherwise equally. logits [B, L, S,
-    2], bits [B, L, S] -> scalar."""
+    proportion to the square root of (last map's area / own map's area), otherwise equally. The first `given`
+    maps are not predicted. logits [B, L, S, 2], bits [B, L, S] -> scalar."""
     losses = F.cross_entropy(logits.flatten(0, 2), bits.flatten(), reduction="none").view(bits.shape)
-    return (losses.mean(dim=-1) * token_weights(shapes, by_scale).to(losses)).sum(dim=-1).mean()
+    return (losses.mean(dim=-1) * token_weights(shapes, by_scale, given).to(losses)).sum(dim=-1).mean()
 
 
-def token_weights(shapes: Shapes, by_scale: bool) -> Tensor:
-    """[L] of sum 1."""
+def token_weights(shapes: Shapes, by_scale: bool, given: int = 0) -> Tensor:
+    """[L] of sum 1, those of the first `given` maps being 0. ValueError if none is left."""
+    if not 0 <= given < len(shapes):
+        raise ValueError(f"of {len(shapes)} maps, from 0 to {len(shapes) - 1} can be given, got {given}")
     areas = torch.tensor([area((shape,)) for shape in shapes])
     own = areas.repeat_interleave(areas).double()
     weights = (areas[-1] / own).sqrt() if by_scale else torch.ones_like(own)
+    weights[: area(shapes[:given])] = 0
     return weights / weights.sum()

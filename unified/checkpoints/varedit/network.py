@@ -22,6 +22,7 @@ from torch import Tensor
 from unified.backbone.layer_pass import Pass
 from unified.backbone.parts.scale_aligned import ScaleAlignedSource
 from unified.checkpoints.infinity import Infinity
+from unified.checkpoints.infinity_bits import area_resized
 from unified.checkpoints.infinity_config import InfinityConfig
 from unified.checkpoints.infinity_layers import Shared, TextCondition
 from unified.checkpoints.infinity_rope import STRETCHED, grid_angles, rotations
@@ -31,7 +32,6 @@ from unified.checkpoints.next_scale import MapWriter, block_causal
 from unified.layout.attention import Seen
 from unified.orders import Plan
 from unified.orders.shapes import Shape, Shapes, area
-from unified.tokenizers.resize import area as area_resized
 
 SOURCE = "source"  # the name of the placeholders of a source image
 Pairs = tuple[tuple[Tensor, ...], ...]
@@ -77,8 +77,7 @@ class VAREdit(Infinity):
 
     def source_tokens(self, latent: Tensor) -> Tensor:
         """The encoder's latent [B, d, h, w], not quantised -> tokens [B, S, token bits]."""
-        cells = self.grid.cells(self.shapes[-1])
-        return self.grid.to_tokens(latent if latent.shape[2:] == cells else area_resized(latent, cells))
+        return self.grid.to_tokens(area_resized(latent, self.grid.cells(self.shapes[-1])))
 
     def edited(self, condition: TextCondition, source: Tensor) -> EditCondition:
         """A condition of texts with the tokens [R, S, token bits] of its rows' source images: their keys and
