@@ -30,6 +30,7 @@ CASES = (
     "infinity_tokenizer_verify",
     "varedit.verify",
     "nsarm.verify",
+    "arbooth.verify",
     "infinity_verify",
     "scalekv_verify",
     "nar_verify",

@@ -10,43 +10,18 @@ tests/unified/checkpoints/nsarm/test_network.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
 
 import torch
 from torch import Tensor
 
 from unified.checkpoints.generation import Generated
 from unified.checkpoints.infinity import Infinity
+from unified.checkpoints.infinity_forks import AsReleased
 from unified.checkpoints.infinity_generation import Habits, feed
 from unified.decoding.editing import give_maps
 from unified.decoding.guidance import Guidance
 from unified.decoding.session import Session
-from unified.orders.shapes import Shapes, area
-from unified.tokenizers.feeds import MapFeed
-
-
-class AsReleased(Infinity):
-    """Infinity as the released super-resolution runs it, with the same weights."""
-
-    def feed(self, shapes: Shapes) -> MapFeed:
-        return self.grid.feed(shapes, by_area=True)
-
-    def rotation(self, shapes: Shapes) -> tuple[Tensor, Tensor]:
-        return from_first_row(super().rotation(shapes), shapes)
-
-    @staticmethod
-    def of(model: Infinity) -> AsReleased:
-        """The same model, with the same weights."""
-        other = copy(model)
-        other.__class__ = AsReleased
-        assert isinstance(other, AsReleased)
-        return other
-
-
-def from_first_row(table: tuple[Tensor, Tensor], shapes: Shapes) -> tuple[Tensor, Tensor]:
-    """cos and sin [L, C / 2] of maps that all begin at the first row of a table."""
-    cos, sin = (torch.cat([rows[: area((shape,))] for shape in shapes]) for rows in table)
-    return cos, sin
+from unified.orders.shapes import Shapes
 
 
 @torch.no_grad()

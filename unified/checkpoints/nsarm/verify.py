@@ -21,9 +21,10 @@ from unified.checkpoints.folder import read_config, read_io
 from unified.checkpoints.infinity import Infinity
 from unified.checkpoints.infinity_bits import BitGrid
 from unified.checkpoints.infinity_correction import example
+from unified.checkpoints.infinity_forks import AsReleased
 from unified.checkpoints.infinity_generation import Habits
 from unified.checkpoints.nsarm.network import Transformation, as_map, load
-from unified.checkpoints.nsarm.sampling import AsReleased, upscale
+from unified.checkpoints.nsarm.sampling import upscale
 from unified.checkpoints.state_dict import read_weights
 from unified.checkpoints.transformer_verify import needed
 from unified.decoding.drawing import Choice

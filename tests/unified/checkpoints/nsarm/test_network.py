@@ -15,12 +15,13 @@ from unified.checkpoints.infinity import Infinity
 from unified.checkpoints.infinity_bits import BitGrid
 from unified.checkpoints.infinity_config import InfinityConfig
 from unified.checkpoints.infinity_correction import SelfCorrection, example
+from unified.checkpoints.infinity_forks import from_first_row
 from unified.checkpoints.infinity_generation import generate
 from unified.checkpoints.infinity_published import token_weights, training_loss
 from unified.checkpoints.infinity_rope import rotations
 from unified.checkpoints.nsarm import verify as nsarm_verify
 from unified.checkpoints.nsarm.network import Transformation, TransformationConfig, as_map, load
-from unified.checkpoints.nsarm.sampling import codes_of, from_first_row, upscale
+from unified.checkpoints.nsarm.sampling import codes_of, upscale
 from unified.decoding.guidance import Constant
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
