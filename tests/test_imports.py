@@ -21,6 +21,7 @@ CORE = {*LAYOUT, *PARTS, "config", "likelihood", "library_model", "model", *FILE
 UNIFIED = {
     *CORE,
     "adapters",
+    "adapter_files",
     "growth",
     "pretrained",
     "pretrained_backbone",
@@ -50,6 +51,7 @@ ALLOWED: dict[str, set[str]] = {  # beside the area itself; `unified` is the pac
     "extras": {*LAYOUT, "heads", "likelihood"},
     "objectives": {*LAYOUT, "depth"},
     "adapters": FILES,
+    "adapter_files": {*FILES, "backbone"},
     "config": {*CORE, "adapters"} - {"model", "decoding"},
     "library_model": CORE - {"model"},
     "model": CORE - {"decoding"},

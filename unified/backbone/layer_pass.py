@@ -29,7 +29,7 @@ class Depth(Protocol):
 @dataclass(frozen=True)
 class Memory:
     """`keys` and `values` [R, G, k, D] that the queries of a layer see besides those of the stream; `mask`
-    [R, k] bool: which of them the queries of a row see (None: all)."""
+    [R, k] bool, or [R, n, k] query by query: which of them the queries of a row see (None: all)."""
 
     keys: Tensor
     values: Tensor
@@ -126,14 +126,19 @@ def _with_memory(key: Tensor, value: Tensor, seen: Seen, memory: Memory) -> tupl
     """Keys and values with those of a memory before them."""
     count, mask, lengths = memory.keys.shape[2], seen.mask, seen.lengths
     if mask is not None or memory.mask is not None:
-        shape = (len(key), 1, 1 if mask is None else mask.shape[2])
-        ours = torch.ones(1, dtype=torch.bool, device=key.device) if mask is None else mask
-        theirs = ours.new_ones(1) if memory.mask is None else memory.mask[:, None, None]
+        ours = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=key.device) if mask is None else mask
+        theirs = ours.new_ones(1, 1, 1, 1) if memory.mask is None else _by_query(memory.mask)
+        shape = (len(key), 1, max(ours.shape[2], theirs.shape[2]))
         mask = torch.cat([theirs.expand(*shape, count), ours.expand(*shape, key.shape[2])], dim=3)
     lengths = lengths + count if lengths is not None and memory.mask is None else None
     pairs = (memory.keys, key), (memory.values, value)
     keys, values = (torch.cat([theirs.to(mine.dtype), mine], dim=2) for theirs, mine in pairs)
     return keys, values, Seen(mask, lengths)
+
+
+def _by_query(mask: Tensor) -> Tensor:
+    """[R, k] or [R, n, k] -> [R, 1, 1 or n, k]."""
+    return mask[:, None, None] if mask.ndim == 2 else mask[:, None]
 
 
 def _without(seen: Seen, runs: Tensor) -> Seen:

@@ -82,18 +82,19 @@ class Infinity(nn.Module):
         want = (len(texts), area(shapes) - first, self.grid.token_bits)
         if tuple(vectors.shape) != want:
             raise ValueError(f"the maps {shapes} need input vectors {want}, got {tuple(vectors.shape)}")
-        condition = self.condition(texts)
-        inputs = torch.cat(
-            [self.first_inputs(condition).expand(-1, first, -1), self.later_inputs(vectors)], dim=1
-        )
-        return self.logits(inputs, condition, shapes)
+        return self.forced(self.condition(texts), vectors, shapes)
+
+    def forced(self, condition: TextCondition, vectors: Tensor, shapes: Shapes) -> Tensor:
+        """`forward` under a condition of B rows."""
+        first = self.first_inputs(condition).expand(-1, area(shapes[:1]), -1)
+        return self.logits(torch.cat([first, self.later_inputs(vectors)], dim=1), condition, shapes)
 
     def logits(self, inputs: Tensor, condition: TextCondition, shapes: Shapes) -> Tensor:
         """Inputs [B, L, D] of all slots, without the levels -> logits [B, L, S, 2] in one pass, each map
         seeing itself and those before it."""
         index = block_causal(shapes)
         seen = Seen(attends(index, index)[:, None].to(inputs.device))
-        plan = plan_for(self.order, shapes)
+        plan, index = plan_for(self.order, shapes), index.map(lambda field: field.expand(len(inputs), -1))
         run = Pass(index, inputs.new_zeros(3, 1, 1), seen=seen, plan=plan, condition=condition)
         return self.head.logits(self.hidden(inputs + self.positions(shapes), run)[0])
 
@@ -185,10 +186,13 @@ class Infinity(nn.Module):
         if run.append is not None and run.step < 0:
             raise ValueError("this model runs one step of an image in a pass: use the strategy OnePass")
         slots = slice(None) if run.step < 0 else _span(plan.steps[run.step].run)
-        tables = rotations(plan.shapes, config.width // config.heads, config.rope)
-        cos, sin = (table[slots].to(hidden.device) for table in tables)
+        cos, sin = (table[slots].to(hidden.device) for table in self.rotation(plan.shapes))
         levels = self.positions(plan.shapes)[:, slots] if config.level_every else None
         return Shared(_needed(run.condition), (cos, sin), levels)
+
+    def rotation(self, shapes: Shapes) -> tuple[Tensor, Tensor]:
+        """cos and sin [L, C / 2] of the rotary embedding of all slots of these maps."""
+        return rotations(shapes, self.config.width // self.config.heads, self.config.rope)
 
     def layer(self, number: int, hidden: Tensor, shared: Shared, run: Pass) -> Tensor:
         hidden = hidden.to(self.word_embed.weight.dtype)

@@ -10,6 +10,7 @@ flips have no effect. Tests: tests/unified/checkpoints/test_infinity_tokenizer.p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -69,9 +70,16 @@ class Example:
     vectors: Tensor
 
 
-def example(grid: BitGrid, latent: Tensor, shapes: Shapes, flips: Tensor | None = None) -> Example:
-    """Of a latent [B, d, H, W], with bits [B, T, S] flipped (`SelfCorrection.flips`)."""
+def example(
+    grid: BitGrid,
+    latent: Tensor,
+    shapes: Shapes,
+    flips: Tensor | None = None,
+    given: Sequence[Tensor] = (),
+) -> Example:
+    """Of a latent [B, d, H, W], with bits [B, T, S] flipped (`SelfCorrection.flips`) and the first maps
+    `given` (see `BitGrid.labels`)."""
     flips = None if flips is None else flips.to(latent.device)
-    labels = grid.labels(latent, shapes, flips)
+    labels = grid.labels(latent, shapes, flips, given)
     fed = labels if flips is None else labels ^ flips
     return Example(labels, grid.transformer_inputs(fed, shapes))

@@ -42,7 +42,7 @@ def _of_map(shape: Shape, full: Shape, width: int, mode: int) -> Tensor:
     if mode == STRETCHED:
         rows = (rows * (full[0] / shape[0])).round()
         columns = (columns * (full[1] / shape[1])).round()
-    return _grid(rows, columns, width).flatten(1, 2)
+    return grid_angles(rows, columns, width).flatten(1, 2)
 
 
 def _resized(shape: Shape, full: Shape, width: int) -> Tensor:
@@ -51,12 +51,12 @@ def _resized(shape: Shape, full: Shape, width: int) -> Tensor:
         torch.arange(int(EDGE / longer * side) if side < longer else EDGE, dtype=torch.float32, device="cpu")
         for side in full
     )
-    grid = _grid(rows, columns, width)
+    grid = grid_angles(rows, columns, width)
     small = F.interpolate(grid.permute(0, 3, 1, 2), size=shape, mode="bilinear", align_corners=True)
     return small.permute(0, 2, 3, 1).flatten(1, 2)
 
 
-def _grid(rows: Tensor, columns: Tensor, width: int) -> Tensor:
+def grid_angles(rows: Tensor, columns: Tensor, width: int) -> Tensor:
     """[2, h, w, width / 2]: cos and sin of rows [h] in the first half of the angles, columns [w] after."""
     half = width // 2
     exponents = torch.arange(0, half, 2, dtype=torch.float32, device="cpu") / half

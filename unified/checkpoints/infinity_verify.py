@@ -43,20 +43,20 @@ TAU, TOP_K, TOP_P, SEED = 0.8, 900, 0.97, 1234  # of the sampled run
 def matches(config: Mapping[str, Any], folder: Path) -> bool:
     """Whether a golden folder holds this transformer."""
     options = config.get("transformer")
-    return isinstance(options, dict) and "text_channels" in options
+    return isinstance(options, dict) and "text_channels" in options and config.get("case") != "varedit"
 
 
 def load(folder: Path, **more: Any) -> Infinity:
     """The transformer of a golden folder; `more` are further fields of its config. ValueError with a short
     reason if anything does not fit."""
     config = read_config(folder)
-    found = _below(read_weights(Path(folder) / "weights.safetensors"), "transformer.")
-    return load_transformer(config["transformer"], found, _of_vae(config)["codebook_dim"], **more)
+    found = below(read_weights(Path(folder) / "weights.safetensors"), "transformer.")
+    return load_transformer(config["transformer"], found, of_vae(config)["codebook_dim"], **more)
 
 
 def load_decoder(folder: Path) -> InfinityDecoder:
     """The decoder of its tokenizer."""
-    options = _of_vae(read_config(folder))
+    options = of_vae(read_config(folder))
     config = DecoderConfig(
         latent=options["codebook_dim"],
         patch=options["patch_size"],
@@ -64,7 +64,7 @@ def load_decoder(folder: Path) -> InfinityDecoder:
         multipliers=tuple(options["decoder_ch_mult"]),
         blocks=options["num_res_blocks"],
     )
-    return infinity_decoder.load(config, _below(read_weights(Path(folder) / "weights.safetensors"), "vae."))
+    return infinity_decoder.load(config, below(read_weights(Path(folder) / "weights.safetensors"), "vae."))
 
 
 def read_texts(folder: Path) -> tuple[list[Tensor], Tensor | None]:
@@ -74,7 +74,7 @@ def read_texts(folder: Path) -> tuple[list[Tensor], Tensor | None]:
     return list(texts), stored.get("neg_text.kv_compact")
 
 
-def _of_vae(config: Mapping[str, Any]) -> dict[str, Any]:
+def of_vae(config: Mapping[str, Any]) -> dict[str, Any]:
     options = config.get("vae")
     wanted = ("codebook_dim", "patch_size", "base_ch", "num_res_blocks", "decoder_ch_mult")
     missing = [name for name in wanted if not isinstance(options, dict) or name not in options]
@@ -83,7 +83,7 @@ def _of_vae(config: Mapping[str, Any]) -> dict[str, Any]:
     return options
 
 
-def _below(state_dict: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def below(state_dict: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """What stands under a prefix, without it."""
     return {name.removeprefix(prefix): value for name, value in state_dict.items() if name.startswith(prefix)}
 
@@ -101,7 +101,7 @@ def verify(folder: Path) -> Iterator[Check]:
     scales = tuple(config.get("sample_cfg_list", (1.0,) * len(shapes)))
     for name, run in _runs(scales, model.config.depth, negative).items():
         if any(stored_name.startswith(f"{name}.") for stored_name in stored):
-            computed |= _cut(stored, _generated(model, decoder, texts[:1], shapes, name, run))
+            computed |= cut(stored, _generated(model, decoder, texts[:1], shapes, name, run))
     floats = {name: value for name, value in stored.items() if name not in computed or not _is_image(name)}
     yield from compare(floats, computed, _is_input, _tolerance)
     for name in stored.keys() - floats.keys():  # truncation turns the smallest errors into a whole level
@@ -169,7 +169,7 @@ def _generated(
     with torch.no_grad():
         image = to_bytes(decoder(summed))
     return {
-        f"{name}.bits": _bits(model, made, shapes).to(torch.uint8),
+        f"{name}.bits": bits_of(model, made, shapes).to(torch.uint8),
         f"{name}.logits_after_cfg_tau": torch.cat(made.logits, dim=1) / run.tau,
         f"{name}.summed_codes": summed,
         f"{name}.image_uint8_bgr": image,
@@ -177,7 +177,7 @@ def _generated(
     }
 
 
-def _bits(model: Infinity, made: Generated, shapes: Shapes) -> Tensor:
+def bits_of(model: Infinity, made: Generated, shapes: Shapes) -> Tensor:
     """[B, cells, d]: of the cells of all maps, row by row."""
     found = []
     for codes, shape in zip(made.codes, shapes, strict=True):
@@ -186,7 +186,7 @@ def _bits(model: Infinity, made: Generated, shapes: Shapes) -> Tensor:
     return torch.cat(found, dim=1)
 
 
-def _cut(stored: Mapping[str, Tensor], computed: dict[str, Tensor]) -> dict[str, Tensor]:
+def cut(stored: Mapping[str, Tensor], computed: dict[str, Tensor]) -> dict[str, Tensor]:
     """Logits of as many first tokens as are stored."""
     for name in computed:
         if name.endswith(".logits_after_cfg_tau") and name in stored:

@@ -7,6 +7,7 @@ has just sampled.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -44,5 +45,22 @@ def keep(plan: Plan, codes: Tensor, mask: Tensor) -> Hook:
         fixed = kept[slots].to(drawn.device)
         codes = torch.where(fixed, reference[:, slots].to(drawn.device), drawn)
         return replace(choice, codes=codes, log_probs=choice.log_probs.masked_fill(fixed, 0.0))
+
+    return hook
+
+
+def give_maps(maps: Sequence[Tensor]) -> Hook:
+    """A hook that gives the first maps of an image, as codes [B, n] from 0 each: the model goes on from them,
+    as in super-resolution by next-scale prediction (NSARM, arXiv 2510.00820). Their log-probability is 0.
+    ValueError, when they are written, for maps of another size."""
+
+    def hook(choice: Choice) -> Choice:
+        if choice.step >= len(maps):
+            return choice
+        codes = maps[choice.step].to(choice.codes.device)
+        if codes.shape != choice.codes.shape:
+            want, got = tuple(choice.codes.shape), tuple(codes.shape)
+            raise ValueError(f"map {choice.step} needs codes {want}, got {got}")
+        return replace(choice, codes=codes, log_probs=torch.zeros_like(choice.log_probs))
 
     return hook

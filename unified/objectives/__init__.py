@@ -8,8 +8,10 @@ from typing import Any
 from unified.objectives.cca import CCA, CCAConfig
 from unified.objectives.cross_entropy import CrossEntropy, CrossEntropyConfig
 from unified.objectives.ddo import DDO, DDOConfig
+from unified.objectives.distillation import PriorDistillation, PriorDistillationConfig
 from unified.objectives.dpo import DPO, DPOConfig
 from unified.objectives.objective import Objective, ObjectiveOutput, Progress
+from unified.objectives.scale_weighted import ScaleWeighted, ScaleWeightedConfig
 from unified.objectives.scores import Scores
 from unified.objectives.variant import Supernet
 
@@ -19,6 +21,8 @@ OBJECTIVES: dict[str, type] = {
     "variant": Supernet,
     "cca": CCA,
     "ddo": DDO,
+    "scale_weighted": ScaleWeighted,
+    "prior_distillation": PriorDistillation,
 }
 
 
@@ -46,7 +50,11 @@ __all__ = [
     "DPOConfig",
     "Objective",
     "ObjectiveOutput",
+    "PriorDistillation",
+    "PriorDistillationConfig",
     "Progress",
+    "ScaleWeighted",
+    "ScaleWeightedConfig",
     "Scores",
     "build_objective",
 ]

@@ -14,6 +14,7 @@ from unified.backbone.layer_pass import LayerPart, Memory
 from unified.backbone.parts.adapter import Adapter, AdapterConfig
 from unified.backbone.parts.cross_attention import CrossAttention, CrossAttentionConfig
 from unified.backbone.parts.prefix import Prefix, PrefixConfig
+from unified.backbone.parts.scale_aligned import ScaleAlignedSource
 from unified.backbone.parts.source_keys import SourceKeys
 
 PARTS: dict[str, Callable[..., nn.Module]] = {
@@ -32,5 +33,6 @@ __all__ = [
     "Memory",
     "Prefix",
     "PrefixConfig",
+    "ScaleAlignedSource",
     "SourceKeys",
 ]
