@@ -41,6 +41,8 @@ CASES = (
     "xar.verify",
     "acdit.verify",
     "himar.verify",
+    "harmon.verify",
+    "unipic.verify",
 )
 
 
