@@ -51,6 +51,8 @@ CASES = (
     "vtbench_verify",
     "rag_igbench_verify",
     "fvq.verify",
+    "harmon.verify",
+    "unipic.verify",
 )
 
 

@@ -41,6 +41,16 @@ PACKS = {
         ["dense_heads", "stage2_rate", "re_cfg"],
         ["train.placeholder_u", "sample.dense.noise"],
     ),
+    "harmon": (
+        ["gen.mask", "und.logits", "und.grad.mar.z_proj.weight", "sample1.latents", "sample0.revealed"],
+        ["llm", "np_seed", "samp"],
+        ["gen.t", "sample1.step_noise"],
+    ),
+    "unipic": (
+        ["edit.x_con", "edit.grad.proj_in.0.weight", "sample.output", "und.siglip_projected"],
+        ["image_token", "patch_size"],
+        ["edit.src_mode", "sample.init_noise"],
+    ),
 }
 KEYS = [(pack, key) for pack, (_, keys, _) in PACKS.items() for key in keys]
 GIVEN = [(pack, name) for pack, (*_, names) in PACKS.items() for name in names]

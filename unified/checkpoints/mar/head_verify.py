@@ -145,12 +145,12 @@ def _sampled(
         found = own.guided(null, config["cfg"] - 1)
     states = list(found.trajectory(of_steps(start, noises, count), temperature))
     if "cfg" in case:
-        below = _null_half(found, null, states, needed(stored, "sample.noise_uncond_half"), temperature)
+        below = null_half(found, null, states, needed(stored, "sample.noise_uncond_half"), temperature)
         states = [torch.cat(pair) for pair in zip(states, below, strict=True)]
     return {f"{case}.out": states[-1], f"{case}.x_half": states[count // 2]}
 
 
-def _null_half(
+def null_half(
     guided: DiffusionDistribution,
     null: DiffusionDistribution,
     states: list[Tensor],

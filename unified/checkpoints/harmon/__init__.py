@@ -1,0 +1,1 @@
+"""Harmon, one masked encoder for understanding and generation: network, sampling and reference vectors."""

@@ -1,0 +1,1 @@
+"""UniPic: Harmon with a second encoder for understanding, and editing; reference vectors."""
