@@ -41,6 +41,7 @@ CASES = (
     "vtbench_verify",
     "rag_igbench_verify",
     "fvq.verify",
+    "gigatok.verify",
 )
 
 
