@@ -53,6 +53,7 @@ CASES = (
     "fvq.verify",
     "harmon.verify",
     "unipic.verify",
+    "gigatok.verify",
 )
 
 

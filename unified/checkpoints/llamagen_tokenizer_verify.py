@@ -35,7 +35,8 @@ Stored = Mapping[str, Tensor]
 
 def matches(config: Mapping[str, Any], folder: Path) -> bool:
     """Whether a golden folder holds this tokenizer."""
-    return {"codebook_size", "codebook_embed_dim", "z_channels"} <= set(config)
+    own = {"codebook_size", "codebook_embed_dim", "z_channels"} <= set(config)
+    return own and config.get("case", "llamagen_tokenizer") == "llamagen_tokenizer"
 
 
 def load(folder: Path) -> VQTokenizer:
