@@ -39,7 +39,8 @@ def run_batch(
     low = torch.is_autocast_enabled(device)
     dtype = torch.get_autocast_dtype(device) if low else inputs.dtype
     attend, seen = of_batch(kind, index, dtype)
-    states = hidden(inputs, Pass(index, positions, seen=seen, attend=attend, runs=runs, parts=parts))
+    run = Pass(index, positions, seen=seen, attend=attend, runs=runs, parts=parts, layout=layout)
+    states = hidden(inputs, run)
     return [state[:, :length] for state in states]
 
 

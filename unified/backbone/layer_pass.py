@@ -71,7 +71,7 @@ class Pass:
     what a model is steered by besides its stream. `skipped`: layers that do not run, whatever is run. `runs`:
     by layer, at which positions [R, n] bool it runs; the others pass by it. `queries`: if a dict, the queries
     of every layer [R, H, n, D] are put into it, scaled so that q . k / sqrt(D) are the scores whose softmax
-    is the attention, whatever scale a layer uses."""
+    is the attention, whatever scale a layer uses. `layout`: of a whole batch in training."""
 
     index: Index
     positions: Tensor
@@ -86,6 +86,7 @@ class Pass:
     skipped: frozenset[int] = frozenset()
     runs: dict[int, Tensor] = field(default_factory=dict)
     queries: dict[int, Tensor] | None = None
+    layout: Layout | None = None
 
     @property
     def rows(self) -> slice:

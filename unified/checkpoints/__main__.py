@@ -31,6 +31,7 @@ CASES = (
     "varedit.verify",
     "nsarm.verify",
     "arbooth.verify",
+    "csd_var_verify",
     "infinity_verify",
     "scalekv_verify",
     "nar_verify",

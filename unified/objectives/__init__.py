@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from unified.objectives.cca import CCA, CCAConfig
+from unified.objectives.content_style import ContentStyle, ContentStyleConfig
 from unified.objectives.cross_entropy import CrossEntropy, CrossEntropyConfig
 from unified.objectives.ddo import DDO, DDOConfig
 from unified.objectives.distillation import PriorDistillation, PriorDistillationConfig
@@ -22,6 +23,7 @@ OBJECTIVES: dict[str, type] = {
     "cca": CCA,
     "ddo": DDO,
     "scale_weighted": ScaleWeighted,
+    "content_style": ContentStyle,
     "prior_distillation": PriorDistillation,
 }
 
@@ -44,6 +46,8 @@ __all__ = [
     "DPO",
     "OBJECTIVES",
     "CCAConfig",
+    "ContentStyle",
+    "ContentStyleConfig",
     "CrossEntropy",
     "CrossEntropyConfig",
     "DDOConfig",

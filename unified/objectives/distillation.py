@@ -1,6 +1,6 @@
 """Prior distillation: a tuned model stays near the model it came from, on what that one draws itself.
 
-Chung et al., ARBooth, arXiv 2504.02612: while a subject is learnt, the frozen model (or the same one with its
+ARBooth, arXiv 2504.02612: while a subject is learnt, the frozen model (or the same one with its
 adapters off) draws images of the subject's class, and the tuned one is held to its distributions there.
 `divergence` is exact, of logits; the objective, which sees the log-probabilities of targets alone, takes the
 estimate q - 1 - log q of the same divergence, with q = p / p_reference of a target drawn from the reference:

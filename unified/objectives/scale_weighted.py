@@ -1,7 +1,7 @@
 """Cross-entropy whose targets weigh by the step of their image: coarse maps more than fine ones, or the other
 way round.
 
-Scale-wise weighted tuning of a subject: Chung et al., Fine-Tuning Visual Autoregressive Models for
+Scale-wise weighted tuning of a subject: Fine-Tuning Visual Autoregressive Models for
 Subject-Driven Generation, arXiv 2504.02612 (ARBooth). Coarse maps carry identity, while fine ones have most
 of the codes and would outweigh them. The weights are not normalised. Test:
 tests/unified/objectives/test_scale_weighted.py.

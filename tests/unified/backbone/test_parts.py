@@ -21,6 +21,7 @@ OPTIONS = {
     "adapter": {"width": 64, "inner": 16, "layers": (0, 1)},
     "cross_attention": {"width": 64, "features": 8, "heads": 4, "layers": (0, 1)},
     "prefix": {"length": 5, "heads": 4, "kv_heads": 2, "head_width": 16, "layers": (0, 1)},
+    "scale_memory": {"last": 2, "length": 5, "heads": 4, "kv_heads": 2, "head_width": 16, "layers": (0, 1)},
 }
 LENGTHS = (3, 1)  # features of each row
 
@@ -66,6 +67,13 @@ def streams(model):
             stream.encode([{"role": "user", "content": said}, {"role": "assistant", "content": reply}])
         )
     return rows
+
+
+def image_of(model, codes, shapes):
+    """A row with an image that is written."""
+    drawn = {"type": "image", "codes": codes, "shapes": shapes, "order": "next_scale"}
+    stream = Stream(model.vocabulary, byte_tokenizer())
+    return torch.tensor([stream.encode([{"role": "assistant", "content": [drawn]}])])
 
 
 def prompts(model):
@@ -115,8 +123,11 @@ def test_a_part_learns_what_the_model_was_not_taught(model, name):
     module = PARTS[name](**OPTIONS[name])
     if name == "cross_attention":
         ids[:, 2:5] = torch.randint(0, 40, (4, 3))
-    given = torch.eye(8)[:4, None]
     labels = Layout.of(ids, words).labels(ids)
+    if name == "scale_memory":  # of codes alone
+        ids = image_of(model, [3] * 5, [[1, 1], [2, 2]])
+        labels = torch.where(Layout.of(ids, words).step >= 0, ids, IGNORED)
+    given = torch.eye(8)[:4, None]
     optimiser, losses = torch.optim.Adam(module.parameters(), lr=2e-2), []
     for _ in range(80):
         parts = [module.reading(given)] if name == "cross_attention" else [module]

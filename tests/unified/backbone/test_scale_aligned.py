@@ -92,7 +92,7 @@ def test_what_it_cannot_place_is_refused():
     with pytest.raises(ValueError, match=r"a source of \(3, 5\)"):
         ScaleAlignedSource(source(), (3, 5))
     index = block_causal(((2, 2),))
-    with pytest.raises(ValueError, match="needs the plan"):
+    with pytest.raises(ValueError, match="with the plan of an image"):
         ScaleAlignedSource(source(), SOURCE).memory(0, Pass(index, torch.zeros(3, 1, 1), attend=sdpa))
 
 
@@ -109,7 +109,7 @@ def test_a_session_of_the_default_model_draws_with_a_source(model):
     assert not torch.allclose(plain.draw(SHAPES).log_probs, made.log_probs)
     ids = torch.tensor([[*session.streams[0], words.end]])
     layout = Layout.of(ids, words)
-    part = ScaleAlignedSource(pairs, SOURCE, layout=layout)
+    part = ScaleAlignedSource(pairs, SOURCE)
     with torch.no_grad():
         scored = model(ids, parts=[part]).log_probs[0]
     slots = layout.writes[0].slots()[0]

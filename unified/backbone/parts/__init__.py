@@ -15,12 +15,14 @@ from unified.backbone.parts.adapter import Adapter, AdapterConfig
 from unified.backbone.parts.cross_attention import CrossAttention, CrossAttentionConfig
 from unified.backbone.parts.prefix import Prefix, PrefixConfig
 from unified.backbone.parts.scale_aligned import ScaleAlignedSource
+from unified.backbone.parts.scale_memory import ScaleMemory, ScaleMemoryConfig
 from unified.backbone.parts.source_keys import SourceKeys
 
 PARTS: dict[str, Callable[..., nn.Module]] = {
     "adapter": lambda **options: Adapter(AdapterConfig(**options)),
     "cross_attention": lambda **options: CrossAttention(CrossAttentionConfig(**options)),
     "prefix": lambda **options: Prefix(PrefixConfig(**options)),
+    "scale_memory": lambda **options: ScaleMemory(ScaleMemoryConfig.of(**options)),
 }
 
 __all__ = [
@@ -34,5 +36,7 @@ __all__ = [
     "Prefix",
     "PrefixConfig",
     "ScaleAlignedSource",
+    "ScaleMemory",
+    "ScaleMemoryConfig",
     "SourceKeys",
 ]

@@ -16,16 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unified.backbone.layer_pass import LayerPart, Memory, Pass
-from unified.layout.layout import Layout
+from unified.backbone.parts.steps import steps_of
 from unified.orders import Plan
 from unified.orders.shapes import Shape, area
-from unified.stream.segments import Kind
 
 
 class ScaleAlignedSource(LayerPart):
     """`pairs`: by layer, keys and values [B, G, h * w, D] of the source for B rows, row-major over its grid
-    `shape` (h, w); `aligned`: the layers whose keys are shrunk. `layout`: that of a whole batch in
-    training, which says where its images are. Rows after the first B (null rows) repeat them."""
+    `shape` (h, w); `aligned`: the layers whose keys are shrunk. Rows after the first B (null rows) repeat
+    them."""
 
     adds_keys = by_step = True
 
@@ -34,7 +33,6 @@ class ScaleAlignedSource(LayerPart):
         pairs: Mapping[int, tuple[Tensor, Tensor]],
         shape: Shape,
         aligned: Collection[int] = (0,),
-        layout: Layout | None = None,
     ) -> None:
         for layer, (key, value) in pairs.items():
             if key.shape != value.shape or key.ndim != 4 or key.shape[2] != area((shape,)):
@@ -42,18 +40,18 @@ class ScaleAlignedSource(LayerPart):
                     f"layer {layer} needs keys and values [rows, kv heads, {area((shape,))}, head width] of "
                     f"a source of {shape}, got {tuple(key.shape)} and {tuple(value.shape)}"
                 )
-        self.pairs, self.shape, self.aligned, self.layout = dict(pairs), shape, frozenset(aligned), layout
+        self.pairs, self.shape, self.aligned = dict(pairs), shape, frozenset(aligned)
 
     def memory(self, layer: int, run: Pass) -> Memory | None:
-        plan, layout = run.plan, self.layout if run.append is None else None
-        if layout is not None and layout.writes:
-            plan = layout.writes[0].plan
-        if layer not in self.pairs or (plan is None and run.append is not None):
+        if layer not in self.pairs or (run.append is not None and run.step < 0):
             return None  # text between images reads no source
-        if plan is None or len(plan.steps) != len(plan.shapes):
-            raise ValueError("a scale-aligned source needs the plan of images written one map a step")
+        plan, numbers = _plan_of(run), steps_of(run)  # [R, n]
+        if plan is None:
+            return None
+        if len(plan.steps) != len(plan.shapes):
+            raise ValueError("a scale-aligned source needs images that are written one map a step")
         start, device = run.rows.start or 0, self.pairs[layer][0].device
-        numbers = _maps(plan, run, layout).to(device)  # [R, n]
+        numbers = numbers.to(device)
         rows = (torch.arange(len(numbers), device=device) + start) % len(self.pairs[layer][0])
         key, value = (x[rows] for x in self.pairs[layer])
         if layer not in self.aligned:
@@ -77,20 +75,14 @@ def shrunk(held: Tensor, source: Shape, target: Shape) -> Tensor:
     return F.adaptive_avg_pool2d(maps, target).view(rows, groups, width, -1).transpose(2, 3)
 
 
-def _maps(plan: Plan, run: Pass, layout: Layout | None) -> Tensor:
-    """[R, n]: the number of the map that each position writes, -1 where it writes none."""
-    label, writes = run.index.label, run.index.kind == int(Kind.WRITE)
-    if run.step >= 0:  # the slots of a step share the latest label, marks of the image come before
-        latest = torch.where(writes, label, -1).amax(dim=1, keepdim=True)
-        return torch.where(writes & (label == latest), run.step, -1)
-    if layout is None:
-        return plan.labels.expand(len(label), -1)
-    numbers = torch.full_like(label, -1)
-    for group in layout.writes:
-        if group.plan.shapes != plan.shapes:
-            raise ValueError("images of a batch with one scale-aligned source must have the same maps")
-        numbers[group.rows[:, None], group.slots()] = plan.labels.to(numbers.device)
-    return numbers
+def _plan_of(run: Pass) -> Plan | None:
+    """The plan of the image, or of the images of a batch; None where none is written."""
+    if run.layout is None:
+        return run.plan
+    plans = [group.plan for group in run.layout.writes]
+    if any(plan.shapes != plans[0].shapes for plan in plans):
+        raise ValueError("images of a batch with one scale-aligned source must have the same maps")
+    return plans[0] if plans else None
 
 
 def _seen(keys: Tensor, values: Tensor, mask: Tensor) -> Memory:

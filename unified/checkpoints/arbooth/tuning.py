@@ -1,7 +1,7 @@
 """What ARBooth trains: a few vectors that stand for the subject in the features of a text, and
 cross-attention and feed-forward networks of all blocks. Everything else stays frozen.
 
-Source: Chung et al., Fine-Tuning Visual Autoregressive Models for Subject-Driven Generation, arXiv
+Source: Fine-Tuning Visual Autoregressive Models for Subject-Driven Generation, arXiv
 2504.02612; jiwoogit/ARBooth (MIT). Saved, it is a small file (`unified.adapter_files`). Test:
 tests/unified/checkpoints/arbooth/test_arbooth.py.
 """

@@ -2,7 +2,7 @@
 seen by all maps; in the first layer they are shrunk to the grid of the map that asks (scale-aligned
 reference).
 
-Source: Mao et al., Visual Autoregressive Modeling for Instruction-Guided Image Editing, arXiv 2508.15772;
+Source: Visual Autoregressive Modeling for Instruction-Guided Image Editing, arXiv 2508.15772;
 HiDream-ai/VAREdit (MIT). There are no parameters beside Infinity's. Different from the published code: the
 source, which sees itself alone, is run once by itself, in training too. Positions are the published ones:
 rows of the table of one megapixel in sequence, from its first on, so that at lower resolutions source and
