@@ -155,7 +155,10 @@ def _shortcut(network: Encoder | Decoder, config: NetworkConfig, side: str) -> n
     """A 1x1 convolution from folded pixels to the latent or back, and a network that adds nothing yet."""
     nn.init.zeros_(network.conv_out.weight)
     nn.init.zeros_(network.conv_out.bias)
-    basis = lowest_frequencies(config.channels, config.patch, config.latent)  # [latent, channels * patch^2]
+    with torch.device("cpu"):  # in any case: arithmetic on the meta device imports torch's compiler
+        basis = lowest_frequencies(
+            config.channels, config.patch, config.latent
+        )  # [latent, channels * patch^2]
     weight = basis / LATENT_SCALE if side == "encoder" else basis.T * LATENT_SCALE
     layer = nn.Conv2d(weight.shape[1], weight.shape[0], 1)
     layer.weight.copy_(weight[..., None, None])

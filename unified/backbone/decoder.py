@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface
 
 from unified.backbone.layer_pass import Pass
 
@@ -135,27 +134,3 @@ def refuse_alone(decoder: nn.Module) -> None:
 
 def _refuse(*_: object) -> None:
     raise ValueError(ALONE)
-
-
-def attend_in_pass(
-    module: Any,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: object,
-    scaling: float,
-    run: Pass | None = None,
-    **_: object,
-) -> tuple[Tensor, None]:
-    """The attention function of `transformers` under which decoders are built here: query [R, H, n, D], key
-    and value [R, G, n, D] -> [R, n, H, D]. ValueError for a decoder that is called by itself: its hidden
-    states would be those of causal text, and log-probabilities made of them wrong."""
-    if run is None:
-        raise ValueError(ALONE)
-    out = run.attention(module.layer_idx, query, key, value, scaling)
-    return out.contiguous(), None
-
-
-AttentionInterface.register("unified", attend_in_pass)
-for _name in ("by_sample", "by_block", "by_length"):  # names that a model's configuration may give
-    AttentionInterface.register(_name, attend_in_pass)

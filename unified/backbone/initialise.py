@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 
@@ -18,3 +19,14 @@ def initialise(module: nn.Module, std: float) -> bool:
     if isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)
     return True
+
+
+@torch.no_grad()
+def initialise_fresh(module: nn.Module, std: float) -> None:
+    """Draw the weights of a module and of all that it consists of, children before their parents, except
+    where that was done before: `transformers` marks such modules, and we do."""
+    for child in module.children():
+        initialise_fresh(child, std)
+    if not getattr(module, "_is_hf_initialized", False):
+        initialise(module, std)
+        module._is_hf_initialized = True  # type: ignore[assignment]
