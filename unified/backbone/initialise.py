@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+WITH_BIAS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
 
 def initialise(module: nn.Module, std: float) -> bool:
     """Draw the weights of a module with standard deviation `std`; False for one that is the library's own.
@@ -13,10 +15,10 @@ def initialise(module: nn.Module, std: float) -> bool:
     if own is not None:
         own(std)
         return True
-    if not isinstance(module, (nn.Linear, nn.Embedding)):
+    if not isinstance(module, (*WITH_BIAS, nn.Embedding)):
         return False
     nn.init.normal_(module.weight, std=std)
-    if isinstance(module, nn.Linear) and module.bias is not None:
+    if isinstance(module, WITH_BIAS) and module.bias is not None:
         nn.init.zeros_(module.bias)
     return True
 

@@ -8,7 +8,6 @@ decoders, and this one with options that the default does not have, are the libr
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import torch
@@ -47,15 +46,25 @@ class RotaryPositions(nn.Module):
 
     def __init__(self, config: Any) -> None:
         super().__init__()
-        rope, half = config.rope_parameters, config.head_dim // 2
-        with torch.device("cpu"):  # in any case: arithmetic on the meta device imports torch's compiler
-            steps = torch.arange(0, 2 * half, 2, dtype=torch.float) / (2 * half)
-            frequencies = 1.0 / (rope["rope_theta"] ** steps)
-            axes = torch.zeros(half, dtype=torch.long)
-            for axis in (1, 2):
-                axes[axis : 3 * rope["mrope_section"][axis] : 3] = axis
+        self.half, rope = config.head_dim // 2, config.rope_parameters
+        self.theta, self.sections = rope["rope_theta"], rope["mrope_section"]
+        frequencies, axes = self._tables()
         self.register_buffer("inv_freq", frequencies, persistent=False)
         self.register_buffer("axes", axes, persistent=False)
+
+    def _tables(self) -> tuple[Tensor, Tensor]:
+        """Frequencies and the axes that they turn with, [head / 2]."""
+        with torch.device("cpu"):  # in any case: arithmetic on the meta device imports torch's compiler
+            steps = torch.arange(0, 2 * self.half, 2, dtype=torch.float) / (2 * self.half)
+            axes = torch.zeros(self.half, dtype=torch.long)
+            for axis in (1, 2):
+                axes[axis : 3 * self.sections[axis] : 3] = axis
+            return 1.0 / (self.theta**steps), axes
+
+    def initialise(self, std: float) -> None:
+        """The tables anew: `from_pretrained` of transformers makes room for them and leaves it empty."""
+        for table, values in zip((self.inv_freq, self.axes), self._tables(), strict=True):
+            table.copy_(values)
 
     @torch.no_grad()
     def forward(self, hidden: Tensor, positions: Tensor) -> Angles:
@@ -127,18 +136,17 @@ class DecoderLayer(nn.Module):
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def __call__(self, hidden: Tensor, **options: Any) -> Tensor:
-        """Under gradient checkpointing the layer runs again in the backward pass."""
-        whole = partial(super().__call__, **options)
-        if self.gradient_checkpointing and self.training:
-            again: Tensor = self._gradient_checkpointing_func(whole, hidden)
-            return again
-        out: Tensor = whole(hidden)
-        return out
-
     def forward(self, hidden: Tensor, position_embeddings: Angles, run: Pass, **_: object) -> Tensor:
-        """[R, n, D] -> [R, n, D]."""
-        hidden = hidden + self.self_attn(self.input_layernorm(hidden), position_embeddings, run)
+        """[R, n, D] -> [R, n, D]. Under gradient checkpointing it is computed again in the backward pass."""
+        if self.gradient_checkpointing and self.training:
+            again: Tensor = self._gradient_checkpointing_func(
+                self._computed, hidden, position_embeddings, run
+            )
+            return again
+        return self._computed(hidden, position_embeddings, run)
+
+    def _computed(self, hidden: Tensor, angles: Angles, run: Pass) -> Tensor:
+        hidden = hidden + self.self_attn(self.input_layernorm(hidden), angles, run)
         out: Tensor = hidden + self.mlp(self.post_attention_layernorm(hidden))
         return out
 
