@@ -69,7 +69,7 @@ def built(
     return module
 
 
-class _TooManyError(Exception):
+class _TooManyError(MemoryError):  # one that `content_of` lets through
     pass
 
 
