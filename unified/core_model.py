@@ -314,6 +314,11 @@ class CoreModel(nn.Module):
         model: Any = self
         return generate(model, input_ids, **options)
 
+    def prepare_inputs_for_generation(self, *_: object, **__: object) -> dict[str, Any]:
+        """peft's `PeftModelForCausalLM` wants the method; ValueError if it is called: the library's own loop
+        knows tokens alone, so a `Session` generates."""
+        raise ValueError("generate cannot write images: use unified.decoding.session.Session")
+
     def library_model(self) -> Any:
         """A `UnifiedModel`, which the code of `transformers` and trainers take, of the same weights: what
         becomes of them is seen by both."""

@@ -65,11 +65,6 @@ class LibraryModel(PreTrainedModel):
         if not initialise(module, self.config.initializer_range):
             super()._init_weights(module)
 
-    def prepare_inputs_for_generation(self, *_: object, **__: object) -> dict[str, Any]:
-        """peft's `PeftModelForCausalLM` wants the method; ValueError if it is called: the library's own loop
-        knows tokens alone, so a `Session` generates."""
-        raise ValueError("generate cannot write images: use unified.decoding.session.Session")
-
     @classmethod
     def can_generate(cls) -> bool:
         """Pipelines ask: `generate` is our own."""

@@ -1,4 +1,5 @@
-"""The loop over the layers is ours, the layers are the library's.
+"""The loop over the layers is ours, the layers are the library's, except those of the default decoder
+(`qwen3_decoder`).
 
 Attention of `transformers` is looked up by name; the name "unified" leads to the `Pass` that every layer is
 handed, so that caches, masks, memories and back-ends are its business and no layer is written anew. On causal
