@@ -17,7 +17,17 @@ SIDES = ("tokenizers", "envs", "tasks", "train", "eval")
 LAYOUT = {"layout", "stream", "orders"}  # layout and what lies below it
 FILES = {"text_files", "weight_files"}  # they stand alone
 PARTS = {"heads", "readers", "cache", "backbone", "depth", "extras", "objectives", "decoding"}
-CORE = {*LAYOUT, *PARTS, "config", "likelihood", "library_model", "model", *FILES}
+CORE = {
+    *LAYOUT,
+    *PARTS,
+    "config",
+    "core_model",
+    "likelihood",
+    "library_model",
+    "model",
+    "model_summary",
+    *FILES,
+}
 UNIFIED = {
     *CORE,
     "adapters",
@@ -52,12 +62,14 @@ ALLOWED: dict[str, set[str]] = {  # beside the area itself; `unified` is the pac
     "objectives": {*LAYOUT, "depth"},
     "adapters": FILES,
     "adapter_files": {*FILES, "backbone"},
-    "config": {*CORE, "adapters"} - {"model", "decoding"},
-    "library_model": CORE - {"model"},
+    "config": {*CORE, "adapters"} - {"model", "core_model", "decoding"},
+    "core_model": CORE,
+    "library_model": CORE - {"core_model", "decoding", "model"},
     "model": CORE - {"decoding"},
+    "model_summary": set(),
     "decoding": {*CORE, "tokenizers"},
     "checkpoints": {*CORE, "tokenizers", "command", "vision_language"},
-    "likelihood": {*LAYOUT, "heads", "model"},
+    "likelihood": {*LAYOUT, "core_model", "heads"},
     "pretrained": {*CORE, "adapters", "tokenizers", "checkpoints", "vision_language"},
     "pretrained_backbone": CORE,
     "vision_language": {*CORE, "adapters", "tokenizers"},
@@ -91,7 +103,7 @@ INSIDE_FUNCTIONS: dict[str, set[str]] = {  # what an area or a module may import
     "apps": OUTER,
     "server": OUTER,
     "unified": OUTER,
-    "library_model": {"decoding"},
+    "core_model": {"decoding", "model"},
     "unified.envs.registration": OUTER - {"envs"},
 }
 REGISTRATION = ("unified", "unified.envs.registration")  # what `import unified` does load

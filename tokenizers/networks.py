@@ -1,35 +1,19 @@
 """Convolutional encoder and decoder of VQ-GAN image tokenizers (taming-transformers; LlamaGen, VAR, FlexVAR,
-Janus).
-
-The modules are those of `transformers` (Janus), which has the common structure: GroupNorm, residual blocks,
-attention at the lowest resolution only, padding right and bottom before a strided convolution. Their
-`forward`s are replaced here: the library multiplies by the sigmoid in place, which costs a clone under
-autograd and a further pass over memory (published decoder, float32, 256 px, two threads: 2.25 s against 1.70
-s), keeps every intermediate map alive, and refuses a batch of one 1x1 map where a normalisation group has a
-single channel.
+Janus): attention at the lowest resolution only, padding right and bottom before a strided convolution.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers.models.janus.configuration_janus import JanusVQVAEConfig
-from transformers.models.janus.modeling_janus import (
-    JanusVQVAEConvUpsample,
-    JanusVQVAEDecoder,
-    JanusVQVAEEncoder,
-    JanusVQVAEResnetBlock,
-)
+from unified.tokenizers.vqgan_blocks import GROUPS, GroupNorm, Level, Middle, silu
 
 MOST_VALUES = 2**23  # in a map of the finest level, for images decoded together
 MOST_BLOCKS = 1024
 LATENT_SCALE = 4.0  # brings the lowest frequencies of a patch to a size near 1
-GROUPS = 32  # of every normalisation in published tokenizers; the library builds multiples of it only
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,12 +68,23 @@ class NetworkConfig:
         return self.patch * 2 ** (len(self.multipliers) - 1)
 
 
-class Encoder(JanusVQVAEEncoder):
+class Encoder(nn.Module):
     """Images [B, channels, H, W] -> maps [B, latent, H / stride, W / stride], in the dtype of the weights."""
 
     def __init__(self, config: NetworkConfig) -> None:
-        super().__init__(_library_config(config))
+        super().__init__()
         self.patch = config.patch
+        widths = [config.width * multiplier for multiplier in config.multipliers]
+        self.conv_in = nn.Conv2d(config.channels * config.patch**2, config.width, 3, padding=1)
+        self.down = nn.ModuleList()
+        last, before = len(widths) - 1, config.width
+        for number, width in enumerate(widths):
+            resize = None if number == last else "downsample"
+            self.down.append(Level((before, width), config.blocks, config.dropout, number == last, resize))
+            before = width
+        self.mid = Middle(before, config.dropout)
+        self.norm_out = GroupNorm(before)
+        self.conv_out = nn.Conv2d(before, config.latent, 3, padding=1)
         _adapt(self, self.down[-1], config)
         self.shortcut = _shortcut(self, config, "encoder") if config.shortcut else None
 
@@ -97,18 +92,30 @@ class Encoder(JanusVQVAEEncoder):
         folded = F.pixel_unshuffle(images.to(self.conv_in.weight.dtype), self.patch)
         x = self.conv_in(folded)
         for level in self.down:
-            for stage in _stages(level, "downsample"):
+            for stage in level.stages():
                 x = stage(x)
-        x = self.conv_out(_silu(self.norm_out(self.mid(x))))
+        x = self.conv_out(silu(self.norm_out(self.mid(x))))
         return x if self.shortcut is None else x + self.shortcut(folded)
 
 
-class Decoder(JanusVQVAEDecoder):
+class Decoder(nn.Module):
     """Maps [B, latent, h, w] -> images [B, channels, h * stride, w * stride], not clamped; any h and w."""
 
     def __init__(self, config: NetworkConfig) -> None:
-        super().__init__(_library_config(config))
+        super().__init__()
         self.patch = config.patch
+        widths = [config.width * multiplier for multiplier in config.multipliers]
+        before, last = widths[-1], len(widths) - 1
+        self.conv_in = nn.Conv2d(config.latent, before, 3, padding=1)
+        self.mid = Middle(before, config.dropout)
+        self.up = nn.ModuleList()  # from the lowest resolution to the highest
+        for number in range(last, -1, -1):
+            resize = "upsample" if number else None
+            width = widths[number]
+            self.up.append(Level((before, width), config.blocks + 1, config.dropout, number == last, resize))
+            before = width
+        self.norm_out = GroupNorm(before)
+        self.conv_out = nn.Conv2d(before, config.channels * config.patch**2, 3, padding=1)
         _adapt(self, self.up[0], config)
         self.shortcut = _shortcut(self, config, "decoder") if config.shortcut else None
 
@@ -118,120 +125,40 @@ class Decoder(JanusVQVAEDecoder):
         memory."""
         if torch.is_grad_enabled() or latent.device.type != "cpu":
             return self._decoded(latent)
-        cells = latent.shape[2] * latent.shape[3] * 4 ** (self.num_resolutions - 1)
+        cells = latent.shape[2] * latent.shape[3] * 4 ** (len(self.up) - 1)
         few = max(1, MOST_VALUES // (cells * self.conv_out.in_channels))
         return torch.cat([self._decoded(part) for part in latent.split(few)])
 
     def _decoded(self, latent: Tensor) -> Tensor:
         latent = latent.to(self.conv_in.weight.dtype)
         x = self.mid(self.conv_in(latent))
-        for level in self.up:  # from the lowest resolution to the highest
-            for stage in _stages(level, "upsample"):
+        for level in self.up:
+            for stage in level.stages():
                 x = stage(x)
-        x = self.conv_out(_silu(self.norm_out(x)))
+        x = self.conv_out(silu(self.norm_out(x)))
         return F.pixel_shuffle(x if self.shortcut is None else x + self.shortcut(latent), self.patch)
 
 
-class _ResidualBlock(JanusVQVAEResnetBlock):
-    def forward(self, x: Tensor) -> Tensor:
-        h = _silu(self.norm1(x))
-        h = self.conv1(h)
-        h = _silu(self.norm2(h))  # one name throughout: a map is freed as soon as the next is there
-        h = self.conv2(self.dropout(h))
-        return h.add_(x if self.in_channels == self.out_channels else self.nin_shortcut(x))
-
-
-class _Upsample(JanusVQVAEConvUpsample):
-    """Every pixel doubled both ways, then a 3x3 convolution. Without gradient the doubled map is not made:
-    of three rows under the kernel two are the same, so an output pixel takes 2x2 products in place of 3x3."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if torch.is_grad_enabled():
-            return super().forward(x)
-        batch, channels, height, width = x.shape
-        last = x.is_contiguous(memory_format=torch.channels_last)
-        out = torch.empty(
-            (batch, channels, 2 * height, 2 * width),
-            dtype=x.dtype,
-            device=x.device,
-            memory_format=torch.channels_last if last else torch.contiguous_format,
-        )
-        padded = F.pad(x, (1, 1, 1, 1))
-        for row in (0, 1):
-            rows = _doubled(self.conv.weight, 2, row)
-            for column in (0, 1):
-                part = padded[:, :, row : row + height + 1, column : column + width + 1]
-                found = F.conv2d(part, _doubled(rows, 3, column), self.conv.bias)
-                out[:, :, row::2, column::2] = found
-        return out
-
-
-def _doubled(weight: Tensor, axis: int, odd: int) -> Tensor:
-    """A kernel's three taps along an axis -> two, on rows that are repeated: of an even row the last two fall
-    together, of an odd one the first two."""
-    first, second, third = weight.unbind(axis)
-    taps = (first + second, third) if odd else (first, second + third)
-    return torch.stack(taps, axis)
-
-
-class _GroupNorm(nn.GroupNorm):
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
-
-
-OURS: dict[type[nn.Module], type[nn.Module]] = {  # what stands in for which module of a library
-    JanusVQVAEResnetBlock: _ResidualBlock,
-    JanusVQVAEConvUpsample: _Upsample,
-    nn.GroupNorm: _GroupNorm,
-}
-
-
-def _silu(x: Tensor) -> Tensor:
-    """In place where no gradient is recorded: `x` is always a fresh normalisation output."""
-    return F.silu(x, inplace=not torch.is_grad_enabled())
-
-
-def _stages(level: Any, resize: str) -> Iterator[nn.Module]:
-    """The modules of a level in the order they run. The caller alone holds the map, so that none outlives its
-    use."""
-    for j, block in enumerate(level.block):
-        yield block
-        if len(level.attn) > 0:
-            yield level.attn[j]
-    if hasattr(level, resize):
-        yield getattr(level, resize)
-
-
-def _library_config(config: NetworkConfig) -> JanusVQVAEConfig:
-    return JanusVQVAEConfig(
-        latent_channels=config.latent,
-        base_channels=config.width,
-        channel_multiplier=list(config.multipliers),
-        num_res_blocks=config.blocks,
-        dropout=config.dropout,
-        in_channels=config.channels * config.patch**2,
-        out_channels=config.channels * config.patch**2,
-    )
-
-
-def _adapt(network: Any, lowest: Any, config: NetworkConfig) -> None:
-    """Take out attention that the config does not want; give library modules the `forward`s above."""
+def _adapt(network: Encoder | Decoder, lowest: nn.Module, config: NetworkConfig) -> None:
+    """Take out attention that the config does not want, and set the groups of normalisation."""
     if not config.attention:
         lowest.attn = nn.ModuleList()
     if not config.middle_attention:
         network.mid.attn_1 = nn.Identity()
     for module in network.modules():
-        module.__class__ = OURS.get(type(module), type(module))
         if isinstance(module, nn.GroupNorm):
             module.num_groups = config.groups
 
 
 @torch.no_grad()
-def _shortcut(network: Any, config: NetworkConfig, side: str) -> nn.Conv2d:
+def _shortcut(network: Encoder | Decoder, config: NetworkConfig, side: str) -> nn.Conv2d:
     """A 1x1 convolution from folded pixels to the latent or back, and a network that adds nothing yet."""
     nn.init.zeros_(network.conv_out.weight)
     nn.init.zeros_(network.conv_out.bias)
-    basis = lowest_frequencies(config.channels, config.patch, config.latent)  # [latent, channels * patch^2]
+    with torch.device("cpu"):  # in any case: arithmetic on the meta device imports torch's compiler
+        basis = lowest_frequencies(
+            config.channels, config.patch, config.latent
+        )  # [latent, channels * patch^2]
     weight = basis / LATENT_SCALE if side == "encoder" else basis.T * LATENT_SCALE
     layer = nn.Conv2d(weight.shape[1], weight.shape[0], 1)
     layer.weight.copy_(weight[..., None, None])

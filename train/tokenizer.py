@@ -37,7 +37,7 @@ from unified.train.optimiser import BETAS, check_optimiser, muon
 from unified.train.tokenizer_state import Saving, State
 
 from unified.finite import check_tree
-from unified.orders.schedules import ladder
+from unified.tokenizers.schedules import ladder
 from unified.precision import autocast
 
 

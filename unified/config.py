@@ -6,10 +6,11 @@ import reprlib
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
-from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import PreTrainedConfig
 
 from unified.adapters import register_targets
 from unified.backbone.decoder import is_spatial
+from unified.backbone.qwen3_config import KIND, Qwen3Config
 from unified.extras import check_extras
 from unified.finite import check_tree
 from unified.heads import HEADS
@@ -130,7 +131,13 @@ class UnifiedConfig(PreTrainedConfig):
         return Vocabulary(**(self.vocabulary or {}))
 
     def backbone_config(self) -> PreTrainedConfig:
-        return AutoConfig.for_model(**(self.backbone or {}))
+        """That of the decoder. ValueError for a `model_type` that is not known."""
+        fields = dict(self.backbone or {})
+        if fields.get("model_type") == KIND and not self.base:
+            return Qwen3Config(**{name: value for name, value in fields.items() if name != "model_type"})
+        from transformers import AutoConfig  # with a table of all models: half a second
+
+        return AutoConfig.for_model(**fields)
 
     @property
     def hidden_size(self) -> int:

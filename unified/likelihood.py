@@ -21,7 +21,7 @@ from unified.layout.layout import IGNORED, Layout, WriteGroup
 from unified.orders.read_outs import BEFORE
 
 if TYPE_CHECKING:
-    from unified.model import UnifiedModel
+    from unified.core_model import CoreModel
 
 PORTION = 2**26  # logits that are made at once
 LOGITS = 2**28  # numbers: a GiB in float32
@@ -65,7 +65,7 @@ class UnifiedOutput(ModelOutput):
 
 
 def likelihoods(
-    model: UnifiedModel,
+    model: CoreModel,
     states: Sequence[Tensor],
     ids: Tensor,
     labels: Tensor | None,
@@ -74,7 +74,7 @@ def likelihoods(
     num_items: Tensor | int | None = None,
 ) -> UnifiedOutput:
     """Of ids [B, T] from hidden states, for each head [B, T, D]; the other arguments as of
-    `UnifiedModel.forward`."""
+    `CoreModel.forward`."""
     wanted = layout.predicted if labels is None else layout.predicted & (labels != IGNORED)
     log_probs = token_log_probs(model, states, ids, layout, wanted)
     count = wanted.sum().clamp(min=1) if num_items is None else num_items
@@ -94,7 +94,7 @@ def check_arguments(others: Mapping[str, object]) -> None:
     known = IGNORED_ARGUMENTS | set(UNAVAILABLE)
     unknown = sorted(name for name in set(others) - known if others[name] is not None)
     if unknown:
-        raise TypeError(f"UnifiedModel.forward takes no argument {unknown[0]!r}")
+        raise TypeError(f"CoreModel.forward takes no argument {unknown[0]!r}")
 
 
 def check_labels(ids: Tensor, labels: Tensor) -> None:
@@ -107,7 +107,7 @@ def check_labels(ids: Tensor, labels: Tensor) -> None:
 
 
 def token_log_probs(
-    model: UnifiedModel, states: Sequence[Tensor], ids: Tensor, layout: Layout, wanted: Tensor
+    model: CoreModel, states: Sequence[Tensor], ids: Tensor, layout: Layout, wanted: Tensor
 ) -> Tensor:
     """[B, T] float32 of the tokens marked in `wanted` [B, T], 0 elsewhere. states: for each head [B, T,
     D]."""
@@ -115,7 +115,7 @@ def token_log_probs(
 
 
 def measured(
-    model: UnifiedModel,
+    model: CoreModel,
     states: Sequence[Tensor],
     ids: Tensor,
     layout: Layout,
@@ -154,7 +154,7 @@ def _own(visual: Tensor, elsewhere: Sequence[WriteGroup]) -> Tensor:
 
 
 def _read_elsewhere(
-    model: UnifiedModel,
+    model: CoreModel,
     measure: Measure,
     states: Sequence[Tensor],
     ids: Tensor,
@@ -177,9 +177,7 @@ def _read_elsewhere(
     return measures
 
 
-def _codes(
-    model: UnifiedModel, measure: Measure, ids: Tensor, heads: Sequence[int], *states: Tensor
-) -> Tensor:
+def _codes(model: CoreModel, measure: Measure, ids: Tensor, heads: Sequence[int], *states: Tensor) -> Tensor:
     """A measure of codes with ids [N], read out by some heads at states [N, D] each."""
     head = model.heads[0]
     symbols = head.to_symbols(ids - model.vocabulary.visual_start)
@@ -216,7 +214,7 @@ def scored(
     return torch.cat(found)
 
 
-def token_logits(model: UnifiedModel, states: Sequence[Tensor], layout: Layout) -> Tensor:
+def token_logits(model: CoreModel, states: Sequence[Tensor], layout: Layout) -> Tensor:
     """[B, T, V] float32: the distribution *of* each token, -inf where the target rule allows no such id."""
     table = states[0].gather(1, layout.source[..., None].expand_as(states[0]))
     text, codes = model.text_logits(table), model.heads[0].logits(table).squeeze(-2)

@@ -39,7 +39,7 @@ MODULES: dict[str, tuple[str, ...]] = {  # the former module: where its names ar
     "unified.redrawing": ("unified.apps.best_of_n",),
     "unified.rollout": ("unified.apps.rollout",),
     "unified.sampling": ("unified.decoding.sampling", "unified.decoding.noise"),
-    "unified.schedules": ("unified.orders.schedules",),
+    "unified.schedules": ("unified.tokenizers.schedules",),
     "unified.segments": ("unified.stream.segments",),
     "unified.session": ("unified.decoding.session",),
     "unified.slots": ("unified.extras.slots", "unified.extras.writer", "unified.extras.own_state"),

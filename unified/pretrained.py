@@ -13,19 +13,22 @@ Whatever is missing or does not fit raises ValueError in one line that names the
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save_file
 
 from unified import adapters
 from unified.config import UnifiedConfig
-from unified.model import UnifiedModel
+from unified.core_model import CoreModel
 from unified.stream.migration import weight_name
 from unified.stream.processor import Processor
 from unified.stream.processor_files import CONFIG, PROCESSOR, load_processor, read_json, save_processor
 from unified.text_files import at_home, content_of
-from unified.weight_files import check_shapes, load_weights
+from unified.weight_files import built
+
+if TYPE_CHECKING:
+    from unified.model import UnifiedModel
 
 SHIPPED = Path(__file__).resolve().parent / "weights" / "nano"
 SHIPPED_NAME = "shipped"  # what it is called in recipes and by adapters, wherever the package lies
@@ -79,9 +82,25 @@ def load_model(
 ) -> tuple[UnifiedModel, Processor]:
     """The model in evaluation mode and its processor. The tokenizers stay on the CPU in their own type. A
     folder of adapters (`peft`) is the model that it names with the adapters merged."""
+    from unified.model import UnifiedModel
+
+    return _load(UnifiedModel, folder, device, dtype)
+
+
+def load_core(
+    folder: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> tuple[Any, Processor]:
+    """As `load_model`, without what only the trainers and the hub of `transformers` need, whose import takes
+    longer than torch's: a `CoreModel`; a `UnifiedModel` of a folder that extends a pretrained model."""
+    return _load(CoreModel, folder, device, dtype)
+
+
+def _load(
+    kind: type[CoreModel], folder: str | Path, device: str | torch.device, dtype: torch.dtype
+) -> tuple[Any, Processor]:
     folder = Path(folder)
     if (folder / adapters.CONFIG).is_file() and not (folder / CONFIG).is_file():
-        return _load_adapted(folder, device, dtype)
+        return _load_adapted(kind, folder, device, dtype)
     processor = load_processor(folder)
     config = _config(folder / CONFIG)
     if config.words != processor.vocabulary:
@@ -93,32 +112,30 @@ def load_model(
         extended.name_or_path = str(folder)
         return extended.to(device), processor  # type: ignore[arg-type]
 
-    def build() -> UnifiedModel:
+    def build() -> CoreModel:
         with content_of(folder / CONFIG):
-            return UnifiedModel(config)
+            return kind(config)
 
     forms: Any = (weight_name, lambda state: adapters.merged(state, folder))
-    check_shapes(build, folder / WEIGHTS, *forms)
-    model = build()
-    load_weights(model, folder / WEIGHTS, *forms)
+    model = built(build, folder / WEIGHTS, *forms)
     model.name_or_path = SHIPPED_NAME if folder == SHIPPED else str(folder)  # the base of its adapters
     return model.to(device=device, dtype=dtype).eval(), processor  # type: ignore[call-arg]
 
 
 def _load_adapted(
-    folder: Path, device: str | torch.device, dtype: torch.dtype
-) -> tuple[UnifiedModel, Processor]:
+    kind: type[CoreModel], folder: Path, device: str | torch.device, dtype: torch.dtype
+) -> tuple[Any, Processor]:
     """A base model with the adapters of a folder merged in float32; the folder's own processor, if it has
     one."""
     base = find(adapters.base_of(folder))
     if base.resolve() == folder.resolve():
         raise ValueError(f"{folder / adapters.CONFIG}: the adapters name themselves as their base")
-    model, processor = load_model(base)
+    model, processor = _load(kind, base, "cpu", torch.float32)
     own = load_processor(folder) if (folder / PROCESSOR).is_file() else processor
     if own.vocabulary != processor.vocabulary:
         raise ValueError(f"{folder}: its vocabulary is not that of {base}")
     adapters.merge_folder(model, folder)
-    return model.to(device=device, dtype=dtype).eval(), own  # type: ignore[call-arg]
+    return model.to(device=device, dtype=dtype).eval(), own
 
 
 def base_folder(config: Any) -> Path:
@@ -141,7 +158,7 @@ def _config(path: Path) -> UnifiedConfig:
 
 
 def save_model(
-    folder: str | Path, model: UnifiedModel, processor: Processor, *, dtype: torch.dtype | None = None
+    folder: str | Path, model: CoreModel, processor: Processor, *, dtype: torch.dtype | None = None
 ) -> None:
     """Write a model and its processor. `dtype`: that of the stored weights of the model (bfloat16 halves
     them); the visual tokenizer keeps its own (stored in half the room where that loses nothing)."""
@@ -162,4 +179,4 @@ def save_model(
     save_processor(folder, processor)
 
 
-__all__ = ["SHIPPED", "find", "load_model", "load_processor", "save_model", "save_processor"]
+__all__ = ["SHIPPED", "find", "load_core", "load_model", "load_processor", "save_model", "save_processor"]

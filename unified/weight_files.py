@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from unified.finite import check_weights
 from unified.text_files import content_of, read_object
 from unified.tokenizers.stand_ins import check_file
+
+Module = TypeVar("Module", bound=nn.Module)
+MAKERS = (torch.empty, torch.zeros, torch.ones, torch.randn, torch.rand, torch.full)
+SPARE = 2**24  # numbers that a module may make beside its weights
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -42,6 +49,49 @@ def load_weights(
         raise ValueError(f"{path}: {error}") from None
 
 
+def built(
+    build: Callable[[], Module],
+    path: Path,
+    rename: Callable[[str], str] | None = None,
+    change: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
+) -> Module:
+    """The module that `build` makes, with the weights of a file (`load_weights`). ValueError, in one line, if
+    they do not fit. A spoilt configuration may ask for any number of weights: one that asks for far more than
+    the file holds is not built, but told what does not fit (`check_shapes`)."""
+    held = sum(math.prod(shape) for part in _parts(path) for shape in _shapes(part).values())
+    try:
+        with _AtMost(SPARE + 4 * held):
+            module = build()
+    except _TooManyError:
+        check_shapes(build, path, rename, change)
+        module = build()
+    load_weights(module, path, rename, change)
+    return module
+
+
+class _TooManyError(MemoryError):  # one that `content_of` lets through
+    pass
+
+
+class _AtMost(TorchFunctionMode):
+    """Within it tensors of so many numbers in all can be made, then `_TooManyError` is raised, before memory
+    is taken."""
+
+    def __init__(self, numbers: int) -> None:
+        super().__init__()
+        self.left = numbers
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func in MAKERS:
+            sizes = args[0] if args and isinstance(args[0], (tuple, list)) else args
+            self.left -= math.prod(size for size in sizes if isinstance(size, int))
+            if self.left < 0:
+                raise _TooManyError
+        return func(*args, **(kwargs or {}))
+
+
 def check_shapes(
     build: Callable[[], nn.Module],
     path: Path,
@@ -55,18 +105,22 @@ def check_shapes(
         module = build()
     found: dict[str, Tensor] = {}
     for part in _parts(path):
-        check_file(part)
-        try:
-            with safe_open(part, framework="pt") as file:
-                shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError, ValueError) as error:
-            raise ValueError(f"{part}: not a readable safetensors file ({first_line(error)})") from None
-        found |= {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+        found |= {name: torch.empty(shape, device="meta") for name, shape in _shapes(part).items()}
     found = change(found) if change else found
     try:
         check_fit(_expected(module, found, rename), found)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def _shapes(part: Path) -> dict[str, list[int]]:
+    """The shapes in the header of a file. ValueError, in one line, if it cannot be read."""
+    check_file(part)
+    try:
+        with safe_open(part, framework="pt") as file:
+            return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ValueError(f"{part}: not a readable safetensors file ({first_line(error)})") from None
 
 
 def _parts(path: Path) -> list[Path]:

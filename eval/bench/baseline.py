@@ -13,8 +13,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from transformers.models.janus.configuration_janus import JanusVQVAEConfig
 from transformers.models.janus.modeling_janus import JanusVQVAEDecoder
-from unified.tokenizers.networks import OURS
+from unified.tokenizers.networks import Decoder, NetworkConfig
 from unified.tokenizers.resize import flatten, unflatten
 
 from unified.checkpoints.adaln import LARGEST_LOG_SCALE, Block
@@ -27,6 +28,7 @@ class PublishedVAR:
     def __init__(self, model: VAR) -> None:
         self.model, self.tokenizer = model, model.needed_tokenizer()
         self.positions = model.positions(model.config.shapes)
+        self.decoder = library_decoder(self.tokenizer.decoder, self.tokenizer.config.network)
 
     @torch.no_grad()
     def generate(
@@ -67,9 +69,7 @@ class PublishedVAR:
     @torch.no_grad()
     def decode(self, total: Tensor) -> Tensor:
         """Images [B, 3, H, W] with the library's own decoder."""
-        tokenizer = self.tokenizer
-        library = _library_decoder(tokenizer.decoder)
-        return (library(tokenizer.post_quant_conv(total)).clamp(-1, 1) + 1) / 2
+        return (self.decoder(self.tokenizer.post_quant_conv(total)).clamp(-1, 1) + 1) / 2
 
 
 def _block(
@@ -113,10 +113,16 @@ def _sample(logits: Tensor, top_k: int, top_p: float, generator: torch.Generator
     return torch.multinomial(flat, 1, replacement=True, generator=generator).view(logits.shape[:2])
 
 
-def _library_decoder(decoder: JanusVQVAEDecoder) -> JanusVQVAEDecoder:
-    """The same modules with the library's own `forward`s."""
-    library = {ours: theirs for theirs, ours in OURS.items()}
-    for module in decoder.modules():
-        module.__class__ = library.get(type(module), type(module))
-    decoder.__class__ = JanusVQVAEDecoder
-    return decoder
+def library_decoder(decoder: Decoder, config: NetworkConfig) -> JanusVQVAEDecoder:
+    """The same weights in the library's decoder."""
+    library = JanusVQVAEDecoder(
+        JanusVQVAEConfig(
+            latent_channels=config.latent,
+            base_channels=config.width,
+            channel_multiplier=list(config.multipliers),
+            num_res_blocks=config.blocks,
+            out_channels=config.channels,
+        )
+    )
+    library.load_state_dict(decoder.state_dict())
+    return library.eval()

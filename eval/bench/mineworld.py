@@ -29,7 +29,7 @@ from unified.config import UnifiedConfig, text_decoder
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
 from unified.model import UnifiedModel
-from unified.orders.schedules import ladder
+from unified.tokenizers.schedules import ladder
 from unified.orders.shapes import Shape, area
 
 GREEDY = Sampler(temperature=0)

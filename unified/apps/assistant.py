@@ -48,12 +48,12 @@ from unified.apps.questions import Source, conversations, sources
 from unified.apps.rollout import WINDOW, Player, Rollout
 from unified.apps.sketching import SketchLimits
 from unified.apps.solving import MAZE_PROMPT, Solution, solve_pages
+from unified.core_model import CoreModel
 from unified.decoding.guidance import Constant
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
 from unified.finite import check_count
-from unified.library_model import summary
-from unified.model import UnifiedModel
+from unified.model_summary import summary
 from unified.orders.shapes import Shapes
 from unified.stream.message_forms import read_picture
 from unified.stream.messages import Message
@@ -86,7 +86,7 @@ class Assistant:
 
     def __init__(
         self,
-        model: UnifiedModel,
+        model: CoreModel,
         processor: Processor,
         *,
         seed: int = 0,

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from unified.backbone.layer_pass import Pass
+from unified.core_model import CoreModel
 from unified.layout.attention import Seen, attends
 from unified.layout.layout import Layout
-from unified.model import UnifiedModel
 from unified.stream.segments import Kind, segments
 
 
@@ -37,7 +37,7 @@ class AttentionMaps:
 
 
 @torch.no_grad()
-def attention_weights(model: UnifiedModel, ids: Sequence[int]) -> Tensor:
+def attention_weights(model: CoreModel, ids: Sequence[int]) -> Tensor:
     """[layers, heads, P, P] float32 of one row of ids: the attention of every position of the backbone to
     every other, in a pass over them all."""
     rows = torch.tensor([list(ids)], device=model.device)
@@ -65,7 +65,7 @@ def softmax_weights(query: Tensor, key: Tensor, seen: Seen, scale: float) -> Ten
     return scores.softmax(dim=-1)
 
 
-def image_attention(model: UnifiedModel, ids: Sequence[int], start: int) -> Tensor:
+def image_attention(model: CoreModel, ids: Sequence[int], start: int) -> Tensor:
     """[layers, heads, tokens, h, w] of ids whose tokens from `start` on are an answer, to the last map of the
     first READ image. ValueError for ids without one."""
     layout = Layout.of(torch.tensor([list(ids)]), model.vocabulary)

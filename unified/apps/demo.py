@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,15 +22,18 @@ from unified.apps.commands.common import save_animation
 from unified.apps.conversation import Conversation, Painted, Scale, Text
 from unified.apps.loading import load
 from unified.apps.looking import LOOK_PROMPT, LOOKING, THINK_PROMPT
+from unified.config import UnifiedConfig
 from unified.decoding.editing import keep
 from unified.decoding.session import Session
-from unified.model import UnifiedConfig, UnifiedModel
 from unified.orders import plan_for
 from unified.pretrained import SHIPPED
 from unified.stream.processor import Processor
 from unified.tokenizers.action import ActionTokenizer
 from unified.tokenizers.text import byte_tokenizer
 from unified.tokenizers.vq import VQConfig, VQTokenizer
+
+if TYPE_CHECKING:
+    from unified.model import UnifiedModel
 
 TILE, GAP = 128, 6
 PROMPT = (
@@ -43,6 +46,8 @@ Row = tuple[str, list[np.ndarray]]
 
 def random_model(seed: int = 0) -> tuple[UnifiedModel, Processor]:
     """A tiny model and matching tokenizers with random weights."""
+    from unified.model import UnifiedModel  # takes longer to import than torch
+
     torch.manual_seed(seed)
     visual, action = VQTokenizer(VQConfig()).eval(), ActionTokenizer()
     orders = ["next_scale", "residual", "raster", "diagonal"]  # the ids are laid out as the shipped model's

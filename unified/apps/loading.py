@@ -8,8 +8,6 @@ from typing import Any
 import torch
 
 from unified.apps.assistant import Assistant
-from unified.apps.image_text import ImageTextAssistant
-from unified.apps.text_to_image import TextToImage
 from unified.precision import fast_bf16
 
 
@@ -32,13 +30,16 @@ def load(
     `transformers`: `device_map` and `load_in_4bit` (`vision_language.files`). ValueError, in one line, if
     there is no such model or a file is missing or damaged."""
     from unified.checkpoints.folder import holds_vargpt
-    from unified.pretrained import find, load_model
+    from unified.pretrained import find, load_core
     from unified.text_to_image.folder import is_text_to_image
-    from unified.vision_language.files import is_pretrained, load_pretrained
+    from unified.vision_language.kind import is_pretrained
 
     place = _device(device)
     folder = find(model, revision)
     if is_pretrained(folder):
+        from unified.apps.image_text import ImageTextAssistant
+        from unified.vision_language.files import load_pretrained
+
         placement |= {"attn_implementation": attn_implementation}
         reader, words = load_pretrained(folder, device=place, dtype=_dtype(dtype, place), **placement)
         return ImageTextAssistant(reader, words, seed=seed, folder=folder)
@@ -50,12 +51,13 @@ def load(
     if placement:
         raise ValueError(f"{', '.join(placement)}: for models of transformers alone")
     if is_text_to_image(folder):
+        from unified.apps.text_to_image import TextToImage
         from unified.text_to_image.files import load_drawer
 
         _check_sdpa(attn_implementation)
         drawer = load_drawer(folder, device=place, dtype=_dtype(dtype, place))
         return TextToImage(drawer, seed=seed, folder=folder)
-    loaded, processor = load_model(folder, device=place, dtype=_dtype(dtype, place))
+    loaded, processor = load_core(folder, device=place, dtype=_dtype(dtype, place))
     loaded.set_attn_implementation(attn_implementation)
     if loaded.config.base:
         from unified.apps.extended import extended_assistant

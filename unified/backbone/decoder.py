@@ -1,4 +1,5 @@
-"""The loop over the layers is ours, the layers are the library's.
+"""The loop over the layers is ours, the layers are the library's, except those of the default decoder
+(`qwen3_decoder`).
 
 Attention of `transformers` is looked up by name; the name "unified" leads to the `Pass` that every layer is
 handed, so that caches, masks, memories and back-ends are its business and no layer is written anew. On causal
@@ -14,7 +15,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface
 
 from unified.backbone.layer_pass import Pass
 
@@ -135,27 +135,3 @@ def refuse_alone(decoder: nn.Module) -> None:
 
 def _refuse(*_: object) -> None:
     raise ValueError(ALONE)
-
-
-def attend_in_pass(
-    module: Any,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: object,
-    scaling: float,
-    run: Pass | None = None,
-    **_: object,
-) -> tuple[Tensor, None]:
-    """The attention function of `transformers` under which decoders are built here: query [R, H, n, D], key
-    and value [R, G, n, D] -> [R, n, H, D]. ValueError for a decoder that is called by itself: its hidden
-    states would be those of causal text, and log-probabilities made of them wrong."""
-    if run is None:
-        raise ValueError(ALONE)
-    out = run.attention(module.layer_idx, query, key, value, scaling)
-    return out.contiguous(), None
-
-
-AttentionInterface.register("unified", attend_in_pass)
-for _name in ("by_sample", "by_block", "by_length"):  # names that a model's configuration may give
-    AttentionInterface.register(_name, attend_in_pass)

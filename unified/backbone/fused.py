@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from unified.backbone.layer_pass import Pass
+from unified.backbone.qwen3_config import KIND
 
-KIND = "qwen3_vl_text"
 ATTENTION, MLP = ("q_proj", "k_proj", "v_proj", "o_proj"), ("gate_proj", "up_proj", "down_proj")
 
 

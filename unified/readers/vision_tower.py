@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel
 
 from unified.stream.base_words import FEATURES, PLACES
 
@@ -63,6 +62,8 @@ class VisionTowerReader(nn.Module):
 def build_tower(config: Mapping[str, Any]) -> Any:
     """The model of a configuration without its decoder, with fresh weights: it keeps `get_image_features`
     and its rule of positions."""
+    from transformers import AutoConfig, AutoModel  # takes longer to import than torch
+
     text = dict(config["text_config"])
     layers = text.get("num_hidden_layers")
     small = {name: one[:1] for name, one in text.items() if isinstance(one, list) and len(one) == layers}

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from unified.orders import plan_for, takes_schedule
-from unified.orders.schedules import ladder
 from unified.orders.shapes import Shape, Shapes, as_shapes
 from unified.stream.items import Encoded
 from unified.stream.message_forms import plain_messages
@@ -25,6 +24,7 @@ from unified.stream.messages import Message, Stream, TextTokenizer, check_messag
 from unified.stream.processor_files import load_processor, save_processor
 from unified.stream.vocabulary import Vocabulary
 from unified.tokenizers.images import bounded, resized, to_uint8
+from unified.tokenizers.schedules import ladder
 from unified.tokenizers.visual import VisualTokenizer
 
 

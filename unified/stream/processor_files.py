@@ -22,7 +22,7 @@ from unified.tokenizers.action import ActionConfig, ActionTokenizer
 from unified.tokenizers.residual_vq import ResidualVQConfig, ResidualVQTokenizer
 from unified.tokenizers.text import load_text_tokenizer
 from unified.tokenizers.vq import VQConfig, VQTokenizer
-from unified.weight_files import check_shapes, load_weights
+from unified.weight_files import built
 
 if TYPE_CHECKING:
     from unified.stream.processor import Processor
@@ -120,10 +120,7 @@ def load_visual(folder: Path, name: str = FILES["visual"]) -> Any:
         with content_of(path):
             return kind_of(settings)
 
-    check_shapes(build, weights)
-    tokenizer = build().eval().requires_grad_(False)
-    load_weights(tokenizer, weights)
-    return tokenizer
+    return built(build, weights).eval().requires_grad_(False)
 
 
 def _action(path: Path) -> ActionTokenizer:

@@ -39,7 +39,7 @@ from unified.tokenizers.action import ActionTokenizer
 from unified.tokenizers.text import untouched
 from unified.vision_language.chat_frames import chat_frames
 from unified.vision_language.files import CONFIG, load_pretrained
-from unified.vision_language.files import is_pretrained as is_pretrained_folder
+from unified.vision_language.kind import is_pretrained as is_pretrained_folder
 from unified.vision_language.model import TOGETHER, PretrainedReader
 from unified.vision_language.processor import PretrainedProcessor
 from unified.weight_files import check_fit, read_safetensors

@@ -20,10 +20,7 @@ from transformers import (
     GenerationConfig,
     PreTrainedModel,
 )
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
-)
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from unified.backbone.attention import backend_of, of_session
 from unified.decoding.sampling import Sampler
@@ -35,14 +32,6 @@ from unified.weight_files import check_file, first_line
 
 CONFIG, SETTINGS = "config.json", "generation_config.json"
 INDEX = "model.safetensors.index.json"
-
-
-def is_pretrained(folder: Path) -> bool:
-    """Whether a folder holds an image-text or text model of `transformers`."""
-    if not (folder / CONFIG).is_file():
-        return False
-    kind = read_object(folder / CONFIG).get("model_type")
-    return kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES or kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 
 def load_pretrained(

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -305,3 +306,28 @@ def test_eval_writes_a_report(run):
     again = run("eval", "questions", "--count", "2", "--out", "report", "--batch", "1", "--json")[1]
     suites = [json.loads(text)["suites"]["questions"]["numbers"] for text in (again, json.dumps(report))]
     assert suites[0] == suites[1], "the batch changes nothing"
+
+
+def test_info_of_files_is_that_of_the_loaded_model(capsys, model):
+    found = []
+    for options in ([], ["--device", "cpu"]):
+        assert main(["info", "--model", model, "--json", *options]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    quick, loaded = found
+    assert {name: value for name, value in loaded.items() if name in quick} == quick
+    assert set(loaded) - set(quick) == {"device", "dtype", "attention"}
+
+
+def test_info_imports_no_torch():
+    code = "import sys; from unified.apps.cli import main; main(['info']); print('torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[-1] == "False"
+
+
+def test_info_names_a_file_that_is_cut(capsys, tmp_path, model):
+    whole = tmp_path / "model"
+    shutil.copytree(model, whole)
+    weights = whole / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    assert main(["info", "--model", str(whole)]) == 2
+    assert "model.safetensors: not a readable safetensors file" in capsys.readouterr().err

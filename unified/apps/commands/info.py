@@ -1,28 +1,34 @@
-"""`unified info`: sizes, vocabulary, orders and versions of a model."""
+"""`unified info`: sizes, vocabulary, orders and versions of a model.
+
+Of a folder in this project's own form all of it stands in its files, which are read without importing torch.
+Where a device or a number format is named the model is loaded, and what it runs with is said too.
+"""
 
 from __future__ import annotations
 
 import argparse
-import platform
 from typing import Any
 
-import torch
-
-from unified import __version__
 from unified.apps.commands.common import assistant, show
-from unified.backbone.attention import session_attention
+from unified.apps.commands.model_files import described
 
 
 def info(options: argparse.Namespace) -> int:
-    model: Any = assistant(options)
-    data = model.describe() if hasattr(model, "describe") else describe(model)
+    loads = options.device is not None or options.dtype is not None
+    data = None if loads else described(options.model)
+    if data is None:
+        model: Any = assistant(options)
+        data = model.describe() if hasattr(model, "describe") else describe(model)
     lines = [f"{name.replace('_', ' '):22} {_shown(value)}" for name, value in data.items()]
     show(options, lines, data)
     return 0
 
 
 def describe(assistant: Any) -> dict[str, Any]:
-    """Sizes, vocabulary, orders, versions: plain data."""
+    """Sizes, vocabulary, orders, what it runs with, versions: plain data."""
+    from unified.apps.commands.model_files import versions
+    from unified.backbone.attention import session_attention
+
     model, processor = assistant.model, assistant.processor
     words, backbone = processor.vocabulary, model.config.backbone
     weights = sum(parameter.numel() for parameter in model.parameters())
@@ -47,9 +53,7 @@ def describe(assistant: Any) -> dict[str, Any]:
         "device": str(model.device),
         "dtype": str(model.dtype).removeprefix("torch."),
         "attention": session_attention(model.attention, model.device, model.dtype),
-        "unified": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
+        **versions(),
     }
 
 

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from unified.heads.vision_head import VisionHead, VisionHeadConfig
 from unified.text_files import read_object
-from unified.weight_files import check_shapes, load_weights
+from unified.weight_files import built
 
 CONFIG, WEIGHTS = "vision_head.json", "vision_head.safetensors"
 
@@ -36,7 +36,5 @@ def load_head(folder: Path) -> VisionHead:
         config = VisionHeadConfig(**{**options, "depth": tuple(options.get("depth", (2, 8)))})
     except (TypeError, ValueError) as error:
         raise ValueError(f"{folder / CONFIG}: {error}") from None
-    check_shapes(lambda: VisionHead(config), folder / WEIGHTS)
-    head = VisionHead(config)
-    load_weights(head, folder / WEIGHTS)
+    head = built(lambda: VisionHead(config), folder / WEIGHTS)
     return head.to(torch.float32).eval()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from unified.orders.shapes import Shape, Shapes
+Shape = tuple[int, int]  # height, width
 
 LADDER = (1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64)  # about sqrt(2) from step to step
 
 
-def ladder(grid: Shape, sides: Sequence[int] = LADDER) -> Shapes:
+def ladder(grid: Shape, sides: Sequence[int] = LADDER) -> tuple[Shape, ...]:
     """Maps whose longer sides are `sides` and whose aspect is the grid's, ending with the grid itself:
     (4, 8) -> (1, 1), (1, 2), (2, 3), (2, 4), (3, 6), (4, 8)."""
     height, width = grid
