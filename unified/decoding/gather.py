@@ -15,7 +15,6 @@ import torch
 
 from unified.cache.kv_cache import KVCache
 from unified.decoding.session import Session
-from unified.layout.layout import Cursor
 
 Member = tuple[Session, int]  # a session, and the number of one of its rows
 
@@ -38,7 +37,7 @@ def gathered(members: Sequence[Member], seeds: Sequence[int]) -> Session:
     found = Session(first.model, rows=len(members), seed=seeds, policy=first.policy, depth=first.depth,
                     parts=first.parts, strategy=first.strategy)  # fmt: skip
     found.context.cache = _cache(members)
-    found.context.cursors = [_cursor(*member) for member in members]
+    found.context.cursors = [session.context.cursors[number] for session, number in members]
     heads = zip(*(_states(*member) for member in members), strict=True)
     found.context.last = [[torch.stack(states) for states in heads]]
     found.rows = [session.rows[number].copy() for session, number in members]
@@ -54,10 +53,6 @@ def _cache(members: Sequence[Member]) -> KVCache:
     for part in parts:
         part.release(range(len(part.stores)))
     return parts[0] if len(parts) == 1 else KVCache.joined(parts)
-
-
-def _cursor(session: Session, number: int) -> Cursor:
-    return session.context.cursors[number]
 
 
 def _states(session: Session, number: int) -> list[torch.Tensor]:
