@@ -84,7 +84,9 @@ class Scheduler:
         with self._lock:
             jobs = [job for queue in self._waiting.values() for job in queue]
             self._waiting = {}
-        for job in jobs + [one.job for one in self.running]:
+        jobs += [one.job for one in self.running]
+        self._texts, self._images, self._between = TextBatch(self.counts, self._failed), [], []
+        for job in jobs:
             job.tell(Failed(503, "the server is stopping"))
             job.cancel()
 
@@ -146,12 +148,16 @@ class Scheduler:
         one.fail(500, BROKEN)
 
     def _report(self, error: Exception) -> None:
-        """In the log by its kind and place alone: its text may hold what was sent."""
-        trace, where = error.__traceback__, ""
-        while trace is not None:
-            where = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
-            trace = trace.tb_next
-        log.error("a pass failed: %s at %s", type(error).__name__, where)
+        log.error("a pass failed: %s at %s", type(error).__name__, place_of(error))
+
+
+def place_of(error: BaseException) -> str:
+    """Where an error was raised, for the log: its text may hold what was sent."""
+    trace, where = error.__traceback__, ""
+    while trace is not None:
+        where = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return where
 
 
 def _finished(batch: ImageBatch, going: Sequence[ImageBatch]) -> list[Running]:
