@@ -49,8 +49,8 @@ def create_app(
 ) -> Guard:
     """The server of one model as an ASGI application. `name`: what clients call the model. ValueError for a
     model that is none of this project's own form."""
-    if not isinstance(assistant, Assistant):
-        raise ValueError("the server is for models in this project's own form")
+    if type(assistant) is not Assistant:  # an extended one reads values beside the ids
+        raise ValueError(f"the server is for models in this project's own form, got {assistant!r:.100}")
     limits = limits or Limits()
     scheduler = Scheduler(assistant.model, assistant.processor, limits)
     worker, metrics = Worker(scheduler), Metrics(scheduler)
@@ -70,9 +70,8 @@ def create_app(
     @app.get("/health")
     async def health() -> Response:
         """Whether the model's thread runs."""
-        return AsciiJSON(
-            {"status": "ok"} if worker.alive else {"status": "stopped"}, 200 if worker.alive else 503
-        )
+        status, code = ("ok", 200) if worker.alive else ("stopped", 503)
+        return AsciiJSON({"status": status}, code)
 
     @app.get("/metrics")
     async def numbers() -> Response:

@@ -114,9 +114,7 @@ def _form_body(form: FormData) -> ImageRequest:
     try:
         return ImageRequest.model_validate(fields)
     except ValidationError as error:
-        raise invalid(
-            error.errors(include_url=False, include_input=False, include_context=False)[0]
-        ) from None
+        raise invalid(error.errors()[0]) from None
 
 
 async def _files(form: FormData) -> tuple[bytes, bytes | None]:
@@ -160,7 +158,6 @@ def invalid(problem: Mapping[str, Any]) -> ApiError:
     """The error for one finding of the validation, which says where it is and not what was sent."""
     place = [str(part)[:64] for part in problem["loc"] if part != "body"]
     if problem["type"] == "extra_forbidden":
-        return ApiError(
-            400, "this server has no such parameter", param=".".join(place), code="unknown_parameter"
-        )
+        message, code = "this server has no such parameter", "unknown_parameter"
+        return ApiError(400, message, param=".".join(place), code=code)
     return ApiError(400, str(problem["msg"])[:300], param=".".join(place) or None)

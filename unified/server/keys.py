@@ -14,8 +14,8 @@ SHORTEST = 16  # letters of a key
 
 
 class Keys:
-    """Keys that are accepted; none: nobody is asked for one. ValueError for one that is short, or no printable
-    ASCII."""
+    """Keys that are accepted; none: nobody is asked for one. ValueError for one that is short, or has other
+    letters than printable ASCII."""
 
     def __init__(self, keys: Sequence[str] = ()) -> None:
         for key in keys:

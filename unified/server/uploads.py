@@ -65,6 +65,8 @@ def _opened(held: bytes, most_pixels: int) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             picture = Image.open(io.BytesIO(held), formats=FORMATS)
+    except Image.DecompressionBombError:
+        raise ValueError(f"the picture has more than {most_pixels} pixels: scale it down") from None
     except Exception:  # headers of spoilt files raise errors of a dozen types
         raise ValueError("not a PNG, JPEG, WebP or GIF picture") from None
     if picture.width * picture.height > most_pixels:
