@@ -22,6 +22,8 @@ from unified.server.scheduler import Scheduler
 from unified.server.schema import ChatRequest, ImageRequest
 from unified.server.service import Service
 from unified.server.worker import Worker
+from unified.server.world_routes import add_worlds
+from unified.server.worlds import Worlds
 
 FORM: dict[str, Any] = {
     "requestBody": {
@@ -53,7 +55,8 @@ def create_app(
         raise ValueError(f"the server is for models in this project's own form, got {assistant!r:.100}")
     limits = limits or Limits()
     scheduler = Scheduler(assistant.model, assistant.processor, limits)
-    worker, metrics = Worker(scheduler), Metrics(scheduler)
+    worlds = Worlds(assistant, limits)
+    worker, metrics = Worker(scheduler, worlds.end_idle), Metrics(scheduler)
     service = Service(assistant, worker, limits, name)
 
     @asynccontextmanager
@@ -66,6 +69,8 @@ def create_app(
     _add_errors(app)
     _add_models(app, service)
     _add_answers(app, service)
+    if assistant.processor.action is not None:
+        add_worlds(app, service, worlds)
 
     @app.get("/health")
     async def health() -> Response:

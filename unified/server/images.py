@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,25 @@ async def edit(service: Service, request: Request) -> Response:
     return await _answered(service, body, request, EDITING, content, shapes, extras)
 
 
+async def drawn(service: Service, words: str, seed: int, request: Request) -> np.ndarray:
+    """One image of what words say, uint8 [H, W, 3]."""
+    shapes = service.shapes((service.assistant.side,) * 2)
+    prompt = Prompt([{"role": "user", "content": [{"type": "text", "text": words}]}])
+    tokens = min(DRAWING.max_tokens, service.limits.request.tokens)
+    settings = replace(DRAWING, max_tokens=tokens, max_images=service.limits.request.images)
+    answers = service.ask(prompt, [settings], shapes, seed, request.state.client, Extras())
+    found: list[np.ndarray] = []
+
+    async def draw() -> Response:
+        found.extend((await _drawn(answers)).images.values())
+        return Response()
+
+    await until_left(request, draw(), answers.cancel)
+    if not found:
+        raise ApiError(500, "the model drew no image")
+    return found[0]
+
+
 async def _answered(
     service: Service,
     body: ImageRequest,
@@ -81,18 +100,32 @@ async def _answered(
 
 async def _whole(answers: Answers, count: int) -> Response:
     """The last image of each answer."""
-    images: dict[int, np.ndarray] = {}
-    prompt = said = 0
+    found = await _drawn(answers)
+    if len(found.images) < count:
+        raise ApiError(500, "the model drew no image")
+    data = [{"b64_json": await asyncio.to_thread(base64_png, found.images[n])} for n in range(count)]
+    usage = {"input_tokens": found.prompt, "output_tokens": found.said}
+    usage["total_tokens"] = found.prompt + found.said
+    return AsciiJSON({"created": int(time.time()), "data": data, "usage": usage})
+
+
+@dataclass
+class _Drawn:
+    """By number of the answer, its last image uint8 [H, W, 3]; ids of the prompt and of all answers."""
+
+    images: dict[int, np.ndarray] = field(default_factory=dict)
+    prompt: int = 0
+    said: int = 0
+
+
+async def _drawn(answers: Answers) -> _Drawn:
+    found = _Drawn()
     async for number, event in answers.events():
         if isinstance(event, Drew):
-            images[number] = event.image
+            found.images[number] = event.image
         elif isinstance(event, Ended):
-            prompt, said = event.prompt, said + event.said
-    if len(images) < count:
-        raise ApiError(500, "the model drew no image")
-    data = [{"b64_json": await asyncio.to_thread(base64_png, images[number])} for number in range(count)]
-    usage = {"input_tokens": prompt, "output_tokens": said, "total_tokens": prompt + said}
-    return AsciiJSON({"created": int(time.time()), "data": data, "usage": usage})
+            found.prompt, found.said = event.prompt, found.said + event.said
+    return found
 
 
 # Edits ------------------------------------------------------------------------------------------------------

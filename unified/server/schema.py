@@ -101,9 +101,11 @@ class ImageRequest(Body):
 
 
 class WorldRequest(Body):
-    """`image`: a data URL of the first frame. `seed`: of frames that are sampled."""
+    """`image`: a data URL of the first frame, or `words` after which it is drawn. `seed`: of frames that are
+    sampled, and of that drawing."""
 
-    image: str
+    image: str | None = None
+    words: Annotated[str, Field(min_length=1)] | None = None
     seed: Seed = 0
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
 

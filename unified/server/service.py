@@ -115,7 +115,9 @@ class Service:
         return answers
 
     async def call(self, function: Callable[[], Result]) -> Result:
-        """What a function gives that runs on the model's thread."""
+        """What a function gives that runs on the model's thread. `ApiError` 429 where too many wait."""
+        if self.worker.calls > self.limits.queue:
+            raise ApiError(429, "too many requests are waiting", headers={"retry-after": "1"})
         future: Future[Result] = self.worker.call(function)
         return await asyncio.wrap_future(future)
 

@@ -28,6 +28,11 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
 
     @property
+    def calls(self) -> int:
+        """How many calls wait."""
+        return len(self._calls)
+
+    @property
     def alive(self) -> bool:
         return self._thread.is_alive()
 
