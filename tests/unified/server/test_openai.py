@@ -3,6 +3,7 @@
 import base64
 import io
 import time
+from dataclasses import replace
 
 import numpy as np
 import openai
@@ -36,6 +37,12 @@ def png_file(array, mode=None):
 @pytest.fixture(scope="module")
 def client(server):
     return server.client()
+
+
+@pytest.fixture(scope="module")
+def painter(serve):
+    """A client of a server that draws one image for each answer."""
+    return serve(limits=Limits(request=RequestLimits(tokens=8, images=1))).client()
 
 
 def test_models_are_listed(client):
@@ -111,34 +118,35 @@ def test_images_that_a_chat_draws_are_data_urls_and_can_be_sent_back(client, ass
     assert client.chat.completions.create(model="unified", messages=again, max_tokens=4).choices
 
 
-def test_an_image_is_drawn_as_the_loop_of_the_verbs_draws_it(client, assistant):
-    found = client.images.generate(prompt="Draw a red circle.", n=2, extra_body={"seed": 0})
+def test_an_image_is_drawn_as_the_loop_of_the_verbs_draws_it(painter, assistant):
+    found = painter.images.generate(prompt="Draw a red circle.", n=2, extra_body={"seed": 0})
     images = [pixels(image.b64_json) for image in found.data]
+    settings = replace(DRAWING, max_tokens=8, max_images=1)
     session = Session(assistant.model, seed=0)
     session.feed(assistant.processor.encode(assistant.request("Draw a red circle."), prompt=True))
-    turn = Turn(session, assistant.processor, assistant.shapes((32, 32)), DRAWING)
+    turn = Turn(session, assistant.processor, assistant.shapes((32, 32)), settings)
     for _ in turn.events():
         pass
     assert (images[0] == images_of(turn.content(0))[-1]).all()
     assert images[1].shape == (32, 32, 3)
 
 
-def test_sizes_are_width_times_height(client):
-    found = client.images.generate(prompt="A star", size="48x32")
+def test_sizes_are_width_times_height(painter):
+    found = painter.images.generate(prompt="A star", size="48x32")
     assert pixels(found.data[0].b64_json).shape == (32, 48, 3)
     with pytest.raises(openai.BadRequestError) as refused:
-        client.images.generate(prompt="A star", size="33x32")
+        painter.images.generate(prompt="A star", size="33x32")
     assert refused.value.param == "size"
 
 
-def test_an_edit_with_a_mask_keeps_the_codes_outside_it(client, assistant):
+def test_an_edit_with_a_mask_keeps_the_codes_outside_it(painter, assistant):
     picture = assistant.picture(assistant.codes(PICTURE))
     alpha = np.zeros((32, 32), np.uint8)
     alpha[:, :16] = 255  # the left half stays
     mask = np.dstack([np.zeros((32, 32, 3), np.uint8), alpha])
     options = {"image": png_file(picture), "prompt": "A blue star", "extra_body": {"temperature": 1.5}}
-    free = client.images.edit(**options)
-    kept = client.images.edit(**options, mask=png_file(mask))
+    free = painter.images.edit(**options)
+    kept = painter.images.edit(**options, mask=png_file(mask))
     read = assistant.codes(picture)[0]
     drawn = assistant.processor.image_item(picture, drawn=True)["codes"][-16:]
     painted = pixels(kept.data[0].b64_json)
