@@ -24,6 +24,7 @@ COMMANDS = {  # where the function of each command lives; imported only when it 
     "imagine": "unified.apps.commands.verbs:imagine",
     "act": "unified.apps.commands.verbs:act",
     "play": "unified.apps.commands.play:play",
+    "serve": "unified.apps.commands.serve:serve",
     "prefer": "unified.apps.commands.prefer:prefer",
     "extend": "unified.apps.commands.extend:extend",
     "eval": "unified.apps.commands.evaluate:evaluate",
@@ -43,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
     _add_chat(commands)
     _add_verbs(commands)
     _add_play(commands)
+    _add_serve(commands)
     _add_prefer(commands)
     _add_extend(commands)
     _add_eval(commands)
@@ -149,6 +151,25 @@ def _add_play(commands: argparse._SubParsersAction) -> None:
     )
 
 
+def _add_serve(commands: argparse._SubParsersAction) -> None:
+    serve = _command(commands, "serve", "answer over HTTP, in the form of OpenAI's interface")
+    local = "address to listen on (default 127.0.0.1; another one needs an API key)"
+    serve.add_argument("--host", default="127.0.0.1", help=local)
+    serve.add_argument("--port", type=_port, default=8000, help="default 8000")
+    serve.add_argument("--name", help="what clients call the model (default: its folder's name, or unified)")
+    keys = "accepted API keys, one a line (default: that of the variable UNIFIED_API_KEY, if it is set)"
+    serve.add_argument("--api-key-file", type=Path, metavar="FILE", help=keys)
+    pages = "a page such as https://example.org that may send requests; again for another (default: none)"
+    serve.add_argument("--origin", metavar="ORIGIN", action="append", default=[], help=pages)
+    serve.add_argument("--rows", type=_positive, metavar="N", help="answers generated at once (default 16)")
+    queue = "answers that wait at most; more are told to come again (default 64)"
+    serve.add_argument("--queue", type=_positive, metavar="N", help=queue)
+    serve.add_argument("--tokens", type=_positive, metavar="N", help="ids an answer may have (default 2048)")
+    serve.add_argument("--images", type=_positive, metavar="N", help="images it may have (default 8)")
+    seconds = "an answer may take, at most (default 120)"
+    serve.add_argument("--seconds", type=_seconds, metavar="S", help=seconds)
+
+
 def _add_prefer(commands: argparse._SubParsersAction) -> None:
     prefer = _command(commands, "prefer", "choose between two answers; choices are pairs for training")
     prefer.add_argument("prompt", nargs="?", default="")
@@ -223,6 +244,13 @@ def _positive(text: str) -> int:
     from unified.apps.commands.common import count
 
     return count(text)
+
+
+def _port(text: str) -> int:
+    number = _positive(text)
+    if number > 65535:
+        raise argparse.ArgumentTypeError(f"must be 1 to 65535, got {number}")
+    return number
 
 
 def _temperature(text: str) -> float:

@@ -4,6 +4,8 @@ same entries share one object."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -87,6 +89,16 @@ class Entries:
         """A copy of the rows of these numbers, repeats allowed."""
         other = Entries(0)
         other.table, other.lengths = self.table[:, rows].copy(), self.lengths[rows].copy()
+        return other
+
+    @staticmethod
+    def joined(parts: Sequence[Entries]) -> Entries:
+        """A copy of the rows of several, one after the other."""
+        most = max(part.table.shape[2] for part in parts)
+        tables = [np.pad(part.table, ((0, 0), (0, 0), (0, most - part.table.shape[2]))) for part in parts]
+        other = Entries(0)
+        other.table = np.concatenate(tables, axis=1)
+        other.lengths = np.concatenate([part.lengths for part in parts])
         return other
 
     def add_rows(self, count: int) -> None:

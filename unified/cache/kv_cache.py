@@ -160,6 +160,22 @@ class KVCache:
         other.stores = [store.take(numbers) for store in self.stores]
         return other
 
+    @staticmethod
+    def joined(parts: Sequence[KVCache]) -> KVCache:
+        """A copy of the rows of several caches of one model, one after the other. ValueError for static
+        caches."""
+        if any(part.device_lengths is not None for part in parts):
+            raise ValueError("static caches have as many rows as they were made with: they are not joined")
+        other, copies = KVCache(0), {}
+        columns = list(zip(*(part.entries for part in parts), strict=True))
+        for column in columns:  # layers that share their entries in every part share them afterwards
+            key = tuple(map(id, column))
+            copies[key] = copies.get(key) or Entries.joined(column)
+        other.entries = [copies[tuple(map(id, column))] for column in columns]
+        stores = zip(*(part.stores for part in parts), strict=True)
+        other.stores = [LayerStore.joined(column) for column in stores]
+        return other
+
     def add_rows(self, count: int) -> None:
         """More rows, empty. ValueError for a static cache."""
         if self.device_lengths is not None:

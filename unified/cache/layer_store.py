@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,6 +108,21 @@ class LayerStore:
         if self.both is not None:
             other.both = other._buffer(self.both[0].transpose(1, 2), self.capacity)
             other.both.copy_(self.both[:, torch.from_numpy(rows).to(self.both.device)])
+        return other
+
+    @staticmethod
+    def joined(parts: Sequence[LayerStore]) -> LayerStore:
+        """A copy of the rows of several, one after the other."""
+        most = max(part.capacity for part in parts)
+        other = LayerStore(sum(part.rows for part in parts), most, parts[0].static)
+        held = [part.both for part in parts if part.both is not None]
+        if held:
+            other.both = other._buffer(held[0][0].transpose(1, 2))
+            start = 0
+            for part in parts:
+                if part.both is not None:
+                    other.both[:, start : start + part.rows, : part.capacity] = part.both
+                start += part.rows
         return other
 
     def add_rows(self, count: int) -> None:

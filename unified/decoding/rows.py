@@ -47,6 +47,15 @@ class Row:
         """Where the next id stands among all that were ever said, which indexes the noise."""
         return self.offset + len(self.stream)
 
+    def copy(self) -> Row:
+        """The same conversation, which goes on by itself; its null branch is to be read anew."""
+        other = Row(
+            list(self.stream), list(self.pending), 0, dict(self.values), self.reference, list(self.actions),
+            self.offset, None if self.drawn is None else dict(self.drawn),
+        )  # fmt: skip
+        other.words, other.stopped = list(self.words), self.stopped
+        return other
+
     def log_probs(self) -> list[float]:
         """For each id of the stream, NaN where none was recorded."""
         return [(self.drawn or {}).get(number, math.nan) for number in range(len(self.stream))]

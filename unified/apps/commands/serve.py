@@ -1,0 +1,49 @@
+"""`unified serve`: the model behind an interface that programs already know."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import logging
+from typing import Any
+
+from unified.apps.commands.common import own_assistant
+
+NEEDED = ("fastapi", "uvicorn", "prometheus_client", "multipart")
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Until Ctrl-C. ValueError, in one line, for a server that others could reach without a key."""
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ImportError("the server needs more packages: pip install 'unified-multimodal[serve]'")
+    import uvicorn
+
+    from unified.server.app import create_app
+    from unified.server.guard import LOCAL, Access
+    from unified.server.keys import VARIABLE, Keys, is_loopback
+    from unified.server.limits import Limits, RequestLimits
+
+    keys, local = Keys.read(options.api_key_file), is_loopback(options.host)
+    if not keys and not local:
+        raise ValueError(f"{options.host} is reached by others: set {VARIABLE} or give --api-key-file")
+    request = RequestLimits(**_given(options, "tokens", "images", "seconds"))
+    limits = Limits(**_given(options, "rows", "queue"), request=request)
+    hosts = LOCAL if local and not keys else ()
+    access = Access(keys=keys, origins=options.origin, hosts=hosts, bytes=request.bytes)
+    assistant = own_assistant(options)
+    name = options.name or (assistant.folder.name if options.model and assistant.folder else "unified")
+    app = create_app(assistant, limits=limits, access=access, name=name)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    shown = f"[{options.host}]" if ":" in options.host else options.host
+    print(f"{name} at http://{shown}:{options.port}/v1", flush=True)
+    uvicorn.run(
+        app, host=options.host, port=options.port, access_log=False, log_level="warning",
+        server_header=False, timeout_graceful_shutdown=5, ws_max_size=request.bytes,
+    )  # fmt: skip
+    return 0
+
+
+def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """The options that were given on the command line; the limits have defaults of their own."""
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}

@@ -1,0 +1,118 @@
+"""What every request passes: its id, who sent it, how long it may be, and a line in the log without contents.
+
+A request that names an origin comes from a page in a browser; all are refused unless allowed, since a page
+may otherwise use a server on the reader's own machine. So is a host that is not the server's own, where it
+listens on loopback without keys (DNS rebinding).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+
+from unified.server.errors import ApiError
+from unified.server.keys import Keys
+from unified.server.scheduler import place_of
+
+log = logging.getLogger("unified.server")
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+PORT = re.compile(r":\d*$", re.ASCII)
+OPEN = ("/health",)  # asked by whoever restarts the server
+LOCAL = ("localhost", "127.0.0.1", "[::1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """`keys` that are asked for; `origins` of pages that may send requests; `hosts` by which the server may
+    be called, any where empty; `bytes` of a body, at most."""
+
+    keys: Keys = field(default_factory=Keys)
+    origins: Sequence[str] = ()
+    hosts: Sequence[str] = ()
+    bytes: int = 2**24
+
+
+class Guard:
+    """The outermost layer of the application. `seen(path, status, seconds)`: for the metrics."""
+
+    def __init__(self, app: Any, access: Access, seen: Callable[[str, int, float], None]) -> None:
+        self.app, self.access, self.seen = app, access, seen
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        began, number = time.monotonic(), uuid.uuid4().hex
+        status = 0
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                own = [(b"x-request-id", number.encode()), (b"x-content-type-options", b"nosniff")]
+                message = {**message, "headers": [*message.get("headers", []), *own]}
+            elif message["type"] == "websocket.accept":
+                status = 101
+            await send(message)
+
+        try:
+            scope.setdefault("state", {})["client"] = self._client(scope)
+            await self.app(scope, self._counted(scope, receive), answer)
+        except ApiError as error:
+            await _refuse(error, scope, receive, answer)
+        except Exception as error:
+            log.error("%s: %s at %s", number, type(error).__name__, place_of(error))
+            if not status:
+                await _refuse(ApiError(500, "the server failed on this request"), scope, receive, answer)
+        seconds = time.monotonic() - began
+        route = getattr(scope.get("route"), "path", "other")
+        self.seen(route, status, seconds)
+        log.info("%s %s %s %d %.3fs", number, scope.get("method", "WS"), route, status, seconds)
+
+    def _client(self, scope: Message) -> str:
+        """The name of who asks. `ApiError` for one that is refused."""
+        headers, access = Headers(scope=scope), self.access
+        if access.hosts and PORT.sub("", headers.get("host", "")).lower() not in access.hosts:
+            raise ApiError(403, "this server is not called by this name", code="host_not_allowed")
+        if (origin := headers.get("origin")) is not None and origin not in access.origins:
+            raise ApiError(403, "pages of this origin may not use this server", code="origin_not_allowed")
+        address = (scope.get("client") or ("?",))[0]
+        client = access.keys.client(headers.get("authorization", ""), address)
+        if client is None and scope["path"] not in OPEN:
+            raise ApiError(401, "the API key is missing or wrong", code="invalid_api_key")
+        return client or f"address {address}"
+
+    def _counted(self, scope: Message, receive: Receive) -> Receive:
+        """The body as it comes; 413 as soon as there is too much of it."""
+        most, count = self.access.bytes, 0
+        too_large = f"the request has more than {most} bytes"
+        given = Headers(scope=scope).get("content-length", "")
+        if scope["type"] == "http" and given.isdecimal() and int(given[:20]) > most:
+            raise ApiError(413, too_large)
+
+        async def counted() -> Message:
+            nonlocal count
+            message = await receive()
+            count += len(message.get("body", b"")) if message["type"] == "http.request" else 0
+            if count > most:
+                raise HTTPException(413, too_large)
+            return message
+
+        return counted
+
+
+async def _refuse(error: ApiError, scope: Message, receive: Receive, send: Send) -> None:
+    if scope["type"] == "http":
+        await error.response()(scope, receive, send)
+    else:
+        await send({"type": "websocket.close", "code": 1008, "reason": error.message})
