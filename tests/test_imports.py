@@ -68,7 +68,7 @@ ALLOWED: dict[str, set[str]] = {  # beside the area itself; `unified` is the pac
     "model": CORE - {"decoding"},
     "model_summary": set(),
     "decoding": {*CORE, "tokenizers"},
-    "checkpoints": {*CORE, "tokenizers", "command", "vision_language"},
+    "checkpoints": {*CORE, "adapter_files", "tokenizers", "command", "vision_language"},
     "likelihood": {*LAYOUT, "core_model", "heads"},
     "pretrained": {*CORE, "adapters", "tokenizers", "checkpoints", "vision_language"},
     "pretrained_backbone": CORE,
