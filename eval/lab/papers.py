@@ -17,55 +17,62 @@ class Paper:
 
 
 _ROWS = """
-acdit | ACDiT: blockwise conditional diffusion, skip-causal attention | 2412.07720 | unified.heads.diffusion
-ar_survey | Autoregressive Models in Vision: A Survey | 2411.05902 | unified.orders
+acdit | ACDiT: blockwise conditional diffusion, skip-causal attention | 2412.07720 | checkpoints.acdit
+ar_survey | Autoregressive Models in Vision: A Survey | 2411.05902 | orders
 asvr | Autoregressive semantic visual reconstruction | 2506.09040
 bridge | Bridge: growing visual generation in a pretrained multimodal model | 2510.01546
-cca | CCA: condition contrastive alignment | 2410.09347 | unified.objectives.cca
-core2 | CoRe^2: collect, reflect and refine | 2503.09662 | unified.decoding.weak_guidance
-csd_var | CSD-VAR: content-style decomposition | 2507.13984
+cca | CCA: condition contrastive alignment | 2410.09347 | objectives.cca
+core2 | CoRe^2: collect, reflect and refine | 2503.09662 | decoding.weak_guidance
+csd_var | CSD-VAR: content-style decomposition | 2507.13984 | objectives.content_style
 cspd | Continuous speculative decoding | 2411.11925
-ddo | DDO: direct discriminative optimization | 2503.01103 | unified.objectives.ddo
+ddo | DDO: direct discriminative optimization | 2503.01103 | objectives.ddo
 ear | EAR: erasing concepts from unified autoregressive models | 2506.20151
 ecm | ECM: efficient control of scale-based models | 2510.05610
 epona | Epona: autoregressive diffusion world model | 2506.24113
 flash | FLASH: latent-aware semi-autoregressive speculative decoding | 2505.12728
-flexvar | FlexVAR: next-scale prediction without residuals | 2502.20313 | unified.orders.next_scale
+flexvar | FlexVAR: next-scale prediction without residuals | 2502.20313 | orders.next_scale
 future_sight_drive | FutureSightDrive: a drawn future frame as chain of thought | 2505.17685
-fvq | FVQ: full codebook use by generating the codebook | 2509.10140 | unified.tokenizers.codebook
-gigatok | GigaTok: scaling visual tokenizers | 2504.08736
+fvq | FVQ: full codebook use by generating the codebook | 2509.10140 | tokenizers.codebook
+gigatok | GigaTok: scaling visual tokenizers | 2504.08736 | checkpoints.gigatok
 govig | GoViG: navigation instructions from start and goal views | 2508.09547
-hack | HACK: head-aware cache compression | 2504.09261 | unified.cache.hack
-harmon | Harmon: one masked-autoregressive encoder for understanding and generation | 2503.21979
-himar | Hi-MAR: hierarchical masked autoregression | 2505.20288
+hack | HACK: head-aware cache compression | 2504.09261 | cache.hack
+harmon | Harmon: one masked-autoregressive encoder for understanding and generation | 2503.21979 | checkpoints.harmon
+himar | Hi-MAR: hierarchical masked autoregression | 2505.20288 | checkpoints.himar
 hita | Hita: holistic tokens first, local tokens after | 2507.02358
 ig_llm | Re-thinking inverse graphics with large language models | 2404.15228
-lantern | LANTERN: relaxed speculative decoding for visual tokens | 2410.03355 | unified.decoding.strategies
+lantern | LANTERN: relaxed speculative decoding for visual tokens | 2410.03355 | decoding.strategies.lantern
 larp | LARP: a video tokenizer with a learned autoregressive prior | 2410.21264
-latent_sketchpad | Latent Sketchpad: text and visual latents | 2510.24514 | unified.vision_language.sketchpad
-m3id | M3ID: multi-modal mutual-information decoding | 2403.14003
-mineworld | MineWorld: an autoregressive world model of Minecraft | 2504.08388 | unified.checkpoints.mineworld
-nar | NAR: neighbouring autoregressive modelling | 2503.10696 | unified.orders.nar
-nsarm | NSARM: next-scale super-resolution | 2510.00820
-orthus | Orthus: interleaved generation with modality-specific heads | 2412.00127 | unified.heads.diffusion
-rag_igbench | RAG-IGBench: retrieval-augmented interleaved generation | 2512.05119
+latent_sketchpad | Latent Sketchpad: text and visual latents | 2510.24514 | vision_language.sketchpad
+m3id | M3ID: multi-modal mutual-information decoding | 2403.14003 | decoding.grounding
+mineworld | MineWorld: an autoregressive world model of Minecraft | 2504.08388 | checkpoints.mineworld
+nar | NAR: neighbouring autoregressive modelling | 2503.10696 | orders.nar
+nsarm | NSARM: next-scale super-resolution | 2510.00820 | checkpoints.nsarm
+orthus | Orthus: interleaved generation with modality-specific heads | 2412.00127 | heads.diffusion
+rag_igbench | RAG-IGBench: retrieval-augmented interleaved generation | 2512.05119 | eval.metrics.interleaved
 sar | SAR: self-autoregressive refinement | 2512.06421
-scalekv | ScaleKV: scale-aware cache compression | 2505.19602 | unified.cache.scalekv
+scalekv | ScaleKV: scale-aware cache compression | 2505.19602 | cache.scalekv
 scaleweaver | ScaleWeaver: reference attention over scales | 2510.14882
 selftok | Selftok: discrete visual tokens by diffusion | 2505.07538
 semaim | SemAIM: semantic-aware autoregressive image modelling | 2312.10457
-skywork_unipic | Skywork UniPic: decoupled encoders, masked generation | 2508.03320
-subject_driven_var | ARBooth: subject-driven visual autoregressive models | 2504.02612
-t2i_compbench | Diffusion beats autoregressive: compositional evaluation | 2410.22775
+skywork_unipic | Skywork UniPic: decoupled encoders, masked generation | 2508.03320 | checkpoints.unipic
+subject_driven_var | ARBooth: subject-driven visual autoregressive models | 2504.02612 | checkpoints.arbooth
+t2i_compbench | Diffusion beats autoregressive: compositional evaluation | 2410.22775 | eval.metrics.compbench
 token_unify | TokenUnify: mixture token prediction | 2405.16847
 tokenbridge | TokenBridge: discretising a finished continuous tokenizer | 2503.16430
-var | VAR: next-scale prediction | 2404.02905 | unified.orders.residual
-varedit | VAREdit: instruction-guided editing with a scale-aligned reference | 2508.15772
-vargpt_v11 | VARGPT-v1.1: iterative instruction tuning and DPO | 2504.02949 | unified.checkpoints.vargpt
-variant | VARiant: depth chosen per scale at run time | 2511.16546 | unified.depth.variant
+var | VAR: next-scale prediction | 2404.02905 | orders.residual
+varedit | VAREdit: instruction-guided editing with a scale-aligned reference | 2508.15772 | checkpoints.varedit
+vargpt_v11 | VARGPT-v1.1: iterative instruction tuning and DPO | 2504.02949 | checkpoints.vargpt
+variant | VARiant: depth chosen per scale at run time | 2511.16546 | depth.variant
 vita | VITA: one latent stream for frames and actions | 2511.19859
-vtbench | VTBench: evaluating visual tokenizers | 2505.13439
-xar | xAR: next-X prediction with flow matching | 2502.20388
+vtbench | VTBench: evaluating visual tokenizers | 2505.13439 | eval.suites.vtbench
+xar | xAR: next-X prediction with flow matching | 2502.20388 | orders.units
 """
 
-PAPERS = {paper.name: paper for line in _ROWS.strip().splitlines() for paper in [Paper(*line.split(" | "))]}
+
+def _paper(line: str) -> Paper:
+    """A row: what it says of a part is the name below `unified`."""
+    name, title, arxiv, *part = line.split(" | ")
+    return Paper(name, title, arxiv, "".join(f"unified.{one}" for one in part))
+
+
+PAPERS = {paper.name: paper for paper in map(_paper, _ROWS.strip().splitlines())}

@@ -2,8 +2,19 @@
 here; docs/lab/README.md tells how."""
 
 from unified.eval.lab.experiment import Experiment
-from unified.eval.lab.experiments import cca, core2, flexvar, hack, nar, scalekv, var, variant
+from unified.eval.lab.experiments import (
+    ar_survey,
+    cca,
+    core2,
+    flexvar,
+    hack,
+    nar,
+    scalekv,
+    t2i_compbench,
+    var,
+    variant,
+)
 
-_MODULES = (var, flexvar, scalekv, hack, variant, nar, core2, cca)
+_MODULES = (var, flexvar, scalekv, hack, variant, nar, core2, cca, ar_survey, t2i_compbench)
 
 EXPERIMENTS: dict[str, Experiment] = {module.EXPERIMENT.name: module.EXPERIMENT for module in _MODULES}

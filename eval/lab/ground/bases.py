@@ -110,15 +110,16 @@ def rows(
     return Rows(ids, _layout(words, tuple(line.tolist()), len(codes)), labels)
 
 
-_LAYOUTS: dict[tuple[tuple[int, ...], int], Layout] = {}
+_LAYOUTS: dict[tuple[Vocabulary, tuple[int, ...], int], Layout] = {}
 
 
 def _layout(words: Vocabulary, line: tuple[int, ...], count: int) -> Layout:
-    if (line, count) not in _LAYOUTS:
+    key = (words, line, count)  # the same ids say another order in another vocabulary
+    if key not in _LAYOUTS:
         if len(_LAYOUTS) > 256:
             _LAYOUTS.clear()
-        _LAYOUTS[line, count] = Layout.of(torch.tensor(line).repeat(count, 1), words)
-    return _LAYOUTS[line, count]
+        _LAYOUTS[key] = Layout.of(torch.tensor(line).repeat(count, 1), words)
+    return _LAYOUTS[key]
 
 
 @lru_cache(maxsize=64)

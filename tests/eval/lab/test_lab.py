@@ -277,3 +277,8 @@ def test_list(tmp_path, capsys):
 def test_bad_input_is_one_line(words, tmp_path, capsys):
     assert main(["lab", *words, "--work", str(tmp_path)]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_parts_conform_one_after_the_other(capsys):
+    assert conform(["raster", "next_scale", "nar", "masked"]) == 0
+    assert "FAIL" not in capsys.readouterr().out
