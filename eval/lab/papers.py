@@ -36,7 +36,7 @@ fvq | FVQ: full codebook use by generating the codebook | 2509.10140 | tokenizer
 gigatok | GigaTok: scaling visual tokenizers | 2504.08736 | checkpoints.gigatok
 govig | GoViG: navigation instructions from start and goal views | 2508.09547
 hack | HACK: head-aware cache compression | 2504.09261 | cache.hack
-harmon | Harmon: one masked-autoregressive encoder for understanding and generation | 2503.21979 | checkpoints.harmon
+harmon | Harmon: one masked encoder for understanding and generation | 2503.21979 | checkpoints.harmon
 himar | Hi-MAR: hierarchical masked autoregression | 2505.20288 | checkpoints.himar
 hita | Hita: holistic tokens first, local tokens after | 2507.02358
 ig_llm | Re-thinking inverse graphics with large language models | 2404.15228
@@ -60,7 +60,7 @@ t2i_compbench | Diffusion beats autoregressive: compositional evaluation | 2410.
 token_unify | TokenUnify: mixture token prediction | 2405.16847
 tokenbridge | TokenBridge: discretising a finished continuous tokenizer | 2503.16430
 var | VAR: next-scale prediction | 2404.02905 | orders.residual
-varedit | VAREdit: instruction-guided editing with a scale-aligned reference | 2508.15772 | checkpoints.varedit
+varedit | VAREdit: editing by instruction with a scale-aligned reference | 2508.15772 | checkpoints.varedit
 vargpt_v11 | VARGPT-v1.1: iterative instruction tuning and DPO | 2504.02949 | checkpoints.vargpt
 variant | VARiant: depth chosen per scale at run time | 2511.16546 | depth.variant
 vita | VITA: one latent stream for frames and actions | 2511.19859
