@@ -43,6 +43,7 @@ CASES = (
     "himar.verify",
     "harmon.verify",
     "unipic.verify",
+    "orthus.verify",
 )
 
 

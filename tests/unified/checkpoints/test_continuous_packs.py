@@ -51,6 +51,11 @@ PACKS = {
         ["image_token", "patch_size"],
         ["edit.src_mode", "sample.init_noise"],
     ),
+    "orthus": (
+        ["forward_text.logits", "mmg_edit.z", "head.two_conditions.out", "generate.latents"],
+        ["image", "cfg_text", "steps"],
+        ["mmg.eps", "generate.noise0"],
+    ),
 }
 KEYS = [(pack, key) for pack, (_, keys, _) in PACKS.items() for key in keys]
 GIVEN = [(pack, name) for pack, (*_, names) in PACKS.items() for name in names]
