@@ -44,6 +44,7 @@ CASES = (
     "harmon.verify",
     "unipic.verify",
     "orthus.verify",
+    "tokenbridge.verify",
 )
 
 
