@@ -55,6 +55,8 @@ CASES = (
     "harmon.verify",
     "unipic.verify",
     "gigatok.verify",
+    "orthus.verify",
+    "tokenbridge.verify",
 )
 
 

@@ -4,6 +4,7 @@ Imports types of `decoding` only."""
 
 from unified.heads.bitwise import BitwiseHead
 from unified.heads.categorical import CategoricalHead
+from unified.heads.channel_codes import ChannelHead
 from unified.heads.diffusion import DiffusionHead
 from unified.heads.distribution import Categorical, Distribution, Drawn, Gaussian, log_prob
 from unified.heads.flow import FlowHead
@@ -18,6 +19,7 @@ CONTINUOUS_HEADS: dict[str, type] = {
     "regression": RegressionHead,
     "diffusion": DiffusionHead,
     "flow": FlowHead,
+    "channels": ChannelHead,
 }
 
 __all__ = [

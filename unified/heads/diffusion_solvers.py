@@ -111,3 +111,17 @@ def linear_kept(count: int = 1000, first: float = 1e-4, last: float = 0.02) -> T
     """[count] float64: the shares a of the linear schedule, whose variances rise evenly (arXiv
     2006.11239)."""
     return (1 - torch.linspace(first, last, count, dtype=torch.float64)).cumprod(0)
+
+
+def scaled_linear_kept(count: int = 1000, first: float = 0.00085, last: float = 0.012) -> Tensor:
+    """[count] float64: the shares a of the schedule whose variances have evenly rising roots (arXiv
+    2112.10752)."""
+    roots = torch.linspace(first**0.5, last**0.5, count, dtype=torch.float64)
+    return (1 - roots.square()).cumprod(0)
+
+
+def zero_terminal(kept: Tensor) -> Tensor:
+    """Shares [K] shifted and scaled so that the last is exactly 0 and the first stays: a step of pure
+    noise, which needs predictions of velocity (Lin et al., arXiv 2305.08891)."""
+    roots = kept.sqrt()
+    return ((roots - roots[-1]) * (roots[0] / (roots[0] - roots[-1]))).square()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from unified.readers.codes import CodeReader, CodeReaderConfig
 from unified.readers.linear import LinearReader, LinearReaderConfig
 from unified.readers.reader import Reader
+from unified.readers.soft_codes import SoftCodeReader, SoftCodeReaderConfig
 from unified.readers.values import collate_values, read_values, scatter_values
 from unified.readers.vision_tower import VisionTowerConfig, VisionTowerReader
 from unified.stream.vocabulary import Vocabulary
@@ -19,6 +20,7 @@ from unified.stream.vocabulary import Vocabulary
 READERS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {  # kind: configuration, module
     "codes": (CodeReaderConfig, CodeReader),
     "linear": (LinearReaderConfig, LinearReader),
+    "soft_codes": (SoftCodeReaderConfig, SoftCodeReader),
     "vision_tower": (VisionTowerConfig, VisionTowerReader),
 }
 
@@ -59,6 +61,7 @@ __all__ = [
     "CodeReader",
     "LinearReader",
     "Reader",
+    "SoftCodeReader",
     "VisionTowerReader",
     "check_readers",
     "collate_values",

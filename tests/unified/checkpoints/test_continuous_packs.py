@@ -51,6 +51,16 @@ PACKS = {
         ["image_token", "patch_size"],
         ["edit.src_mode", "sample.init_noise"],
     ),
+    "orthus": (
+        ["forward_text.logits", "mmg_edit.z", "head.two_conditions.out", "generate.latents"],
+        ["image", "cfg_text", "steps"],
+        ["mmg.eps", "generate.noise0"],
+    ),
+    "tokenbridge": (
+        ["quant.bits8.levels", "train.ids_reordered", "head.after_final", "sample.sampled_cfg.ids"],
+        ["bits", "head_heads", "temperature"],
+        ["train.latent", "sample.sampled_cfg.u"],
+    ),
 }
 KEYS = [(pack, key) for pack, (_, keys, _) in PACKS.items() for key in keys]
 GIVEN = [(pack, name) for pack, (*_, names) in PACKS.items() for name in names]

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from unified.checkpoints.mar.head import matrix
 from unified.checkpoints.rotary_grid import angles, grid_positions, rotate_halves
 from unified.checkpoints.state_dict import load_strict
-from unified.checkpoints.transformer_layers import (
+from unified.heads.transformer_layers import (
     Block,
     BlockParts,
     FeedForward,

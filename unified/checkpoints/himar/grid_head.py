@@ -15,7 +15,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from unified.checkpoints.transformer_layers import (
+from unified.heads.diffusion_schedule import DiffusionSchedule, cosine
+from unified.heads.transformer_layers import (
     Block,
     BlockParts,
     FeedForward,
@@ -26,7 +27,6 @@ from unified.checkpoints.transformer_layers import (
     count_blocks,
     tanh_gelu,
 )
-from unified.heads.diffusion_schedule import DiffusionSchedule, cosine
 
 PARTS = BlockParts(
     norm=bare_layer_norm, feed_forward=partial(FeedForward, activation=tanh_gelu), modulated=True

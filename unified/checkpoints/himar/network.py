@@ -20,14 +20,14 @@ from unified.checkpoints.himar.grid_head import GridDenoiser, grid_head_for
 from unified.checkpoints.mar.head import denoiser_for, inside, matrix, our_name
 from unified.checkpoints.mar.network import put_back, visible
 from unified.checkpoints.state_dict import load_strict
-from unified.checkpoints.transformer_layers import (
+from unified.heads.denoiser import Denoiser
+from unified.heads.transformer_layers import (
     Block,
     Modulation,
     count_blocks,
     layer_norm,
     modulation_layer,
 )
-from unified.heads.denoiser import Denoiser
 
 PIVOTS, DENSE = 0, 1  # phases
 HEAD, GRID_HEAD = "diffloss.net.", "cond_diffloss.net."

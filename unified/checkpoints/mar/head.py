@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from unified.checkpoints.state_dict import load_strict
-from unified.checkpoints.transformer_layers import count_blocks
 from unified.heads.denoiser import Denoiser
+from unified.heads.transformer_layers import count_blocks
 
 NAMES = {
     "time_embed.mlp.": "time.",

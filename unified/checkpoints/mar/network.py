@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from unified.checkpoints.mar.head import denoiser_for, inside, matrix, our_name
 from unified.checkpoints.state_dict import load_strict
-from unified.checkpoints.transformer_layers import Block, count_blocks, layer_norm
 from unified.heads.denoiser import Denoiser
 from unified.heads.diffusion import denoised
+from unified.heads.transformer_layers import Block, count_blocks, layer_norm
 
 HEAD = "diffloss.net."
 

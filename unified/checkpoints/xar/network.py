@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from unified.checkpoints.mar.head import matrix
 from unified.checkpoints.rotary_grid import angles, frequencies, grid_positions, rotate_neighbours
 from unified.checkpoints.state_dict import load_strict
-from unified.checkpoints.transformer_layers import (
+from unified.heads.flow_matching import noised
+from unified.heads.transformer_layers import (
     Block,
     BlockParts,
     GatedFeedForward,
@@ -31,7 +32,6 @@ from unified.checkpoints.transformer_layers import (
     rms_norm,
     stores_for,
 )
-from unified.heads.flow_matching import noised
 from unified.heads.vision_head_layers import RowStore
 from unified.layout.attention import Index, attends
 from unified.orders.units import Units, units

@@ -3,7 +3,7 @@ that is plain or shifted, scaled and gated by a condition (AdaLN).
 
 Sources: Dosovitskiy et al., An Image is Worth 16x16 Words, arXiv 2010.11929 (the plain block); Peebles and
 Xie, Scalable Diffusion Models with Transformers, arXiv 2212.09748 (the modulated one). Parameter names are
-those of the published checkpoints. Tests: tests/unified/checkpoints/test_transformer_layers.py.
+those of the published checkpoints. Tests: tests/unified/heads/test_transformer_layers.py.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ gives."""
 import pytest
 import torch
 
-from unified.checkpoints.transformer_layers import (
+from unified.heads.transformer_layers import (
     Attention,
     Block,
     BlockParts,

@@ -1,0 +1,1 @@
+"""TokenBridge, quantised channels predicted one by one: network, sampling and reference vectors."""
