@@ -22,6 +22,7 @@ CASES = (
     "var_tokenizer",
     "flexvar_tokenizer",
     "cca_verify",
+    "sar_verify",
     "var_verify",
     "flexvar_verify",
     "mineworld_actions",
@@ -38,6 +39,9 @@ CASES = (
     "core2_verify",
     "lantern.verify",
     "m3id_verify",
+    "cspd.verify",
+    "ear_verify",
+    "flash.verify",
     "mar.head_verify",
     "mar.verify",
 )

@@ -9,6 +9,7 @@ from unified.objectives.cca import CCA, CCAConfig
 from unified.objectives.cross_entropy import CrossEntropy, CrossEntropyConfig
 from unified.objectives.ddo import DDO, DDOConfig
 from unified.objectives.dpo import DPO, DPOConfig
+from unified.objectives.erasure import Erasure, ErasureConfig
 from unified.objectives.objective import Objective, ObjectiveOutput, Progress
 from unified.objectives.scores import Scores
 from unified.objectives.variant import Supernet
@@ -19,6 +20,7 @@ OBJECTIVES: dict[str, type] = {
     "variant": Supernet,
     "cca": CCA,
     "ddo": DDO,
+    "erasure": Erasure,
 }
 
 
@@ -44,6 +46,8 @@ __all__ = [
     "CrossEntropyConfig",
     "DDOConfig",
     "DPOConfig",
+    "Erasure",
+    "ErasureConfig",
     "Objective",
     "ObjectiveOutput",
     "Progress",
