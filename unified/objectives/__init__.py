@@ -12,6 +12,7 @@ from unified.objectives.dpo import DPO, DPOConfig
 from unified.objectives.erasure import Erasure, ErasureConfig
 from unified.objectives.objective import Objective, ObjectiveOutput, Progress
 from unified.objectives.scores import Scores
+from unified.objectives.self_refinement import SelfRefinement, SelfRefinementConfig
 from unified.objectives.variant import Supernet
 
 OBJECTIVES: dict[str, type] = {
@@ -21,6 +22,7 @@ OBJECTIVES: dict[str, type] = {
     "cca": CCA,
     "ddo": DDO,
     "erasure": Erasure,
+    "self_refinement": SelfRefinement,
 }
 
 
@@ -52,5 +54,7 @@ __all__ = [
     "ObjectiveOutput",
     "Progress",
     "Scores",
+    "SelfRefinement",
+    "SelfRefinementConfig",
     "build_objective",
 ]

@@ -12,10 +12,11 @@ from unified.checkpoints.__main__ import main
 from unified.checkpoints.cspd.rule import Trajectory, ratio, trajectory, verify
 from unified.checkpoints.cspd.sampling import SpeculativeMasked, sample
 from unified.checkpoints.mar.network import MAR, MARConfig
-from unified.decoding.strategies.gaussian import LastStep, log_ratio
+from unified.decoding.strategies.gaussian import log_ratio
 from unified.heads.denoiser import Denoiser
 from unified.heads.diffusion import DiffusionDistribution, Term
 from unified.heads.diffusion_schedule import cosine
+from unified.heads.distribution import Gaussian
 
 PACK = Path(__file__).parents[4] / "shared" / "golden" / "cspd"
 needs_golden = pytest.mark.skipif(
@@ -77,7 +78,7 @@ def test_without_earlier_steps_the_ratio_is_that_of_the_densities():
     p, q = (Trajectory(one.out, one.mean, one.std, torch.zeros_like(one.std)) for one in (p, q))
     x = torch.randn(6, 4)
     torch.testing.assert_close(ratio(x, p, q, 1.0), p.pdf(x) / q.pdf(x), atol=0, rtol=1e-4)
-    exact = log_ratio(x, LastStep(p.mean, p.std), LastStep(q.mean, q.std)).exp().float()
+    exact = log_ratio(x, *(Gaussian(one.mean, one.std.log()) for one in (p, q))).exp().float()
     torch.testing.assert_close(ratio(x, p, q, 1.0), exact, atol=0, rtol=1e-4)
 
 

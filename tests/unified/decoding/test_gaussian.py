@@ -6,13 +6,14 @@ import pytest
 import torch
 
 from unified.decoding.noise import PositionNoise
-from unified.decoding.strategies.gaussian import LastStep, log_ratio, verify_values
+from unified.decoding.strategies.gaussian import log_ratio, verify_values
+from unified.heads.distribution import Gaussian
 
 
 def verdict(shift, count=20000, channels=3, **options):
     """Of drafts from a standard normal distribution, under one moved by `shift` in its first channel."""
-    q = LastStep(torch.zeros(1, count, channels), torch.ones(1, count, channels))
-    p = LastStep(q.mean + torch.tensor([shift, 0.0, 0.0][:channels]), q.std * 1.0)
+    q = Gaussian(torch.zeros(1, count, channels), torch.zeros(1, count, channels))
+    p = Gaussian(q.mean + torch.tensor([shift, 0.0, 0.0][:channels]), q.log_std)
     places = torch.arange(count)[None]
     noise = PositionNoise([1])
     drafted = noise.normal(places, channels, "drafts").float()
@@ -56,22 +57,22 @@ def test_without_a_kept_proposal_a_value_of_the_model_is_taken():
 def test_a_row_is_the_same_alone():
     rng = torch.Generator().manual_seed(0)
     means = torch.randn(2, 2, 5, 3, generator=rng)
-    std, places = torch.full((2, 5, 3), 0.7), torch.arange(5).expand(2, 5)
-    laws = [LastStep(mean, std) for mean in means]
+    log_std, places = torch.full((2, 5, 3), math.log(0.7)), torch.arange(5).expand(2, 5)
+    laws = [Gaussian(mean, log_std) for mean in means]
     drafted = means[1] + 0.7 * torch.randn(2, 5, 3, generator=rng)
     both = verify_values(*laws, drafted, PositionNoise([4, 9]), places)
-    laws = [LastStep(law.mean[1:], law.std[1:]) for law in laws]
+    laws = [Gaussian(law.mean[1:], law.log_std[1:]) for law in laws]
     alone = verify_values(*laws, drafted[1:], PositionNoise([9]), places[1:])
     assert torch.equal(both.values[1:], alone.values)
     assert 0 < int(both.accepted.sum()) < 10
 
 
 def test_ratios_do_not_overflow():
-    far = LastStep(torch.full((1, 4), 50.0), torch.full((1, 4), 1e-3))
-    near = LastStep(torch.zeros(1, 4), torch.full((1, 4), 1e-3))
+    narrow = torch.full((1, 4), math.log(1e-3))
+    far, near = Gaussian(torch.full((1, 4), 50.0), narrow), Gaussian(torch.zeros(1, 4), narrow)
     found = log_ratio(torch.zeros(1, 4), far, near)
     assert found.isfinite().all()
-    assert float(found) == pytest.approx(-0.5 * 4 * (50 / 1e-3) ** 2)
+    assert float(found) == pytest.approx(-0.5 * 4 * (50 / 1e-3) ** 2, rel=1e-5)
 
 
 @pytest.mark.parametrize("options", [{"temperature": 0.5}, {"trials": 0}])

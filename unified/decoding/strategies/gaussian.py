@@ -20,21 +20,9 @@ from torch import Tensor
 from unified.decoding.noise import Noise
 from unified.decoding.strategies.rejection import ACCEPT, RESAMPLE
 from unified.finite import check_count, check_number
+from unified.heads.distribution import Gaussian
 
 TRIALS = 100  # proposals for a residual, of which about 1 / (1 - overlap of p and q) are needed
-
-
-@dataclass(frozen=True)
-class LastStep:
-    """Independent channels of a value: `mean` and `std` [..., C]."""
-
-    mean: Tensor
-    std: Tensor
-
-    def log_prob(self, values: Tensor) -> Tensor:
-        """[...], float64, but for the constant of normal distributions."""
-        scaled = (values.double() - self.mean.double()) / self.std.double()
-        return (-0.5 * scaled.square() - self.std.double().log()).sum(dim=-1)
 
 
 @dataclass(frozen=True)
@@ -47,15 +35,22 @@ class ValueVerdict:
     capped: Tensor
 
 
-def log_ratio(x: Tensor, p: LastStep, q: LastStep, temperature: float = 1.0) -> Tensor:
-    """[...]: log of p(x) / q(x), residuals divided by the temperature; float64."""
-    wide = [LastStep(law.mean, law.std * temperature) for law in (p, q)]
-    return wide[0].log_prob(x) - wide[1].log_prob(x)
+def log_ratio(x: Tensor, p: Gaussian, q: Gaussian, temperature: float = 1.0) -> Tensor:
+    """[...]: log of p(x) / q(x) of values [..., C], residuals divided by the temperature; float64."""
+    above, below = (_log_density(x, law, temperature) for law in (p, q))
+    return above - below
+
+
+def _log_density(x: Tensor, law: Gaussian, temperature: float) -> Tensor:
+    """[...], but for a constant; float64."""
+    log_std = law.log_std.double()
+    scaled = (x.double() - law.mean.double()) * torch.exp(-log_std) / temperature
+    return (-0.5 * scaled.square() - log_std).sum(dim=-1)
 
 
 def verify_values(
-    p: LastStep,
-    q: LastStep,
+    p: Gaussian,
+    q: Gaussian,
     drafted: Tensor,
     noise: Noise,
     places: Tensor,
@@ -75,7 +70,7 @@ def verify_values(
         if not waiting.any():
             break
         normal = noise.normal(places, drafted.shape[-1], f"{RESAMPLE}{trial}", drafted.device)
-        proposal = p.mean + p.std * normal.to(p.mean)
+        proposal = p.mean + p.log_std.exp() * normal.to(p.mean)
         chance = -torch.expm1(-log_ratio(proposal, p, q))  # 1 - q / p
         uniform = noise.uniform(places, 1, f"{ACCEPT}{trial}", drafted.device)[..., 0].double()
         kept = waiting & (uniform < chance)
