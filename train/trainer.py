@@ -145,6 +145,10 @@ class UnifiedTrainer(Trainer):
         batch = self.objective.prepare(inputs, progress)
         outputs = model(**_arguments(batch))
         policy = Scores.of(outputs, batch["layout"], batch["labels"], batch["weights"])
+        further = self.objective.rolled_out(model, batch)
+        if further is not None:
+            told = further["layout"], further["labels"], further["weights"]
+            batch = {**batch, "rolled_out": Scores.of(model(**_arguments(further)), *told)}
         found = self.objective.loss(policy, self._reference_scores(model, batch), batch)
         flops = self.flops(batch["work"])
         nll = -policy.log_probs.detach()

@@ -22,6 +22,7 @@ from unified.decoding.guidance import Guidance
 from unified.decoding.minimum_risk import minimum_risk_decoding
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
+from unified.decoding.strategies import Strategy
 from unified.finite import check_count, check_number
 from unified.orders.shapes import Shapes
 from unified.stream.messages import Message
@@ -49,8 +50,8 @@ class GenerationSettings:
     decoding of image codes (`decoding.minimum_risk`), 0 is off; only with a greedy `image_sampler`, and
     without effect on heads of several symbols.
     `sketches`: the model decides what it draws, and a turn that goes over one of these limits is cut, in
-    place of `max_images`, from which on it may open no image. ValueError for a limit or a weight out of
-    range."""
+    place of `max_images`, from which on it may open no image. `strategy`: of decoding; None is one pass a
+    step. ValueError for a limit or a weight out of range."""
 
     text_sampler: Sampler = GREEDY
     visual_contrast: float | Contrast = 0.0
@@ -64,6 +65,7 @@ class GenerationSettings:
     require_image: bool = False
     image_after: str = ""
     sketches: SketchLimits | None = None
+    strategy: Strategy | None = None
 
     def __post_init__(self) -> None:
         check_count("max_tokens", self.max_tokens, 1)
@@ -335,7 +337,7 @@ def turns(
     for start in range(0, len(prompts), batch):
         part = prompts[start : start + batch]
         seeds = [seed * SEED_STRIDE + number for number in numbers[start : start + batch]]
-        session = Session(model, rows=len(part), seed=seeds)
+        session = Session(model, rows=len(part), seed=seeds, strategy=settings.strategy)
         if log_probs:
             session.record_log_probs()
         session.feed([processor.encode(messages, prompt=True) for messages in part])

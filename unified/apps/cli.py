@@ -84,6 +84,8 @@ def _add_verbs(commands: argparse._SubParsersAction) -> None:
     ask.add_argument("--image", type=Path, metavar="FILE", action="append", default=[], help=asked)
     look = "first list what each part shows, not printed (default; --no-look is faster)"
     ask.add_argument("--look", action=argparse.BooleanOptionalAction, default=True, help=look)
+    ground = "set words off against those said without the picture: less that it does not show (M3ID)"
+    ask.add_argument("--grounded", action="store_true", help=ground)
     draw = _command(commands, "draw", "draw what a prompt says")
     draw.add_argument("prompt")
     draw.add_argument("file", nargs="?", type=Path, metavar="FILE", help="where to write it, as --out")
@@ -92,6 +94,8 @@ def _add_verbs(commands: argparse._SubParsersAction) -> None:
     draw.add_argument("--temperature", type=_temperature, metavar="T", help=warmth)
     held = "codes that each layer holds while the image is written (ScaleKV): a number, or a file of budgets"
     draw.add_argument("--scale-kv", type=_budget, metavar="N|FILE", help=held)
+    way = "how steps become passes: one_pass (default), speculative or lantern"
+    draw.add_argument("--strategy", metavar="NAME", help=way)
     edit = _command(commands, "edit", "change a picture as an instruction says")
     edit.add_argument("image", type=Path)
     edit.add_argument("instruction")

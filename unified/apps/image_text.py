@@ -17,6 +17,7 @@ from unified.apps.answering import WARM
 from unified.apps.conversation import Text
 from unified.apps.questions import Source, conversations, sources
 from unified.backbone.attention import session_attention
+from unified.decoding.grounding import MutualInformation
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
 from unified.finite import check_count
@@ -57,12 +58,16 @@ class ImageTextAssistant:
         image: Source | Sequence[Source] | None = None,
         *,
         look: bool = True,
+        grounded: bool = False,
         max_tokens: int = 256,
         log_probs: bool = False,
     ) -> Answer:
         """The answer to a question about an image, several, or none. `look` is for our own models, which
-        were trained to describe first, and has no effect. `log_probs`: the answer knows its `tokens`."""
-        return self.answers([question], [image], max_tokens=max_tokens, log_probs=log_probs)[0]
+        were trained to describe first, and has no effect. `grounded`: words are set off against those that
+        the model would say without the images, ever more (M3ID, arXiv 2403.14003). `log_probs`: the answer
+        knows its `tokens`."""
+        options: dict[str, Any] = {"max_tokens": max_tokens, "log_probs": log_probs, "grounded": grounded}
+        return self.answers([question], [image], **options)[0]
 
     def answers(
         self,
@@ -70,13 +75,14 @@ class ImageTextAssistant:
         images: Sequence[Source | Sequence[Source] | None] | None = None,
         *,
         look: bool = True,
+        grounded: bool = False,
         max_tokens: int = 256,
         batch: int = 16,
         log_probs: bool = False,
     ) -> list[Answer]:
         """The answer to each question, generated `batch` at a time: words about the image, the images or
         nothing that `images` has for it, or a whole conversation. Question n samples by `seed` and n alone,
-        whatever the batch. `look` and `log_probs` as of `ask`."""
+        whatever the batch. `look`, `grounded` and `log_probs` as of `ask`."""
         check_count("max_tokens", max_tokens, 1)
         check_count("batch", batch, 1)
         asked = conversations(questions, images, lambda text, shown: [user_message(text, pictures(shown))])
@@ -88,7 +94,8 @@ class ImageTextAssistant:
             if log_probs:
                 session.record_log_probs()
             sampler = scoring(self.sampler) if log_probs else self.sampler
-            for _ in said(session, self.model, sampler, max_tokens):
+            contrast = MutualInformation() if grounded else 0.0
+            for _ in said(session, self.model, sampler, max_tokens, contrast=contrast):
                 pass
             for prompt, row in zip(prompts, session.rows, strict=True):
                 ids, scores = row.stream[len(prompt.ids) :], row.log_probs()[len(prompt.ids) :]

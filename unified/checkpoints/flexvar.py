@@ -69,8 +69,9 @@ def draw_sides(rng: random.Random, *, budget: int = 680, keep_finest: bool = Tru
     """Sides of the maps of one training step, at most `budget` codes in all. The published code lets the
     budget take the finest map away too (`keep_finest` False)."""
     if rng.random() < 0.05:
-        return list(SCALES_256)
-    sides = [1, 2, *sorted(rng.sample(range(3, 11), 5) + rng.sample(range(11, 16), 2)), 16]
+        sides = list(SCALES_256)
+    else:
+        sides = [1, 2, *sorted(rng.sample(range(3, 11), 5) + rng.sample(range(11, 16), 2)), 16]
     drawn = rng.random()
     for threshold in (0.90, 0.95, 0.98, 0.99):
         if drawn > threshold:

@@ -84,12 +84,19 @@ class NextScaleTransformer(nn.Module):
         self._check_vectors(labels, vectors, shapes)
         condition = self.condition(labels)
         inputs = torch.cat([self.first_inputs(condition), self.later_inputs(vectors)], dim=1)
+        return self.predict(inputs, condition, shapes, depth)
+
+    def predict(
+        self, inputs: Tensor, condition: Condition, shapes: Shapes, depth: Depth | None = None
+    ) -> Tensor:
+        """Logits [B, L, V] of maps from their inputs [B, L, D], to which positions are added."""
         index = block_causal(shapes)
         seen = Seen(attends(index, index)[:, None].to(inputs.device))
         runs = {} if depth is None else self._runs(depth, shapes, inputs.device)
         run = Pass(index, inputs.new_zeros(3, 1, 1), seen=seen, condition=condition, runs=runs)
         hidden = self.hidden(inputs + self.positions(shapes), run)[0]
-        return self.head.logits(hidden).squeeze(-2)
+        logits: Tensor = self.head.logits(hidden).squeeze(-2)
+        return logits
 
     def _runs(self, depth: Depth, shapes: Shapes, device: torch.device) -> dict[int, Tensor]:
         """By layer, the slots [1, L] bool that run it; layers that all run are left out."""

@@ -133,5 +133,6 @@ def contrasted(logits: Tensor, blind: Tensor, weight: float | Tensor, plausible:
     training. `weight`: a number, or [..., 1]."""
     likely = logits.log_softmax(dim=-1)
     found = likely + weight * (likely - blind.log_softmax(dim=-1))
-    floor = likely.amax(dim=-1, keepdim=True) + (math.log(plausible) if plausible else float("-inf"))
-    return found.masked_fill(likely < floor, float("-inf"))
+    lowest = math.log(plausible) if plausible else float("-inf")
+    left_out = (likely < likely.amax(dim=-1, keepdim=True) + lowest) | likely.isneginf()
+    return found.masked_fill(left_out, float("-inf"))

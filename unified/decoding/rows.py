@@ -152,11 +152,12 @@ def per_row(ids: Any, count: int) -> list[list[int]]:
 
 def readable(ids: list[int], words: Vocabulary, images: bool = True) -> list[int]:
     """The ids without WRITE segments, which nothing later attends to; with `images` False without READ
-    segments too."""
+    segments and placeholders too."""
     if words.write not in ids and images:
         return ids
     left_out = (Kind.WRITE,) if images else (Kind.WRITE, Kind.READ)
-    return [t for s in segments(ids, words) if s.kind not in left_out for t in ids[s.start : s.stop]]
+    kept = [t for s in segments(ids, words) if s.kind not in left_out for t in ids[s.start : s.stop]]
+    return kept if images else [token for token in kept if token not in words.placeholders]
 
 
 def check_length(

@@ -28,7 +28,7 @@ from unified.decoding.minimum_risk import MinimumRisk
 from unified.decoding.noise import Noise, PositionNoise
 from unified.decoding.rows import Row, check_length, open_ids, per_row, readable
 from unified.decoding.sampling import Sampler
-from unified.decoding.strategies import OnePass, Stats, Strategy
+from unified.decoding.strategies import OnePass, Stats, Strategy, build_strategy
 from unified.decoding.text import TextRun, allowed_ids
 from unified.extras.references import ActionContrast
 from unified.finite import check_count
@@ -42,8 +42,9 @@ class Session:
     """`rows` conversations with one model. Row b samples with noise of the seed `seed` + b (or `seed[b]`) and
     the id's index in the stream, so a row gives the same ids alone or in a batch. `noise`: another source of
     random numbers; `policy`: which keys and values stay in the cache; `depth`: which layers the steps of an
-    image run; `parts`: modules around the layers; `strategy`: how tokens and steps become passes (`stats`:
-    those of the latest text or image). ValueError for another number of seeds than rows."""
+    image run; `parts`: modules around the layers; `strategy`: how tokens and steps become passes, or its name
+    (`stats`: those of the latest text or image). ValueError for another number of seeds than rows, or an
+    unknown name."""
 
     def __init__(
         self,
@@ -55,7 +56,7 @@ class Session:
         policy: CachePolicy | None = None,
         depth: Depth | None = None,
         parts: Sequence[LayerPart] = (),
-        strategy: Strategy | None = None,
+        strategy: Strategy | str | None = None,
     ) -> None:
         if rows < 1:
             raise ValueError(f"a session needs at least one row, got {rows}")
@@ -66,7 +67,8 @@ class Session:
         self.noise: Noise = noise or PositionNoise(seeds)
         self.policy: CachePolicy = policy or DropWrite()
         self.depth, self.parts = depth, parts
-        self.strategy: Strategy = strategy or OnePass()
+        named = build_strategy(strategy) if isinstance(strategy, str) else strategy
+        self.strategy: Strategy = named or OnePass()
         self.stats = Stats.of(rows)
         self.context = Context(model.new_cache(rows), rows)
         self.rows = [Row() for _ in range(rows)]

@@ -11,9 +11,11 @@ from unified.objectives.cross_entropy import CrossEntropy, CrossEntropyConfig
 from unified.objectives.ddo import DDO, DDOConfig
 from unified.objectives.distillation import PriorDistillation, PriorDistillationConfig
 from unified.objectives.dpo import DPO, DPOConfig
+from unified.objectives.erasure import Erasure, ErasureConfig
 from unified.objectives.objective import Objective, ObjectiveOutput, Progress
 from unified.objectives.scale_weighted import ScaleWeighted, ScaleWeightedConfig
 from unified.objectives.scores import Scores
+from unified.objectives.self_refinement import SelfRefinement, SelfRefinementConfig
 from unified.objectives.variant import Supernet
 
 OBJECTIVES: dict[str, type] = {
@@ -25,6 +27,8 @@ OBJECTIVES: dict[str, type] = {
     "scale_weighted": ScaleWeighted,
     "content_style": ContentStyle,
     "prior_distillation": PriorDistillation,
+    "erasure": Erasure,
+    "self_refinement": SelfRefinement,
 }
 
 
@@ -52,6 +56,8 @@ __all__ = [
     "CrossEntropyConfig",
     "DDOConfig",
     "DPOConfig",
+    "Erasure",
+    "ErasureConfig",
     "Objective",
     "ObjectiveOutput",
     "PriorDistillation",
@@ -60,5 +66,7 @@ __all__ = [
     "ScaleWeighted",
     "ScaleWeightedConfig",
     "Scores",
+    "SelfRefinement",
+    "SelfRefinementConfig",
     "build_objective",
 ]

@@ -3,7 +3,7 @@ reference; an objective turns their scores into a loss."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -55,6 +55,11 @@ class Objective(Protocol):
         """The batch to be scored: as it is, or with other rows. An entry `options` (a mapping) goes to the
         model's `forward`, of the policy and of the reference, as further arguments."""
         return batch
+
+    def rolled_out(self, model: Callable[..., Any], batch: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """A further batch for the policy to score, made with the model of a prepared one; its `Scores` are
+        then the entry `rolled_out` of the batch that `loss` is given. None: there is none."""
+        return None
 
     def loss(self, policy: Scores, reference: Scores | None, batch: Mapping[str, Any]) -> ObjectiveOutput:
         """Loss of a prepared batch. `reference` has no gradient; None unless `needs_reference`."""

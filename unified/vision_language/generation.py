@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from unified.decoding.grounding import Contrast
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
 from unified.vision_language.model import PretrainedReader
@@ -28,13 +30,21 @@ def open_session(model: PretrainedReader, prompts: Sequence[Prompt], seed: int |
 
 
 def said(
-    session: Session, model: PretrainedReader, sampler: Sampler, max_tokens: int, *, draw: bool = False
+    session: Session,
+    model: PretrainedReader,
+    sampler: Sampler,
+    max_tokens: int,
+    *,
+    draw: bool = False,
+    contrast: float | Contrast = 0.0,
 ) -> Iterator[list[int | None]]:
     """`Session.text`, in which each of the ids that end an answer of the model ends it; at most as many ids
-    as its context has room for. `draw`: whether it may start a drawing."""
+    as its context has room for. `draw`: whether it may start a drawing; `contrast`: with the same text
+    without its images."""
     longest = max(len(row.stream) for row in session.rows)
     room = max_tokens if model.context_length is None else min(max_tokens, model.context_length - longest)
-    for ids in session.text(sampler=sampler, max_tokens=max(room, 0), draw=draw):
+    told: dict[str, Any] = {"sampler": sampler, "max_tokens": max(room, 0), "draw": draw}
+    for ids in session.text(**told, visual_contrast=contrast):
         for row, token in zip(session.rows, ids, strict=True):
             if token in model.ends:
                 row.stopped = "end"

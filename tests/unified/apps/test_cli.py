@@ -73,6 +73,28 @@ def test_ask_prints_the_answer_and_json_for_machines(run, picture):
     assert glanced != said
 
 
+def test_answers_may_be_grounded(run, picture, monkeypatch):
+    from unified.apps import assistant as module
+    from unified.decoding.grounding import MutualInformation
+
+    plain = run("ask", "What is this?", "--image", picture, "--no-look")
+    assert run("ask", "What is this?", "--image", picture, "--no-look", "--grounded")[0] == 0
+    monkeypatch.setattr(module, "MutualInformation", lambda: MutualInformation(decay=2.0))
+    strong = run("ask", "What is this?", "--image", picture, "--no-look", "--grounded")
+    assert strong[0] == plain[0] == 0
+    assert strong[1] != plain[1]
+
+
+def test_a_strategy_is_chosen_by_name(run):
+    for name in ("one_pass", "speculative", "lantern"):
+        assert run("draw", "A star.", "--strategy", name, "--out", f"{name}.png")[0] == 0
+    assert Path("one_pass.png").read_bytes() == Path("speculative.png").read_bytes()  # greedy decoding
+    status, _, error = run("draw", "A star.", "--strategy", "fast", "--out", "a.png")
+    assert status == 2
+    assert "unknown strategy 'fast'" in error
+    assert len(error.splitlines()) == 1
+
+
 def test_the_seed_decides(run):
     pictures = []
     for seed in ("1", "1", "2"):

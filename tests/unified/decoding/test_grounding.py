@@ -39,6 +39,14 @@ def test_one_weight_is_visual_contrastive_decoding():
     assert torch.equal(flat, contrasted(seen, blind, 1.5))
 
 
+def test_what_is_not_allowed_stays_so_without_a_plausible_share():
+    seen, blind = logits(1, 2, 5)
+    seen[..., 1:3], blind[..., 2] = float("-inf"), float("-inf")
+    found = MutualInformation(plausible=0.0).mixed(seen, blind, torch.ones(1, 2))
+    assert torch.equal(found.isneginf(), seen.isneginf())
+    assert not found.isnan().any()
+
+
 def test_confident_tokens_stay_as_they_are():
     seen, blind = logits(4, 5, 9)
     seen = seen * 3

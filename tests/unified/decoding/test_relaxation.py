@@ -7,7 +7,7 @@ from unified.decoding.guidance import Constant
 from unified.decoding.noise import PositionNoise
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
-from unified.decoding.strategies import STRATEGIES, Lantern, Shallow, Speculative
+from unified.decoding.strategies import STRATEGIES, Lantern, Shallow, Speculative, build_strategy
 from unified.decoding.strategies.draft_tree import DraftTree
 from unified.decoding.strategies.rejection import exact
 from unified.decoding.strategies.relaxation import Relaxed, credit, neighbour_table, reshaped
@@ -192,6 +192,14 @@ def test_bad_settings_are_one_line(options, reason):
     with pytest.raises(ValueError, match=reason) as error:
         Lantern(**{"codebook": codebook(5), **options})
     assert "\n" not in str(error.value)
+
+
+def test_strategies_are_chosen_by_name(model):
+    assert isinstance(build_strategy("lantern", codebook(4)), Lantern)
+    assert Session(model, strategy="speculative").strategy == Speculative()
+    for name, reason in (("lantern", "codebook"), ("fast", "unknown strategy 'fast'")):
+        with pytest.raises(ValueError, match=reason):
+            Session(model, strategy=name)
 
 
 def test_another_tokenizers_codebook_is_refused(model):

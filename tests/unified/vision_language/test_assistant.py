@@ -12,8 +12,10 @@ from PIL import Image
 import unified
 from unified.apps.commands.chat import Chat
 from unified.apps.image_text import ImageTextAssistant
+from unified.decoding.grounding import MutualInformation
 from unified.decoding.sampling import Sampler
 from unified.heads.distribution import Drawn
+from unified.vision_language.generation import open_session, said
 from unified.vision_language.processor import PretrainedProcessor
 
 EVERY = pytest.mark.parametrize("name", families.FAMILIES)
@@ -211,3 +213,19 @@ def test_a_text_model_answers_and_sees_nothing(text_folder):
 def test_it_is_an_assistant_of_its_own_kind(loaded):
     assert isinstance(loaded("gemma3"), ImageTextAssistant)
     assert isinstance(loaded("gemma3").processor, PretrainedProcessor)
+
+
+def test_grounded_answers_are_set_off_against_those_without_the_images(loaded):
+    model = loaded("gemma3")
+
+    def answer(images, contrast):
+        content = [*({"type": "image", "image": one} for one in images), {"type": "text", "text": "Where?"}]
+        prompt = model.processor.prompt([{"role": "user", "content": content}])
+        session = open_session(model.model, [prompt], 0)
+        list(said(session, model.model, Sampler(temperature=0), 8, contrast=contrast))
+        return session.streams[0][len(prompt.ids) :]
+
+    strong = MutualInformation(decay=3.0, plausible=0.0)
+    assert answer([], strong) == answer([], 0.0)  # there is nothing to set off against
+    assert answer([picture(1)], strong) != answer([picture(1)], 0.0)
+    assert isinstance(model.ask("Where?", picture(1), grounded=True, max_tokens=6), str)

@@ -37,7 +37,10 @@ def ask(options: argparse.Namespace) -> int:
     if len(images) > 1 and not getattr(model, "several_images", False):
         raise ValueError(f"this model is asked about one picture, got {len(images)}")
     shown: Any = images if len(images) > 1 else next(iter(images), None)
-    answer: str = model.ask(question, shown, look=options.look)
+    grounded = {"grounded": True} if options.grounded else {}
+    if grounded and "grounded" not in inspect.signature(model.ask).parameters:
+        raise ValueError("--grounded is not for this model")
+    answer: str = model.ask(question, shown, look=options.look, **grounded)
     if not answer and getattr(model, "thinks", False):
         answer = model.introduction()
     show(options, [answer or NO_ANSWER], {"answer": answer})
@@ -47,7 +50,7 @@ def ask(options: argparse.Namespace) -> int:
 def draw(options: argparse.Namespace) -> int:
     prompt, out = _words(options.prompt, "the prompt"), check_picture(options.file or options.out)
     model = assistant(options)
-    chosen = _given(options, "size", "guidance", "temperature", "tries", "scale_kv")
+    chosen = _given(options, "size", "guidance", "temperature", "tries", "scale_kv", "strategy")
     refused = set(chosen) - set(inspect.signature(model.draw).parameters)
     if model.draws and refused:
         raise ValueError(f"--{min(refused).replace('_', '-')} is not for this model")

@@ -5,9 +5,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import signature
+
+from torch import Tensor
 
 from unified.decoding.stats import Stats
 from unified.decoding.strategies.drafts import Draft, PromptLookup, Shallow
+from unified.decoding.strategies.feature_draft import FeatureDraft, FeatureDrafter
 from unified.decoding.strategies.lantern import Lantern
 from unified.decoding.strategies.one_pass import OnePass
 from unified.decoding.strategies.speculative import Speculative
@@ -19,9 +23,25 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "lantern": Lantern,
 }
 
+
+def build_strategy(name: str, codebook: Tensor | None = None) -> Strategy:
+    """A registered strategy with its defaults. `codebook` [V, C] of the visual tokenizer: for those that
+    compare codes. ValueError, in one line, for an unknown name, or without a codebook where one is needed."""
+    if name not in STRATEGIES:
+        raise ValueError(f"unknown strategy {name!r}: registered are {', '.join(STRATEGIES)}")
+    kind = STRATEGIES[name]
+    if "codebook" not in signature(kind).parameters:
+        return kind()
+    if codebook is None:
+        raise ValueError(f"the strategy {name} compares codes: it needs the tokenizer's codebook")
+    return kind(codebook=codebook)
+
+
 __all__ = [
     "STRATEGIES",
     "Draft",
+    "FeatureDraft",
+    "FeatureDrafter",
     "Lantern",
     "OnePass",
     "PromptLookup",
@@ -29,4 +49,5 @@ __all__ = [
     "Speculative",
     "Stats",
     "Strategy",
+    "build_strategy",
 ]

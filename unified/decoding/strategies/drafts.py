@@ -37,7 +37,7 @@ class Draft(Protocol):
         self, session: Session, chunk: Chunk, rows: slice, plan: Plan, step: int
     ) -> list[Tensor] | None:
         """For each head, hidden states [R, n, D] of positions of an image, one step of each row, `step` being
-        that of the slowest. None: it guesses no images."""
+        that of the slowest (a `DraftChunk`, which has what went before). None: it guesses no images."""
         ...
 
 

@@ -21,7 +21,14 @@ class Lane:
         self.writer = run.open_writer(slice(row, row + 1))
         self.rows = list(range(row, run.count, len(run.session.rows)))  # of its branches
         self.steps = len(run.steps)
+        self.past: list[tuple[Tensor, Tensor]] = []  # inputs and first states of decided steps
         self.begin()
+
+    @property
+    def history(self) -> tuple[list[int], Tensor, Tensor]:
+        """Rows, and of the steps so far, with those of the round as drafted, inputs and states [b, m, D]."""
+        pairs = [*self.past, *self.guessed]
+        return self.rows, *(torch.cat(list(part), dim=1) for part in zip(*pairs, strict=True))  # type: ignore[return-value]
 
     def begin(self) -> None:
         """A round: drafts are written in a copy."""
@@ -29,6 +36,7 @@ class Lane:
         self.inputs: list[Tensor] = []
         self.laws: list[Tensor] = []
         self.drafted: list[Tensor] = []
+        self.guessed: list[tuple[Tensor, Tensor]] = []  # the same of drafted ones
         self.agreed = 0
 
     @property

@@ -3,8 +3,9 @@ steps)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from unified.decoding.context import Chunk
 from unified.decoding.drawing import Choice, WriterState
 from unified.decoding.image import ImageRun
 from unified.decoding.strategies.drafts import Draft
+from unified.decoding.strategies.feature_draft import DraftChunk
 from unified.decoding.strategies.lane import Lane
 from unified.decoding.strategies.rejection import (
     DRAFT,
@@ -82,12 +84,14 @@ class ImageRounds:
                 return
             step = min(lane.step for lane in going) + number
             chunk = self._chunk(going, number)
+            chunk = DraftChunk(*vars(chunk).values(), history=partial(_history, going))
             hidden = self.draft.image(session, chunk, run.rows, run.request.plan, step)
             if hidden is None:
                 return
             laws, places = {}, {}
             for lane in going:
                 states = [found[lane.rows, : lane.inputs[number].shape[1]] for found in hidden]
+                lane.guessed.append((lane.inputs[number], states[0]))
                 laws[lane.row] = self._law(self._predicted(lane, lane.draft, number, states, None))
                 places[lane.row] = self._places(lane, number)
             symbols = draw(self._spread(laws), session.noise, self._spread(places), DRAFT)
@@ -134,6 +138,7 @@ class ImageRounds:
             lane.writer.inputs(lane.step + number)  # what `predict` is about
             last = None if before is None else [found[lane.rows] for found in before]
             own = lane.states(states, number)
+            lane.past.append((lane.inputs[number], own[0]))
             predicted[lane.row] = self._predicted(lane, lane.writer, number, own, last)
             laws[lane.row] = self._law(predicted[lane.row])
             places[lane.row] = self._places(lane, number)
@@ -246,3 +251,8 @@ class ImageRounds:
         codes, log_probs = run.drawing.codes[:, slots], run.drawing.log_probs[:, slots]
         sampler, noise = run.request.sampler, run.session.noise
         return Choice(run.request.plan, step, codes, log_probs, predicted, sampler, noise)
+
+
+def _history(lanes: Sequence[Lane]) -> list[tuple[list[int], Tensor, Tensor]]:
+    """`DraftChunk.history`."""
+    return [lane.history for lane in lanes]
