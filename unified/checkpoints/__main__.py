@@ -42,6 +42,7 @@ CASES = (
     "rag_igbench_verify",
     "fvq.verify",
     "gigatok.verify",
+    "hita.verify",
 )
 
 

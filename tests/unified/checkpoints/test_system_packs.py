@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from unified.checkpoints.__main__ import main, verify
 
 GOLDEN = Path(__file__).parents[4] / "shared" / "golden"
-PACKS = ("geneval", "t2i_compbench", "vtbench", "rag_igbench", "fvq", "gigatok")
+PACKS = ("geneval", "t2i_compbench", "vtbench", "rag_igbench", "fvq", "gigatok", "hita")
 CASES = {"geneval", "t2i_compbench", "vtbench", "rag_igbench"}  # results in cases.json too
 pytestmark = pytest.mark.skipif(
     not GOLDEN.is_dir(), reason="the reference vectors (../shared/golden) are absent"
