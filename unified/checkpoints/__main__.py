@@ -43,6 +43,7 @@ CASES = (
     "fvq.verify",
     "gigatok.verify",
     "hita.verify",
+    "larp.verify",
 )
 
 

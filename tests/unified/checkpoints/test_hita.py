@@ -68,7 +68,7 @@ def test_vision_features_are_reconstructed_from_holistic_tokens_that_see_no_mask
     part, slots = tokenizer.decode_transformer, torch.randn(1, 4, 8)
     found = part.vision(slots)
     assert found.shape == (1, 256, 5)
-    part.mask_embedding.add_(1)
+    part.mask_embedding.add_(torch.randn(8))
     assert not part.vision(slots).allclose(found, atol=1e-4)
     features = torch.cat([torch.randn(1, 1, 5), found], dim=1)
     assert vision_loss(found, features).item() == pytest.approx(0, abs=1e-5)
