@@ -44,6 +44,7 @@ CASES = (
     "gigatok.verify",
     "hita.verify",
     "larp.verify",
+    "selftok.verify",
 )
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from unified.checkpoints.__main__ import main, verify
 
 GOLDEN = Path(__file__).parents[4] / "shared" / "golden"
-PACKS = ("geneval", "t2i_compbench", "vtbench", "rag_igbench", "fvq", "gigatok", "hita", "larp")
+PACKS = ("geneval", "t2i_compbench", "vtbench", "rag_igbench", "fvq", "gigatok", "hita", "larp", "selftok")
 CASES = {"geneval", "t2i_compbench", "vtbench", "rag_igbench"}  # results in cases.json too
 UNDESCRIBED = (
     "skip init_std.bottleneck.regularizer.embedding.weight: not compared: a start that is not described"
@@ -87,10 +87,9 @@ def test_what_config_lacks_is_one_line_or_not_needed(name, copied):
     for key in keys:
         path.write_text(json.dumps({other: config[other] for other in config if other != key}))
         assert clear(told(copied), copied)
-    for broken in ({}, -1):
-        for key in keys:
-            path.write_text(json.dumps(config | {key: broken}))
-            assert clear(told(copied), copied)
+    for number, key in enumerate(keys):
+        path.write_text(json.dumps(config | {key: ({}, -1)[number % 2]}))
+        assert clear(told(copied), copied)
 
 
 @each_pack
@@ -113,7 +112,7 @@ def test_missing_weights_are_one_line(name, copied):
     if not path.is_file():
         pytest.skip("a folder without weights")
     weights = load_file(path)
-    for key in list(weights)[:: max(1, len(weights) // 5)]:
+    for key in list(weights)[:: max(1, len(weights) // 2)]:
         for other_shape in ({}, {key: torch.zeros(3, 3, 3)}):
             rest = {other: value for other, value in weights.items() if other != key}
             save_file(rest | other_shape, path)
