@@ -61,6 +61,9 @@ CASES = (
     "gigatok.verify",
     "orthus.verify",
     "tokenbridge.verify",
+    "hita.verify",
+    "larp.verify",
+    "selftok.verify",
 )
 
 
