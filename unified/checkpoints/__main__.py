@@ -32,6 +32,7 @@ CASES = (
     "nsarm.verify",
     "arbooth.verify",
     "csd_var_verify",
+    "semaim.verify",
     "infinity_verify",
     "scalekv_verify",
     "nar_verify",
