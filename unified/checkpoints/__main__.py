@@ -33,6 +33,7 @@ CASES = (
     "arbooth.verify",
     "csd_var_verify",
     "semaim.verify",
+    "token_unify.verify",
     "infinity_verify",
     "scalekv_verify",
     "nar_verify",
