@@ -33,6 +33,8 @@ CASES = (
     "nsarm.verify",
     "arbooth.verify",
     "csd_var_verify",
+    "semaim.verify",
+    "token_unify.verify",
     "infinity_verify",
     "scalekv_verify",
     "nar_verify",

@@ -15,6 +15,8 @@ from unified.orders.plan import Order, Plan, Step
 from unified.orders.raster import raster
 from unified.orders.read_outs import BEFORE, NOTHING, ReadOuts
 from unified.orders.residual import residual
+from unified.orders.rest import rest
+from unified.orders.rings import rings
 from unified.orders.shapes import Shapes
 
 ORDERS: dict[str, Order] = {
@@ -24,6 +26,8 @@ ORDERS: dict[str, Order] = {
     "diagonal": diagonal,
     "nar": nar,
     "masked": masked,
+    "rings": rings,
+    "rest": rest,
 }
 
 

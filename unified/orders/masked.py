@@ -38,7 +38,7 @@ def masked(shapes: Shapes, *, steps: int = 8, data: tuple[int, ...] = (1,)) -> P
     return Plan(
         shapes=shapes,
         labels=labels,
-        feed=GatherFeed.means(_nearest(shapes[0], labels), count),
+        feed=GatherFeed.means(nearest(shapes[0], labels), count),
         read=torch.arange(count),
         read_shapes=shapes,
     )
@@ -52,7 +52,7 @@ def _groups(count: int, steps: int) -> Tensor:
     return torch.bucketize(torch.arange(count), torch.tensor(bounds), right=True)
 
 
-def _nearest(shape: tuple[int, int], labels: Tensor) -> Tensor:
+def nearest(shape: tuple[int, int], labels: Tensor) -> Tensor:
     """Pairs (slot, source) [P, 2]: the nearest slots known before each slot, ties by number."""
     height, width = shape
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
