@@ -83,7 +83,13 @@ class TextBatch:
         self.counts.text_passes += 1
         self.counts.tokens += sum(token is not None for token in ids)
         for one, token in zip(self.members, ids, strict=True):
+            self._tell(one, token)
+
+    def _tell(self, one: Running, token: int | None) -> None:
+        try:
             one.hear(token, self._sampler)
+        except Exception as error:  # the others have their ids and go on
+            self.failed(one, error)
 
     def _begin(self) -> Iterator[list[int | None]]:
         session, members = session_of(self.members), self.members

@@ -94,7 +94,8 @@ def extras_of(body: ChatRequest) -> Extras:
         raise ApiError(400, "stop strings have 1 to 256 letters", param="stop")
     if body.top_logprobs is not None and not body.logprobs:
         raise ApiError(400, "top_logprobs needs logprobs: true", param="top_logprobs")
-    return Extras(stop=tuple(stop), top=(body.top_logprobs or 0) if body.logprobs else None)
+    top = (body.top_logprobs or 0) if body.logprobs else None
+    return Extras(stop=tuple(stop), top=top, asked=body.modalities is None)
 
 
 def messages_of(service: Service, body: ChatRequest) -> list[Message]:

@@ -68,6 +68,7 @@ class Prompt:
     def __init__(self, messages: Sequence[Message]) -> None:
         self.messages = messages
         self._ids: list[int] = []
+        self._null: list[int] = []
 
     def ids(self, processor: Processor) -> list[int]:
         """Its ids. ValueError for what the model cannot read."""
@@ -75,15 +76,26 @@ class Prompt:
             self._ids = processor.encode(self.messages, prompt=True)
         return self._ids
 
+    def null_ids(self, processor: Processor) -> list[int]:
+        """The same with no words in the last message (`apps.intent`)."""
+        if not self._null:
+            *before, last = self.messages
+            content = [] if isinstance(last["content"], str) else last["content"]
+            images = [item for item in content if item["type"] == "image"]
+            null = {**last, "content": [*images, {"type": "text", "text": ""}]}
+            self._null = processor.encode([*before, null], prompt=True)
+        return self._null
+
 
 @dataclass(frozen=True, kw_only=True)
 class Extras:
     """`stop`: strings before which the text ends. `top`: how many of the likeliest ids are told with each
     token; None: tokens are not scored. `hook`: made for the plan of an image, it overwrites its codes
-    (in-painting)."""
+    (in-painting). `asked`: images are drawn only where the message asks for them (`apps.intent`)."""
 
     stop: tuple[str, ...] = ()
     top: int | None = None
+    asked: bool = False
     hook: Callable[[Plan], Hook] | None = None
 
 

@@ -10,6 +10,7 @@ from collections.abc import Hashable
 
 import numpy as np
 
+from unified.apps.intent import ASKED_FOR, information
 from unified.decoding.session import Session
 from unified.orders.shapes import area
 from unified.server.job import Drew, Ended, Failed, Job, Said, Scored
@@ -17,12 +18,13 @@ from unified.server.row_sampler import RowSampler
 from unified.server.speech import Speech
 from unified.stream.processor import Processor
 
-TEXT, IMAGE, DONE = "text", "image", "done"
+TEXT, IMAGE, AGAIN, DONE = "text", "image", "again", "done"
+HELD = 40  # letters that are held until it is known whether they introduce an image that nobody asked for
 
 
 class Running:
-    """`session` and `row`: where its conversation is. `wants`: what comes next, text, an image, or nothing
-    (done)."""
+    """`session` and `row`: where its conversation is. `wants`: what comes next: text, an image, text without
+    images (`again`), or nothing (done)."""
 
     def __init__(self, job: Job, session: Session, processor: Processor, room: int | None) -> None:
         self.job, self.session, self.row, self.processor = job, session, 0, processor
@@ -30,6 +32,8 @@ class Running:
         self.room = room  # positions of the model's context
         self.left, self.images = job.settings.max_tokens, 0
         self.speech = Speech(processor.stream.text.decode, job.extras.stop)
+        self.held: list[Said] | None = [] if job.extras.asked else None  # None: everything is told at once
+        self.checks, self.blocked = job.extras.asked, False  # whether an image is asked for; it is not
         self.wants = IMAGE if job.settings.image_only else TEXT
 
     # What the next pass is told ----------------------------------------------------------------------------
@@ -46,7 +50,8 @@ class Running:
     @property
     def may_draw(self) -> bool:
         settings, positions = self.job.settings, area(self.job.shapes[-1:])
-        return settings.allow_images and self.images < settings.max_images and self._fits(positions)
+        allowed = settings.allow_images and not self.blocked and self.images < settings.max_images
+        return allowed and self._fits(positions)
 
     @property
     def kind(self) -> Hashable:
@@ -66,7 +71,7 @@ class Running:
         scored = self._scored(token if token is not None else words.write, sampler)
         if token is None:
             self._say(self.speech.flush(), scored)
-            self.wants = IMAGE
+            self._start_image()
             return
         self.left -= 1
         is_text = words.is_text(token)
@@ -76,10 +81,37 @@ class Running:
         elif not self.left or not self._fits(1):
             self._spent()
 
+    def _start_image(self) -> None:
+        """The model starts an image: it is written, unless it must be asked for and is not."""
+        if self.checks and self._information() < ASKED_FOR:
+            self.blocked, self.wants = True, AGAIN
+            return
+        self.checks = False
+        self._release()
+        self.wants = IMAGE
+
+    def _information(self) -> float:
+        """How much likelier what was said is after the message than after an empty one, in nats."""
+        asked, prompt = self.session.rows[self.row].stream, self.job.prompt
+        null = prompt.null_ids(self.processor)
+        return information(self.session.model, asked[: self.prompt], null, asked[self.prompt :])
+
+    def again(self) -> None:
+        """Go on without images: from the prompt on where nothing was told yet, else from here."""
+        self.wants = TEXT
+        if self.held is None:
+            return
+        self.held, self.left = [], self.job.settings.max_tokens
+        self.speech = Speech(self.processor.stream.text.decode, self.job.extras.stop)
+        prompt, model = self.session.rows[self.row].stream[: self.prompt], self.session.model
+        self.session, self.row = Session(model, seed=[self.job.seed]), 0
+        self.session.feed(prompt)
+
     def _spent(self) -> None:
         """There is no room for more text: the image that is owed, or the end."""
         if self.owes:
             self._say(self.speech.flush(), ())
+            self._release()
             self.wants = IMAGE
         else:
             self._end("length")
@@ -111,13 +143,26 @@ class Running:
 
     def _end(self, reason: str) -> None:
         self._say(self.speech.flush(), ())
+        self._release()
         self.wants = DONE
         said = len(self.session.rows[self.row].stream) - self.prompt
         self.job.tell(Ended(reason, self.prompt, said))
 
     def _say(self, text: str, scored: tuple[Scored, ...]) -> None:
-        if text or scored:
+        if not text and not scored:
+            return
+        if self.held is None:
             self.job.tell(Said(text, scored))
+            return
+        self.held.append(Said(text, scored))
+        if sum(len(said.text) for said in self.held) > HELD:
+            self._release()
+
+    def _release(self) -> None:
+        """Tell what was held, and from now on everything at once."""
+        held, self.held = self.held or [], None
+        for said in held:
+            self.job.tell(said)
 
     def _scored(self, token: int, sampler: RowSampler) -> tuple[Scored, ...]:
         found = sampler.scores.get(self.row)

@@ -19,7 +19,7 @@ from unified.decoding.session import Session
 from unified.server.batches import BROKEN, Counts, ImageBatch, TextBatch
 from unified.server.job import Failed, Job
 from unified.server.limits import Limits
-from unified.server.running import DONE, IMAGE, TEXT, Running
+from unified.server.running import AGAIN, DONE, IMAGE, TEXT, Running
 from unified.stream.processor import Processor
 
 log = logging.getLogger("unified.server")
@@ -138,10 +138,19 @@ class Scheduler:
     def _place(self) -> None:
         """Put jobs that are in no batch into one for what they want."""
         between, self._between = self._between, []
+        for one in between:
+            if one.wants == AGAIN:
+                self._again(one)
         self._texts.change([one for one in between if one.wants == TEXT])
         drawing = sorted((one for one in between if one.wants == IMAGE), key=lambda one: hash(one.kind))
         for _, members in groupby(drawing, key=lambda one: one.kind):
             self._images.append(ImageBatch(list(members), self.processor, self.counts, self._failed))
+
+    def _again(self, one: Running) -> None:
+        try:
+            one.again()
+        except Exception as error:
+            self._failed(one, error)
 
     def _failed(self, one: Running, error: Exception) -> None:
         self._report(error)

@@ -81,6 +81,7 @@ def parts_of(message):
 
 def test_a_stream_says_what_the_whole_answer_says(client):
     options = {"model": "unified", "messages": shown(), "max_tokens": 30, "seed": 5, "temperature": 1.0}
+    options["modalities"] = ["text", "image"]
     whole = client.chat.completions.create(**options)
     text, images, finish, usage = "", [], None, None
     for chunk in client.chat.completions.create(
@@ -103,7 +104,7 @@ def test_images_that_a_chat_draws_are_data_urls_and_can_be_sent_back(client, ass
     for seed in range(40):
         found = client.chat.completions.create(
             model="unified", messages=shown(), seed=seed, temperature=1.0, max_tokens=80,
-            extra_body={"max_images": 1},
+            modalities=["text", "image"], extra_body={"max_images": 1},
         )  # fmt: skip
         parts = parts_of(found.choices[0].message)
         images = [part for part in parts if part["type"] == "image_url"]

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from unified.apps.answering import Turn, images_of
+from unified.apps.intent import ASKED_FOR, information
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
 from unified.server.job import Ended, Extras, Failed
 from unified.server.limits import Limits
+from unified.server.running import HELD
 from unified.server.scheduler import Busy, Scheduler
 from unified.server.speech import Speech
 
@@ -190,6 +192,37 @@ def test_rows_go_to_the_client_that_has_fewest(parts, shapes):
     scheduler.submit([few.job])
     scheduler.tick()
     assert {one.job.client for one in scheduler.running} == {"many", "few"}
+
+
+def test_an_image_that_nobody_asks_for_is_not_drawn(parts, shapes):
+    """Whether it is asked for is what `information` says of the ids before it; the turn is then taken anew
+    without images, as if they had not been allowed."""
+    model, processor = parts
+    scheduler = Scheduler(*parts, Limits(rows=16))
+    settings = replace(SETTINGS, max_tokens=10, max_images=1)
+    jobs = [
+        Heard(words, settings, shapes=shapes, seed=seed, extras=Extras(asked=True))
+        for words in ("Hi", "Draw a red circle, please.")
+        for seed in (24, 45, 74, 79, 81, 90)  # after "Hi" these start an image within ten ids
+    ]
+    scheduler.submit([one.job for one in jobs])
+    run(scheduler, jobs)
+    taken_back = 0
+    for one in jobs:
+        ids, content = alone(parts, one)
+        if not images_of(content):
+            continue
+        prompt, null = one.job.prompt.ids(processor), one.job.prompt.null_ids(processor)
+        said = ids[: ids.index(model.vocabulary.write)]
+        if information(model, prompt, null, said) >= ASKED_FOR:
+            assert [image.tolist() for image in one.images] == [i.tolist() for i in images_of(content)]
+            continue
+        taken_back += 1
+        assert not one.images
+        assert len(spoken(processor, said)) <= HELD
+        one.job.settings = replace(settings, allow_images=False)
+        assert one.text == spoken(processor, alone(parts, one)[0])
+    assert taken_back >= 4
 
 
 def test_stop_strings_end_the_text_before_them(parts, shapes, scheduler):
