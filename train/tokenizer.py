@@ -32,12 +32,12 @@ from unified.tokenizers.losses import (
 )
 from unified.tokenizers.quantise import k_means, nearest, usage
 from unified.tokenizers.resize import Shape, area
+from unified.tokenizers.schedules import ladder
 from unified.tokenizers.visual import TrainableTokenizer
 from unified.train.optimiser import BETAS, check_optimiser, muon
 from unified.train.tokenizer_state import Saving, State
 
 from unified.finite import check_tree
-from unified.tokenizers.schedules import ladder
 from unified.precision import autocast
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from unified.tokenizers.schedules import ladder
 
 from unified.cache.policy import Window
 from unified.checkpoints.mineworld import MineWorldTransformer
@@ -29,7 +30,6 @@ from unified.config import UnifiedConfig, text_decoder
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
 from unified.model import UnifiedModel
-from unified.tokenizers.schedules import ladder
 from unified.orders.shapes import Shape, area
 
 GREEDY = Sampler(temperature=0)
