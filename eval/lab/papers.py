@@ -24,12 +24,12 @@ bridge | Bridge: growing visual generation in a pretrained multimodal model | 25
 cca | CCA: condition contrastive alignment | 2410.09347 | objectives.cca
 core2 | CoRe^2: collect, reflect and refine | 2503.09662 | decoding.weak_guidance
 csd_var | CSD-VAR: content-style decomposition | 2507.13984 | objectives.content_style
-cspd | Continuous speculative decoding | 2411.11925
+cspd | Continuous speculative decoding | 2411.11925 | decoding.strategies.gaussian
 ddo | DDO: direct discriminative optimization | 2503.01103 | objectives.ddo
-ear | EAR: erasing concepts from unified autoregressive models | 2506.20151
+ear | EAR: erasing concepts from unified autoregressive models | 2506.20151 | objectives.erasure
 ecm | ECM: efficient control of scale-based models | 2510.05610
 epona | Epona: autoregressive diffusion world model | 2506.24113
-flash | FLASH: latent-aware semi-autoregressive speculative decoding | 2505.12728
+flash | FLASH: latent-aware semi-autoregressive speculative decoding | 2505.12728 | checkpoints.flash
 flexvar | FlexVAR: next-scale prediction without residuals | 2502.20313 | orders.next_scale
 future_sight_drive | FutureSightDrive: a drawn future frame as chain of thought | 2505.17685
 fvq | FVQ: full codebook use by generating the codebook | 2509.10140 | tokenizers.codebook
@@ -38,27 +38,27 @@ govig | GoViG: navigation instructions from start and goal views | 2508.09547
 hack | HACK: head-aware cache compression | 2504.09261 | cache.hack
 harmon | Harmon: one masked encoder for understanding and generation | 2503.21979 | checkpoints.harmon
 himar | Hi-MAR: hierarchical masked autoregression | 2505.20288 | checkpoints.himar
-hita | Hita: holistic tokens first, local tokens after | 2507.02358
+hita | Hita: holistic tokens first, local tokens after | 2507.02358 | checkpoints.hita
 ig_llm | Re-thinking inverse graphics with large language models | 2404.15228
 lantern | LANTERN: relaxed speculative decoding for visual tokens | 2410.03355 | decoding.strategies.lantern
-larp | LARP: a video tokenizer with a learned autoregressive prior | 2410.21264
+larp | LARP: a video tokenizer with a learned autoregressive prior | 2410.21264 | checkpoints.larp
 latent_sketchpad | Latent Sketchpad: text and visual latents | 2510.24514 | vision_language.sketchpad
 m3id | M3ID: multi-modal mutual-information decoding | 2403.14003 | decoding.grounding
 mineworld | MineWorld: an autoregressive world model of Minecraft | 2504.08388 | checkpoints.mineworld
 nar | NAR: neighbouring autoregressive modelling | 2503.10696 | orders.nar
 nsarm | NSARM: next-scale super-resolution | 2510.00820 | checkpoints.nsarm
-orthus | Orthus: interleaved generation with modality-specific heads | 2412.00127 | heads.diffusion
+orthus | Orthus: interleaved generation with modality-specific heads | 2412.00127 | checkpoints.orthus
 rag_igbench | RAG-IGBench: retrieval-augmented interleaved generation | 2512.05119 | eval.metrics.interleaved
-sar | SAR: self-autoregressive refinement | 2512.06421
+sar | SAR: self-autoregressive refinement | 2512.06421 | objectives.self_refinement
 scalekv | ScaleKV: scale-aware cache compression | 2505.19602 | cache.scalekv
 scaleweaver | ScaleWeaver: reference attention over scales | 2510.14882
-selftok | Selftok: discrete visual tokens by diffusion | 2505.07538
-semaim | SemAIM: semantic-aware autoregressive image modelling | 2312.10457
+selftok | Selftok: discrete visual tokens by diffusion | 2505.07538 | checkpoints.selftok
+semaim | SemAIM: semantic-aware autoregressive image modelling | 2312.10457 | orders.rings
 skywork_unipic | Skywork UniPic: decoupled encoders, masked generation | 2508.03320 | checkpoints.unipic
 subject_driven_var | ARBooth: subject-driven visual autoregressive models | 2504.02612 | checkpoints.arbooth
 t2i_compbench | Diffusion beats autoregressive: compositional evaluation | 2410.22775 | eval.metrics.compbench
-token_unify | TokenUnify: mixture token prediction | 2405.16847
-tokenbridge | TokenBridge: discretising a finished continuous tokenizer | 2503.16430
+token_unify | TokenUnify: mixture token prediction | 2405.16847 | orders.task_mixture
+tokenbridge | TokenBridge: discretising a finished continuous tokenizer | 2503.16430 | heads.channel_codes
 var | VAR: next-scale prediction | 2404.02905 | orders.residual
 varedit | VAREdit: editing by instruction with a scale-aligned reference | 2508.15772 | checkpoints.varedit
 vargpt_v11 | VARGPT-v1.1: iterative instruction tuning and DPO | 2504.02949 | checkpoints.vargpt
