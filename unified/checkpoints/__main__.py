@@ -45,6 +45,7 @@ CASES = (
     "unipic.verify",
     "orthus.verify",
     "tokenbridge.verify",
+    "epona.verify",
 )
 
 
