@@ -66,6 +66,7 @@ CASES = (
     "hita.verify",
     "larp.verify",
     "selftok.verify",
+    "epona.verify",
 )
 
 

@@ -61,6 +61,11 @@ PACKS = {
         ["bits", "head_heads", "temperature"],
         ["train.latent", "sample.sampled_cfg.u"],
     ),
+    "epona": (
+        ["geom.yaw_indices", "stt.block0_time", "chain2.grad.time_emb_head", "sample.latents", "dit.loss"],
+        ["n_head_dit", "forward_iter", "yaw_bound"],
+        ["poses", "chain1.t_traj", "sample_given.noise"],
+    ),
 }
 KEYS = [(pack, key) for pack, (_, keys, _) in PACKS.items() for key in keys]
 GIVEN = [(pack, name) for pack, (*_, names) in PACKS.items() for name in names]

@@ -1,0 +1,2 @@
+"""Epona, an autoregressive diffusion world model with a trajectory head: network, rollout, reference
+vectors."""
