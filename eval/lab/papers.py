@@ -28,7 +28,7 @@ cspd | Continuous speculative decoding | 2411.11925 | decoding.strategies.gaussi
 ddo | DDO: direct discriminative optimization | 2503.01103 | objectives.ddo
 ear | EAR: erasing concepts from unified autoregressive models | 2506.20151 | objectives.erasure
 ecm | ECM: efficient control of scale-based models | 2510.05610
-epona | Epona: autoregressive diffusion world model | 2506.24113
+epona | Epona: autoregressive diffusion world model | 2506.24113 | checkpoints.epona
 flash | FLASH: latent-aware semi-autoregressive speculative decoding | 2505.12728 | checkpoints.flash
 flexvar | FlexVAR: next-scale prediction without residuals | 2502.20313 | orders.next_scale
 future_sight_drive | FutureSightDrive: a drawn future frame as chain of thought | 2505.17685
