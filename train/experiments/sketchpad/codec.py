@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn.functional import normalize
+from unified.tasks.mazes.maze import ACTIONS
 from unified.tasks.mazes.tiles import patches
 from unified.tokenizers.images import to_images
 from unified.tokenizers.networks import NetworkConfig
@@ -21,6 +22,7 @@ from unified.model import UnifiedConfig, UnifiedModel
 from unified.stream.processor import Processor
 
 PATCH = 4  # pixels a code
+WHOLE = ("<actions>", "</actions>", *ACTIONS)  # texts of one id: what is read off a sketch is one choice
 COPY = 4.0  # how loud a slot's state says what the transition made, beside a state of length one
 
 
@@ -93,10 +95,17 @@ def _tell_codes_apart(model: UnifiedModel, visual: VQTokenizer) -> None:
     model.head.projection.weight.copy_(model.head.embedding.weight)
 
 
+def text_tokenizer(texts: Iterable[str], size: int) -> Any:
+    """A tokenizer of `size` ids learned from texts, one of them for each of WHOLE."""
+    text = train_text_tokenizer(texts, size - len(WHOLE))
+    text.add_tokens(list(WHOLE))
+    return text
+
+
 def start(texts: Iterable[str], size: ModelSize, seed: int) -> tuple[UnifiedModel, Processor]:
     """A model with random weights and its processor, whose text tokenizer is learned from `texts`. The
     transition is the identity, and a slot says what it made."""
-    text, visual = train_text_tokenizer(texts, size.text), tile_tokenizer()
+    text, visual = text_tokenizer(texts, size.text), tile_tokenizer()
     torch.manual_seed(seed)
     side = size.side // PATCH
     vocabulary: dict[str, Any] = {"text": len(text), "visual": visual.codes, "action": 0, "action_slots": 1}

@@ -24,7 +24,7 @@ from transformers import (
 )
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 from unified.tasks.mazes.tiles import TILE, patches
-from unified.tokenizers.text import train_text_tokenizer
+from unified.train.experiments.sketchpad.codec import text_tokenizer
 
 from unified.vision_language.files import load_pretrained
 from unified.vision_language.model import PretrainedReader
@@ -85,7 +85,7 @@ def start(
 
 def _tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
-        tokenizer_object=train_text_tokenizer(texts, size).backend_tokenizer,
+        tokenizer_object=text_tokenizer(texts, size).backend_tokenizer,
         eos_token=END,
         pad_token=PAD,
         extra_special_tokens={**NAMED, "turn_token": TURN},
