@@ -8,7 +8,7 @@ those of the published checkpoints. Tests: tests/unified/heads/test_transformer_
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -75,7 +75,7 @@ class TimeEmbedding(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, times: Tensor) -> Tensor:
-        found: Tensor = self.mlp(waves(times).to(self.mlp[0].weight.dtype))
+        found: Tensor = self.mlp(waves(times).to(next(self.mlp.parameters()).dtype))
         return found
 
 
@@ -206,11 +206,8 @@ def stores_for(layers: int, room: int) -> list[RowStore]:
     return [RowStore(room) for _ in range(layers)]
 
 
-def count_blocks(names: object, prefix: str) -> int:
+def count_blocks(names: Iterable[str], prefix: str) -> int:
     """How many numbered modules `prefix`.0, .1, ... the names of weights have."""
-    found = {
-        str(name).removeprefix(f"{prefix}.").split(".")[0]
-        for name in names
-        if str(name).startswith(f"{prefix}.")
-    }  # type: ignore[attr-defined]
+    start = f"{prefix}."
+    found = {name.removeprefix(start).split(".")[0] for name in names if name.startswith(start)}
     return sum(part.isdigit() for part in found)

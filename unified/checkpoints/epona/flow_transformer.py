@@ -109,7 +109,7 @@ class DoubleBlock(nn.Module):
             attention.norm(attention.qkv(modulated(self.norm(rows), own.shift1, own.scale1)), self.heads)
             for (rows, _, attention), own in zip(streams, told, strict=True)
         ]
-        both = attended(*(torch.cat(pair, dim=2) for pair in zip(*parts, strict=True)), turn)
+        both = attended(turn, *(torch.cat(pair, dim=2) for pair in zip(*parts, strict=True)))
         halves = both.split([condition.shape[1], x.shape[1]], dim=1)
         found = []
         for (rows, _, attention), own, half, mlp in zip(
@@ -133,7 +133,7 @@ class SingleBlock(nn.Module):
         qkv, inner = self.linear1(modulated(self.pre_norm(x), shift, scale)).split(
             [3 * self.width, 4 * self.width], dim=-1
         )
-        found = attended(*self.norm(qkv, self.heads), turn)
+        found = attended(turn, *self.norm(qkv, self.heads))
         x = x + gate * self.linear2(torch.cat([found, tanh_gelu(inner)], dim=-1))
         return x
 
@@ -186,7 +186,7 @@ class FlowTransformer(nn.Module):
         return partial(rotate_neighbours, cos=table.cos().float(), sin=table.sin().float())
 
 
-def attended(q: Tensor, k: Tensor, v: Tensor, turn: Map) -> Tensor:
+def attended(turn: Map, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """[B, H, n, c] each -> [B, n, D]."""
     return F.scaled_dot_product_attention(turn(q), turn(k), v).transpose(1, 2).flatten(2)
 

@@ -75,10 +75,10 @@ def losses(
     unknown = torch.cat([torch.zeros_like(masks.pivots), masks.dense], dim=1)
     second = model(DENSE, inputs, tokens, unknown, told[1])[:, count:]
     repeats = len(draws.dense_steps) // len(tokens)
-    repeated = (x.repeat(repeats, 1, 1) for x in (second, tokens))
     per_image = grid_loss(
         model.cond_diffloss,
-        *repeated,
+        second.repeat(repeats, 1, 1),
+        tokens.repeat(repeats, 1, 1),
         masks.dense.repeat(repeats, 1),
         draws.dense_steps,
         draws.dense_noise,

@@ -3,6 +3,7 @@ whole runs. Tolerances are those recommended there, relative to the largest valu
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -133,7 +134,7 @@ def _training(model: HiMAR, config: Mapping[str, Any], stored: Mapping[str, Tens
 
 def _masks(model: HiMAR, config: Mapping[str, Any], given: Mapping[str, Tensor]) -> Masks:
     count, tokens, orders = model.config.pivots, model.config.tokens, given["orders"]
-    of_pivots = int(torch.tensor(count * config["pivot_rate"]).ceil())
+    of_pivots = math.ceil(count * config["pivot_rate"])
     of_dense = int((tokens * dense_rate(given["dense_r"])).ceil())
     share = hand_over_share(config["stage2_rate"], config["epoch"])
     return Masks(

@@ -4,6 +4,7 @@ value."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -75,7 +76,7 @@ def _schedules(config: Mapping[str, Any], stored: Mapping[str, Tensor]) -> dict[
 def _training(model: MAR, config: Mapping[str, Any], stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
     tokens = to_tokens(needed(stored, "train.imgs"), config["patch"])
     orders = needed(stored, "train.orders")
-    mask = first_masked(orders, int(torch.tensor(orders.shape[1] * config["mask_rate"]).ceil()))
+    mask = first_masked(orders, math.ceil(orders.shape[1] * config["mask_rate"]))
     dropped = needed(stored, "train.class_drop_u") < config["label_drop"]
     told = model.classes(needed(stored, "train.labels"), len(tokens), dropped)
     encoded = model.encode(tokens, mask, told)

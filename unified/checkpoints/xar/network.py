@@ -129,7 +129,8 @@ class XAR(nn.Module):
 
     def _through(self, blocks: nn.ModuleList, layer: int, x: Tensor, condition: Tensor, seen: Seen) -> Tensor:
         for number, block in enumerate(blocks, start=layer):
-            six = block.adaLN_modulation(condition).repeat_interleave(self.units.size, dim=1).chunk(6, dim=-1)
+            told: Tensor = block.adaLN_modulation(condition)  # type: ignore[operator]
+            six = told.repeat_interleave(self.units.size, dim=1).chunk(6, dim=-1)
             gate1, gate2, scale1, scale2, shift1, shift2 = six
             x = block(x, Modulation(shift1, scale1, gate1, shift2, scale2, gate2), seen, number)
         return x
