@@ -159,8 +159,8 @@ def _trained(config: Mapping[str, Any], model: Model, stored: Mapping[str, Tenso
     return {
         **found,
         "step_loss": torch.stack(losses).view(rows, -1),
-        "window_loss": torch.stack(sums).view(rows, -1),
-        "window_updated": torch.tensor(updated).view(rows, -1),
+        "window_loss": torch.tensor(sums).view(rows, len(sums) // max(rows, 1)),
+        "window_updated": torch.tensor(updated).view(rows, len(updated) // max(rows, 1)),
     }
 
 

@@ -96,7 +96,10 @@ def verify(
         return Redrawn(x, accepted, 0)
     found, kept, rounds = torch.zeros_like(x), torch.zeros_like(accepted), 0
     while rounds < TRIALS and not kept.all():
-        normal, number = next(proposals)
+        pair = next(proposals, None)
+        if pair is None:  # fewer are stored
+            break
+        normal, number = pair
         proposal = p.mean + p.std * normal
         now = number < keep_chance(proposal, p, q)
         found = torch.where(now[:, None], proposal, found)
