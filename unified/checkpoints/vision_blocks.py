@@ -32,7 +32,8 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor, mask: Mask = None) -> Tensor:
-        out: Tensor = self.proj(attend(*self.qkv(x).chunk(3, dim=-1), self.heads, mask))
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        out: Tensor = self.proj(attend(q, k, v, self.heads, mask))
         return out
 
 

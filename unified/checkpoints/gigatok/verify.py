@@ -117,7 +117,8 @@ def _coded(tokenizer: network.GigaTok, images: Tensor) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def _causal(tokenizer: network.GigaTok, config: Mapping[str, Any], stored: Stored) -> dict[str, Tensor]:
-    grid, found = tokenizer.encoder(stored["image"]), {}
+    grid = tokenizer.encoder(stored["image"])
+    found: dict[str, Tensor] = {}
     causal: network.Causal
     for causal in ("per-token", "per-level"):
         found[f"mask.{causal}"] = network.blocked(tokenizer.s2to1encoder.tokens, causal)

@@ -111,7 +111,8 @@ class StreamAttention(nn.Module):
 
     def forward(self, image: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
         """Both already normalised."""
-        own = self.proj(attend(*self.qkv(image).chunk(3, dim=-1), self.heads))
+        q, k, v = self.qkv(image).chunk(3, dim=-1)
+        own = self.proj(attend(q, k, v, self.heads))
         q, k, v = self.query_linear(query).chunk(3, dim=-1)
         keys, values = self.to_query_kv(image).chunk(2, dim=-1)
         seen = attend(q, torch.cat([keys, k], dim=1), torch.cat([values, v], dim=1), self.query_heads)
@@ -227,8 +228,8 @@ class JointBlock(nn.Module):
         place = time if self.last else self.context_block.t_embedder(places(count).to(x.device))
         of_context, left = self.context_block.queries(context, place)
         of_image, rest = self.x_block.queries(x, time)
-        both = torch.cat([of_context, of_image], dim=1)
-        seen = attend(*both.chunk(3, dim=-1), self.heads, mask)
+        q, k, v = torch.cat([of_context, of_image], dim=1).chunk(3, dim=-1)
+        seen = attend(q, k, v, self.heads, mask)
         x = self.x_block.finish(x, seen[:, count:], rest)
         return (context if self.last else self.context_block.finish(context, seen[:, :count], left)), x
 

@@ -137,7 +137,8 @@ def _trained(tokenizer: network.Selftok, config: Mapping[str, Any], stored: Stor
         mixed=config["ema_entropy_ratio"],
         limits=tuple(config["reg"]),
     )
-    quantiser, found = tokenizer.encoder.quantizer, {}
+    quantiser = tokenizer.encoder.quantizer
+    found: dict[str, Tensor] = {}
     book = quantiser._codebook
     for name in ("q1", "q2"):
         features = stored[f"{name}.features"].clone().requires_grad_()
