@@ -11,6 +11,7 @@ from unified.objectives.cross_entropy import CrossEntropy, CrossEntropyConfig
 from unified.objectives.ddo import DDO, DDOConfig
 from unified.objectives.distillation import PriorDistillation, PriorDistillationConfig
 from unified.objectives.dpo import DPO, DPOConfig
+from unified.objectives.early_centric import EarlyCentric, EarlyCentricConfig
 from unified.objectives.objective import Objective, ObjectiveOutput, Progress
 from unified.objectives.scale_weighted import ScaleWeighted, ScaleWeightedConfig
 from unified.objectives.scores import Scores
@@ -24,6 +25,7 @@ OBJECTIVES: dict[str, type] = {
     "ddo": DDO,
     "scale_weighted": ScaleWeighted,
     "content_style": ContentStyle,
+    "early_centric": EarlyCentric,
     "prior_distillation": PriorDistillation,
 }
 
@@ -52,6 +54,8 @@ __all__ = [
     "CrossEntropyConfig",
     "DDOConfig",
     "DPOConfig",
+    "EarlyCentric",
+    "EarlyCentricConfig",
     "Objective",
     "ObjectiveOutput",
     "PriorDistillation",
