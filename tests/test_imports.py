@@ -56,7 +56,7 @@ ALLOWED: dict[str, set[str]] = {  # beside the area itself; `unified` is the pac
     "library_model": CORE - {"model"},
     "model": CORE - {"decoding"},
     "decoding": {*CORE, "tokenizers"},
-    "checkpoints": {*CORE, "tokenizers", "command", "vision_language"},
+    "checkpoints": {*CORE, "adapter_files", "tokenizers", "command", "vision_language"},
     "likelihood": {*LAYOUT, "heads", "model"},
     "pretrained": {*CORE, "adapters", "tokenizers", "checkpoints", "vision_language"},
     "pretrained_backbone": CORE,
