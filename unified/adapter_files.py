@@ -22,11 +22,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from unified.backbone.parts import PARTS
+from unified.backbone.parts import CONTROLS, PARTS
 from unified.text_files import content_of
 from unified.weight_files import check_file, check_fit, load_strict, read_safetensors
 
 SHOWN = 12  # digits of a hash in messages
+KINDS = {**PARTS, **CONTROLS}  # of parts around layers
 
 
 @dataclass(frozen=True)
@@ -85,20 +86,20 @@ def read_adapter(path: Path, base: str | None = None, base_name: str = "this mod
 
 
 def save_part(path: Path, kind: str, part: nn.Module, base: nn.Module, **options: Any) -> None:
-    """Write a part of `PARTS` that was built with these options beside a base."""
-    if kind not in PARTS:
-        raise ValueError(f"unknown part {kind!r}: registered are {', '.join(PARTS)}")
+    """Write a part of `PARTS` or `CONTROLS` that was built with these options beside a base."""
+    if kind not in KINDS:
+        raise ValueError(f"unknown part {kind!r}: registered are {', '.join(KINDS)}")
     save_adapter(path, AdapterFile(kind, part.state_dict(), fingerprint(base), type(base).__name__, options))
 
 
 def load_part(path: Path, base: nn.Module) -> nn.Module:
     """The part of a file. ValueError if it is of another base, or of no registered kind."""
     found = read_adapter(path, fingerprint(base), f"this {type(base).__name__}")
-    if found.kind not in PARTS:
-        raise ValueError(f"{path}: a part of unknown kind {found.kind!r}: registered are {', '.join(PARTS)}")
+    if found.kind not in KINDS:
+        raise ValueError(f"{path}: a part of unknown kind {found.kind!r}: registered are {', '.join(KINDS)}")
     with content_of(path):
         options = {k: tuple(v) if isinstance(v, list) else v for k, v in found.options.items()}
-        part = PARTS[found.kind](**options)
+        part = KINDS[found.kind](**options)
         load_strict(part, found.tensors)
     return part
 

@@ -15,7 +15,7 @@ from unified.adapter_files import (
     save_adapter,
     save_part,
 )
-from unified.backbone.parts import PARTS
+from unified.backbone.parts import CONTROLS, PARTS
 
 
 def base(seed=0):
@@ -102,9 +102,9 @@ def test_a_file_that_is_no_adapter_is_refused(tmp_path):
         read_adapter(tmp_path / "nothing.safetensors")
 
 
-@pytest.mark.parametrize("kind", ["adapter", "prefix"])
+@pytest.mark.parametrize("kind", ["adapter", "prefix", "scale_control", "reference_attention"])
 def test_parts_around_layers_are_files_too(kind, tmp_path):
-    path, part = tmp_path / "part.safetensors", PARTS[kind](layers=(0, 2))
+    path, part = tmp_path / "part.safetensors", {**PARTS, **CONTROLS}[kind](layers=(0, 2))
     for parameter in part.parameters():
         nn.init.normal_(parameter)
     save_part(path, kind, part, base(), layers=(0, 2))

@@ -50,7 +50,7 @@ def verify(folder: Path) -> Iterator[Check]:
 
 def _tolerance(name: str) -> Tolerance:
     if name == "svd.singular_values":
-        return Tolerance(1e-5, 1e-6)
+        return Tolerance(1e-5, 1e-5)
     return Tolerance(1e-5 if name.startswith(("svd.", "apply.")) else 1e-6)
 
 

@@ -12,6 +12,7 @@ from unified.objectives.ddo import DDO, DDOConfig
 from unified.objectives.distillation import PriorDistillation, PriorDistillationConfig
 from unified.objectives.dpo import DPO, DPOConfig
 from unified.objectives.erasure import Erasure, ErasureConfig
+from unified.objectives.early_centric import EarlyCentric, EarlyCentricConfig
 from unified.objectives.objective import Objective, ObjectiveOutput, Progress
 from unified.objectives.scale_weighted import ScaleWeighted, ScaleWeightedConfig
 from unified.objectives.scores import Scores
@@ -26,6 +27,7 @@ OBJECTIVES: dict[str, type] = {
     "ddo": DDO,
     "scale_weighted": ScaleWeighted,
     "content_style": ContentStyle,
+    "early_centric": EarlyCentric,
     "prior_distillation": PriorDistillation,
     "erasure": Erasure,
     "self_refinement": SelfRefinement,
@@ -58,6 +60,8 @@ __all__ = [
     "DPOConfig",
     "Erasure",
     "ErasureConfig",
+    "EarlyCentric",
+    "EarlyCentricConfig",
     "Objective",
     "ObjectiveOutput",
     "PriorDistillation",

@@ -84,11 +84,12 @@ class TaskMixture:
             raise ValueError(f"a task needs a map of at least two codes, got {shape}")
         if name == NEXT:
             return Task(name, "raster", (), raster((shape,)), torch.full((length,), 1 / length))
-        count, data = int(rng.integers(1, length)), ()
+        count = int(rng.integers(1, length))
+        permutation: tuple[int, ...] = ()
         if name == RANDOM:
             count = min(max(length - int(length * self.config.ratio), 1), length - 1)
-            data = (int(rng.integers(1, PERMUTATIONS + 1)),)
-        data = (*cut_at(shape, count), *data)
+            permutation = (int(rng.integers(1, PERMUTATIONS + 1)),)
+        data = (*cut_at(shape, count), *permutation)
         plan = rest((shape,), data=data)
         targets = plan.labels == count
         return Task(name, "rest", data, plan, targets / targets.sum())

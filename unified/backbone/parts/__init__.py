@@ -14,7 +14,9 @@ from unified.backbone.layer_pass import LayerPart, Memory
 from unified.backbone.parts.adapter import Adapter, AdapterConfig
 from unified.backbone.parts.cross_attention import CrossAttention, CrossAttentionConfig
 from unified.backbone.parts.prefix import Prefix, PrefixConfig
+from unified.backbone.parts.reference_attention import ReferenceAttention, ReferenceAttentionConfig
 from unified.backbone.parts.scale_aligned import ScaleAlignedSource
+from unified.backbone.parts.scale_control import ScaleControl, ScaleControlConfig
 from unified.backbone.parts.scale_memory import ScaleMemory, ScaleMemoryConfig
 from unified.backbone.parts.source_keys import SourceKeys
 
@@ -24,8 +26,13 @@ PARTS: dict[str, Callable[..., nn.Module]] = {
     "prefix": lambda **options: Prefix(PrefixConfig(**options)),
     "scale_memory": lambda **options: ScaleMemory(ScaleMemoryConfig.of(**options)),
 }
+CONTROLS: dict[str, Callable[..., nn.Module]] = {  # their `reading(control, plan)` is what passes are handed
+    "scale_control": lambda **options: ScaleControl(ScaleControlConfig(**options)),
+    "reference_attention": lambda **options: ReferenceAttention(ReferenceAttentionConfig(**options)),
+}
 
 __all__ = [
+    "CONTROLS",
     "PARTS",
     "Adapter",
     "AdapterConfig",
@@ -35,7 +42,11 @@ __all__ = [
     "Memory",
     "Prefix",
     "PrefixConfig",
+    "ReferenceAttention",
+    "ReferenceAttentionConfig",
     "ScaleAlignedSource",
+    "ScaleControl",
+    "ScaleControlConfig",
     "ScaleMemory",
     "ScaleMemoryConfig",
     "SourceKeys",

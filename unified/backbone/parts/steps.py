@@ -17,7 +17,8 @@ def steps_of(run: Pass) -> Tensor:
     if run.step >= 0:  # the slots of a step share the latest label, marks of the image come before
         writes = index.kind == int(Kind.WRITE)
         latest = torch.where(writes, index.label, -1).amax(dim=1, keepdim=True)
-        return torch.where(writes & (index.label == latest), run.step, -1)
+        lag = 0 if run.plan is None else run.plan.feed.lag  # slots may be run after their code is known
+        return torch.where(writes & (index.label == latest), run.step - lag, -1)
     if run.append is not None:
         return torch.full_like(index.label, -1)
     if run.layout is not None:

@@ -127,8 +127,10 @@ def _trained(
     """Both streams, their loss and its gradients."""
     images = stored["image"]
     order = orders.rings(mapped, model.config.grid, needed(stored, "train.uniform"))
-    kernel = losses.gaussian(config["gaussian_kernel_size"], config["gaussian_sigma"])
-    blurred = losses.blurred(images, kernel)
+    kernel = None
+    if config["predict_feature"] == "none":  # features of a teacher are those of the image as it is
+        kernel = losses.gaussian(config["gaussian_kernel_size"], config["gaussian_sigma"])
+    blurred = images if kernel is None else losses.blurred(images, kernel)
     made = model(images, order)
     by_patch = _loss(model, config, stored, made.predicted[:, 1:], blurred)
     loss = by_patch.mean()
@@ -136,12 +138,14 @@ def _trained(
     rows = {f"content{n}_rows": state[:, ROWS] for n, state in enumerate(made.content)}
     rows |= {f"query{n}_rows": state[:, ROWS] for n, state in enumerate(made.query)}
     gradients = {f"grad.{name}": p.grad for name, p in model.named_parameters() if p.grad is not None}
-    found = {"permutation": order, "blurred": blurred, "pred": made.predicted, "loss": loss}
+    found = {"permutation": order, "pred": made.predicted, "loss": loss}
     found |= {"loss_map": by_patch, **rows, **gradients}
     found = {f"train.{name}": value.detach() for name, value in found.items()}
     last = gradients.get(f"grad.blocks.{len(model.blocks) - 1}.attn.qkv.weight")
     flag = torch.tensor(int(last is not None and bool(last.any())))
-    found |= {"blur_kernel": kernel, "content_last_block_has_grad": flag}
+    found["content_last_block_has_grad"] = flag
+    if kernel is not None:
+        found |= {"blur_kernel": kernel, "train.blurred": blurred}
     return found | _absolute(model, stored, found["train.pred"])
 
 
