@@ -53,7 +53,7 @@ ALLOWED: dict[str, set[str]] = {  # beside the area itself; `unified` is the pac
     "orders": {"tokenizers"},
     "stream": {"orders", "tokenizers", *FILES},
     "layout": LAYOUT,
-    "heads": {"decoding"},  # types only: noise and sampler
+    "heads": {"decoding", "tokenizers"},  # types only: noise and sampler; the quantiser of channels
     "readers": {*LAYOUT, "tokenizers"},
     "cache": LAYOUT,
     "backbone": {*LAYOUT, "cache"},

@@ -1,6 +1,6 @@
 """Heads: from a hidden state to a distribution over codes or vectors. To add one, write a module with the
 methods of `TableHead` or `ContinuousHead` and give it a line in `HEADS` or `CONTINUOUS_HEADS`.
-Imports types of `decoding` only."""
+Imports types of `decoding`, and `tokenizers`."""
 
 from unified.heads.bitwise import BitwiseHead
 from unified.heads.categorical import CategoricalHead
