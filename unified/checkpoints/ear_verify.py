@@ -78,8 +78,9 @@ class Model:
     @staticmethod
     def of(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Model:
         """ValueError if weights do not fit."""
+        build: Any = LlamaConfig
         llama = LlamaModel(
-            LlamaConfig(
+            build(
                 vocab_size=config["V"],
                 hidden_size=config["hidden"],
                 num_hidden_layers=config["layers"],
@@ -125,7 +126,8 @@ def _trained(config: Mapping[str, Any], model: Model, stored: Mapping[str, Tenso
         raise ValueError(f"the model has no parameter {unknown[0]!r} to train")
     weights = {name: known[name].clone().requires_grad_() for name in config["trained"]}
     optimiser = torch.optim.Adam(weights.values(), lr=config["lr"])
-    tokens, found = needed(stored, "tokens"), {}
+    tokens = needed(stored, "tokens")
+    found: dict[str, Tensor] = {}
     wanted = (len(config["prompts"]), config["steps"], STREAMS)
     if tuple(tokens.shape) != wanted:
         raise ValueError(f"tokens have the shape {tuple(tokens.shape)}, expected {wanted}")
@@ -150,7 +152,7 @@ def _trained(config: Mapping[str, Any], model: Model, stored: Mapping[str, Tenso
                     optimiser.zero_grad()
                     total.backward()
                     if sum(updated) == 1:
-                        gradients = {name: weight.grad for name, weight in weights.items()}
+                        gradients = {k: w.grad for k, w in weights.items() if w.grad is not None}
                         found |= {f"first_update_grad.{k}": g.clone() for k, g in gradients.items()}
                     optimiser.step()
             inputs = [model.embed(token).expand(2, 1, -1) for token in tokens[number, step]]

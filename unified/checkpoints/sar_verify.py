@@ -167,7 +167,7 @@ def student_logits(model: FlexVAR, labels: Tensor, vectors: Tensor, shape: Shape
     """The released second pass: logits [B, n, V] of one map from its inputs [B, n, C] and the class."""
     condition = model.condition(labels)
     inputs = torch.cat([condition.start, model.later_inputs(vectors)], dim=1)
-    return model.predict(inputs, condition, [(1, 1), *shape])[:, 1:]
+    return model.predict(inputs, condition, ((1, 1), *shape))[:, 1:]
 
 
 @torch.no_grad()

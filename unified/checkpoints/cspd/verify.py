@@ -114,15 +114,15 @@ def _trajectories(
     schedule = cosine(1000, sections_of(config["respacing"]))
     start, steps = needed(stored, "traj.noise0"), needed(stored, "traj.noise")
     normal = of_steps(start, steps, len(schedule.steps))
-    laws = {}
+    laws: dict[str, Trajectory] = {}
     for name, head in heads.items():
-        law, null = (
+        own, null = (
             DiffusionDistribution(head, schedule, (Term(needed(stored, f"traj.{z}"), 1.0, 1.0),))
             for z in ("z", "z_uncond")
         )
-        law = law.guided(null, config["cfg"] - 1) if case == "cfg" else law
-        laws[name] = rule.trajectory(law, normal, config["temperature"])
-    found = {}
+        own = own.guided(null, config["cfg"] - 1) if case == "cfg" else own
+        laws[name] = rule.trajectory(own, normal, config["temperature"])
+    found: dict[str, Tensor] = {}
     for name, law in laws.items():
         parts = {"out": law.out, "last_mean": law.mean, "last_std": law.std, "logsum": law.log_sum}
         found |= {f"{name}.{key}": value for key, value in parts.items()}

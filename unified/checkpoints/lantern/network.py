@@ -142,6 +142,8 @@ class DrafterLayer(nn.Module):
 class Drafter(nn.Module):
     """`cache`, where there is one, holds the keys and values of earlier positions; it is never changed."""
 
+    rope: Tensor
+
     def __init__(self, config: DrafterConfig) -> None:
         super().__init__()
         self.config = config
@@ -170,7 +172,7 @@ class Drafter(nn.Module):
             seen = causal(count, before)
         if int(positions.max()) >= len(self.rope):
             raise ValueError(f"position {int(positions.max())} is outside of the {len(self.rope)} there are")
-        layer = self.layers[0]
+        layer: Any = self.layers[0]
         x = self.fc(torch.cat([self.embed_tokens(ids).to(hidden), hidden], dim=-1))
         attended, cache = layer.self_attn(x, self.rope[positions], seen[:, None], cache)
         x = x + attended

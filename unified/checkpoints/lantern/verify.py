@@ -149,10 +149,11 @@ def _tree_run(
         found["next_logits"] = torch.stack([one.logits for one in greedy])
     else:
         random = needed(stored, f"{prefix}.random")
-        chances, rows = (
+        given: tuple[Any, Any] = tuple(  # type: ignore[assignment]
             stored.get(f"{prefix}.{name}", [None] * len(logits))
             for name in ("draft_token_probs", "draft_rows")
         )
+        chances, rows = given
         if rows[0] is not None:
             found["draft_token_probs"] = without_replacement(rows.gather(-1, drafted))
         drafts = [Draft(tree, *parts) for parts in zip(candidates, chances, rows, strict=True)]
@@ -203,7 +204,8 @@ def _lumina(
     config: Mapping[str, Any], stored: Mapping[str, Tensor], trees: Mapping[str, DraftTree]
 ) -> dict[str, Tensor]:
     """The walks in a vocabulary of text and image."""
-    told, found = config["lumina"], {}
+    told = config["lumina"]
+    found: dict[str, Tensor] = {}
     offset, syntax = _option(told, "offset"), frozenset(_option(told, "syntax"))
     if _option(told, "tree") not in trees:
         raise ValueError(f"config.json has no tree {told['tree']!r}")

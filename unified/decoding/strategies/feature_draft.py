@@ -150,5 +150,5 @@ def drafter_loss(drafter: FeatureDrafter, model: Any, ids: Tensor) -> FeatureLos
         target = states[:, 1:]
         logits, wanted = (model.head.logits(x).flatten(1, 2) for x in (output, target))
         losses.append(feature_loss(output, target, logits, wanted, torch.ones_like(output[..., 0])))
-    parts = zip(*((loss.features, loss.tokens) for loss in losses), strict=True)
-    return FeatureLoss(*(torch.stack(part).mean() for part in parts))
+    features, tokens = ([getattr(loss, name) for loss in losses] for name in ("features", "tokens"))
+    return FeatureLoss(torch.stack(features).mean(), torch.stack(tokens).mean())

@@ -84,7 +84,7 @@ class ImageRounds:
                 return
             step = min(lane.step for lane in going) + number
             chunk = self._chunk(going, number)
-            chunk = DraftChunk(*vars(chunk).values(), history=partial(_history, going))
+            chunk = DraftChunk(**vars(chunk), history=partial(_history, going))
             hidden = self.draft.image(session, chunk, run.rows, run.request.plan, step)
             if hidden is None:
                 return
