@@ -166,7 +166,7 @@ class KVCache:
         caches."""
         if any(part.device_lengths is not None for part in parts):
             raise ValueError("static caches have as many rows as they were made with: they are not joined")
-        other, copies = KVCache(0), {}
+        other, copies = KVCache(0), dict[tuple[int, ...], Entries]()
         columns = list(zip(*(part.entries for part in parts), strict=True))
         for column in columns:  # layers that share their entries in every part share them afterwards
             key = tuple(map(id, column))

@@ -15,7 +15,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
 
-from unified.apps.answering import NUCLEUS, GenerationSettings
+from unified.apps.answering import NUCLEUS, Content, GenerationSettings
 from unified.apps.assistant import DRAWING, EDITING, another
 from unified.command import told
 from unified.decoding.drawing import Hook
@@ -38,7 +38,7 @@ async def generate(service: Service, body: ImageRequest, request: Request) -> Re
     service.check_model(body.model)
     size = size_of(body.size, "size") or (service.assistant.side, service.assistant.side)
     shapes = service.shapes(size, "size")
-    content = [{"type": "text", "text": body.prompt}]
+    content: Content = [{"type": "text", "text": body.prompt}]
     return await _answered(service, body, request, DRAWING, content, shapes, Extras())
 
 
@@ -51,7 +51,7 @@ async def edit(service: Service, request: Request) -> Response:
     picture = await asyncio.to_thread(_picture, service, image)
     shapes = service.shapes(picture.shape[:2], "image")
     extras = Extras() if mask is None else await asyncio.to_thread(_inside, service, picture, mask)
-    content = [{"type": "image", "image": picture}, {"type": "text", "text": body.prompt}]
+    content: Content = [{"type": "image", "image": picture}, {"type": "text", "text": body.prompt}]
     return await _answered(service, body, request, EDITING, content, shapes, extras)
 
 
@@ -79,7 +79,7 @@ async def _answered(
     body: ImageRequest,
     request: Request,
     settings: GenerationSettings,
-    content: list[dict[str, Any]],
+    content: Content,
     shapes: Shapes,
     extras: Extras,
 ) -> Response:

@@ -58,7 +58,7 @@ class Scheduler:
     def submit(self, jobs: Sequence[Job]) -> None:
         """Take the jobs of one request, all or none. `Busy` where the queue has no room for them."""
         with self._lock:
-            free = max(0, self.limits.rows - len(self.running) - self.waiting)
+            free = max(0, self.limits.rows - len(self.running))
             if self.waiting + len(jobs) > self.limits.queue + free:
                 raise Busy(1 + self.waiting // self.limits.rows)
             for job in jobs:

@@ -12,7 +12,7 @@ class Speech:
     """`stop`: strings before which the text ends. What may be the beginning of one, and bytes of an
     incomplete character, are held until the rest comes."""
 
-    def __init__(self, decode: Callable[[Sequence[int]], str], stop: Sequence[str] = ()) -> None:
+    def __init__(self, decode: Callable[[list[int]], str], stop: Sequence[str] = ()) -> None:
         self.decode, self.stop = decode, [text for text in stop if text]
         self.ids: list[int] = []
         self.held = ""

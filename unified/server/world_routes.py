@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ def add_worlds(app: FastAPI, service: Service, worlds: Worlds) -> None:
         async def steps() -> Response:
             frames: list[str] = []
             for action in body.actions:
-                world = await service.call(lambda action=action: worlds.step(client, number, action))
+                world = await service.call(partial(worlds.step, client, number, action))
                 frames.append(await asyncio.to_thread(data_url, world.frame))
             return AsciiJSON({"id": number, "object": "world.frames", "frames": frames, "steps": world.steps})
 
@@ -81,7 +82,7 @@ async def _played(service: Service, worlds: Worlds, number: str, socket: WebSock
             return
         try:
             action = _action(message.get("text") or "")
-            world = await service.call(lambda action=action: worlds.step(client, number, action))
+            world = await service.call(partial(worlds.step, client, number, action))
             await socket.send_bytes(await asyncio.to_thread(png, world.frame))
         except ApiError as error:
             await socket.send_text(json.dumps(error.body()))

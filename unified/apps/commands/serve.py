@@ -37,10 +37,11 @@ def serve(options: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     shown = f"[{options.host}]" if ":" in options.host else options.host
     print(f"{name} at http://{shown}:{options.port}/v1", flush=True)
-    uvicorn.run(
+    config = uvicorn.Config(
         app, host=options.host, port=options.port, access_log=False, log_level="warning",
         server_header=False, timeout_graceful_shutdown=5, ws_max_size=request.bytes,
     )  # fmt: skip
+    uvicorn.Server(config).run()  # Ctrl-C is raised again once it has stopped
     return 0
 
 
