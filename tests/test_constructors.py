@@ -29,6 +29,7 @@ KNOWN = {
     ("unified/backbone/layer_pass.py", "Pass"): "what one pass hands to the layers, made in one place",
     ("unified/cache/held.py", "Held"): "what a cache policy is shown, made by the cache alone",
     ("unified/checkpoints/adaln.py", "TransformerConfig"): PUBLISHED,
+    ("unified/checkpoints/himar/network.py", "HiMARConfig"): PUBLISHED,
     ("unified/checkpoints/infinity_config.py", "InfinityConfig"): PUBLISHED,
     ("unified/checkpoints/nar_blocks.py", "NARConfig"): PUBLISHED,
     ("unified/layout/layout.py", "Layout"): "aligned tensors of a batch, made by `Layout.of`",

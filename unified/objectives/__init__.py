@@ -11,8 +11,8 @@ from unified.objectives.cross_entropy import CrossEntropy, CrossEntropyConfig
 from unified.objectives.ddo import DDO, DDOConfig
 from unified.objectives.distillation import PriorDistillation, PriorDistillationConfig
 from unified.objectives.dpo import DPO, DPOConfig
-from unified.objectives.erasure import Erasure, ErasureConfig
 from unified.objectives.early_centric import EarlyCentric, EarlyCentricConfig
+from unified.objectives.erasure import Erasure, ErasureConfig
 from unified.objectives.objective import Objective, ObjectiveOutput, Progress
 from unified.objectives.scale_weighted import ScaleWeighted, ScaleWeightedConfig
 from unified.objectives.scores import Scores
@@ -58,10 +58,10 @@ __all__ = [
     "CrossEntropyConfig",
     "DDOConfig",
     "DPOConfig",
-    "Erasure",
-    "ErasureConfig",
     "EarlyCentric",
     "EarlyCentricConfig",
+    "Erasure",
+    "ErasureConfig",
     "Objective",
     "ObjectiveOutput",
     "PriorDistillation",
