@@ -78,4 +78,5 @@ def test_it_answers_until_it_is_stopped(tmp_path):
         server.kill()
     lines = server.stderr.read().splitlines()
     assert "Traceback" not in "".join(lines)
-    assert any(" GET /v1/models 401 " in line for line in lines)
+    assert any(" GET other 401 " in line for line in lines)  # refused before it has a route
+    assert any(" GET /v1/models 200 " in line for line in lines)
