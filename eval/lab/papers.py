@@ -19,7 +19,7 @@ class Paper:
 _ROWS = """
 acdit | ACDiT: blockwise conditional diffusion, skip-causal attention | 2412.07720 | checkpoints.acdit
 ar_survey | Autoregressive Models in Vision: A Survey | 2411.05902 | orders
-asvr | Autoregressive semantic visual reconstruction | 2506.09040
+asvr | Autoregressive semantic visual reconstruction | 2506.09040 | objectives.visual_reconstruction
 bridge | Bridge: growing visual generation in a pretrained multimodal model | 2510.01546
 cca | CCA: condition contrastive alignment | 2410.09347 | objectives.cca
 core2 | CoRe^2: collect, reflect and refine | 2503.09662 | decoding.weak_guidance
@@ -27,7 +27,7 @@ csd_var | CSD-VAR: content-style decomposition | 2507.13984 | objectives.content
 cspd | Continuous speculative decoding | 2411.11925 | decoding.strategies.gaussian
 ddo | DDO: direct discriminative optimization | 2503.01103 | objectives.ddo
 ear | EAR: erasing concepts from unified autoregressive models | 2506.20151 | objectives.erasure
-ecm | ECM: efficient control of scale-based models | 2510.05610
+ecm | ECM: efficient control of scale-based models | 2510.05610 | backbone.parts.scale_control
 epona | Epona: autoregressive diffusion world model | 2506.24113 | checkpoints.epona
 flash | FLASH: latent-aware semi-autoregressive speculative decoding | 2505.12728 | checkpoints.flash
 flexvar | FlexVAR: next-scale prediction without residuals | 2502.20313 | orders.next_scale
@@ -51,7 +51,7 @@ orthus | Orthus: interleaved generation with modality-specific heads | 2412.0012
 rag_igbench | RAG-IGBench: retrieval-augmented interleaved generation | 2512.05119 | eval.metrics.interleaved
 sar | SAR: self-autoregressive refinement | 2512.06421 | objectives.self_refinement
 scalekv | ScaleKV: scale-aware cache compression | 2505.19602 | cache.scalekv
-scaleweaver | ScaleWeaver: reference attention over scales | 2510.14882
+scaleweaver | ScaleWeaver: reference attention over scales | 2510.14882 | backbone.parts.reference_attention
 selftok | Selftok: discrete visual tokens by diffusion | 2505.07538 | checkpoints.selftok
 semaim | SemAIM: semantic-aware autoregressive image modelling | 2312.10457 | orders.rings
 skywork_unipic | Skywork UniPic: decoupled encoders, masked generation | 2508.03320 | checkpoints.unipic
