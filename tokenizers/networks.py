@@ -92,7 +92,7 @@ class Encoder(nn.Module):
         folded = F.pixel_unshuffle(images.to(self.conv_in.weight.dtype), self.patch)
         x = self.conv_in(folded)
         for level in self.down:
-            for stage in level.stages():
+            for stage in level.stages():  # type: ignore[operator]
                 x = stage(x)
         x = self.conv_out(silu(self.norm_out(self.mid(x))))
         return x if self.shortcut is None else x + self.shortcut(folded)
@@ -133,7 +133,7 @@ class Decoder(nn.Module):
         latent = latent.to(self.conv_in.weight.dtype)
         x = self.mid(self.conv_in(latent))
         for level in self.up:
-            for stage in level.stages():
+            for stage in level.stages():  # type: ignore[operator]
                 x = stage(x)
         x = self.conv_out(silu(self.norm_out(x)))
         return F.pixel_shuffle(x if self.shortcut is None else x + self.shortcut(latent), self.patch)
@@ -154,7 +154,7 @@ def _adapt(network: Encoder | Decoder, lowest: nn.Module, config: NetworkConfig)
 def _shortcut(network: Encoder | Decoder, config: NetworkConfig, side: str) -> nn.Conv2d:
     """A 1x1 convolution from folded pixels to the latent or back, and a network that adds nothing yet."""
     nn.init.zeros_(network.conv_out.weight)
-    nn.init.zeros_(network.conv_out.bias)
+    nn.init.zeros_(network.conv_out.bias)  # type: ignore[arg-type]
     with torch.device("cpu"):  # in any case: arithmetic on the meta device imports torch's compiler
         basis = lowest_frequencies(
             config.channels, config.patch, config.latent

@@ -327,7 +327,7 @@ class CoreModel(nn.Module):
         model = UnifiedModel(self.config)
         model.load_state_dict(self.state_dict(keep_vars=True), assign=True)
         model.name_or_path = self.name_or_path
-        return model.to(self.device).train(self.training)
+        return nn.Module.to(model, self.device).train(self.training)
 
     def save_pretrained(self, *arguments: Any, **named: Any) -> None:
         """As of `PreTrainedModel`."""

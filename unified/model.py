@@ -11,7 +11,7 @@ from unified.core_model import CoreModel, Kind, UnifiedOutput, Writer
 from unified.library_model import LibraryModel
 
 
-class UnifiedModel(CoreModel, LibraryModel):
+class UnifiedModel(CoreModel, LibraryModel):  # type: ignore[misc]  # `config` is narrower in the former
     """One decoder over text, special, visual and action ids."""
 
     config_class = UnifiedConfig

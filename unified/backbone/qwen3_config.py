@@ -3,7 +3,7 @@ than all of this package."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig
@@ -17,7 +17,7 @@ class Qwen3Config(PreTrainedConfig):
 
     model_type = KIND
     default_theta = 500000.0
-    ignore_keys_at_rope_validation: ClassVar[set[str]] = {"mrope_section", "mrope_interleaved"}
+    ignore_keys_at_rope_validation = {"mrope_section", "mrope_interleaved"}  # noqa: RUF012
 
     vocab_size: int = 151936
     hidden_size: int = 4096

@@ -46,7 +46,7 @@ class RotaryPositions(nn.Module):
 
     def __init__(self, config: Any) -> None:
         super().__init__()
-        self.half, rope = config.head_dim // 2, config.rope_parameters
+        self.count, rope = config.head_dim // 2, config.rope_parameters
         self.theta, self.sections = rope["rope_theta"], rope["mrope_section"]
         frequencies, axes = self._tables()
         self.register_buffer("inv_freq", frequencies, persistent=False)
@@ -55,8 +55,8 @@ class RotaryPositions(nn.Module):
     def _tables(self) -> tuple[Tensor, Tensor]:
         """Frequencies and the axes that they turn with, [head / 2]."""
         with torch.device("cpu"):  # in any case: arithmetic on the meta device imports torch's compiler
-            steps = torch.arange(0, 2 * self.half, 2, dtype=torch.float) / (2 * self.half)
-            axes = torch.zeros(self.half, dtype=torch.long)
+            steps = torch.arange(0, 2 * self.count, 2, dtype=torch.float) / (2 * self.count)
+            axes = torch.zeros(self.count, dtype=torch.long)
             for axis in (1, 2):
                 axes[axis : 3 * self.sections[axis] : 3] = axis
             return 1.0 / (self.theta**steps), axes

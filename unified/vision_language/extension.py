@@ -199,7 +199,8 @@ def _fill(model: UnifiedModel, state: Mapping[str, Tensor]) -> None:
     """Put weights into a model, without copies. ValueError, in one line, unless they fit."""
     check_fit(model.state_dict(), state)
     model.load_state_dict(dict(state), assign=True)
-    if model.config.base["tied"]:
+    base: Any = model.config.base
+    if base["tied"]:
         tie(model.backbone, model.text_head)  # type: ignore[arg-type]
     for name, weight in model.named_parameters():
         weight.requires_grad_(not name.startswith(f"readers.{FEATURES}."))

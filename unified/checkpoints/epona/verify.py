@@ -137,7 +137,8 @@ def _chain(model: Epona, config: Mapping[str, Any], stored: Mapping[str, Tensor]
         PassDraws(*(needed(stored, f"chain{number}.{name}") for name in names))
         for number in range(config["forward_iter"])
     ]
-    latents, poses, found = needed(stored, "latents"), needed(stored, "poses"), {}
+    latents, poses = needed(stored, "latents"), needed(stored, "poses")
+    found: dict[str, Tensor] = {}
     passes = chain_of_forward(model, latents, poses, iter(draws), config["lambda_yaw_pose"])
     for number, (window, made) in enumerate(passes):
         model.zero_grad()

@@ -128,8 +128,11 @@ def loss_terms(
 ) -> dict[str, Tensor]:
     """The diffusion loss of masked tokens and its parts, over repetitions of the whole list."""
     repeats = len(steps) // tokens.shape[:2].numel()
-    rows = (x.flatten(0, 1).repeat(repeats, 1) for x in (hidden, tokens))
-    made, weights = denoised(model.mar.diffloss, *rows, steps, noise), mask.flatten().float().repeat(repeats)
+    seen, true = (x.flatten(0, 1).repeat(repeats, 1) for x in (hidden, tokens))
+    made, weights = (
+        denoised(model.mar.diffloss, seen, true, steps, noise),
+        mask.flatten().float().repeat(repeats),
+    )
     return {
         "mse": made.squared_error,
         "vb": made.bound,

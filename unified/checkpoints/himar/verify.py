@@ -106,8 +106,8 @@ def _training(model: HiMAR, config: Mapping[str, Any], stored: Mapping[str, Tens
     count, side = model.config.pivots, given["imgs"].shape[2]
     states = made.pivot_states[:, :count]
     repeats = len(draws.pivot_steps) // states.shape[:2].numel()
-    repeated = (x.flatten(0, 1).repeat(repeats, 1) for x in (states, pivots))
-    of_head = denoised(model.diffloss, *repeated, draws.pivot_steps, draws.pivot_noise)
+    seen, true = (x.flatten(0, 1).repeat(repeats, 1) for x in (states, pivots))
+    of_head = denoised(model.diffloss, seen, true, draws.pivot_steps, draws.pivot_noise)
     found = {
         "pivot_mask": masks.pivots,
         "dense_mask": masks.dense,
@@ -213,13 +213,17 @@ def _settings(model: HiMAR, config: Mapping[str, Any], case: str) -> TwoPhaseDec
     return TwoPhaseDecoding(pivots=pivots, dense=dense)
 
 
+def _tokens(noise: Tensor) -> Tensor:
+    """[..., T, C, h, w] -> [..., T h w, C]: rows of tokens."""
+    return noise.flatten(-2).transpose(-1, -2).flatten(-3, -2)
+
+
 def _recorded(model: HiMAR, stored: Mapping[str, Tensor], settings: TwoPhaseDecoding) -> list[Tensor]:
     """Noise of the pivots, then of the grid's steps, one row [K, C] for each token."""
     counts = [len(cosine(1000, part.sections).steps) for part in (settings.pivots, settings.dense)]
     names = (f"sample.{part}.{what}" for part in ("pivot", "dense") for what in ("noise0", "noise"))
     pivot_start, pivot_steps_, start, steps = (needed(stored, name) for name in names)
     grids = [
-        of_steps(*(x.flatten(-2).transpose(-1, -2).flatten(-3, -2) for x in pair), counts[1])
-        for pair in zip(start, steps, strict=True)
+        of_steps(_tokens(first), _tokens(later), counts[1]) for first, later in zip(start, steps, strict=True)
     ]
     return [of_steps(pivot_start, pivot_steps_, counts[0]), *grids]

@@ -65,7 +65,7 @@ def _training(model: XAR, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
     values = model.units.split(to_tokens(needed(stored, "latent"), 1))
     flat, noise, labels = needed(stored, "train.t"), needed(stored, "train.eps"), needed(stored, "labels")
     times = flat.view(model.units.count, -1).T  # stored unit by unit
-    layers = {
+    layers: dict[str, Any] = {
         "after_z_proj_ln": model.z_proj_ln,
         "block0_attn": model.encoder_blocks[0].attn,
         "block0_out": model.encoder_blocks[0],
@@ -76,7 +76,9 @@ def _training(model: XAR, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
     with Trace(layers) as trace:
         loss = flow_loss(model, values, noise, times, labels)
     loss.backward()
-    found = {name: value if name == "output" else value[:, ::EVERY] for name, value in trace.found.items()}
+    found: dict[str, Any] = {
+        name: value if name == "output" else value[:, ::EVERY] for name, value in trace.found.items()
+    }
     first: Any = model.encoder_blocks[0]
     found |= {
         "t_int": thousandths(flat),
