@@ -6,7 +6,7 @@ export DS_BUILD_OPS ?= 0
 export TOKENIZERS_PARALLELISM ?= false
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test lint types bench docs readme-media clean
+.PHONY: demo test test-slow lint types bench docs readme-media clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -17,7 +17,11 @@ demo: $(VENV)/.ready
 	$(BIN)/python -m unified.cli demo
 
 test: lint types
-	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow"
+
+# What takes long: training that must learn, two processes, whole suites, notebooks.
+test-slow: $(VENV)/.ready
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m slow
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

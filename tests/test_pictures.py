@@ -251,6 +251,7 @@ for path in sys.argv[1:]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from /proc")
+@pytest.mark.slow
 def test_no_accepted_picture_takes_400_mb(tmp_path):
     """RGB, progressive, TIFF and WebP pictures of about the largest size that is read."""
     (tmp_path / "bits.png").write_bytes(png(9990, 9990, 1, 0))

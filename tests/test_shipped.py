@@ -44,6 +44,7 @@ def test_it_is_small_and_has_a_card(assistant):
 
 
 @torch.no_grad()
+@pytest.mark.slow
 def test_it_answers_better_than_without_the_picture(assistant):
     run, task = Run(assistant=assistant, split="validation"), SceneQuestion(SceneConfig(seed=3))
     samples = [task.sample(index, "validation") for index in range(96)]
@@ -62,6 +63,7 @@ def test_it_answers_better_than_without_the_picture(assistant):
     assert right[0] > 0.45
 
 
+@pytest.mark.slow
 def test_it_draws_what_is_asked_for_more_often_than_for_another_prompt(assistant):
     run, task = Run(assistant=assistant), SceneDraw(SceneConfig(seed=3, most=1))
     samples = [task.sample(index, "validation") for index in range(48)]

@@ -67,6 +67,7 @@ def test_an_extra_is_taken_out():
     assert name not in without(Assistant(model, processor, side=32), name).model.extras
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_table(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(ablation, "MEASURES", {"world": frames_right})
     save_model(tmp_path / "tiny", *random_model())

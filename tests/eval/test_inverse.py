@@ -34,6 +34,7 @@ def moving_square(actions, size=32):
     return np.stack(frames)
 
 
+@pytest.mark.slow
 def test_it_learns_what_moves_a_picture():
     rng = np.random.default_rng(0)
     turns = rng.choice([-6, 0, 6], (400, 2))

@@ -62,6 +62,7 @@ def short(monkeypatch):
 
 
 @pytest.mark.parametrize("name", [name for name in SUITES if name != "ood"])  # that one: tests/eval/ood
+@pytest.mark.slow
 def test_every_suite_runs_is_repeatable_and_is_plain_data(name, run, short, monkeypatch):
     monkeypatch.setitem(world.__globals__, "HORIZONS", (1, 16))
     monkeypatch.setattr(scripted, "TURNS", 1)
@@ -142,6 +143,7 @@ def test_blind_questions_have_no_picture(knowing, monkeypatch):
     assert [item["type"] for item in sample.messages[0]["content"]] == ["image", "text"]
 
 
+@pytest.mark.slow
 def test_following_reads_actions_back(run, near, tmp_path):
     run = replace(run, batch=4)
     save(InverseModel(InverseConfig(width=8, size=SIDE)).eval(), tmp_path / "inverse.safetensors", {})

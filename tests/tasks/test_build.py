@@ -131,6 +131,7 @@ def test_an_interrupted_build_goes_on_and_keeps_what_was_done(built, tmp_path):
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.slow
 def test_a_killed_build_can_be_completed(sent, tmp_path):
     config = MixtureConfig(parts=(Part(task="small_talk"), Part(task="maze")), size=20_000, shard=20)
     path, folder = write_config(tmp_path, config), tmp_path / "set"

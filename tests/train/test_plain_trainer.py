@@ -82,6 +82,7 @@ def test_the_gradient_is_that_of_the_mean_over_all_targets(folder, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_two_processes_have_the_gradient_of_one(folder, tmp_path):
     script = (
         "import sys, json; sys.path.insert(0, sys.argv[3]); from test_plain_trainer import stepped\n"

@@ -45,6 +45,7 @@ def test_a_share_of_the_clips_grows_blurred():
     assert found[changed].var() < frames[changed].var()
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_reader_of_this_model(tmp_path, capsys):
     model, processor = random_model()
     save_model(tmp_path / "model", model, processor)

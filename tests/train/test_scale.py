@@ -104,6 +104,7 @@ def same_weights(one, other):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WAYS)
+@pytest.mark.slow
 def test_two_processes_give_the_losses_and_weights_of_one(name, two, smoke):
     """Of FSDP2 and ZeRO 3 also when they go on from their sixth step."""
     one, found = losses(smoke), losses(two[0] / name)

@@ -87,6 +87,7 @@ def trained(kind: str, remedy: bool) -> tuple[float, dict[str, int]]:
 
 
 @pytest.mark.parametrize("kind", ["vq", "residual"])
+@pytest.mark.slow
 def test_training_improves_images_and_small_maps_keep_their_codes_by_restarts_alone(kind):
     gain, kept = trained(kind, remedy=True)
     _, lost = trained(kind, remedy=False)
@@ -238,6 +239,7 @@ def test_residual_tokenizer_refuses_an_entropy_term():
 
 
 @pytest.mark.parametrize("options", [{"bf16": True}, {"optimiser": "muon"}], ids=["bf16", "muon"])
+@pytest.mark.slow
 def test_other_ways_to_train_learn_too(options):
     tokenizer, held_out = build("vq"), scenes(64, 1)
     before = psnr(tokenizer, held_out)
@@ -249,6 +251,7 @@ def test_other_ways_to_train_learn_too(options):
     assert psnr(tokenizer, held_out) > before + 3
 
 
+@pytest.mark.slow
 def test_a_decoder_learns_from_codes_that_stand_still():
     network = NetworkConfig(
         latent=32, width=32, multipliers=(1,), patch=4, groups=8, attention=False, middle_attention=False,

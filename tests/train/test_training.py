@@ -126,6 +126,7 @@ def test_damaged_checkpoints_are_skipped_with_a_warning(smoke, begun, capsys):
     same_weights(begun, smoke)
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_moment_goes_on_as_if_it_had_not_been(smoke, make_arguments, train, tmp_path):
     settings = ["stages.0.steps=24", "save_every=2", "keep=2"]
     assert train(*settings, out=tmp_path / "straight") == 0

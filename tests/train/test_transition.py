@@ -189,6 +189,7 @@ def test_first_steps_can_be_kept_as_another_model_makes_them():
     assert apart() < 0.5 * before
 
 
+@pytest.mark.slow
 def test_first_steps_are_kept_as_all_channels_made_them(tmp_path):
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -234,6 +235,7 @@ def test_a_reader_of_other_frames_is_refused_in_one_line(tmp_path, capsys):
     assert printed.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_command_gives_a_model_one_and_changes_nothing_else(tmp_path, capsys):
     model, processor = random_model()
     save_model(tmp_path / "before", model, processor)
@@ -289,6 +291,7 @@ def test_what_cannot_be_kept_is_refused_in_one_line(tmp_path, capsys):
         assert printed.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_without_a_number_of_channels_it_keeps_its_own(tmp_path):
     model, processor = random_model()
     save_model(tmp_path / "before", with_transition(model, 8), processor)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from unified.tokenizers.text import byte_tokenizer
 
+from unified.backbone.library import build
 from unified.layout.layout import Layout
 from unified.model import UnifiedConfig, UnifiedModel
 from unified.stream.messages import Stream
@@ -76,8 +77,10 @@ def make_trainer(model, replies, tmp_path):
 def test_what_trl_computes_without_the_refusal_is_wrong(make_trainer, replies):
     """The reason for the refusal; should this fail, TRL has learned to ask the model's own forward."""
     trainer = make_trainer()
-    trainer.model.backbone._forward_pre_hooks.clear()
-    trainer.model.backbone.config._attn_implementation = "sdpa"  # as a decoder of its own
+    decoder = build(trainer.model.config.backbone_config(), pretrained=False)  # of the library, not refused
+    decoder.load_state_dict(trainer.model.backbone.state_dict())
+    decoder.config._attn_implementation = "sdpa"  # as a decoder of its own
+    trainer.model.backbone = decoder
     batch = trainer.data_collator([trainer.train_dataset[0]])
     assert batch["input_ids"].tolist() == replies[0]
     labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, -100)

@@ -91,8 +91,8 @@ class MutualInformation:
 
 
 def as_contrast(given: float | Contrast) -> Contrast:
-    """A weight, or a contrast as it is. ValueError for a weight out of range."""
-    return VisualContrast(given) if isinstance(given, int | float) else given
+    """A weight, or a contrast as it is. ValueError for what is neither, or a weight out of range."""
+    return given if hasattr(given, "mixed") else VisualContrast(given)
 
 
 def prompt_dependency(logits: Tensor, blind: Tensor) -> Tensor:

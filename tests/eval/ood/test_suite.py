@@ -63,6 +63,7 @@ def test_the_suite_runs_is_repeatable_and_reports_what_failed(assistant, tmp_pat
     )
 
 
+@pytest.mark.slow
 def test_the_chat_is_typed_as_a_user_does(assistant, tmp_path):
     picture = np.full((48, 64, 3), 200, np.uint8)
     asked = {"kind": "", "right": bool, "picture": picture}

@@ -35,6 +35,7 @@ def test_spoilt_scenes_are_recovered(tallies, condition):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_answers_are_rederived_from_the_pixels_of_two_thousand_scenes():
     tally = measure(2000, seed=2, conditions=("clean",))["clean"]
     print(f"recovered {tally.recovered}/{tally.objects}, agreed {tally.agreed}/{tally.questions}")

@@ -339,6 +339,7 @@ if trainer.accelerator.process_index == 0:
 """
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_gradients_of_one(tmp_path, every_sort):
     """One pair at once: in some steps one process draws an image and the other does not."""
     (tmp_path / "rows.json").write_text(json.dumps(list(every_sort)))

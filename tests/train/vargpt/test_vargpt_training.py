@@ -191,6 +191,7 @@ def logged(folder, name):
     return [entry for entry in map(json.loads, lines) if "loss" in entry]
 
 
+@pytest.mark.slow
 def test_every_published_stage_runs_on_a_tiny_model(folder, pairs, tmp_path):
     """The recipe itself, with fewer steps and smaller batches; and what comes out draws."""
     settings = [f"start={folder}", "output.log_every=1", "output.save_every=50", "output.export_bf16=false"]

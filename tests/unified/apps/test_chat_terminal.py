@@ -52,6 +52,7 @@ def visible(text):
     return "\n".join(line.rstrip("\r").rsplit("\r", 1)[-1].rstrip() for line in plain.split("\n"))
 
 
+@pytest.mark.slow
 def test_fifteen_turns(terminal, tmp_path):
     def prompt():
         terminal.expect("(^|\n|\r)> $")

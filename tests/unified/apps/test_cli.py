@@ -315,6 +315,7 @@ def test_ctrl_c_in_an_answer_stops_the_answer_alone(model, tmp_path):
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_eval_writes_a_report(run):
     status, out, err = run("eval", "questions", "--count", "2", "--out", "report")
     assert status == 0, err

@@ -142,6 +142,7 @@ def test_weights_that_do_not_fit_are_refused_shortly(name: str, said: str, tmp_p
 
 @pytest.mark.slow
 @needs_golden
+@pytest.mark.slow
 def test_a_megapixel_image_is_that_of_the_full_cache() -> None:
     """10,521 tokens with guidance, from the folder of ScaleKV."""
     stored = load_file(GOLDEN / "scalekv" / "io.safetensors")

@@ -38,6 +38,7 @@ def test_every_released_selection_is_recomputed(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @needs_golden
+@pytest.mark.slow
 def test_an_image_by_infinity_is_recomputed() -> None:
     found = [check for check in verify(GOLDEN / "scalekv") if check.name.startswith("e2e.")]
     assert len(found) == 7

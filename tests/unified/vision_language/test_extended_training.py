@@ -57,6 +57,7 @@ def losses(stage):
 
 
 @NAMES
+@pytest.mark.slow
 def test_it_learns_to_draw_with_its_pretrained_part_frozen(folders, name, tmp_path):
     base, words = folders.load(name)
     run = train(tmp_path, folders.extended(name), (50, 0, 0))
@@ -90,6 +91,7 @@ def test_adapters_lie_beside_the_pretrained_part(folders, tmp_path):
     assert not torch.equal(model.state_dict()[name], before[name])
 
 
+@pytest.mark.slow
 def test_a_model_with_adapters_is_trained_on_as_a_whole(folders, tmp_path):
     first = train(tmp_path / "first", folders.extended("gemma3"), (0, 2, 0))
     second = train(tmp_path / "second", first / "model", (0, 2, 2))
