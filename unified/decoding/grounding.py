@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -92,7 +92,8 @@ class MutualInformation:
 
 def as_contrast(given: float | Contrast) -> Contrast:
     """A weight, or a contrast as it is. ValueError for what is neither, or a weight out of range."""
-    return given if hasattr(given, "mixed") else VisualContrast(given)
+    other: Any = given
+    return other if hasattr(given, "mixed") else VisualContrast(other)
 
 
 def prompt_dependency(logits: Tensor, blind: Tensor) -> Tensor:
