@@ -64,6 +64,40 @@ def spoilt(stored: dict[str, Tensor], *names: str, by: float = 0.1) -> None:
         stored[name] = value
 
 
+def printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, set[str], list[str]]:
+    """Of the command on a folder: its status, names of what differs, lines of what is not compared."""
+    status = main(["verify", str(folder)])
+    lines = capsys.readouterr().out.splitlines()
+    failed = {line.split()[1].removesuffix(":") for line in lines if line.startswith("FAIL")}
+    return status, failed, [line for line in lines if line.startswith("skip")]
+
+
+def compared(
+    name: str,
+    to: Path,
+    capsys: pytest.CaptureFixture[str],
+    changed: Mapping[str, float],
+    change: Callable[[dict[str, Tensor]], Any] = lambda stored: None,
+) -> list[str]:
+    """The command agrees with a folder; of a copy in which each of these results differs by so much, and
+    others as `change` leaves them, it reports those that were changed. The lines of what is not compared."""
+    status, failed, skipped = printed(GOLDEN / name, capsys)
+    assert (status, failed) == (0, set())
+
+    def every(stored: dict[str, Tensor]) -> None:
+        before = {key: value.clone() for key, value in stored.items()}
+        for key, by in changed.items():
+            spoilt(stored, key, by=by)
+        change(stored)
+        names.update(key for key, value in before.items() if not torch.equal(value, stored[key]))
+
+    names: set[str] = set()
+    status, failed, _ = printed(copied(name, to, io=every), capsys)
+    assert (status, failed) == (1, names)
+    assert set(changed) <= names
+    return skipped
+
+
 def differing(folder: Path) -> set[str]:
     return {check.name for check in verify(folder) if check.ok is False}
 
@@ -84,6 +118,13 @@ def randomised(module: torch.nn.Module, seed: int = 0, scale: float = 0.3) -> An
         for parameter in module.parameters():
             parameter.copy_(scale * torch.randn(parameter.shape, generator=rng))
     return module.eval()
+
+
+def changed(options: dict[str, Any], change: Mapping[str, Any]) -> None:
+    """Set options in place; those that are None are removed."""
+    options.update(change)
+    for key in [key for key, value in change.items() if value is None]:
+        del options[key]
 
 
 def without(options: Mapping[str, Any], *path: str) -> None:

@@ -1,14 +1,11 @@
 """Continuous speculative decoding as released."""
 
-import json
-import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
-from unified.checkpoints.__main__ import main
 from unified.checkpoints.cspd.rule import Trajectory, ratio, trajectory, verify
 from unified.checkpoints.cspd.sampling import SpeculativeMasked, sample
 from unified.checkpoints.mar.network import MAR, MARConfig
@@ -18,10 +15,9 @@ from unified.heads.diffusion import DiffusionDistribution, Term
 from unified.heads.diffusion_schedule import cosine
 from unified.heads.distribution import Gaussian
 
-PACK = Path(__file__).parents[4] / "shared" / "golden" / "cspd"
-needs_golden = pytest.mark.skipif(
-    not PACK.is_dir(), reason="the reference vectors (../shared/golden) are absent"
-)
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from golden_folders import compared, copied, needs, refused, without
+
 CHANGED = {
     "rule.ratio.tau4": 0.1,
     "rule.accepted.tau1": 1,
@@ -33,35 +29,21 @@ CHANGED = {
 }
 
 
-@needs_golden
+@needs("cspd")
 def test_every_tensor_agrees_and_changed_ones_do_not(tmp_path, capsys):
-    assert main(["verify", str(PACK)]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert all(line.endswith("an input") for line in lines if line.startswith("skip"))
-    tensors = load_file(PACK / "io.safetensors")
-    for name, by in CHANGED.items():
-        flat = tensors[name].view(-1)
-        flat[0] = 1 - int(flat[0]) if flat.dtype in (torch.uint8, torch.bool) else flat[0] + by
-    for name in ("config.json", "weights.safetensors"):
-        shutil.copy(PACK / name, tmp_path)
-    save_file(tensors, tmp_path / "io.safetensors")
-    assert main(["verify", str(tmp_path)]) == 1
-    failed = {line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("FAIL")}
-    assert failed == {f"{name}:" for name in CHANGED}
+    assert all(line.endswith("an input") for line in compared("cspd", tmp_path, capsys, CHANGED))
 
 
-@needs_golden
-def test_what_is_missing_is_one_line(tmp_path, capsys):
-    config = json.loads((PACK / "config.json").read_text())
-    tensors = load_file(PACK / "io.safetensors")
-    shutil.copy(PACK / "weights.safetensors", tmp_path)
-    for key, name, words in (("gamma", "", "lacks gamma"), ("", "run.noise", "no 'run.noise'")):
-        (tmp_path / "config.json").write_text(json.dumps({k: v for k, v in config.items() if k != key}))
-        save_file({k: v for k, v in tensors.items() if k != name}, tmp_path / "io.safetensors")
-        assert main(["verify", str(tmp_path)]) == 2
-        error = capsys.readouterr().err
-        assert words in error
-        assert len(error.splitlines()) == 1
+@needs("cspd")
+def test_a_missing_option_is_one_line(tmp_path, capsys):
+    folder = copied("cspd", tmp_path, config=lambda options: without(options, "gamma"))
+    assert "lacks gamma" in refused(folder, capsys)
+
+
+@needs("cspd")
+def test_missing_noise_is_one_line(tmp_path, capsys):
+    folder = copied("cspd", tmp_path, io=lambda stored: stored.pop("run.noise"))
+    assert "no 'run.noise'" in refused(folder, capsys)
 
 
 # Of any size ------------------------------------------------------------------------------------------------

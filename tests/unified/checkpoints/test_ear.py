@@ -1,20 +1,16 @@
 """Concept erasure against its released training."""
 
-import json
-import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
-from unified.checkpoints.__main__ import main
 from unified.checkpoints.ear_verify import Model, prompt_rows
 
-PACK = Path(__file__).parents[4] / "shared" / "golden" / "ear"
-needs_golden = pytest.mark.skipif(
-    not PACK.is_dir(), reason="the reference vectors (../shared/golden) are absent"
-)
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from golden_folders import changed, compared, copied, needs, refused
+
 CHANGED = {
     "step_loss": 1e-4,
     "window_loss": 1e-4,
@@ -25,24 +21,12 @@ CHANGED = {
 }
 
 
-@needs_golden
+@needs("ear")
 def test_every_tensor_agrees_and_changed_ones_do_not(tmp_path, capsys):
-    assert main(["verify", str(PACK)]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line for line in lines if line.startswith("skip")] == ["skip tokens: not compared: an input"]
-    tensors = load_file(PACK / "io.safetensors")
-    for name, by in CHANGED.items():
-        flat = tensors[name].view(-1)
-        flat[0] = flat[0] + by if flat.is_floating_point() else 1 - int(flat[0])
-    for name in ("config.json", "weights.safetensors"):
-        shutil.copy(PACK / name, tmp_path)
-    save_file(tensors, tmp_path / "io.safetensors")
-    assert main(["verify", str(tmp_path)]) == 1
-    failed = {line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("FAIL")}
-    assert failed == {f"{name}:" for name in CHANGED}
+    assert compared("ear", tmp_path, capsys, CHANGED) == ["skip tokens: not compared: an input"]
 
 
-@needs_golden
+@needs("ear")
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -53,15 +37,7 @@ def test_every_tensor_agrees_and_changed_ones_do_not(tmp_path, capsys):
     ],
 )
 def test_what_does_not_fit_is_one_line(change, words, tmp_path, capsys):
-    config = {**json.loads((PACK / "config.json").read_text()), **change}
-    config = {name: value for name, value in config.items() if value is not None}
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    for name in ("io", "weights"):
-        (tmp_path / f"{name}.safetensors").symlink_to(PACK / f"{name}.safetensors")
-    assert main(["verify", str(tmp_path)]) == 2
-    error = capsys.readouterr().err
-    assert words in error
-    assert len(error.splitlines()) == 1
+    assert words in refused(copied("ear", tmp_path, config=lambda options: changed(options, change)), capsys)
 
 
 def test_the_null_row_keeps_the_first_and_the_last_id():

@@ -1,23 +1,19 @@
 """FLASH's drafter as released."""
 
-import json
-import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
-from unified.checkpoints.__main__ import main
 from unified.checkpoints.flash.loss import flash_loss
 from unified.checkpoints.flash.network import FlashConfig, FlashDrafter, aligned, shortened
 from unified.checkpoints.flash.verify import image_span
 from unified.heads.latent_pooling import LatentPooling
 
-PACK = Path(__file__).parents[4] / "shared" / "golden" / "flash"
-needs_golden = pytest.mark.skipif(
-    not PACK.is_dir(), reason="the reference vectors (../shared/golden) are absent"
-)
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from golden_folders import changed, compared, copied, needs, refused
+
 CHANGED = {
     "align.out_pad7": 1.0,
     "compress.draft_sequence": 1e-3,
@@ -29,23 +25,12 @@ CHANGED = {
 }
 
 
-@needs_golden
+@needs("flash")
 def test_every_tensor_agrees_and_changed_ones_do_not(tmp_path, capsys):
-    assert main(["verify", str(PACK)]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert all(line.endswith("an input") for line in lines if line.startswith("skip"))
-    tensors = load_file(PACK / "io.safetensors")
-    for name, by in CHANGED.items():
-        tensors[name].view(-1)[0] += by
-    for name in ("config.json", "weights.safetensors"):
-        shutil.copy(PACK / name, tmp_path)
-    save_file(tensors, tmp_path / "io.safetensors")
-    assert main(["verify", str(tmp_path)]) == 1
-    failed = {line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("FAIL")}
-    assert failed == {f"{name}:" for name in CHANGED}
+    assert all(line.endswith("an input") for line in compared("flash", tmp_path, capsys, CHANGED))
 
 
-@needs_golden
+@needs("flash")
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -56,15 +41,9 @@ def test_every_tensor_agrees_and_changed_ones_do_not(tmp_path, capsys):
     ],
 )
 def test_what_does_not_fit_is_one_line(change, words, tmp_path, capsys):
-    config = {**json.loads((PACK / "config.json").read_text()), **change}
-    config = {name: value for name, value in config.items() if value is not None}
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    for name in ("io", "weights"):
-        (tmp_path / f"{name}.safetensors").symlink_to(PACK / f"{name}.safetensors")
-    assert main(["verify", str(tmp_path)]) == 2
-    error = capsys.readouterr().err
-    assert words in error
-    assert len(error.splitlines()) == 1
+    assert words in refused(
+        copied("flash", tmp_path, config=lambda options: changed(options, change)), capsys
+    )
 
 
 # Of any size ------------------------------------------------------------------------------------------------

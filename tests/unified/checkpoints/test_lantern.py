@@ -1,14 +1,11 @@
 """LANTERN's released verification, trees and drafter."""
 
-import json
-import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
-from unified.checkpoints.__main__ import main
 from unified.checkpoints.lantern.drafting import Drafting, draft_dynamic, draft_static, without_replacement
 from unified.checkpoints.lantern.loss import drafter_loss
 from unified.checkpoints.lantern.network import Drafter, DrafterConfig, config_from
@@ -16,15 +13,13 @@ from unified.checkpoints.lantern.verification import Draft, Processor, ReleasedR
 from unified.decoding.strategies.draft_tree import DraftTree
 from unified.decoding.strategies.relaxation import neighbour_table
 
-PACK = Path(__file__).parents[4] / "shared" / "golden" / "lantern"
-needs_golden = pytest.mark.skipif(
-    not PACK.is_dir(), reason="the reference vectors (../shared/golden) are absent"
-)
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from golden_folders import compared, copied, needs, refused, without
+
 CHANGED = {
     "neighbours": 1,
     "single.static.mul_2_k8.accepted": 1,
     "single.dynamic.add_0.1_k8.distribution": 1e-3,
-    "tree.tiny.b_indices": 0,
     "tree.mc_sim_7b_63.static_mul.random_used": 1,
     "tree.mc_sim_7b_63.greedy_add.next_logits": 1e-2,
     "lumina.static_add.distribution": 1e-3,
@@ -35,39 +30,23 @@ CHANGED = {
 }
 
 
-@needs_golden
+@needs("lantern")
 def test_every_tensor_agrees_and_changed_ones_do_not(tmp_path, capsys):
-    assert main(["verify", str(PACK)]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert all(line.endswith("an input") for line in lines if line.startswith("skip"))
-    shutil.copytree(PACK, tmp_path / "pack")
-    tensors = load_file(PACK / "io.safetensors")
-    for name, by in CHANGED.items():
-        tensors[name] = tensors[name].clone()
-        tensors[name].view(-1)[0] += by
-    tensors["tree.tiny.b_indices"][3, 1, 0] += 1
-    (tmp_path / "pack" / "io.safetensors").unlink()
-    save_file(tensors, tmp_path / "pack" / "io.safetensors")
-    assert main(["verify", str(tmp_path / "pack")]) == 1
-    failed = {line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("FAIL")}
-    assert failed == {f"{name}:" for name in CHANGED}
+    def another_branch(stored):
+        stored["tree.tiny.b_indices"][3, 1, 0] += 1
+
+    skipped = compared("lantern", tmp_path, capsys, CHANGED, another_branch)
+    assert all(line.endswith("an input") for line in skipped)
 
 
-@needs_golden
+@needs("lantern")
 @pytest.mark.parametrize(
     ("key", "reason"),
     [("trees", "lacks trees"), ("processor", "lacks processor"), ("drafters", "lacks drafters")],
 )
 def test_a_missing_option_is_one_line(key, reason, tmp_path, capsys):
-    config = json.loads((PACK / "config.json").read_text())
-    del config[key]
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    for name in ("io", "weights"):
-        (tmp_path / f"{name}.safetensors").symlink_to(PACK / f"{name}.safetensors")
-    assert main(["verify", str(tmp_path)]) == 2
-    error = capsys.readouterr().err
-    assert reason in error
-    assert len(error.splitlines()) == 1
+    folder = copied("lantern", tmp_path, config=lambda options: without(options, key))
+    assert reason in refused(folder, capsys)
 
 
 # Of any size ------------------------------------------------------------------------------------------------
