@@ -47,6 +47,7 @@ UNIFIED = {
 }
 ALLOWED: dict[str, set[str]] = {  # beside the area itself; `unified` is the package's own `__init__`
     "tokenizers": set(),
+    "file_names": set(),
     "finite": set(),
     "precision": set(),
     "moved": set(),  # names its modules as text
@@ -88,7 +89,12 @@ ALLOWED: dict[str, set[str]] = {  # beside the area itself; `unified` is the pac
     "train": {*UNIFIED, "tokenizers", "envs", "tasks"},
     "eval": {*UNIFIED, "tokenizers", "envs", "tasks"},
 }
-ANYWHERE = {"finite", "moved", "precision"}  # all but `tokenizers`, which stand alone, may import these
+ANYWHERE = {
+    "file_names",
+    "finite",
+    "moved",
+    "precision",
+}  # all but `tokenizers` may import these
 MORE: dict[str, set[str]] = {  # modules under these names may import more than their area
     "unified.eval.lab": {"train"},
     "unified.eval.bench": {"train"},

@@ -109,7 +109,7 @@ def _memory(recipe: Any, options: argparse.Namespace) -> int:
     from unified.train.memory import Plan, report
     from unified.train.recipe import ModelData, ModelRecipe, PreferenceRecipe
 
-    from unified.pretrained import SHIPPED_NAME
+    from unified.file_names import SHIPPED_NAME
 
     logging.set_verbosity_error()
     if isinstance(recipe, PreferenceRecipe):  # planned as stages that go on from its start

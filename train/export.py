@@ -13,7 +13,7 @@ from unified.train.stage_files import ADAPTER, WEIGHTS
 from unified.train.tensor_file import Entry, write_tensors
 
 from unified.config import UnifiedConfig
-from unified.pretrained import WEIGHTS as MODEL
+from unified.file_names import WEIGHTS as MODEL
 from unified.pretrained import base_folder, save_processor
 from unified.vision_language.extension import ADAPTERS, save_weights
 

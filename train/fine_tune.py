@@ -25,7 +25,8 @@ from unified.train.stage import BatchConfig, OptimisationConfig, ParameterConfig
 from unified.apps.commands.common import seed
 from unified.command import Parser
 from unified.command import run as run_command
-from unified.pretrained import SHIPPED_NAME, find, load_processor
+from unified.file_names import SHIPPED_NAME
+from unified.pretrained import find, load_processor
 
 RATES = {"full": 2e-4, "lora": 1e-3}
 MOST_EPOCHS = 1e6

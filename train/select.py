@@ -25,7 +25,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from unified.adapters import WEIGHTS
-from unified.pretrained import SHIPPED, SHIPPED_NAME, find
+from unified.file_names import SHIPPED, SHIPPED_NAME
+from unified.pretrained import find
 
 PREFIXES: dict[str, tuple[str, ...]] = {
     "all": ("",),

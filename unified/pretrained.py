@@ -21,18 +21,16 @@ from safetensors.torch import save_file
 from unified import adapters
 from unified.config import UnifiedConfig
 from unified.core_model import CoreModel
+from unified.file_names import CONFIG, PROCESSOR, SHIPPED, SHIPPED_NAME, WEIGHTS
 from unified.stream.migration import weight_name
 from unified.stream.processor import Processor
-from unified.stream.processor_files import CONFIG, PROCESSOR, load_processor, read_json, save_processor
+from unified.stream.processor_files import load_processor, read_json, save_processor
 from unified.text_files import at_home, content_of
 from unified.weight_files import built
 
 if TYPE_CHECKING:
     from unified.model import UnifiedModel
 
-SHIPPED = Path(__file__).resolve().parent / "weights" / "nano"
-SHIPPED_NAME = "shipped"  # what it is called in recipes and by adapters, wherever the package lies
-WEIGHTS = "model.safetensors"
 FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "tokenizer.model"]  # nothing that could be run
 
 

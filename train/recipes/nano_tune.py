@@ -8,7 +8,7 @@ from unified.train.recipes.nano import nano
 from unified.train.recipes.nano_sources import SOURCES
 from unified.train.stage import ParameterConfig
 
-from unified.pretrained import SHIPPED_NAME
+from unified.file_names import SHIPPED_NAME
 
 MIXTURE = {
     "scene_caption": 0.02,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,17 @@ def prefixes(folder: Path) -> list[str]:
     return sorted(prefix for prefix in found if not prefix or prefix.endswith("_"))
 
 
-def read_config(folder: Path, prefix: str = "") -> dict[str, Any]:
-    """ValueError (one line) if config.json is missing or no JSON object. `prefix`: see `prefixes`."""
+def read_config(folder: Path, prefix: str = "", needed: Sequence[str] = ()) -> dict[str, Any]:
+    """ValueError (one line) if config.json is missing, no JSON object, or has not all that is `needed`.
+    `prefix`: see `prefixes`."""
     path = Path(folder) / f"{prefix}config.json"
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
-    return read_object(path)
+    config = read_object(path)
+    missing = [name for name in needed if name not in config]
+    if missing:
+        raise ValueError(f"{folder}: config.json has no {missing[0]}")
+    return config
 
 
 def read_io(folder: Path) -> dict[str, Tensor]:

@@ -13,8 +13,9 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 
 from tokenizers import AddedToken, Tokenizer
+from unified.file_names import PROCESSOR
 from unified.pretrained import find
-from unified.stream.processor_files import PROCESSOR, load_processor
+from unified.stream.processor_files import load_processor
 from unified.stream.vocabulary import Vocabulary
 
 # As `Stream.encode` writes conversations of text: `part` marks an empty text and the border between two.

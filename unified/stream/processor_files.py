@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import save_file
 
+from unified.file_names import CONFIG, PROCESSOR, VISUAL_WEIGHTS
 from unified.stream.migration import migrated
 from unified.stream.vocabulary import Vocabulary
 from unified.text_files import content_of, read_object
@@ -32,7 +33,6 @@ VISUAL: dict[str, tuple[Any, Callable[..., Any]]] = {
     "residual_vq": (ResidualVQConfig, ResidualVQTokenizer),
 }
 FILES = {"text": "text_tokenizer.json", "visual": "visual_config.json", "action": "action.json"}
-CONFIG, PROCESSOR, VISUAL_WEIGHTS = "config.json", "processor.json", "visual.safetensors"
 
 
 # Loading --------------------------------------------------------------------------------------------------

@@ -30,8 +30,9 @@ def extend(options: argparse.Namespace) -> int:
 
 def _pen(options: argparse.Namespace) -> Any:
     """What the options give: the visual tokenizer of a model, or one by itself."""
+    from unified.file_names import PROCESSOR
     from unified.pretrained import find
-    from unified.stream.processor_files import PROCESSOR, load_processor, load_visual
+    from unified.stream.processor_files import load_processor, load_visual
     from unified.tokenizers.residual_vq import ResidualVQTokenizer
     from unified.vision_language.extension import Pen
 

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from unified import __version__
+from unified.file_names import CONFIG, PROCESSOR, SHIPPED, SHIPPED_NAME, VISUAL_WEIGHTS, WEIGHTS
 from unified.stream.migration import migrated
-from unified.text_files import content_of, read_object
+from unified.text_files import at_home, content_of, read_object
 from unified.tokenizers.schedules import ladder
 from unified.tokenizers.stand_ins import check_file
 from unified.tokenizers.tensor_sizes import tensor_sizes
 
-SHIPPED = Path(__file__).resolve().parents[2] / "weights" / "nano"
-CONFIG, PROCESSOR, WEIGHTS = "config.json", "processor.json", "model.safetensors"
 SIDE = 64  # pixels of a picture of the assistant
 GROWS = {"next_scale": True, "residual": True, "raster": False, "diagonal": False, "nar": False}
 
@@ -24,7 +23,7 @@ GROWS = {"next_scale": True, "residual": True, "raster": False, "diagonal": Fals
 def described(model: str | None) -> dict[str, Any] | None:
     """What `info` says, without what depends on the machine; None for a model that has to be loaded for it: a
     hub name, one in another form, one that extends another. ValueError, in one line, for a damaged file."""
-    folder = SHIPPED if model in (None, "shipped") else Path(str(model)).expanduser()
+    folder = SHIPPED if model in (None, SHIPPED_NAME) else at_home(str(model))
     if not (folder / CONFIG).is_file() or not (folder / PROCESSOR).is_file():
         return None
     config, processor = migrated(read_object(folder / CONFIG)), migrated(read_object(folder / PROCESSOR))
@@ -46,7 +45,7 @@ def _described(
     grid = (SIDE // stride, SIDE // stride)
     sides = processor["sides"]
     maps = ladder(grid, *([] if sides is None else [sides])) if GROWS[order] and sides != [] else (grid,)
-    counts = [_numbers(folder / name) for name in (WEIGHTS, visual.get("weights", "visual.safetensors"))]
+    counts = [_numbers(folder / name) for name in (WEIGHTS, visual.get("weights", VISUAL_WEIGHTS))]
     return {
         "folder": str(folder),
         "parameters": sum(counts),
