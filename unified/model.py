@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText, GenerationConfig
 
+from unified.backbone import library  # noqa: F401  (transformers learns the names of our back-ends)
 from unified.config import UnifiedConfig
 from unified.core_model import CoreModel, Kind, UnifiedOutput, Writer
 from unified.library_model import LibraryModel

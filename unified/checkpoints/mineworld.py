@@ -14,11 +14,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaModel
+from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from unified.backbone.decoder import LibraryLayers, run_layers
 from unified.backbone.layer_pass import Pass
+from unified.backbone.library import build
 from unified.checkpoints.mineworld_config import MineWorldConfig
 from unified.checkpoints.state_dict import check_fit, unwrap
 from unified.heads.distribution import Categorical
@@ -41,8 +42,7 @@ class LanguageModel(nn.Module):
             rms_norm_eps=config.norm_eps,
             rope_parameters={"rope_type": "default", "rope_theta": config.rope_base},
         )
-        library._attn_implementation = "unified"  # see `backbone.decoder`
-        self.model = LlamaModel(library)
+        self.model = build(library, pretrained=False)
         self.lm_head = nn.Linear(config.sizes.width, config.ids, bias=False)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -230,3 +232,14 @@ def test_one_checkpoint_holds_both(model: MineWorldTransformer, tokenizer: MineW
     ids = alone.encode(torch.rand(2, 3, 12, 20) * 2 - 1)[0]
     assert ids.shape == (2, 15)
     assert alone.decode_maps([ids], [(3, 5)]).shape == (2, 3, 12, 20)
+
+
+def test_it_is_built_where_nothing_else_was_imported() -> None:
+    code = (
+        "from unified.checkpoints.mineworld import MineWorldTransformer\n"
+        "from unified.checkpoints.mineworld_config import LayerSizes, MineWorldConfig\n"
+        f"config = {CONFIG!r}\n"
+        "print(type(MineWorldTransformer(config)).__name__)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["MineWorldTransformer"]
