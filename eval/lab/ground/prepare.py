@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,22 @@ from unified.eval.lab.ground.training import Course, train
 from unified.train.stored import write_text
 
 
-def prepare(ground: Ground, work: Path) -> dict[str, Any]:
-    """Train and measure all that is missing; an interrupted training goes on from its checkpoint in `work`.
-    The figures are written beside the weights as `manifest.json` and returned."""
-    found = ground.manifest() or {"parser": parser_accuracy(ground)}
-    for names, make in ((TOKENIZERS, _tokenizer), (BASES, _base)):
-        for name in names:
-            if not ground.has(name) or name not in found:
+def prepare(ground: Ground, work: Path, names: Sequence[str] = ()) -> dict[str, Any]:
+    """Train and measure all that is missing, or of it what is named (other processes may do the rest); an
+    interrupted training goes on from its checkpoint in `work`. The figures are written beside the weights as
+    `manifest.json` and returned. ValueError for an unknown name."""
+    if unknown := set(names) - {*TOKENIZERS, *BASES}:
+        raise ValueError(
+            f"{', '.join(sorted(unknown))}: not of the ground: {', '.join([*TOKENIZERS, *BASES])}"
+        )
+    if not ground.manifest():
+        _write(ground, {"parser": parser_accuracy(ground)})
+    for every, make in ((TOKENIZERS, _tokenizer), (BASES, _base)):
+        for name in every:
+            if name in (names or every) and not (ground.has(name) and name in ground.manifest()):
                 print(f"{name} ...", file=sys.stderr, flush=True)
-                found[name] = make(ground, name, work)
-                _write(ground, found)
-    return found
+                _write(ground, {name: make(ground, name, work)})
+    return ground.manifest()
 
 
 def parser_accuracy(ground: Ground, count: int = 256) -> dict[str, float]:
@@ -104,4 +110,6 @@ def base_figures(ground: Ground, name: str) -> dict[str, Any]:
 
 
 def _write(ground: Ground, found: dict[str, Any]) -> None:
-    write_text(ground.weights / "manifest.json", json.dumps(found, indent=1) + "\n")
+    told = {**ground.manifest(), **found}
+    ground.weights.mkdir(parents=True, exist_ok=True)
+    write_text(ground.weights / "manifest.json", json.dumps(told, indent=1, sort_keys=True) + "\n")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from unified.eval.lab.ground.ground import Ground
 
 ACTIONS = ("list", "run", "report", "prepare", "conform", "cross")
-NAMED = ("run", "conform")  # actions that take names
+NAMED = ("run", "conform", "prepare")  # actions that take names
 
 
 def lab(options: argparse.Namespace) -> int:
@@ -107,7 +107,7 @@ def _prepare(options: argparse.Namespace) -> int:
     from unified.eval.lab.report import ground_lines
 
     ground = _ground(options)
-    found = prepare(ground, ground.cache / "training")
+    found = prepare(ground, ground.cache / "training", options.names)
     print(json.dumps(found) if options.json else "\n".join(ground_lines(found)))
     return 0
 
