@@ -33,7 +33,7 @@ class Sizes:
     model: ModelSize = field(default_factory=ModelSize)
     tokenizer: TokenizerSize = field(default_factory=TokenizerSize)
     scenes: int = 8000
-    tokenizer_steps: int = 400
+    tokenizer_steps: int = 1600
     base_steps: int = 600
     batch: int = 32
     prompts: int = 128
