@@ -85,6 +85,7 @@ class Assistant:
     draws = True
     thinks = True  # what it says to itself is no part of an answer (`inner_speech`)
     several_images = False  # in one question
+    strategy: Strategy | None = None  # of decoding, in conversations (`drafting`)
 
     def __init__(
         self,
@@ -323,7 +324,9 @@ class Assistant:
             self.processor,
             seed=self.seed,
             shapes=self.shapes((self.side, self.side)),
-            settings=replace(CHATTING, max_tokens=_max_tokens(max_tokens, most_tokens)),
+            settings=replace(
+                CHATTING, max_tokens=_max_tokens(max_tokens, most_tokens), strategy=self.strategy
+            ),
         )
 
     def push_to_hub(self, repository: str, **options: Any) -> str:

@@ -70,6 +70,8 @@ def _add_chat(commands: argparse._SubParsersAction) -> None:
     chat = _command(commands, "chat", "talk with the model; /help lists what it can do")
     chat.add_argument("--image", nargs="+", metavar="FILE", help="pictures to show with the first message")
     chat.add_argument("--tokens", type=_positive, default=512, help="longest answer (default 512)")
+    drafts = "a smaller model of the same text tokenizer that drafts answers (speculative decoding)"
+    chat.add_argument("--draft", metavar="FOLDER", help=drafts)
     kept = "keep what is typed for the next time, in the user's state folder (default)"
     chat.add_argument("--history", action=argparse.BooleanOptionalAction, default=True, help=kept)
     chat.add_argument(

@@ -210,7 +210,7 @@ class Conversation:
 
     def _resumed(self) -> Session:
         if self._session is None:
-            session = Session(self.model, seed=self.seed)
+            session = Session(self.model, seed=self.seed, strategy=self.settings.strategy)
             session.feed(self.ids, values=self.values)
             self._session = session  # only now: reading may have been interrupted
         return self._session

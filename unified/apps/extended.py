@@ -78,7 +78,8 @@ class ExtendedAssistant(Assistant):
 
     def chat(self, *, max_tokens: int = 512, most_tokens: int | None = None) -> Conversation:
         """A conversation with streaming answers of at most `max_tokens` ids of text, and drawings."""
-        settings = replace(CHATTING, text_sampler=self.sampler, max_tokens=most_tokens or max_tokens)
+        told: dict[str, Any] = {"text_sampler": self.sampler, "strategy": self.strategy}
+        settings = replace(CHATTING, max_tokens=most_tokens or max_tokens, **told)
         return ExtendedConversation(self, shapes=self.shapes((self.side, self.side)), settings=settings)
 
     def shown(self, source: Source) -> np.ndarray:

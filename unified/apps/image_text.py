@@ -20,6 +20,7 @@ from unified.backbone.attention import session_attention
 from unified.decoding.grounding import MutualInformation
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
+from unified.decoding.strategies import Strategy
 from unified.finite import check_count
 from unified.stream.message_forms import read_picture
 from unified.stream.messages import Message
@@ -39,6 +40,7 @@ class ImageTextAssistant:
     draws = False
     several_images = True
     commands: tuple[str, ...] = ()  # of `unified chat`, beside those for any model
+    strategy: Strategy | None = None  # of decoding (`drafting`)
 
     def __init__(
         self,
@@ -90,7 +92,7 @@ class ImageTextAssistant:
         for start in range(0, len(asked), batch):
             prompts = [self.processor.prompt(messages) for messages in asked[start : start + batch]]
             seeds = [self.seed * SEED_STRIDE + start + number for number in range(len(prompts))]
-            session = open_session(self.model, prompts, seeds)
+            session = open_session(self.model, prompts, seeds, self.strategy)
             if log_probs:
                 session.record_log_probs()
             sampler = scoring(self.sampler) if log_probs else self.sampler
@@ -222,7 +224,7 @@ class ImageTextConversation:
         session, model = self._session, self.assistant.model
         read = session.streams[0] if session is not None else []
         if session is None or prompt.ids[: len(read)] != read or len(read) == len(prompt.ids):
-            return open_session(model, [prompt], self.assistant.seed)
+            return open_session(model, [prompt], self.assistant.seed, self.assistant.strategy)
         new = prompt.ids[len(read) :]
         count = new.count(model.vocabulary.image)
         values = model.values(prompt.inputs) if count else {}

@@ -11,19 +11,25 @@ from torch import Tensor
 from unified.decoding.grounding import Contrast
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
+from unified.decoding.strategies import Strategy
 from unified.vision_language.model import PretrainedReader
 from unified.vision_language.processor import PretrainedProcessor, Prompt
 
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # what an incomplete UTF-8 character decodes to
 
 
-def open_session(model: PretrainedReader, prompts: Sequence[Prompt], seed: int | Sequence[int]) -> Session:
+def open_session(
+    model: PretrainedReader,
+    prompts: Sequence[Prompt],
+    seed: int | Sequence[int],
+    strategy: Strategy | None = None,
+) -> Session:
     """A session that has read a prompt in each row. ValueError for one longer than the model's context."""
     values: dict[str, list[Tensor]] = {}
     for prompt in prompts:
         for name, tensor in model.values(prompt.inputs).items():
             values.setdefault(name, []).append(tensor)
-    session = Session(model, rows=len(prompts), seed=seed)
+    session = Session(model, rows=len(prompts), seed=seed, strategy=strategy)
     joined = {name: torch.cat(parts) for name, parts in values.items()}
     session.feed([prompt.ids for prompt in prompts], values=joined)
     return session

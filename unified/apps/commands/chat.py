@@ -370,6 +370,12 @@ def chat(options: argparse.Namespace) -> int:
     check_folder(options.out)
     images = protocol(os.environ, sys.stdout)
     model = assistant(options)
+    if options.draft is not None:
+        from unified.apps.drafting import draft_with
+
+        loading = {"device": options.device, "dtype": options.dtype}
+        if note := draft_with(model, options.draft, **loading):
+            print(note)
     shown = sys.stdout.isatty()
     talk = Chat(model, folder=options.out, images=images, max_tokens=options.tokens, progress=shown)
     print(f"{model.folder}: type to talk, /help for commands, Ctrl-D to leave.")

@@ -14,6 +14,7 @@ from unified.decoding.strategies.drafts import Draft, PromptLookup, Shallow
 from unified.decoding.strategies.feature_draft import FeatureDraft, FeatureDrafter
 from unified.decoding.strategies.lantern import Lantern
 from unified.decoding.strategies.one_pass import OnePass
+from unified.decoding.strategies.smaller_model import SmallerModel
 from unified.decoding.strategies.speculative import Speculative
 from unified.decoding.strategies.strategy import Strategy
 
@@ -46,6 +47,7 @@ __all__ = [
     "OnePass",
     "PromptLookup",
     "Shallow",
+    "SmallerModel",
     "Speculative",
     "Stats",
     "Strategy",

@@ -1,0 +1,144 @@
+"""A draft of text by a smaller model of the same text tokenizer, with a KV cache of its own.
+
+Leviathan et al., arXiv 2211.17192; Chen et al., arXiv 2302.01318. About images the smaller model may know
+less: it reads those written in codes if it has the same codes, and passes over features of another model's
+vision tower; a draft that sees no image is often good enough (Gagrani et al., "On speculative decoding for
+multimodal large language models", arXiv 2404.08856). What is said follows the large model's law whatever the
+draft knows.
+Tests: tests/unified/decoding/test_smaller_model.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from unified.decoding.context import Chunk, Context
+from unified.decoding.rows import readable
+from unified.decoding.strategies.drafts import token_chunk
+from unified.decoding.strategies.rollback import Mark
+from unified.orders import Plan
+from unified.stream.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from unified.decoding.session import Session
+
+
+@dataclass(eq=False)
+class SmallerModel:
+    """Draft of text by `model`, whose text tokenizer must be that of the session's model: special ids are
+    matched by name, other ids stand for themselves. It follows each session by itself."""
+
+    model: Any
+    _followers: WeakKeyDictionary[Session, Follower] = field(
+        default_factory=WeakKeyDictionary, init=False, repr=False
+    )
+
+    def text(self, session: Session, drafted: Sequence[Sequence[int]]) -> Tensor | None:
+        """`Draft.text`. It guesses nothing where the conversation is longer than its context."""
+        if session not in self._followers:
+            self._followers[session] = Follower(self.model, session)
+        follower = self._followers[session]
+        if not (follower.go_on(drafted) if any(drafted) else follower.catch_up(session)):
+            return None
+        session.stats.draft_passes += 1
+        return follower.logits().to(session.model.device)
+
+    def image(self, session: Session, chunk: Chunk, rows: slice, plan: Plan, step: int) -> None:
+        """It guesses no images."""
+
+
+class Follower:
+    """What a smaller model has read of the rows of one session: `read`, in its own ids, and `states` [B, D]
+    after it and what was drafted since."""
+
+    def __init__(self, model: Any, session: Session) -> None:
+        rows = len(session.rows)
+        self.model, self.context = model, Context(model.new_cache(rows), rows)
+        self.words = session.vocabulary
+        self.ids, self.table = same_ids(self.words, model.vocabulary), same_rows(self.words, model.vocabulary)
+        self.read: list[list[int]] = [[] for _ in range(rows)]
+        self.mark: Mark | None = None
+        self.states = torch.empty(0)
+
+    def catch_up(self, session: Session) -> bool:
+        """Forget what was drafted and read what the rows have said and heard since. False where that is more
+        than the model's context holds, or nothing."""
+        if self.mark is not None:
+            self.mark.restore()
+            self.mark = None
+        seen = [self._seen(row.stream) for row in session.rows]
+        for number, (ids, read) in enumerate(zip(seen, self.read, strict=True)):
+            if ids[: len(read)] != read:
+                self.context.restart(number)
+                self.read[number] = []
+        if not self._fits(max(map(len, seen))):
+            return False
+        new = [ids[len(read) :] for ids, read in zip(seen, self.read, strict=True)]
+        if any(new):
+            self.context.read(self.model, new)
+        self.read = seen
+        if not self.context.last[0]:
+            return False
+        self.mark, self.states = Mark(self.context), self.context.last[0][0]
+        return True
+
+    def go_on(self, drafted: Sequence[Sequence[int]]) -> bool:
+        """Read what was drafted last. False where there is no room for it."""
+        count = max(map(len, drafted))
+        if not self._fits(max(map(len, self.read)) + count):
+            return False
+        new = [[self.ids.get(token, token) for token in ids[count - 1 : count]] for ids in drafted]
+        chunk, cursors = token_chunk(self.context, self.model, new)
+        rows = self.context.rows()
+        hidden = self.context.run(self.model, chunk, rows)[0]
+        self.context.cursors[rows] = cursors
+        fresh = torch.from_numpy(chunk.counts > 0).to(hidden.device)[:, None]
+        self.states = torch.where(fresh, chunk.states(hidden, chunk.counts - 1, 1)[:, 0], self.states)
+        return True
+
+    def logits(self) -> Tensor:
+        """[B, V] after what was read, in the rows of the session's model; -inf for ids that it alone has."""
+        found: Tensor = self.model.text_logits(self.states)
+        table = self.table.to(found.device)
+        return found[:, table.clamp(min=0)].masked_fill(table < 0, float("-inf"))
+
+    def _fits(self, length: int) -> bool:
+        most = self.model.context_length
+        return most is None or length <= most
+
+    def _seen(self, ids: list[int]) -> list[int]:
+        """Of a stream, what the model can read, in its own ids."""
+        words = self.words
+        coded = words == self.model.vocabulary and not words.placeholders.keys() & set(ids)
+        return [self.ids.get(token, token) for token in readable(ids, words, coded)]
+
+
+def same_ids(model: Vocabulary, draft: Vocabulary) -> dict[int, int]:
+    """Special ids of a model -> those of a draft that have another number there."""
+    pairs = (
+        (model.special[name], draft.special[name]) for name in model.special.keys() & draft.special.keys()
+    )
+    return {one: other for one, other in pairs if one != other}
+
+
+def same_rows(model: Vocabulary, draft: Vocabulary) -> Tensor:
+    """[V]: for each row of a model's text head, that of a draft's which says the same, -1 for none."""
+    found = torch.full((model.table_size,), -1)
+    text = min(model.text, draft.text)
+    found[:text] = torch.arange(text)
+    if model.action == draft.action:
+        first, own = model.action_start - model.visual, draft.action_start - draft.visual
+        found[first : first + model.action] = torch.arange(own, own + draft.action)
+    for name, token in model.special.items():
+        row = int(model.table_rows(torch.tensor(token)))
+        other = draft.special.get(name)
+        other_row = -1 if other is None else int(draft.table_rows(torch.tensor(other)))
+        if row < len(found):
+            found[row] = other_row if other_row < draft.table_size else -1
+    return found
