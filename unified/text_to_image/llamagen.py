@@ -8,7 +8,6 @@ published cleaning of web captions (links, markup) is left out.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,13 +20,13 @@ from unified.decoding.guidance import Constant
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
 from unified.orders import Plan
-from unified.text_files import content_of, read_text
+from unified.text_files import content_of
+from unified.text_to_image.classes import class_names, class_number
 from unified.text_to_image.folder import CONFIG, PublishedFolder
 from unified.text_to_image.settings import DrawSettings
 from unified.text_to_image.text_encoder import TextEncoder, load_text_encoder
 from unified.tokenizers.vq import VQTokenizer
 
-CLASSES = "classes.txt"
 TRANSFORMERS = {
     name: {"dim": width, "n_layer": depth, "n_head": heads}
     for name, (depth, heads, width) in llamagen.RELEASED.items()
@@ -95,16 +94,7 @@ class LlamaGenDrawer:
 
     def label(self, prompt: str) -> int:
         """The number of a class that a prompt names."""
-        word, most = prompt.strip(), self.model.config.classes
-        if word.isdecimal() and int(word) < most:
-            return int(word)
-        known = [name.lower() for name in self.names]
-        if word.lower() in known:
-            return known.index(word.lower())
-        named = f" or a name in {CLASSES}" if self.names else ""
-        raise ValueError(
-            f"this model draws classes: give a number from 0 to {most - 1}{named}, got {word!r:.60}"
-        )
+        return class_number(prompt, self.model.config.classes, self.names)
 
     def describe(self) -> dict[str, Any]:
         config = self.model.config
@@ -133,7 +123,7 @@ def load(folder: PublishedFolder, *, device: Any = "cpu", dtype: Any = torch.flo
     if config.caption_width:
         sizes = {"channels": config.caption_width, "longest": config.condition_length}
         text = load_text_encoder(folder, **sizes, device=device, dtype=dtype)
-    names = _names(folder.path / CLASSES) if text is None else []
+    names = class_names(folder.path) if text is None else []
     return LlamaGenDrawer(model.to(device=device, dtype=dtype), tokenizer.to(device), text, names)
 
 
@@ -143,7 +133,3 @@ def _options(folder: PublishedFolder) -> dict[str, Any]:
         raise folder.error(f"side must be a whole number of at least 1, got {side!r:.60}")
     options = folder.options("transformer", TRANSFORMERS)
     return options if isinstance(folder.config["transformer"], dict) else {**options, "block_size": side**2}
-
-
-def _names(path: Path) -> list[str]:
-    return [line.strip() for line in read_text(path).splitlines()] if path.is_file() else []
