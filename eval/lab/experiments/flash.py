@@ -164,8 +164,10 @@ def speculated(
 
 
 def likeliest(model: UnifiedModel, states: Tensor) -> Tensor:
-    """Of hidden states [..., D], the likeliest words [...]."""
-    return model.text_logits(states)[..., : model.vocabulary.text].argmax(dim=-1)
+    """Of hidden states [..., D], the likeliest ids [...] of those that a session may say here: words, and the
+    border between parts."""
+    allowed = torch.tensor([*range(model.vocabulary.text), model.vocabulary.part])
+    return allowed[model.text_logits(states)[..., allowed].argmax(dim=-1)]
 
 
 def draft(
