@@ -3,25 +3,31 @@ here; docs/lab/README.md tells how."""
 
 from unified.eval.lab.experiment import Experiment
 from unified.eval.lab.experiments import (
+    acdit,
     ar_survey,
     asvr,
     cca,
     core2,
+    cspd,
     ddo,
     ear,
     flash,
     flexvar,
     hack,
+    himar,
     lantern,
     m3id,
+    mineworld,
     nar,
     sar,
     scalekv,
     semaim,
     t2i_compbench,
     token_unify,
+    tokenbridge,
     var,
     variant,
+    xar,
 )
 
 _MODULES = (
@@ -44,6 +50,12 @@ _MODULES = (
     token_unify,
     semaim,
     flash,
+    cspd,
+    mineworld,
+    xar,
+    himar,
+    tokenbridge,
+    acdit,
 )
 
 EXPERIMENTS: dict[str, Experiment] = {module.EXPERIMENT.name: module.EXPERIMENT for module in _MODULES}

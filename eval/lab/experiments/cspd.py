@@ -32,7 +32,6 @@ from unified.eval.lab.ground.latents import (
 )
 from unified.eval.lab.ground.training import Course, train
 
-from unified.checkpoints.cspd.rule import Trajectory, trajectory
 from unified.decoding.noise import PositionNoise
 from unified.decoding.strategies.gaussian import verify_values
 from unified.heads.diffusion import DiffusionConfig, DiffusionHead
@@ -111,13 +110,17 @@ class Noises:
         return Noises(path, noise.normal(places, CHANNELS, f"{purpose} last").float())
 
 
-def law_at(model: Raster, hidden: Tensor, path: Tensor) -> Trajectory:
-    """Of hidden states [M, D] and their noise [M, K, C]: the Gaussian of the last denoising step."""
-    return trajectory(model.head.distribution(hidden), path, 1.0)
+def law_at(model: Raster, hidden: Tensor, path: Tensor) -> Gaussian:
+    """Of hidden states [M, D] and their noise [M, K, C]: the law of the last denoising step."""
+    law = model.head.distribution(hidden)
+    *_, before, mean = law.trajectory(path, 1.0)
+    *_, smallest, largest = law.schedule.table[0].tolist()
+    place = law.predicted(before, int(law.schedule.steps[0]))[1]
+    return Gaussian(mean, 0.5 * (smallest + (place + 1) / 2 * (largest - smallest)))
 
 
-def values_of(law: Trajectory, last: Tensor) -> Tensor:
-    return law.mean + law.std * last
+def values_of(law: Gaussian, last: Tensor) -> Tensor:
+    return law.mean + law.log_std.exp() * last
 
 
 @torch.no_grad()
@@ -168,7 +171,7 @@ class Speculation:
                 self.target, hidden.flatten(0, 1), self.own.path[rows[:, None], places].flatten(0, 1)
             )
             shape = (*places.shape, CHANNELS)
-            p = Gaussian(law.mean.view(shape), law.std.log().view(shape))
+            p = Gaussian(law.mean.view(shape), law.log_std.view(shape))
             verdict = verify_values(
                 p, q, drafted[rows[:, None], places], self.noise, places, temperature=self.temperature
             )
@@ -191,8 +194,8 @@ class Speculation:
             hidden = self.draft(captions, work)[rows, place]
             laws.append(law_at(self.draft, hidden, self.other.path[rows, place]))
             work[rows, place] = values_of(laws[-1], self.other.last[rows, place])
-        mean, std = (torch.stack([getattr(law, name) for law in laws], dim=1) for name in ("mean", "std"))
-        return work, Gaussian(mean, std.log())
+        means, log_stds = [x.mean for x in laws], [x.log_std for x in laws]
+        return work, Gaussian(torch.stack(means, dim=1), torch.stack(log_stds, dim=1))
 
 
 def everything(trial: Trial) -> Numbers:

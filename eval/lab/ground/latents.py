@@ -7,6 +7,7 @@ in place of their table of classes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from unified.eval.lab.ground.tokenizers import DIM, SCHEDULE, as_pictures
 from unified.tasks.scenes.scene import Scene
 
 from unified.decoding.noise import PositionNoise
+from unified.orders.masked_schedule import first_masked, training_rate
 
 SIDE = SCHEDULE[-1]
 TOKENS, CHANNELS = SIDE * SIDE, DIM // 2
@@ -94,6 +96,15 @@ def drawn(trial: Trial, scenes: Sequence[Scene], sample: Sample, rows: int | Non
 def scored(trial: Trial, scale: Scale, scenes: Sequence[Scene], tokens: Tensor) -> dict[str, float]:
     """What their pictures show."""
     return scores(scenes, scale.pictures(trial.ground, tokens))
+
+
+def masked_batch(rows: int, generator: torch.Generator, dropped: float) -> tuple[Tensor, Tensor]:
+    """Of a step of a masked model: which tokens [B, 64] bool are to be predicted, equally many in every row,
+    and which captions [B] bool are left out."""
+    rate = float(training_rate(torch.rand(1, generator=generator)))
+    orders = torch.rand(rows, TOKENS, generator=generator).argsort(dim=1)
+    mask = first_masked(orders, min(math.ceil(TOKENS * rate), TOKENS))
+    return mask, torch.rand(rows, generator=generator) < dropped
 
 
 def batch_of(trial: Trial, step: int, count: int) -> tuple[Tensor, torch.Generator]:
