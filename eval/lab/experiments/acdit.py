@@ -176,7 +176,7 @@ EXPERIMENT = Experiment(
     judge=judge,
     minutes=26,
     scaled="pictures of 8 x 8 tokens, told by captions, in place of clips of frames and actions, so that "
-    "(f) is not asked; models of a quarter of a base model's inner size, 300 steps; 20 solver steps "
+    "(f) is not asked; models of an eighth of a base model's inner size, 300 steps; 20 solver steps "
     "a block without guidance; noisy context (e) is shown, not judged; the table of the mask (a) is "
     "a test",
     shown=("attributes", "all", FRECHET, "attention", "loss"),

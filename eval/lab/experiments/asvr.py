@@ -165,9 +165,10 @@ EXPERIMENT = Experiment(
         "shifted": partial(taught, "semantic", 1),
     },
     judge=judge,
-    minutes=20,
-    scaled="captions of nine words in place of questions; the semantic tokenizer is residual k-means of two "
-    "times 32 codes on an encoder that was taught the words of captions; a picture is read in one piece, so "
-    "its positions see all of it; a captioner of a quarter of a base model's inner size, 300 steps",
+    minutes=18,
+    scaled="captions of nine words in place of questions; the semantic tokenizer is residual k-means of "
+    "two times 32 codes on an encoder that was taught the words of captions; a picture is read in "
+    "one piece, so its positions see all of it; a captioner of an eighth of a base model's inner "
+    "size, 300 steps",
     shown=("words", "shape", "colour", "size", "cell", "background"),
 )

@@ -311,8 +311,8 @@ EXPERIMENT = Experiment(
     judge=judge,
     minutes=26,
     scaled="8 x 8 tokens of 8 channels in raster order, each given those before it, so that what is drawn "
-    "after a rejection is drawn anew; 19 denoising steps, the last one with noise; models of a "
-    "quarter and a sixteenth of a base model's inner size, 480 steps; passes without a cache, which "
+    "after a rejection is drawn anew; 19 denoising steps, the last one with noise; models of an "
+    "eighth and a seventieth of a base model's inner size, 480 steps; passes without a cache, which "
     "are counted, not timed",
     shown=("attributes", "all", "passes", "acceptance", "capped"),
 )

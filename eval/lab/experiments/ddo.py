@@ -176,7 +176,7 @@ EXPERIMENT = Experiment(
         **{arm_of(*pair): partial(discriminative, *pair) for pair in GRID},
     },
     judge=judge,
-    minutes=24,
+    minutes=27,
     scaled="four settings of beta and alpha in place of nine, the best by the Frechet distance of validation "
     "prompts; 15 steps a round, temperature 1 without filters; coverage is told by distinct layouts",
     shown=(FRECHET, "attributes", "valid", "diversity", "nll_real", "saturated"),

@@ -39,7 +39,7 @@ from unified.objectives.erasure import erasure_target
 
 CONCEPT = "star"
 REPLACEMENTS = ("square", "circle", "triangle")
-PAIRS, SHARE, RATE = 40, 0.04, 1e-3
+PAIRS, SHARE, RATE = 40, 0.08, 1e-3
 LAYERS = 5 / 9  # of the layers, from the first on, whose attention is trained
 WINDOW, QUANTILE = 16, 0.2
 KINDS = ("raster", "next_scale")
@@ -241,7 +241,7 @@ EXPERIMENT = Experiment(
     judge=judge,
     minutes=16,
     scaled="log-probabilities of codes that the base model drew, for either caption, not hidden states; "
-    "24 steps over 40 pairs; a fifth of all windows lie below the threshold before training; raster "
+    "48 steps over 40 pairs; a fifth of all windows lie below the threshold before training; raster "
     "order is judged, next-scale shown; the base models read no images, so recognition is not asked",
     shown=("concept", "attributes", "shape", "skipped", "training"),
 )

@@ -223,7 +223,7 @@ EXPERIMENT = Experiment(
     arms={"two phases": two_phases, "one phase": one_phase},
     judge=judge,
     minutes=20,
-    scaled="4 x 4 pivots and 8 x 8 tokens of 8 channels, told by captions; a backbone of a quarter of a "
+    scaled="4 x 4 pivots and 8 x 8 tokens of 8 channels, told by captions; a backbone of an eighth of a "
     "base model's inner size, 300 steps; no guidance, 19 denoising steps; a model that is handed "
     "drawn pivots in place of hidden states (c) is not built",
     shown=("attributes", "all", "count", FRECHET, "preview"),

@@ -196,8 +196,8 @@ EXPERIMENT = Experiment(
     arms={"all": everything},
     judge=judge,
     minutes=28,
-    scaled="500 clips of 6 frames at 32 x 32, one in four ticks; five moves and three turns; a model of a "
-    "quarter of a base model's inner size, 210 steps in raster order and 120 in each order from "
+    scaled="500 clips of 6 frames at 32 x 32, one in four ticks; five moves and three turns; a model of an "
+    "eighth of a base model's inner size, 210 steps in raster order and 120 in each order from "
     "there; the inverse model is a small convolutional network; frames go on from how drawn ones "
     "look, encoded anew",
     shown=("f1", "move", "turn", "passes", "seconds", "turn_error"),

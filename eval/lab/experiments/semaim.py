@@ -18,7 +18,7 @@ from unified.tasks.scenes.scene import SIZES, Scene, SceneObject
 from unified.model import UnifiedModel
 from unified.orders.rings import salient
 
-SHARE = 0.3
+SHARE = 0.4
 BASE = Base(tokenizer="vq", order="raster")
 CENTRE = (SIDE // 2, SIDE // 2)
 PERMUTATIONS = 16
@@ -114,10 +114,10 @@ EXPERIMENT = Experiment(
     what="one small model taught pictures in raster, random, centre-out, semantic and true object order",
     arms={name: partial(pretrained, name) for name in ORDERS},
     judge=judge,
-    minutes=22,
+    minutes=16,
     scaled="8 x 8 codes in place of pixels, one or two objects on plain ground; the mean feature in place "
-    "of a class token; rings of one distance are one step; a model of a quarter of a base model's "
-    "inner size, 180 steps; features are those of codes that are read with full attention; leaks "
+    "of a class token; rings of one distance are one step; a model of an eighth of a base model's "
+    "inner size, 240 steps; features are those of codes that are read with full attention; leaks "
     "(a) are a test of every order",
     shown=("probe", "shape", "colour", "cell", "hits", "chance"),
 )

@@ -32,7 +32,7 @@ from unified.model import UnifiedModel
 from unified.orders.shapes import area
 from unified.orders.task_mixture import FOLLOWING, NEXT, PERMUTATIONS, RANDOM, TaskMixture, TaskMixtureConfig
 
-SHARE = 0.3
+SHARE = 0.5
 BASE = Base(tokenizer="vq", order="raster")
 LENGTH = area(SQUARE)
 GIVEN = LENGTH // 2
@@ -127,9 +127,9 @@ EXPERIMENT = Experiment(
         "longer": partial(pretrained, SINGLE, 1.5),
     },
     judge=judge,
-    minutes=20,
-    scaled="scenes of 8 x 8 codes without captions, no clips; a model of a quarter of a base model's inner "
-    "size, 180 steps; what is shown sees no later code; that nothing leaks (a) is a test of every "
+    minutes=16,
+    scaled="scenes of 8 x 8 codes without captions, no clips; a model of an eighth of a base model's inner "
+    "size, 300 steps; what is shown sees no later code; that nothing leaks (a) is a test of every "
     "order; probes read the codes with full attention",
     shown=("probe", "shape", "colour", "cell", "nll", "exponent"),
 )

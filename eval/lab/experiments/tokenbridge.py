@@ -68,7 +68,7 @@ class Parallel(ChannelPredictor):
 
 
 def backbone(sizes: Sizes, head: Denoiser | None = None) -> MAR:
-    """A masked autoencoder of a quarter of a base model's inner size, told captions."""
+    """A masked autoencoder of an eighth of a base model's inner size, told captions."""
     size = sizes.model.part(0.5, 0.5)
     half = max(1, size.layers // 2)
     config = MARConfig(
@@ -215,8 +215,8 @@ EXPERIMENT = Experiment(
         "values": of_values,
     },
     judge=judge,
-    minutes=24,
-    scaled="8 x 8 tokens of 8 channels, told by captions; a backbone of a quarter of a base model's inner "
+    minutes=20,
+    scaled="8 x 8 tokens of 8 channels, told by captions; a backbone of an eighth of a base model's inner "
     "size, 300 steps; 16 decoding steps without guidance, 19 denoising steps of the diffusion head; "
     "channels in their own order",
     shown=("attributes", "all", FRECHET, "seconds"),

@@ -179,7 +179,7 @@ EXPERIMENT = Experiment(
     },
     judge=judge,
     minutes=26,
-    scaled="8 x 8 tokens of 8 channels, told by captions; models of a quarter of a base model's inner "
+    scaled="8 x 8 tokens of 8 channels, told by captions; models of an eighth of a base model's inner "
     "size, 300 steps; 12 Euler steps a unit without guidance; that units do not leak (a) and that a "
     "cache changes nothing (b) are tests",
     shown=("attributes", "all", FRECHET, "disturbed", "loss"),

@@ -93,7 +93,7 @@ def frame_tokenizer(clips_: Clips, sizes: Sizes, work: Path) -> Any:
 
 
 def new_world(sizes: Sizes, orders: tuple[str, ...], seed: int) -> UnifiedModel:
-    """A model of a quarter of a base model's inner size."""
+    """A model of an eighth of a base model's inner size."""
     size = sizes.model.part(0.5, 0.5)
     words = Vocabulary(
         text=1,
