@@ -174,7 +174,7 @@ EXPERIMENT = Experiment(
         "noisy context": partial(in_blocks, BLOCKS[JUDGED], True),
     },
     judge=judge,
-    minutes=26,
+    minutes=21,
     scaled="pictures of 8 x 8 tokens, told by captions, in place of clips of frames and actions, so that "
     "(f) is not asked; models of an eighth of a base model's inner size, 300 steps; 20 solver steps "
     "a block without guidance; noisy context (e) is shown, not judged; the table of the mask (a) is "

@@ -309,7 +309,7 @@ EXPERIMENT = Experiment(
     what="drafts of continuous tokens verified by the law of the last denoising step, exactly and relaxed",
     arms={"all": everything},
     judge=judge,
-    minutes=26,
+    minutes=22,
     scaled="8 x 8 tokens of 8 channels in raster order, each given those before it, so that what is drawn "
     "after a rejection is drawn anew; 19 denoising steps, the last one with noise; models of an "
     "eighth and a seventieth of a base model's inner size, 480 steps; passes without a cache, which "

@@ -211,7 +211,7 @@ EXPERIMENT = Experiment(
     what="raster order one code a pass, by exact speculation, and by relaxed acceptance of several deltas",
     arms={"all": everything},
     judge=judge,
-    minutes=22,
+    minutes=16,
     scaled="64 codes a picture and one drafting layer of 120 steps, chains of 4 codes; delta is chosen on "
     "validation prompts among three; text is verified exactly by the same code (c), which is a test; "
     "pictures are compared in pixels' features, not latents'",

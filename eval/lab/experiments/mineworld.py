@@ -35,7 +35,7 @@ from unified.model import UnifiedModel
 from unified.orders.shapes import Shapes, as_shapes
 
 LENGTH = 6  # frames of a clip: two given, four drawn
-SHARE, TUNING = 0.35, 0.2  # of the base models' steps: raster order; each other order from there
+SHARE, TUNING = 0.6, 0.3  # of the base models' steps: raster order; each other order from there
 READING = 2.0  # of the base models' steps: the inverse model
 WAYS: dict[str, tuple[str, Shapes]] = {
     "raster": ("raster", SQUARE),
@@ -195,9 +195,9 @@ EXPERIMENT = Experiment(
     what="frames of the voxel world from two frames and actions, in raster, diagonal and next-scale order",
     arms={"all": everything},
     judge=judge,
-    minutes=28,
+    minutes=22,
     scaled="500 clips of 6 frames at 32 x 32, one in four ticks; five moves and three turns; a model of an "
-    "eighth of a base model's inner size, 210 steps in raster order and 120 in each order from "
+    "eighth of a base model's inner size, 360 steps in raster order and 180 in each order from "
     "there; the inverse model is a small convolutional network; frames go on from how drawn ones "
     "look, encoded anew",
     shown=("f1", "move", "turn", "passes", "seconds", "turn_error"),

@@ -52,7 +52,7 @@ def test_a_reader_says_what_one_pass_finds_likeliest(reader):
 def test_a_reader_learns_captions_from_pictures(reader, tmp_path):
     model = reading.new_reader(TOY, 1)
     data = captions(4), torch.randn(4, 64, reading.CHANNELS)
-    course = Course(steps=80, rate=1e-2)
+    course = Course(steps=50, rate=1e-2)
     done = reading.train_reader(model, data, course, tmp_path, batch=4, seed=0)
     assert done.losses[-1] < 0.3 * done.losses[0]
     assert reading.words_right(reading.said(model, data[1]), data[0])["words"] > 0.7
@@ -176,7 +176,8 @@ def test_every_row_masks_equally_many_tokens():
     assert int(mask[0].sum()) >= 0.7 * latents.TOKENS
 
 
-def test_a_draft_that_is_the_target_is_accepted_whole():
+def test_a_draft_that_is_the_target_is_accepted_whole(monkeypatch):
+    monkeypatch.setattr(cspd, "SAMPLING", (2,))  # denoising steps
     torch.manual_seed(0)
     model = cspd.Raster(16, 2, 1).eval()
     told, noise = captions(2), PositionNoise([1, 2])
@@ -187,7 +188,8 @@ def test_a_draft_that_is_the_target_is_accepted_whole():
     assert counts.passes == 2 * latents.TOKENS / cspd.GAMMA
 
 
-def test_units_are_drawn_as_the_model_draws_them(trial):
+def test_units_are_drawn_as_the_model_draws_them(trial, monkeypatch):
+    monkeypatch.setattr(xar, "SETTINGS", replace(xar.SETTINGS, steps=2))
     model = xar.new_xar(trial, 4).eval()
     told = captions(2)
     with torch.no_grad():
@@ -201,8 +203,7 @@ def test_units_are_drawn_as_the_model_draws_them(trial):
 
 
 def test_a_frame_is_written_from_two_frames_and_their_actions():
-    sizes = replace(TOY)
-    model = clips.new_world(sizes, ("raster", "diagonal(window=2)"), 0)
+    model = clips.new_world(TOY, ("raster", "diagonal(window=2)"), 0)
     past, actions = torch.randint(32, (2, 2, 64)), torch.tensor([[[0, 0], [4, 2]], [[1, 1], [2, 0]]])
     codes = torch.randint(32, (2, 64))
     batch = clips.world_rows(model.vocabulary, past, actions, codes, "diagonal(window=2)", SQUARE)
