@@ -42,7 +42,7 @@ SHARE, RATE, DROPPED = 0.5, 1e-3, 0.1
 BLOCKS = {"whole": 8, "blocks 4": 4, "blocks 16": 2}  # side of a block
 JUDGED = "blocks 4"
 SETTINGS = BlockDecoding(steps=20)
-LEAST = 0.15  # attribute accuracy of the whole, below which nothing is told apart
+LEAST = 0.3  # attribute accuracy of the whole, below which nothing is told apart
 
 
 def cells(side: int) -> Units:

@@ -38,7 +38,7 @@ GRID = tuple((beta, alpha) for beta in (0.02, 0.1) for alpha in (1.0, 10.0))
 ROUNDS, SHARE, RATE = 2, 0.025, 3e-4
 SCALE = 2.0  # of guidance, of the base model
 PLAIN = Sampler()  # temperature 1 without filters: the model's own law
-LEAST = 0.05  # attribute accuracy below which a model is not told from noise
+LEAST = 0.3  # attribute accuracy below which a model is not told from noise
 
 
 def figures(trial: Trial, model: UnifiedModel, guidance: Guidance | None = None) -> Numbers:

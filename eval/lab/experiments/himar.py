@@ -54,7 +54,7 @@ SETTINGS = TwoPhaseDecoding(
     pivots=MaskedDecoding(steps=STEPS[0], sections=KEPT), dense=MaskedDecoding(steps=STEPS[1], sections=KEPT)
 )
 SINGLE = MaskedDecoding(steps=sum(STEPS), sections=KEPT)
-LEAST = 0.15
+LEAST = 0.3
 
 
 @torch.no_grad()
