@@ -25,11 +25,23 @@ DEBUG = "show the traceback of an error"
 
 
 class Parser(argparse.ArgumentParser):
-    """One line instead of the usage text; `--debug` is known to every command."""
+    """One line instead of the usage text; `--debug` is known to every command. `intermixed`: positional
+    arguments may stand before, between and after options."""
+
+    intermixed = False
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **{"epilog": STATUSES, **options})
         self.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=DEBUG)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if not self.intermixed:
+            return super().parse_known_args(args, namespace)
+        self.intermixed = False  # what is called here calls this
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self.intermixed = True
 
     def error(self, message: str) -> NoReturn:
         line = " ".join(message.split())

@@ -42,7 +42,9 @@ def output(model: UnifiedModel, batch: Rows, **options: Any) -> UnifiedOutput:
     return model(batch.ids, labels=batch.labels, layout=batch.layout, return_logits=False, **options)
 
 
-def trained(trial: Trial, model: UnifiedModel, base: Base, steps: int, what: str) -> Trained:
+def trained(
+    trial: Trial, model: UnifiedModel, base: Base, steps: int, what: str, rate: float = Course.rate
+) -> Trained:
     """Train a model of a kind of base by its likelihood, rows drawn from the trial's seed."""
     rows = trial.ground.batches(base, trial.seed + 1)
 
@@ -51,4 +53,4 @@ def trained(trial: Trial, model: UnifiedModel, base: Base, steps: int, what: str
         assert found is not None
         return found
 
-    return train(model, loss, Course(steps=steps, what=what), trial.work)
+    return train(model, loss, Course(steps=steps, rate=rate, what=what), trial.work)

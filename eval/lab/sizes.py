@@ -14,6 +14,13 @@ class ModelSize:
     layers: int = 9
     heads: int = 4
 
+    def part(self, width: float, layers: float) -> ModelSize:
+        """A smaller model: shares of its width, by whole heads of the same width, and of its layers."""
+        heads = max(1, round(self.heads * width))
+        return ModelSize(
+            width=self.width // self.heads * heads, layers=max(2, round(self.layers * layers)), heads=heads
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerSize:

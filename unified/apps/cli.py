@@ -223,6 +223,7 @@ def _add_eval(commands: argparse._SubParsersAction) -> None:
 def _add_lab(commands: argparse._SubParsersAction) -> None:
     text = "published techniques as small experiments on one ground"
     lab = commands.add_parser("lab", help=text, description=text)
+    lab.intermixed = True
     actions = (
         "list the papers; run experiments; write the report; train the ground; check parts; combine parts"
     )

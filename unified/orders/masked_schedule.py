@@ -10,6 +10,7 @@ cut off at both sides.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -56,6 +57,37 @@ def first_masked(orders: Tensor, count: int) -> Tensor:
     """[B, L] bool: the values that the first `count` entries of the orders [B, L] name."""
     places = torch.zeros(orders.shape, dtype=torch.bool, device=orders.device)
     return places.scatter(1, orders[:, :count], True)
+
+
+@dataclass(frozen=True, eq=False)
+class MaskedRound:
+    """Step `number` of masked decoding for a batch: of places [B, L] bool those not written yet (`mask`),
+    those that it writes (`chosen`, equally many in every row) and those that stay masked (`left`)."""
+
+    number: int
+    step: MaskedStep
+    mask: Tensor
+    chosen: Tensor
+    left: Tensor
+
+    def places(self) -> Tensor:
+        """[B, n]: the numbers of the places that it writes, ascending."""
+        return self.chosen.nonzero()[:, 1].view(len(self.chosen), -1)
+
+    def filled(self, values: Tensor, drawn: Tensor) -> Tensor:
+        """values [B, L, C] with those that were drawn [B, n, C], or [B n, C], at the places that it
+        writes."""
+        return values.masked_scatter(self.chosen[..., None], drawn)
+
+
+def masked_rounds(orders: Tensor, steps: int) -> Iterator[MaskedRound]:
+    """The loop of masked decoding: one round for each step, also for those that write nothing (`step.written`
+    is 0). orders [B, L]: permutations of which the last entries are written first."""
+    mask = torch.ones(orders.shape, dtype=torch.bool, device=orders.device)
+    for number, step in enumerate(masked_steps(orders.shape[1], steps)):
+        left = first_masked(orders, 0 if step.last else step.left)
+        yield MaskedRound(number, step, mask, mask & ~left, left)
+        mask = left
 
 
 def training_rate(quantile: Tensor, least: float = 0.7) -> Tensor:

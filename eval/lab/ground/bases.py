@@ -55,22 +55,28 @@ BASES = {
 }
 
 
-def vocabulary(codes: int) -> Vocabulary:
-    """Of all base models with so many codes."""
-    return Vocabulary(text=len(WORDS), visual=codes, action=0, max_side=MOST_SIDE, orders=ORDERS, appended=())
+def vocabulary(codes: int, more: tuple[str, ...] = (), max_side: int = MOST_SIDE) -> Vocabulary:
+    """Of all base models with so many codes; with `more` orders, that of models of an experiment alone."""
+    orders = (*ORDERS, *more)
+    return Vocabulary(text=len(WORDS), visual=codes, action=0, max_side=max_side, orders=orders, appended=())
 
 
 def new_model(
-    base: Base, sizes: Sizes, seed: int = 0, size: ModelSize | None = None, read_outs: int = 1
+    base: Base,
+    sizes: Sizes,
+    seed: int = 0,
+    size: ModelSize | None = None,
+    read_outs: int = 1,
+    words: Vocabulary | None = None,
 ) -> UnifiedModel:
-    """With random weights of this seed; `size` in place of the base models' own."""
+    """With random weights of this seed; `size` and `words` in place of the base models' own."""
     size, bits = size or sizes.model, base.tokenizer == "bsq"
     codes = 2**sizes.tokenizer.bits if bits else sizes.tokenizer.codes
     torch.manual_seed(seed)
     backbone = text_decoder(width=size.width, layers=size.layers, heads=size.heads, kv_heads=size.heads)
-    words = vocabulary(codes).to_dict()
+    told = (words or vocabulary(codes)).to_dict()
     return UnifiedModel(
-        UnifiedConfig(vocabulary=words, backbone=backbone, head=base.head, read_outs=read_outs)
+        UnifiedConfig(vocabulary=told, backbone=backbone, head=base.head, read_outs=read_outs)
     )
 
 
@@ -107,13 +113,14 @@ def rows(
     ids[:, start : start + codes.shape[1]] = codes + words.visual_start
     labels = torch.full_like(ids, IGNORED)
     labels[:, start : start + codes.shape[1]] = ids[:, start : start + codes.shape[1]]
-    return Rows(ids, _layout(words, tuple(line.tolist()), len(codes)), labels)
+    return Rows(ids, layout_of(words, tuple(line.tolist()), len(codes)), labels)
 
 
 _LAYOUTS: dict[tuple[Vocabulary, tuple[int, ...], int], Layout] = {}
 
 
-def _layout(words: Vocabulary, line: tuple[int, ...], count: int) -> Layout:
+def layout_of(words: Vocabulary, line: tuple[int, ...], count: int) -> Layout:
+    """Of so many rows that are laid out as one line of ids."""
     key = (words, line, count)  # the same ids say another order in another vocabulary
     if key not in _LAYOUTS:
         if len(_LAYOUTS) > 256:

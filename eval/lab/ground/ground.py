@@ -42,6 +42,7 @@ class Ground:
         self._pictures: dict[str, np.ndarray] = {}
         self._codes: dict[tuple[str, str, Shapes], Tensor] = {}
         self._tokenizers: dict[str, Any] = {}
+        self._latents: dict[str, Tensor] = {}
 
     # Data ---------------------------------------------------------------------------------------------------
 
@@ -88,6 +89,15 @@ class Ground:
             parts = [torch.cat(coder.encode(part, shapes), dim=1) for part in images.split(256)]
             self._codes[key] = torch.cat(parts)
         return self._codes[key]
+
+    @torch.no_grad()
+    def latents(self, split: str = "train") -> Tensor:
+        """[N, T, C] of `pictures` by the KL-VAE, row by row."""
+        if split not in self._latents:
+            coder, images = self.tokenizer("kl_vae"), as_images(self.pictures(split))
+            parts = [coder.latent(part).flatten(2).transpose(1, 2) for part in images.split(256)]
+            self._latents[split] = torch.cat(parts)
+        return self._latents[split]
 
     # Weights ------------------------------------------------------------------------------------------------
 

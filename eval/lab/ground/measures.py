@@ -21,6 +21,7 @@ from unified.tasks.scenes.scene import Scene
 from unified.orders.shapes import Shapes
 
 FEATURES = RandomConvFeatures()
+FRECHET = f"frechet {FEATURES.name}"  # its name among what is measured
 
 
 def scores(scenes: Sequence[Scene], pictures: np.ndarray) -> dict[str, float]:
@@ -29,7 +30,7 @@ def scores(scenes: Sequence[Scene], pictures: np.ndarray) -> dict[str, float]:
     every = [told.score(one, picture) for one, picture in zip(scenes, pictures, strict=True)]
     found = {name: float(np.mean([one[name] for one in every])) for name in every[0]}
     true = told.pictures(scenes, pictures.shape[1])
-    return {**found, f"frechet {FEATURES.name}": frechet_of(true, pictures, FEATURES)}
+    return {**found, FRECHET: frechet_of(true, pictures, FEATURES)}
 
 
 def measured(scenes: Sequence[Scene], drawn: Drawn) -> dict[str, float]:

@@ -32,7 +32,7 @@ from unified.eval.lab.papers import PAPERS
 from unified.eval.lab.report import listed, write_report
 from unified.eval.lab.sizes import TOY
 
-from unified.apps.cli import main
+from unified.apps.cli import main, parser
 from unified.orders import ORDERS, GatherFeed
 
 
@@ -273,7 +273,30 @@ def test_list(tmp_path, capsys):
     assert {one["status"] for one in found} == {"experiment", "part", "planned"}
 
 
-@pytest.mark.parametrize("words", [["run"], ["run", "no_such"], ["list", "var"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "lab run --seeds 3 var cca",
+        "lab run var --seeds 3 cca",
+        "lab --seeds 3 run var cca",
+        "lab run var cca --seeds 3",
+    ],
+)
+def test_names_may_stand_before_and_after_options(words):
+    options = parser().parse_args(words.split())
+    assert (options.action, options.names, options.seeds) == ("run", ["var", "cca"], 3)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run"],
+        ["run", "no_such"],
+        ["run", "--seeds", "2", "no_such"],
+        ["prepare", "--threads", "1", "no_such"],
+        ["list", "var"],
+    ],
+)
 def test_bad_input_is_one_line(words, tmp_path, capsys):
     assert main(["lab", *words, "--work", str(tmp_path)]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1

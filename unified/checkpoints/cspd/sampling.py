@@ -16,7 +16,7 @@ from unified.checkpoints.mar.network import MAR
 from unified.finite import check_count, check_number
 from unified.heads.diffusion import DiffusionDistribution, Term
 from unified.heads.diffusion_schedule import cosine
-from unified.orders.masked_schedule import first_masked, masked_steps
+from unified.orders.masked_schedule import masked_rounds
 
 Rule = Callable[[Tensor, Trajectory, Trajectory], Redrawn]
 
@@ -86,26 +86,22 @@ def sample(
 ) -> Tensor:
     """Tokens [B, L, C] of new images. labels [B]; orders [B, L]: permutations of which the last entries are
     written first; normal [B, L, K, C]: noise of every token, row 0 the start."""
-    rows, count = orders.shape
+    count = orders.shape[1]
     writers = [Writer(model, labels, normal, settings) for model in (draft, target)]
-    tokens = normal.new_zeros(rows, count, normal.shape[-1])
-    mask = torch.ones(rows, count, dtype=torch.bool)
-    waiting = torch.zeros_like(mask)  # drafted and not verified
+    tokens = normal.new_zeros(*orders.shape, normal.shape[-1])
+    waiting = torch.zeros(orders.shape, dtype=torch.bool)  # drafted and not verified
     held = Trajectory(*(torch.zeros_like(tokens) for _ in range(4)))
-    for number, step in enumerate(masked_steps(count, settings.steps)):
-        scale = step.scale(settings.scale, count)
-        left = first_masked(orders, 0 if step.last else step.left)
-        chosen = mask & ~left
-        drafted = number > settings.steps * settings.prefill
-        found = writers[not drafted].predict(tokens, mask, chosen, scale)
-        tokens = tokens.masked_scatter(chosen[..., None], found.out)
-        mask = left
+    for now in masked_rounds(orders, settings.steps):
+        scale = now.step.scale(settings.scale, count)
+        drafted = now.number > settings.steps * settings.prefill
+        found = writers[not drafted].predict(tokens, now.mask, now.chosen, scale)
+        tokens = now.filled(tokens, found.out)
         if drafted:
-            waiting = waiting | chosen
+            waiting = waiting | now.chosen
             parts = zip(vars(held).values(), vars(found).values(), strict=True)
-            held = Trajectory(*(whole.masked_scatter(chosen[..., None], part) for whole, part in parts))
-        if waiting.any() and (step.last or (drafted and number % settings.drafts == 0)):
-            true = writers[1].predict(tokens, mask | waiting, waiting, scale)
+            held = Trajectory(*(now.filled(whole, part) for whole, part in parts))
+        if waiting.any() and (now.step.last or (drafted and now.number % settings.drafts == 0)):
+            true = writers[1].predict(tokens, now.left | waiting, waiting, scale)
             verdict = rule(tokens[waiting], true, held[waiting])
             tokens = tokens.masked_scatter(waiting[..., None], verdict.values)
             waiting = torch.zeros_like(waiting)

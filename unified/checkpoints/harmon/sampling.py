@@ -16,7 +16,7 @@ from torch import Tensor
 from unified.checkpoints.harmon.network import Harmon, Prompts, positions
 from unified.checkpoints.mar.sampling import MaskedDecoding, drawn
 from unified.decoding.noise import Noise
-from unified.orders.masked_schedule import first_masked, masked_steps
+from unified.orders.masked_schedule import masked_rounds
 from unified.orders.shapes import Shape
 
 
@@ -89,20 +89,16 @@ def sample(
         raise ValueError(f"{rows} images with guidance scale {settings.scale} need {repeats * rows} prompts")
     cache = PromptCache(model, prompts)
     tokens = model.mar.z_proj.weight.new_zeros(rows, count, model.mar.config.channels)
-    mask = torch.ones(rows, count, dtype=torch.bool, device=orders.device)
-    for step in masked_steps(count, settings.steps):
-        if not step.written:
+    for now in masked_rounds(orders, settings.steps):
+        if not now.step.written:
             continue
-        both = mask.repeat(repeats, 1)
+        both = now.mask.repeat(repeats, 1)
         encoded = model.encode(tokens.repeat(repeats, 1, 1), both, grid)
         encoded = model.merged(encoded, cache.after(model.span(encoded)))
         hidden = model.decode(encoded, both, grid, source)
-        scale = step.scale(settings.scale, count) if settings.linear else settings.scale
-        left = first_masked(orders, 0 if step.last else step.left)
-        chosen = mask & ~left
-        values = drawn(model.mar.diffloss, hidden, chosen, noise, settings, scale)
+        scale = settings.scale_at(now.step, count)
+        values = drawn(model.mar.diffloss, hidden, now.chosen, noise, settings, scale)
         if watch is not None:
-            watch(Entered(mask, encoded, hidden, scale, values))
-        tokens = tokens.masked_scatter(chosen[..., None], values)
-        mask = left
+            watch(Entered(now.mask, encoded, hidden, scale, values))
+        tokens = now.filled(tokens, values)
     return tokens

@@ -21,7 +21,7 @@ from unified.checkpoints.himar.network import DENSE, PIVOTS, HiMAR
 from unified.checkpoints.mar.sampling import MaskedDecoding, drawn
 from unified.decoding.noise import Noise
 from unified.heads.diffusion_schedule import cosine
-from unified.orders.masked_schedule import MaskedStep, first_masked, masked_steps
+from unified.orders.masked_schedule import masked_rounds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,10 +83,6 @@ def _told(model: HiMAR, labels: Tensor, doubled: bool) -> Tensor:
     return torch.cat([told, model.classes(None, len(labels))]) if doubled else told
 
 
-def _scale(step: MaskedStep, settings: MaskedDecoding, count: int) -> float:
-    return step.scale(settings.scale, count) if settings.linear else settings.scale
-
-
 def _pivots(
     model: HiMAR,
     labels: Tensor,
@@ -103,21 +99,16 @@ def _pivots(
     states = told.new_zeros(rows, count, config.width)
     empty = told.new_zeros(repeats * rows, config.tokens, config.channels)
     unknown = torch.ones(empty.shape[:2], dtype=torch.bool, device=told.device)
-    mask = torch.ones(rows, count, dtype=torch.bool, device=told.device)
-    for step in masked_steps(count, settings.steps):
-        both = torch.cat([mask.repeat(repeats, 1), unknown], dim=1)
+    for now in masked_rounds(orders[:, :count], settings.steps):
+        both = torch.cat([now.mask.repeat(repeats, 1), unknown], dim=1)
         inputs = model.pivots_of_tokens(pivots).repeat(repeats, 1, 1)
         hidden = model(PIVOTS, inputs, empty, both, told)[:, :count]
-        scale = _scale(step, settings, count)
+        scale = settings.scale_at(now.step, count)
         if watch is not None:
-            watch(Entered(PIVOTS, mask, pivots, hidden, scale))
-        left = first_masked(orders[:, :count], 0 if step.last else step.left)
-        chosen = mask & ~left
-        if step.written:
-            values = drawn(model.diffloss, hidden, chosen, noise, settings, scale)
-            pivots = pivots.masked_scatter(chosen[..., None], values)
-            states = torch.where(chosen[..., None], hidden[:rows], states)
-        mask = left
+            watch(Entered(PIVOTS, now.mask, pivots, hidden, scale))
+        if now.step.written:
+            pivots = now.filled(pivots, drawn(model.diffloss, hidden, now.chosen, noise, settings, scale))
+            states = torch.where(now.chosen[..., None], hidden[:rows], states)
     return pivots, states
 
 
@@ -139,17 +130,16 @@ def _dense(
     order = orders[:, config.pivots :] - config.pivots
     places = torch.arange(config.pivots, config.pivots + count, device=told.device).expand(rows, -1)
     tokens = told.new_zeros(rows, count, config.channels)
-    mask = torch.ones(rows, count, dtype=torch.bool, device=told.device)
-    for number, step in enumerate(masked_steps(count, settings.steps)):
-        both = torch.cat([known, mask.repeat(repeats, 1)], dim=1)
+    for now in masked_rounds(order, settings.steps):
+        both = torch.cat([known, now.mask.repeat(repeats, 1)], dim=1)
         hidden = model(DENSE, inputs, tokens.repeat(repeats, 1, 1), both, told)[:, config.pivots :]
-        scale = _scale(step, settings, count)
+        scale = settings.scale_at(now.step, count)
         if watch is not None:
-            watch(Entered(DENSE, mask, tokens, hidden, scale))
-        normal = noise.normal(places, len(schedule.steps) * config.channels, f"grid {number}", told.device)
+            watch(Entered(DENSE, now.mask, tokens, hidden, scale))
+        purpose = f"grid {now.number}"
+        normal = noise.normal(places, len(schedule.steps) * config.channels, purpose, told.device)
         normal = normal.float().unflatten(-1, (-1, config.channels))
         head, temperature = model.cond_diffloss, settings.temperature
-        values = denoise_grid(head, hidden, tokens, mask, normal, schedule, scale, temperature)
-        tokens = torch.where(mask[..., None], values, tokens)
-        mask = first_masked(order, 0 if step.last else step.left)
+        values = denoise_grid(head, hidden, tokens, now.mask, normal, schedule, scale, temperature)
+        tokens = torch.where(now.mask[..., None], values, tokens)
     return tokens

@@ -21,7 +21,7 @@ from unified.finite import check_count, check_number
 from unified.heads.denoiser import Denoiser
 from unified.heads.diffusion import DiffusionDistribution, Term
 from unified.heads.diffusion_schedule import cosine
-from unified.orders.masked_schedule import first_masked, masked_steps
+from unified.orders.masked_schedule import MaskedStep, masked_rounds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +40,10 @@ class MaskedDecoding:
         check_count("steps", self.steps, 1)
         check_number("scale", self.scale)
         check_number("temperature", self.temperature, 0)
+
+    def scale_at(self, step: MaskedStep, count: int) -> float:
+        """The guidance scale of a step that writes some of `count` values."""
+        return step.scale(self.scale, count) if self.linear else self.scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,17 +103,12 @@ def sample(
     if doubled:
         told = torch.cat([told, model.classes(None, rows)])
     tokens = model.z_proj.weight.new_zeros(rows, count, model.config.channels)
-    mask = torch.ones(rows, count, dtype=torch.bool, device=orders.device)
-    for step in masked_steps(count, settings.steps):
-        both = (torch.cat([x, x]) if doubled else x for x in (tokens, mask))
+    for now in masked_rounds(orders, settings.steps):
+        both = (torch.cat([x, x]) if doubled else x for x in (tokens, now.mask))
         hidden = model(*both, told)
-        scale = step.scale(settings.scale, count) if settings.linear else settings.scale
+        scale = settings.scale_at(now.step, count)
         if watch is not None:
-            watch(Entered(mask, hidden, scale))
-        left = first_masked(orders, 0 if step.last else step.left)
-        chosen = mask & ~left
-        if step.written:
-            values = drawn(model.diffloss, hidden, chosen, noise, settings, scale)
-            tokens = tokens.masked_scatter(chosen[..., None], values)
-        mask = left
+            watch(Entered(now.mask, hidden, scale))
+        if now.step.written:
+            tokens = now.filled(tokens, drawn(model.diffloss, hidden, now.chosen, noise, settings, scale))
     return tokens

@@ -13,7 +13,7 @@ from torch import Tensor
 from unified.checkpoints.mar.sampling import MaskedDecoding
 from unified.checkpoints.tokenbridge.network import TokenBridge
 from unified.decoding.noise import Noise
-from unified.orders.masked_schedule import first_masked, masked_steps
+from unified.orders.masked_schedule import masked_rounds
 
 SETTINGS = MaskedDecoding(steps=256, scale=3.1, temperature=0.96)
 
@@ -26,22 +26,16 @@ def sample(
     written first. Temperature 0 takes the most probable codes."""
     backbone, (rows, count) = model.backbone, orders.shape
     codes = torch.zeros(rows, count, model.head.channels, dtype=torch.long, device=orders.device)
-    mask = torch.ones(rows, count, dtype=torch.bool, device=orders.device)
     told, null = backbone.classes(labels, rows), backbone.classes(None, rows)
-    for step in masked_steps(count, settings.steps):
-        left = first_masked(orders, 0 if step.last else step.left)
-        chosen = mask & ~left
-        if step.written:
-            hidden = model(codes, mask, told)
-            if settings.scale != 1:
-                scale = step.scale(settings.scale, count) if settings.linear else settings.scale
-                away = model(codes, mask, null)
-                hidden = away + scale * (hidden - away)
-            places = chosen.nonzero()[:, 1].view(rows, -1)
-            uniform = noise.uniform(places, model.head.channels, device=hidden.device).float()
-            drawn, _ = model.head.sample(
-                hidden[chosen], uniform.flatten(0, 1), settings.temperature, shifted=True
-            )
-            codes = codes.masked_scatter(chosen[..., None], model.unordered(drawn))
-        mask = left
+    for now in masked_rounds(orders, settings.steps):
+        if not now.step.written:
+            continue
+        hidden = model(codes, now.mask, told)
+        if settings.scale != 1:
+            away = model(codes, now.mask, null)
+            hidden = away + settings.scale_at(now.step, count) * (hidden - away)
+        uniform = noise.uniform(now.places(), model.head.channels, device=hidden.device).float()
+        picked = hidden[now.chosen]
+        drawn, _ = model.head.sample(picked, uniform.flatten(0, 1), settings.temperature, shifted=True)
+        codes = now.filled(codes, model.unordered(drawn))
     return codes
