@@ -1,8 +1,8 @@
 """The folder of a published text-to-image model.
 
-    config.json       "model_type": "infinity" or "llamagen"; "transformer" and "tokenizer": a released size,
-                      or the options of the published constructors; further keys by family (`infinity.py`,
-                      `llamagen.py`)
+    config.json       "model_type": "infinity", "llamagen" or "varedit"; "transformer" and "tokenizer": a
+                      released size, or the options of the published constructors; further keys by family
+                      (`infinity.py`, `llamagen.py`, `varedit.py`)
     transformer.*     the published weights (.safetensors, .pth, .pt, .bin or .ckpt)
     tokenizer.*       those of the image tokenizer
     text_encoder/     a T5 encoder of `transformers` (config.json, model.safetensors, tokenizer.json), for
@@ -25,7 +25,7 @@ from unified.text_files import read_object
 
 CONFIG = "config.json"
 TEXT_ENCODER = "text_encoder"
-MODEL_TYPES = ("infinity", "llamagen")
+MODEL_TYPES = ("infinity", "llamagen", "varedit")
 KEYS = ("model_type", "transformer", "tokenizer", "files", TEXT_ENCODER)  # of every family
 SUFFIXES = (".safetensors", *ENDINGS)
 
