@@ -146,16 +146,17 @@ def _subject(options: argparse.Namespace) -> int:
     _check_out(options.out)
     options.learning_rate = options.learning_rate or (1e-2 if options.style else 1e-3)
     paths, tuning = pictures_of(options.images), _tuning(options)
-    changes = LowRankConfig(rank=options.rank, alpha=2.0 * options.rank)
-    style = StyleConfig(word=options.word, layers=options.layers, tuning=tuning)
-    subject = SubjectConfig(
-        word=options.word,
-        noun=options.noun,
-        prompts=tuple(options.prompt) or PROMPTS,
-        prior=options.prior,
-        changes=changes,
-        tuning=tuning,
-    )
+    if options.style:
+        style = StyleConfig(word=options.word, layers=options.layers, tuning=tuning)
+    else:
+        subject = SubjectConfig(
+            word=options.word,
+            noun=options.noun,
+            prompts=tuple(options.prompt) or PROMPTS,
+            prior=options.prior,
+            changes=LowRankConfig(rank=options.rank, alpha=2.0 * options.rank),
+            tuning=tuning,
+        )
     model, processor, size = _model(options)
     pictures = [read_image(path, size) for path in paths]
     if options.style:

@@ -72,7 +72,7 @@ class VAREditDrawer:
         shown = to_images(np.asarray(square.resize((self.side, self.side), Image.Resampling.LANCZOS)))
         source = model.source_tokens(model.needed_tokenizer().latent(shown.to(model.device)).float())
         session = Session(model, seed=settings.seed, policy=settings.policy)
-        feed(session, model, [features], source.to(model.dtype))
+        feed(session, model, [features], source.to(model.word_embed.weight.dtype))
         drawing = session.draw(
             model.shapes, order=model.order, sampler=settings.sampler, guidance=Constant(settings.guidance)
         )

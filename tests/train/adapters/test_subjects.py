@@ -62,7 +62,7 @@ def test_style_and_content_are_learnt_in_turns(tiny, pictures, tmp_path):
     assert fingerprint(model) == before
     adapters = Adapters(model)
     adapters.load(path)
-    assert [(part.config.first, part.config.last) for part in adapters.parts] == [(0, 2), (2, None)]
+    assert [(part.config.first, part.config.last) for part in adapters.parts] == [(0, 3), (3, None)]
 
 
 def test_what_cannot_be_learnt_is_told(tiny):
