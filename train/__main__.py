@@ -19,6 +19,9 @@ from unified.command import run as run_command
 
 COMMANDS = {  # where the function of each command lives; imported only when it is called
     "fine-tune": "unified.train.fine_tune:fine_tune",
+    "control": "unified.train.adapters.command:control",
+    "upscale": "unified.train.adapters.command:upscale",
+    "subject": "unified.train.adapters.command:subject",
     "prefer": "unified.train.preference.command:prefer",
     "pairs": "unified.train.preference.command:pairs",
     "erase": "unified.train.erase:erase",

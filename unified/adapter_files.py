@@ -51,6 +51,21 @@ def fingerprint(module: nn.Module) -> str:
     return found.hexdigest()
 
 
+def base_hash(module: nn.Module) -> str:
+    """SHA-256 over names, shapes and values of all weights and buffers, the values rounded to bfloat16, in
+    hexadecimal: a base that is loaded in float32 and in bfloat16 has the same. ValueError for weights in
+    float16, whose rounding is another."""
+    found = sha256()
+    for name, value in sorted(module.state_dict().items()):
+        if value.dtype == torch.float16:
+            raise ValueError("adapters are for models in float32 or bfloat16, not in float16: choose --dtype")
+        held = value.detach().cpu().contiguous().view(-1)
+        held = held.to(torch.bfloat16).view(torch.int16) if held.is_floating_point() else held.long()
+        found.update(f"{name}|{tuple(value.shape)}|".encode())
+        found.update(held.numpy().tobytes())
+    return found.hexdigest()
+
+
 def save_adapter(path: Path, adapter: AdapterFile) -> None:
     """Write an adapter to a .safetensors file."""
     header = {
@@ -114,11 +129,12 @@ def difference(tuned: nn.Module, base: nn.Module, names: list[str]) -> dict[str,
 
 
 class AdapterSet:
-    """Named changes that are added to the weights of a base, which stays the same module. The sum is over
-    those in the set, in the order in which they came. Weights that are not changed are never touched."""
+    """Named changes that are added to the weights of a base, which stays the same module. The sum, in float32
+    at least, is over those in the set, in the order in which they came. Weights that are not changed are
+    never touched. `digest`: the hash of the base by which its files know it (default: `fingerprint`)."""
 
-    def __init__(self, base: nn.Module) -> None:
-        self.base, self.hash = base, fingerprint(base)
+    def __init__(self, base: nn.Module, digest: str | None = None) -> None:
+        self.base, self.hash = base, digest or fingerprint(base)
         self._originals: dict[str, Tensor] = {}
         self._changes: dict[str, Mapping[str, Tensor]] = {}
 
@@ -166,5 +182,6 @@ class AdapterSet:
             total = self._originals[key]
             for changes in self._changes.values():
                 if key in changes:
-                    total = total + changes[key].to(total)
+                    exact = torch.promote_types(total.dtype, torch.float32)
+                    total = total.to(exact) + changes[key].to(total.device, exact)
             weights[key].copy_(total)

@@ -51,7 +51,8 @@ class GenerationSettings:
     without effect on heads of several symbols.
     `sketches`: the model decides what it draws, and a turn that goes over one of these limits is cut, in
     place of `max_images`, from which on it may open no image. `strategy`: of decoding; None is one pass a
-    step. ValueError for a limit or a weight out of range."""
+    step. `hook`: may overwrite the codes of each step of an image (in-painting, `decoding.editing`).
+    ValueError for a limit or a weight out of range."""
 
     text_sampler: Sampler = GREEDY
     visual_contrast: float | Contrast = 0.0
@@ -66,6 +67,7 @@ class GenerationSettings:
     image_after: str = ""
     sketches: SketchLimits | None = None
     strategy: Strategy | None = None
+    hook: Hook | None = None
 
     def __post_init__(self) -> None:
         check_count("max_tokens", self.max_tokens, 1)
@@ -257,7 +259,7 @@ class Turn:
             sampler=settings.image_sampler,
             guidance=settings.guidance,
             minimum_risk=self.minimum_risk,
-            hook=self._replaced(rows) if self.given else None,
+            hook=self._replaced(rows) if self.given else settings.hook,
             rows=rows,
         )
         for choice in steps:

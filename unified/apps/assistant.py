@@ -27,27 +27,34 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, overload
 
 import numpy as np
 from PIL.Image import Image
 
+from unified.apps.adapters import Adapters
 from unified.apps.answer import Answer
 from unified.apps.answering import GREEDY, NUCLEUS, Content, GenerationSettings, Turn, images_of
 from unified.apps.asking import ASKING, INTRODUCTION, Asking, pictures_of
 from unified.apps.attention_maps import AttentionMaps, image_attention
 from unified.apps.best_of_n import TRIES, best_of_n
+from unified.apps.conditions import EDGES, GIVEN, SMALL
+from unified.apps.conditions import edges as edges_of
+from unified.apps.controlled import LARGER, continued, enlarged, given_maps, joined, reading, tiles
 from unified.apps.conversation import Conversation, Event
 from unified.apps.dream import WINDOW as DREAM_WINDOW
 from unified.apps.dream import Dream
 from unified.apps.frame_writer import FrameWriter
 from unified.apps.looking import LOOKING, only_list
+from unified.apps.masks import in_painting
 from unified.apps.pictures import as_codes, check_codes, fit, given_as
 from unified.apps.questions import Source, conversations, sources
 from unified.apps.rollout import WINDOW, Player, Rollout
 from unified.apps.sketching import SketchLimits
 from unified.apps.solving import MAZE_PROMPT, Solution, solve_pages
+from unified.backbone.layer_pass import LayerPart
 from unified.core_model import CoreModel
 from unified.decoding.grounding import MutualInformation
 from unified.decoding.guidance import Constant
@@ -56,10 +63,12 @@ from unified.decoding.session import Session
 from unified.decoding.strategies import Strategy, build_strategy
 from unified.finite import check_count
 from unified.model_summary import summary
+from unified.orders import plan_for
 from unified.orders.shapes import Shapes
 from unified.stream.message_forms import read_picture
 from unified.stream.messages import Message
 from unified.stream.processor import Processor
+from unified.tokenizers.images import to_images, to_uint8
 
 SIDE = 64  # pixels of the longer side of every picture, in and out
 CHATTING = GenerationSettings(
@@ -73,6 +82,11 @@ def another(settings: GenerationSettings, attempt: int) -> GenerationSettings:
     """The settings of attempt 0, 1, ... of best-of-n: from the second one on images are sampled, since greedy
     decoding would give the same image each time."""
     return settings if attempt == 0 else replace(settings, image_sampler=NUCLEUS)
+
+
+def sampler_of(temperature: float) -> Sampler:
+    """How codes are chosen at a temperature; 0 is greedy."""
+    return replace(NUCLEUS, temperature=temperature) if temperature else GREEDY
 
 
 class Assistant:
@@ -215,10 +229,13 @@ class Assistant:
         decoding, or the name of one (`decoding.strategies`); those that compare codes are given the
         tokenizer's codebook. `as_pil`: as an image of Pillow."""
         shapes = self.shapes(size or (self.side, self.side))
-        pixels = replace(NUCLEUS, temperature=temperature) if temperature else GREEDY
         if isinstance(strategy, str):
             strategy = build_strategy(strategy, self.visual.codebook().detach())
-        told: dict[str, Any] = {"guidance": Constant(guidance), "image_sampler": pixels, "strategy": strategy}
+        told: dict[str, Any] = {
+            "guidance": Constant(guidance),
+            "image_sampler": sampler_of(temperature),
+            "strategy": strategy,
+        }
         settings = replace(DRAWING, **told)
         return given_as(self._drawn(self.request(prompt), settings, None, shapes, tries), as_pil)
 
@@ -228,6 +245,7 @@ class Assistant:
         image: Source,
         instruction: str,
         *,
+        mask: Source | None = ...,
         guidance: float = ...,
         tries: int = ...,
         as_pil: Literal[False] = ...,
@@ -239,6 +257,7 @@ class Assistant:
         image: Source,
         instruction: str,
         *,
+        mask: Source | None = ...,
         guidance: float = ...,
         tries: int = ...,
         as_pil: Literal[True],
@@ -249,14 +268,77 @@ class Assistant:
         image: Source,
         instruction: str,
         *,
+        mask: Source | None = None,
         guidance: float = 1.5,
         tries: int = TRIES,
         as_pil: bool = False,
     ) -> np.ndarray | Image:
         """The image after the instruction was carried out, of the size that the model read it in; `tries` and
-        `as_pil` as in `draw`."""
+        `as_pil` as in `draw`. `mask`: an image of the same aspect ratio, white where it may change; outside
+        the codes stay (in-painting, `masks`)."""
         settings = replace(EDITING, guidance=Constant(guidance))
+        if mask is not None:
+            settings = replace(settings, hook=in_painting(self.processor, self.picture(image), mask))
         return given_as(self._drawn(self.request(instruction, image), settings, image, None, tries), as_pil)
+
+    def control(
+        self,
+        prompt: str,
+        condition: Source,
+        *,
+        edges: bool = False,
+        guidance: float = 1.5,
+        temperature: float = 0.0,
+        tries: int = TRIES,
+        as_pil: bool = False,
+    ) -> np.ndarray | Image:
+        """An image of what the prompt says, laid out as a picture shows it: an edge map, a sketch, a depth
+        map, or with `edges` the edges of any picture. Needs a loaded control (`load_adapter`), the latest of
+        which is taken. The image has the condition's aspect ratio; the other options are those of `draw`."""
+        shown = self.picture(condition)
+        adapter = self.adapters.control(EDGES) if edges else self.adapters.control(EDGES, GIVEN)
+        shown = edges_of(shown) if edges else shown
+        shapes, sampler = self.shapes(shown.shape[:2]), sampler_of(temperature)
+        settings = replace(DRAWING, guidance=Constant(guidance), image_sampler=sampler, image_only=True)
+        parts = [reading(adapter, shown, plan_for(self.processor.order, shapes))]
+        return given_as(self._drawn(self.request(prompt), settings, None, shapes, tries, parts), as_pil)
+
+    def upscale(
+        self, image: Source, to: int, *, guidance: float = 1.0, temperature: float = 0.0, as_pil: bool = False
+    ) -> np.ndarray | Image:
+        """The image with a longer side of `to` pixels, drawn under it tile by tile (`controlled`). Needs a
+        loaded adapter that reads small pictures (`python -m unified.train upscale`). ValueError for a `to`
+        that is no multiple of the tokenizer's stride or not above the image's own longer side."""
+        adapter, picture = self.adapters.control(SMALL), to_uint8(to_images(read_picture(image)))[0]
+        large = enlarged(picture, to, self.visual.stride)
+        factor = to / max(picture.shape[:2])
+        sampler = sampler_of(temperature)
+        settings = replace(DRAWING, guidance=Constant(guidance), image_sampler=sampler, image_only=True)
+        places, found = tiles(large.shape[0], large.shape[1], self.side), []
+        for place in places:
+            shown = np.ascontiguousarray(large[place.rows, place.columns])
+            shapes = self.shapes(shown.shape[:2])
+            parts = [reading(adapter, shown, plan_for(self.processor.order, shapes))]
+            begun = continued(settings, given_maps(self.processor, shown, shapes, factor))
+            found.append(self._drawn(self.request(LARGER), begun, None, shapes, 1, parts))
+        return given_as(joined(found, places, large.shape[0], large.shape[1]), as_pil)
+
+    # Adapters -----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def adapters(self) -> Adapters:
+        """The adapters that are loaded."""
+        return Adapters(self.model, Path(self.model.name_or_path).name or "this model")
+
+    def load_adapter(self, path: str | Path, name: str | None = None, *, only: str | None = None) -> str:
+        """Put the adapter of a file beside the model, under a name (default: the file's); several may be
+        loaded. `only`: of a style's file "style" or "content". ValueError, in one line, for a file that is no
+        adapter of this model."""
+        return self.adapters.load(path, name, only)
+
+    def remove_adapter(self, name: str) -> None:
+        """Take an adapter away; without any, the model computes the same bits as before the first."""
+        self.adapters.remove(name)
 
     def solve(
         self,
@@ -410,9 +492,11 @@ class Assistant:
         image: Source | None,
         shapes: Shapes | None,
         tries: int,
+        parts: Sequence[LayerPart] = (),
     ) -> np.ndarray:
         def draw(_: Sequence[int], attempt: int) -> list[Content]:
-            return [self._answer(request, another(settings, attempt), image, shapes, self.seed + attempt)]
+            chosen, seed = another(settings, attempt), self.seed + attempt
+            return [self._answer(request, chosen, image, shapes, seed, parts)]
 
         def look(pictures: Sequence[np.ndarray]) -> list[Content]:
             return [self._answer(only_list(picture), LOOKING, picture) for picture in pictures]
@@ -426,12 +510,14 @@ class Assistant:
         image: Source | None,
         shapes: Shapes | None = None,
         seed: int | None = None,
+        parts: Sequence[LayerPart] = (),
     ) -> Content:
         if shapes is None:
             given = messages[-1]["content"][0].get("image") if image is not None else None
             shapes = self.shapes(given.shape[:2] if given is not None else (self.side, self.side))
         seed = self.seed if seed is None else seed
-        session = Session(self.model, seed=seed, strategy=settings.strategy)
+        beside = [*self.adapters.parts, *parts] if "adapters" in self.__dict__ else parts
+        session = Session(self.model, seed=seed, strategy=settings.strategy, parts=beside)
         self._read(session, messages)
         turn = Turn(session, self.processor, shapes, settings)
         for _ in turn.events():

@@ -20,6 +20,8 @@ COMMANDS = {  # where the function of each command lives; imported only when it 
     "ask": "unified.apps.commands.verbs:ask",
     "draw": "unified.apps.commands.verbs:draw",
     "edit": "unified.apps.commands.verbs:edit",
+    "control": "unified.apps.commands.controls:control",
+    "upscale": "unified.apps.commands.controls:upscale",
     "solve": "unified.apps.commands.verbs:solve",
     "imagine": "unified.apps.commands.verbs:imagine",
     "act": "unified.apps.commands.verbs:act",
@@ -43,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_chat(commands)
     _add_verbs(commands)
+    _add_controls(commands)
     _add_play(commands)
     _add_serve(commands)
     _add_prefer(commands)
@@ -101,12 +104,15 @@ def _add_verbs(commands: argparse._SubParsersAction) -> None:
     edit = _command(commands, "edit", "change a picture as an instruction says")
     edit.add_argument("image", type=Path)
     edit.add_argument("instruction")
+    mask = "a picture of the same shape: what is white in it is painted anew, the codes outside stay"
+    edit.add_argument("--mask", type=Path, metavar="FILE", help=mask)
     for command in (draw, edit):
         command.add_argument("--out", type=Path, default=Path("picture.png"), help="default picture.png")
         closely = "scale of classifier-free guidance (1: off; default: the model's own)"
         command.add_argument("--guidance", type=_guidance, metavar="G", help=closely)
         tries = "best of at most N images of several objects, judged by the model (default 3)"
         command.add_argument("--tries", type=_positive, metavar="N", help=tries)
+        _add_adapters(command)
     solve = _command(commands, "solve", "solve a maze with sketches")
     solve.add_argument("image", type=Path)
     solve.add_argument("--text-only", action="store_true", help="reason without sketches")
@@ -131,6 +137,32 @@ def _add_verbs(commands: argparse._SubParsersAction) -> None:
     act = _command(commands, "act", "choose an action for what a frame shows")
     act.add_argument("image", type=Path)
     act.add_argument("--task", default="Explore.", help="what to do, in words")
+
+
+def _add_controls(commands: argparse._SubParsersAction) -> None:
+    control = _command(commands, "control", "draw what a prompt says, laid out as a picture shows it")
+    control.add_argument("prompt")
+    shown = control.add_mutually_exclusive_group(required=True)
+    shown.add_argument("--edges", type=Path, metavar="FILE", help="a picture whose edges are the layout")
+    given = "a layout as it stands: an edge map, a sketch, a depth map"
+    shown.add_argument("--condition", type=Path, metavar="FILE", help=given)
+    tries = "best of at most N images of several objects, judged by the model (default 3)"
+    control.add_argument("--tries", type=_positive, metavar="N", help=tries)
+    upscale = _command(commands, "upscale", "draw a picture larger, tile by tile")
+    upscale.add_argument("image", type=Path)
+    upscale.add_argument("--to", type=_positive, required=True, metavar="N", help="pixels of the longer side")
+    for command in (control, upscale):
+        command.add_argument("--out", type=Path, default=Path("picture.png"), help="default picture.png")
+        closely = "scale of classifier-free guidance (1: off); the picture is seen in both branches"
+        command.add_argument("--guidance", type=_guidance, metavar="G", help=closely)
+        warmth = "0: greedy decoding (default); above 0: sampled by --seed"
+        command.add_argument("--temperature", type=_temperature, metavar="T", help=warmth)
+        _add_adapters(command)
+
+
+def _add_adapters(command: argparse.ArgumentParser) -> None:
+    text = "an adapter's file, again for another one; of a style also FILE:style or FILE:content"
+    command.add_argument("--adapter", action="append", default=[], metavar="FILE", help=text)
 
 
 def _add_play(commands: argparse._SubParsersAction) -> None:

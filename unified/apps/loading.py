@@ -23,12 +23,12 @@ def load(
 ) -> Any:
     """The model of a folder or of a hub name, or the one that ships with the package: an `Assistant`, an
     `ImageTextAssistant` for a model of `transformers`, an `ExtendedAssistant` for one that was extended, a
-    `DrawingAssistant` for VARGPT-v1.1, or a `TextToImage` for a published model that draws
-    (`text_to_image.folder`). `device` None: a GPU if there is one; `dtype` None: bfloat16 there and on CPUs
-    that multiply it natively, float32 on others. `revision`: of a hub name. `attn_implementation`: sdpa,
-    flash_attention_2, or for our own models flex_attention (whole batches). `placement`, for models of
-    `transformers`: `device_map` and `load_in_4bit` (`vision_language.files`). ValueError, in one line, if
-    there is no such model or a file is missing or damaged."""
+    `DrawingAssistant` for VARGPT-v1.1, or, for a published model (`text_to_image.folder`), a `TextToImage`
+    that draws or an `ImageEditor` that edits. `device` None: a GPU if there is one; `dtype` None: bfloat16
+    there and on CPUs that multiply it natively, float32 on others. `revision`: of a hub name.
+    `attn_implementation`: sdpa, flash_attention_2, or for our own models flex_attention (whole batches).
+    `placement`, for models of `transformers`: `device_map` and `load_in_4bit` (`vision_language.files`).
+    ValueError, in one line, if there is no such model or a file is missing or damaged."""
     from unified.checkpoints.folder import holds_vargpt
     from unified.pretrained import find, load_core
     from unified.text_to_image.folder import is_text_to_image
@@ -56,6 +56,10 @@ def load(
 
         _check_sdpa(attn_implementation)
         drawer = load_drawer(folder, device=place, dtype=_dtype(dtype, place))
+        if hasattr(drawer, "edit"):
+            from unified.apps.image_editor import ImageEditor
+
+            return ImageEditor(drawer, seed=seed, folder=folder)
         return TextToImage(drawer, seed=seed, folder=folder)
     loaded, processor = load_core(folder, device=place, dtype=_dtype(dtype, place))
     loaded.set_attn_implementation(attn_implementation)

@@ -67,11 +67,13 @@ class LayerPart(Protocol):
 class Pass:
     """`index` [R, n] and `positions` [3, R, n] of what is run. `append`: where its keys and values go, and
     what is seen of those before; without it the positions see one another as `seen` says. `attend`: the
-    back-end. `plan` and `step`: if a step of an image is run (several steps at once: step -1). `condition`:
-    what a model is steered by besides its stream. `skipped`: layers that do not run, whatever is run. `runs`:
-    by layer, at which positions [R, n] bool it runs; the others pass by it. `queries`: if a dict, the queries
-    of every layer [R, H, n, D] are put into it, scaled so that q . k / sqrt(D) are the scores whose softmax
-    is the attention, whatever scale a layer uses. `layout`: of a whole batch in training."""
+    back-end. `plan` and `step`: if a step of an image is run (several steps at once: step -1); `slots`: those
+    of the step that its positions stand at, where one stands for several (None: all that it runs).
+    `condition`: what a model is steered by besides its stream. `skipped`: layers that do not run, whatever is
+    run. `runs`: by layer, at which positions [R, n] bool it runs; the others pass by it. `queries`: if a
+    dict, the queries of every layer [R, H, n, D] are put into it, scaled so that q . k / sqrt(D) are the
+    scores whose softmax is the attention, whatever scale a layer uses. `layout`: of a whole batch in
+    training."""
 
     index: Index
     positions: Tensor
@@ -80,6 +82,7 @@ class Pass:
     attend: Attend = sdpa
     plan: Plan | None = None
     step: int = -1
+    slots: Tensor | None = None
     condition: Any = None
     parts: Sequence[LayerPart] = ()
     depth: Depth | None = None

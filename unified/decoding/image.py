@@ -163,7 +163,8 @@ class ImageRun:
         elif self.first is None and not width:
             return self._run_nothing(chunk)
         queries: dict[int, Tensor] | None = {} if session.policy.by_step and width else None
-        ran = self.run(chunk, step=step, depth=session.depth, queries=queries)
+        slots = self.steps[step].slots
+        ran = self.run(chunk, step=step, slots=slots, depth=session.depth, queries=queries)
         if queries is not None:
             self._ask_policy(step, {n: ran.chunk.queries(q, ran.before, width) for n, q in queries.items()})
         return ran.states, ran.last or apart

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from unified.orders import Plan
-from unified.text_to_image import infinity, latents, llamagen
+from unified.text_to_image import infinity, latents, llamagen, varedit
 from unified.text_to_image.folder import PublishedFolder
 from unified.text_to_image.settings import DrawSettings
 
@@ -41,6 +41,7 @@ class Drawer(Protocol):
 LOADERS: dict[str, Callable[..., Drawer]] = {
     "infinity": infinity.load,
     "llamagen": llamagen.load,
+    "varedit": varedit.load,
     **dict.fromkeys(latents.FAMILIES, latents.load),
 }
 

@@ -138,18 +138,18 @@ def load(folder: PublishedFolder, *, device: Any = "cpu", dtype: Any = torch.flo
     with content_of(folder.path / CONFIG):
         schedule(1.0, resolution)
         options = folder.options("transformer", TRANSFORMERS)
-        tokenizer_config = _tokenizer_config(folder, bool(options.get("apply_spatial_patchify")))
-        bits = tokenizer_config.bits
+        tokens = tokenizer_config(folder, bool(options.get("apply_spatial_patchify")))
     with content_of(folder.path):
-        model = load_transformer(options, folder.weights("transformer"), bits)
-        tokenizer = infinity_tokenizer.load(tokenizer_config, folder.weights("tokenizer"))
+        model = load_transformer(options, folder.weights("transformer"), tokens.bits)
+        tokenizer = infinity_tokenizer.load(tokens, folder.weights("tokenizer"))
     model.join(tokenizer.to(device))
     sizes_of_text = {"channels": model.config.text_width, "longest": model.config.text_length}
     text = load_text_encoder(folder, **sizes_of_text, device=device, dtype=dtype)
     return InfinityDrawer(model.to(device=device, dtype=dtype), text, resolution=resolution)
 
 
-def _tokenizer_config(folder: PublishedFolder, patchify: bool) -> InfinityTokenizerConfig:
+def tokenizer_config(folder: PublishedFolder, patchify: bool) -> InfinityTokenizerConfig:
+    """What "tokenizer" of config.json says. ValueError for options that are missing or unknown."""
     given = folder.config["tokenizer"]
     if not isinstance(given, dict):
         return infinity_tokenizer.released(given)

@@ -112,6 +112,15 @@ def test_draw_and_edit_write_pictures(run):
     assert Image.open("blue.png").size == (64, 32)
 
 
+def test_an_edit_may_have_a_mask(run, picture):
+    white = np.zeros((64, 64), dtype=np.uint8)
+    white[:, :32] = 255
+    Image.fromarray(white).save("mask.png")
+    assert run("edit", picture, "Make it blue.", "--mask", "mask.png", "--out", "a.png")[0] == 0
+    status, _, error = run("edit", picture, "Make it blue.", "--mask", "nowhere.png")
+    assert (status, error) == (2, "unified: nowhere.png: no such file\n")
+
+
 def test_imagine_follows_a_script_of_words_or_of_json(run, picture):
     Path("walk.txt").write_text("# a walk\nforward x3\n\nforward camera 0 5 jump\nwait\n")
     lines = [{"forward": 1}] * 3 + [{"forward": 1, "camera": [0, 5], "jump": 1}, {"camera": [0, 0]}]

@@ -67,6 +67,22 @@ def assistant(options: argparse.Namespace) -> Assistant:
     return load(options.model, device=options.device, dtype=options.dtype, seed=options.seed)
 
 
+def with_adapters(options: argparse.Namespace) -> Assistant:
+    """The model that the options name, with the adapters of `--adapter`. ValueError, in one line, for a file
+    that does not fit, or a kind of model that has none."""
+    from unified.apps.assistant import Assistant
+
+    found = assistant(options)
+    for number, text in enumerate(options.adapter):
+        if not isinstance(found, Assistant):
+            raise ValueError(f"--adapter is for models in this project's own form, not for {found.folder}")
+        path, colon, only = text.rpartition(":")
+        if not colon or Path(text).exists():
+            path, only = text, ""
+        found.load_adapter(path, f"{number}: {text}", only=only or None)
+    return found
+
+
 def own_assistant(options: argparse.Namespace) -> Assistant:
     """The same for commands of models in this project's own form. ValueError, in one line, for another."""
     from unified.apps.assistant import Assistant
@@ -77,6 +93,17 @@ def own_assistant(options: argparse.Namespace) -> Assistant:
             f"{options.command} is for models in this project's own form, not for {found.folder}"
         )
     return found
+
+
+def given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """The options that were given on the command line; the verbs have defaults of their own."""
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+
+
+def words(text: str, what: str) -> str:
+    if not text.strip():
+        raise ValueError(f"{what} is empty")
+    return text
 
 
 def show(options: argparse.Namespace, lines: Sequence[str], data: dict[str, Any]) -> None:
@@ -129,3 +156,10 @@ def plain(action: dict[str, Any]) -> dict[str, Any]:
     """An action as plain data, without the buttons that are not pressed."""
     pressed = {name: int(value) for name, value in action.items() if name != "camera" and value}
     return {**pressed, "camera": [round(float(angle), 3) for angle in action["camera"]]}
+
+
+def write_picture(options: argparse.Namespace, image: np.ndarray, out: Path) -> int:
+    save(image, out)
+    height, width = image.shape[:2]
+    show(options, [f"Wrote {out}: {width} x {height} pixels."], {"file": str(out), "size": [height, width]})
+    return 0

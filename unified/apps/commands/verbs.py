@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,10 +16,14 @@ from unified.apps.commands.common import (
     check_folder,
     check_picture,
     check_target,
+    given,
     plain,
     save,
     save_animation,
     show,
+    with_adapters,
+    words,
+    write_picture,
 )
 from unified.apps.commands.script import read_script
 from unified.apps.page import save_trace, side_by_side
@@ -31,7 +35,7 @@ if TYPE_CHECKING:
 
 
 def ask(options: argparse.Namespace) -> int:
-    question = _words(options.question, "the question")
+    question = words(options.question, "the question")
     images = [open_picture(path).image for path in options.image]
     model = assistant(options)
     if len(images) > 1 and not getattr(model, "several_images", False):
@@ -48,21 +52,22 @@ def ask(options: argparse.Namespace) -> int:
 
 
 def draw(options: argparse.Namespace) -> int:
-    prompt, out = _words(options.prompt, "the prompt"), check_picture(options.file or options.out)
-    model = assistant(options)
-    chosen = _given(options, "size", "guidance", "temperature", "tries", "scale_kv", "strategy")
-    refused = set(chosen) - set(inspect.signature(model.draw).parameters)
-    if model.draws and refused:
-        raise ValueError(f"--{min(refused).replace('_', '-')} is not for this model")
+    prompt, out = words(options.prompt, "the prompt"), check_picture(options.file or options.out)
+    model = with_adapters(options)
+    chosen = given(options, "size", "guidance", "temperature", "tries", "scale_kv", "strategy")
+    _check_known(model, model.draw, chosen)
     image = model.draw(prompt, **chosen)
-    return _picture(options, image, out)
+    return write_picture(options, image, out)
 
 
 def edit(options: argparse.Namespace) -> int:
-    instruction, out = _words(options.instruction, "the instruction"), check_picture(options.out)
-    before = open_picture(options.image).image
-    image = assistant(options).edit(before, instruction, **_given(options, "guidance", "tries"))
-    return _picture(options, image, out)
+    instruction, out = words(options.instruction, "the instruction"), check_picture(options.out)
+    before, chosen = open_picture(options.image).image, given(options, "guidance", "tries")
+    if options.mask is not None:
+        chosen["mask"] = open_picture(options.mask).image
+    model = with_adapters(options)
+    _check_known(model, model.edit, chosen)
+    return write_picture(options, model.edit(before, instruction, **chosen), out)
 
 
 def solve(options: argparse.Namespace) -> int:
@@ -70,7 +75,7 @@ def solve(options: argparse.Namespace) -> int:
     folder = check_folder(options.save) if options.save else None
     limits = _sketch_limits(options)
     maze, model = open_picture(options.image).image, assistant(options)
-    prompt = {} if options.prompt is None else {"prompt": _words(options.prompt, "the prompt")}
+    prompt = {} if options.prompt is None else {"prompt": words(options.prompt, "the prompt")}
     listen = None if options.json else _Aloud()
     how: dict[str, Any] = {"limits": limits, "page": options.page, "hear": listen, **prompt}
     solution = model.solve(maze, sketches=not options.text_only, **how)
@@ -148,19 +153,8 @@ def act(options: argparse.Namespace) -> int:
     return 0
 
 
-def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
-    """The options that were given on the command line; the verbs have defaults of their own."""
-    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-
-
-def _words(text: str, what: str) -> str:
-    if not text.strip():
-        raise ValueError(f"{what} is empty")
-    return text
-
-
-def _picture(options: argparse.Namespace, image: np.ndarray, out: Path) -> int:
-    save(image, out)
-    height, width = image.shape[:2]
-    show(options, [f"Wrote {out}: {width} x {height} pixels."], {"file": str(out), "size": [height, width]})
-    return 0
+def _check_known(model: Any, verb: Callable[..., Any], chosen: dict[str, Any]) -> None:
+    """ValueError for an option that this kind of model does not take."""
+    refused = set(chosen) - set(inspect.signature(verb).parameters)
+    if model.draws and refused:
+        raise ValueError(f"--{min(refused).replace('_', '-')} is not for this model")

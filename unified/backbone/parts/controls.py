@@ -25,10 +25,12 @@ def check_control(control: Tensor, plan: Plan, width: int) -> None:
 
 
 def slots_of(run: Pass) -> Tensor:
-    """[R, n] long: the slot of its plan that each position of a pass writes, -1 where it writes none."""
+    """[R, n] long: the slot of its plan that each position of a pass writes, of several (patch merging) the
+    first, -1 where it writes none."""
     steps = steps_of(run)
     if run.step >= 0 and run.plan is not None:
-        own = run.plan.steps[run.step].run.to(steps.device)
+        own = run.plan.steps[run.step].run if run.slots is None else run.slots
+        own = own.to(steps.device)
         if not len(own):
             return torch.full_like(steps, -1)
         place = ((steps >= 0).long().cumsum(dim=1) - 1).clamp(min=0, max=len(own) - 1)
