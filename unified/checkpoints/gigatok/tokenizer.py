@@ -46,7 +46,9 @@ class GigaTokTokenizerConfig:
         stride = 2 ** (len(self.network.image.multipliers) - 1)
         grids = (self.network.encoder.side, self.network.decoder.side)
         if any(grid * stride != self.side for grid in grids):
-            raise ValueError(f"images of {self.side} pixels have grids of {self.side / stride:g}, got {grids}")
+            raise ValueError(
+                f"images of {self.side} pixels have grids of {self.side / stride:g}, got {grids}"
+            )
         if self.network.encoder.tokens != self.network.decoder.tokens:
             raise ValueError("encoder and decoder must have the same number of tokens")
         if self.semantic < 0 or not 0 <= self.auxiliary <= 1:
@@ -147,9 +149,7 @@ def _small(wanted: Wanted) -> GigaTokTokenizerConfig:
 
     def reader(layers: int) -> ReaderConfig:
         heads = max(1, width // 32)
-        return ReaderConfig(
-            width=width, layers=layers, heads=heads, tokens=wanted.tokens, side=wanted.cells
-        )
+        return ReaderConfig(width=width, layers=layers, heads=heads, tokens=wanted.tokens, side=wanted.cells)
 
     network = GigaTokConfig(
         image=ImageConfig(

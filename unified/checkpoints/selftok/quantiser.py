@@ -128,7 +128,9 @@ class Quantiser(nn.Module):
     def step(self, queries: Tensor, config: TrainingConfig) -> QuantiserStep:
         """A training step, which changes the codebook. ValueError for fewer places than groups."""
         if queries.shape[1] < config.groups:
-            raise ValueError(f"training needs at least {config.groups} codes an image, got {queries.shape[1]}")
+            raise ValueError(
+                f"training needs at least {config.groups} codes an image, got {queries.shape[1]}"
+            )
         vectors, book = self.vectors(queries), self._codebook
         before = book.embed[0].clone()
         ids = self.ids(vectors)

@@ -60,7 +60,8 @@ class SelftokTokenizerConfig:
 
 
 class SelftokTokenizer(nn.Module):
-    """Images [B, 3, side, side] in [-1, 1] <-> ids [B, line], coarse first. Decoded images are not clamped."""
+    """Images [B, 3, side, side] in [-1, 1] <-> ids [B, line], coarse first. The decoder's output is
+    not clamped."""
 
     table = None
 
