@@ -79,9 +79,9 @@ class Wanted:
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """`config`: the class of its configuration; `build` makes the tokenizer of one; `small` makes one
-    that trains on a laptop. `pixels`: what reconstructions are compared by; `restarts`: whether unused codes can be
-    moved; `clips`: it reads clips, not images; `quantiser`: what its own loss counts beside pixels."""
+    """`config`: the class of its configuration; `build` makes the tokenizer of one; `small` makes one that
+    trains on a laptop. `pixels`: what reconstructions are compared by; `restarts`: whether unused codes can
+    be moved; `clips`: it reads clips, not images; `quantiser`: what its own loss counts beside pixels."""
 
     config: type
     build: Callable[[Any], Any]

@@ -21,6 +21,7 @@ COMMANDS = {  # where the function of each command lives; imported only when it 
     "fine-tune": "unified.train.fine_tune:fine_tune",
     "prefer": "unified.train.preference.command:prefer",
     "pairs": "unified.train.preference.command:pairs",
+    "tokenizer": "unified.train.tokenizer_command:tokenizer",
 }
 INTERRUPTED = "interrupted; the same command goes on where it stopped"
 

@@ -1,6 +1,6 @@
-"""Codes that no map uses are moved onto vectors that no code is near to: a remedy against collapse, which hits
-the 1 x 1 and 2 x 2 maps first because they see so few vectors. `tests/train/test_tokenizer.py` shows the
-effect."""
+"""Codes that no map uses are moved onto vectors that no code is near to: a remedy against collapse, which
+hits the 1 x 1 and 2 x 2 maps first because they see so few vectors. `tests/train/test_tokenizer.py` shows
+the effect."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Several processes that train one tokenizer, each on its share of a batch: gradients and running averages are
-made equal after every step, so that all hold the same weights."""
+"""Several processes that train one tokenizer, each on its share of a batch: gradients and running averages
+are made equal after every step, so that all hold the same weights."""
 
 from __future__ import annotations
 

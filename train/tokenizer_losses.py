@@ -1,9 +1,9 @@
-"""What a reconstruction is trained by: pixels, features of a network, a discriminator, and the tokenizer's own
-terms. Clips are compared frame by frame."""
+"""What a reconstruction is trained by: pixels, features of a network, a discriminator, and the tokenizer's
+own terms. Clips are compared frame by frame."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 

@@ -1,10 +1,9 @@
 """A VQ tokenizer whose codebook FVQ's bridge generates, to be trained.
 
 Every gradient to one code moves all of them through the bridge. Codes are not normalised, and start as
-published: all zero. Saved, it is a plain VQ tokenizer (`tokenizers.codebook.export`): the bridge costs nothing
-afterwards. Source: arXiv 2509.10140. `tests/tokenizers/test_kinds.py` holds that an exported codebook gives
-the same ids.
-"""
+published: all zero. Saved, it is a plain VQ tokenizer (`tokenizers.codebook.export`): the bridge costs
+nothing afterwards. Source: arXiv 2509.10140. `tests/tokenizers/test_kinds.py` holds that an exported
+codebook gives the same ids."""
 
 from __future__ import annotations
 

@@ -1,12 +1,11 @@
 """Hita's tokenizer behind the interface of all visual tokenizers, to be trained and used: a line of holistic
 codes, then the codes of the grid row by row.
 
-One vocabulary holds both codebooks, the holistic one first; a code vector is padded with zeros to the wider of
-the two. Features of a teacher stand beside the patches when an image is encoded, so a tokenizer that was
+One vocabulary holds both codebooks, the holistic one first; a code vector is padded with zeros to the wider
+of the two. Features of a teacher stand beside the patches when an image is encoded, so a tokenizer that was
 trained with a teacher needs it again (`teacher`: images [B, 3, H, W] -> maps [B, C, h, w]); one trained
-without has none. Source: arXiv 2507.02358. Simplified: images of one size; pixels count once in the loss, not
-twice. Tests: tests/tokenizers/test_kinds.py.
-"""
+without has none. Source: arXiv 2507.02358. Simplified: images of one size; pixels count once in the loss,
+not twice. Tests: tests/tokenizers/test_kinds.py."""
 
 from __future__ import annotations
 
