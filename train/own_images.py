@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,15 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
-from unified.tasks.outside.images import SUFFIXES, is_foreign, read_image
-from unified.tokenizers.clips import animation
+from unified.tasks.outside.images import read_image
+from unified.tasks.outside.picture_folders import clip_frames, found_files
 from unified.train.pictures import mapped
 from unified.train.stored import write_text
 
-VIDEOS = (".mp4", ".webm", ".mkv", ".avi", ".mov")
-ANIMATIONS = (".gif", ".webp")
 CHUNK = 64  # files that a process reads at once
 
 
@@ -75,29 +71,6 @@ def prepared(folders: Sequence[Path], reading: Reading, out: Path, workers: int 
     return Pictures(array, places[~out_of_training], places[out_of_training], held["left_out"])
 
 
-def found_files(folders: Sequence[Path], *, clips: bool) -> list[Path]:
-    """Images below folders (or single files), in the order of their names; for clips videos, animations and
-    folders of frames. ValueError where there are none."""
-    found: list[Path] = []
-    for folder in folders:
-        if folder.is_file():
-            found.append(folder)
-            continue
-        if not folder.is_dir():
-            raise ValueError(f"{folder}: no such file or folder")
-        below = sorted(path for path in folder.rglob("*") if not is_foreign(path.relative_to(folder)))
-        files = [path for path in below if path.is_file()]
-        if clips:
-            found += [path for path in files if path.suffix.lower() in (*VIDEOS, *ANIMATIONS)]
-            found += sorted({path.parent for path in files if _is_frame(path)})
-        else:
-            found += [path for path in files if path.suffix.lower() in SUFFIXES]
-    if not found:
-        wanted = "clips (videos, animations, folders of frames)" if clips else "images"
-        raise ValueError(f"no {wanted} in {', '.join(map(str, folders))}")
-    return found
-
-
 def feed(pictures: Pictures, batch: int, seed: int, start: int = 0, flip: bool = False) -> Iterator[Tensor]:
     """Endless batches float [batch, 3, (T,) H, W] in [-1, 1] of the images to train on; batch number n is the
     same wherever one starts. `flip`: half of them mirrored."""
@@ -118,23 +91,6 @@ def feed(pictures: Pictures, batch: int, seed: int, start: int = 0, flip: bool =
 def as_floats(array: np.ndarray) -> Tensor:
     """uint8 [B, (T,) H, W, 3] -> float [B, 3, (T,) H, W] in [-1, 1]."""
     return torch.from_numpy(np.ascontiguousarray(array)).movedim(-1, 1).float() / 127.5 - 1
-
-
-def clip_frames(path: Path, size: int) -> Iterator[np.ndarray]:
-    """The frames uint8 [size, size, 3] of a video, an animation or a folder of frames. ValueError for what
-    cannot be read."""
-    if path.is_dir():
-        for file in sorted(filter(_is_frame, path.iterdir()), key=_natural):
-            yield read_image(file, size)
-        return
-    if path.suffix.lower() in ANIMATIONS:
-        frames: Iterator[np.ndarray] = iter(animation(path))
-    else:
-        from unified.envs.recordings.video import VideoReader
-
-        frames = iter(VideoReader(path))
-    for frame in frames:
-        yield np.asarray(ImageOps.fit(Image.fromarray(frame), (size, size), Image.Resampling.LANCZOS))
 
 
 def _written(files: Sequence[Path], reading: Reading, data: Path, workers: int) -> dict[str, object]:
@@ -186,15 +142,6 @@ def _held_out(names: Sequence[str], share: float) -> np.ndarray:
         held[marks.argmin()] = True
         held[marks.argmax()] = False
     return held
-
-
-def _is_frame(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and path.suffix.lower() not in ANIMATIONS
-
-
-def _natural(path: Path) -> list[tuple[int, str]]:
-    """Numbers in names count as numbers."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
 
 
 def _key(files: Sequence[Path], reading: Reading) -> str:

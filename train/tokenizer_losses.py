@@ -84,7 +84,9 @@ class Losses:
         terms["pixels"] = _mean(distance(a, b) for a, b in zip(got, targets, strict=True))
         total = terms["pixels"]
         if self.perceptual is not None:
-            terms["perceptual"] = _mean(self.perceptual(a, b) for a, b in zip(got, targets, strict=True))
+            terms["perceptual"] = _mean(
+                self.perceptual(*pair) for pair in _large_enough(self.perceptual, got, targets)
+            )
             total = total + self.config.perceptual * terms["perceptual"]
         if self.discriminator is not None:
             terms["discriminator"] = self._train_discriminator(
@@ -115,6 +117,16 @@ def _frames(images: Tensor) -> Tensor:
 def _resized(images: Tensor, like: Tensor) -> Tensor:
     shape = (like.shape[2], like.shape[3])
     return images if tuple(images.shape[2:]) == shape else area(images, shape)
+
+
+def _large_enough(
+    perceptual: Perceptual, got: list[Tensor], targets: list[Tensor]
+) -> list[tuple[Tensor, Tensor]]:
+    """The pairs that a perceptual distance can read: small maps are too small for LPIPS. The last one always
+    counts, so that images that are too small are told."""
+    least = getattr(perceptual, "least_side", 1)
+    pairs = list(zip(got, targets, strict=True))
+    return [pair for pair in pairs[:-1] if min(pair[0].shape[2:]) >= least] + pairs[-1:]
 
 
 def _mean(values: Iterable[Tensor]) -> Tensor:

@@ -96,6 +96,8 @@ class Distance:
     or without its classifier; `linear`: LPIPS's weights for it. ValueError, in one line, if they do not
     fit."""
 
+    least_side = LEAST_SIDE
+
     def __init__(self, backbone: Mapping[str, Tensor], linear: Mapping[str, Tensor]) -> None:
         found = {name: x for name, x in backbone.items() if not name.startswith("classifier.")}
         architecture = ALEXNET if _side(found) == 11 else VGG16
