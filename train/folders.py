@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from unified.tokenizers.action import ActionTokenizer
+from unified.tokenizers.reconstruction import line_of
 from unified.tokenizers.text import byte_tokenizer, load_text_tokenizer
 from unified.train.stored import write_text
 
@@ -81,7 +82,16 @@ def make_processor(
         merge=merge,
         **known,
     )
-    return Processor(words, text, visual, action, sides=sides, frame_sides=frame_sides)
+    order = natural_order(visual)
+    return Processor(words, text, visual, action, order=order, sides=sides, frame_sides=frame_sides)
+
+
+def natural_order(visual: Any) -> str:
+    """The order in which the codes of a tokenizer are written unless another is asked for: a line code by
+    code, maps that add up one after the other, others by next-scale prediction."""
+    if line_of(visual):
+        return "raster"
+    return "residual" if len(visual.read_shapes([(1, 1), (2, 2)])) > 1 else "next_scale"
 
 
 def vocabulary_of(folder: str | Path) -> Vocabulary | None:

@@ -68,6 +68,8 @@ def prepared(folders: Sequence[Path], reading: Reading, out: Path, workers: int 
     array = np.memmap(data, np.uint8, "r", shape=(rows, *shape, reading.size, reading.size, 3))
     out_of_training = np.repeat(_held_out(held["names"], reading.validation), held["rows"])
     places = np.arange(rows)
+    if out_of_training.all():
+        raise ValueError("no image is left to train on: lower --validation, or add images")
     return Pictures(array, places[~out_of_training], places[out_of_training], held["left_out"])
 
 
@@ -135,10 +137,12 @@ def _clips(path: Path, reading: Reading) -> np.ndarray:
 
 
 def _held_out(names: Sequence[str], share: float) -> np.ndarray:
-    """Which files are held out, bool [N]: at least one of several where there is a share."""
+    """Which files are held out, bool [N]: at least one of several where there is a share, never all."""
     marks = np.array([zlib.crc32(Path(name).name.encode()) % 10000 for name in names])
+    if len(names) == 1:
+        return np.zeros(1, dtype=bool)
     held = marks < 10000 * share
-    if share and len(names) > 1:
+    if share:
         held[marks.argmin()] = True
         held[marks.argmax()] = False
     return held
