@@ -89,10 +89,17 @@ def bench(subjects: Mapping[str, Subject], config: BenchConfig) -> Result:
         raise ValueError("name at least one folder of a tokenizer")
     numbers: dict[str, Any] = {}
     examples: dict[str, list[Example]] = {}
+    left_out: list[str] = []
     for name, subject in subjects.items():
         numbers[name] = {}
         for domain, images in _domains(subject, config).items():
-            truths = list(islice(images, config.count))
+            try:
+                truths = list(islice(images, config.count))
+            except ValueError as error:
+                if domain in config.data:
+                    raise
+                left_out.append(f"{domain} of {subject.side} pixels are left out: {error}.")
+                continue
             found, made = measured(subject, truths, config.lpips)
             numbers[name][domain] = found
             rows = examples.setdefault(domain, [Example(f"{domain}: as they are", _frames(truths)[:SHOWN])])
@@ -101,6 +108,7 @@ def bench(subjects: Mapping[str, Subject], config: BenchConfig) -> Result:
     text, notes = _text(subjects, config)
     if text is not None:
         tables.append(text)
+    notes += dict.fromkeys(left_out)
     if config.lpips is None:
         notes.append("LPIPS was not measured: give its weights as --lpips BACKBONE LINEAR.")
     numbers = {"tokenizers": numbers, "text": text.rows if text else []}

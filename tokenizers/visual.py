@@ -79,11 +79,13 @@ START = Moment()
 @dataclass(frozen=True, eq=False)
 class Book:
     """A table of codes whose rows can be moved: its parameter [codes, dim], the only map of a training pass
-    that holds its codes (None: all do), and the id of its first row there."""
+    that holds its codes (None: all do), the id of its first row there, and whether rows are used with length
+    1."""
 
-    weight: nn.Parameter
+    weight: Tensor
     only: int | None = None
     first: int = 0
+    unit: bool = True
 
 
 class TrainableTokenizer(VisualTokenizer, Protocol):

@@ -14,6 +14,7 @@ from torch import Tensor
 from unified.tokenizers.codebook import PlainCodebook
 from unified.tokenizers.quantise import k_means, nearest
 from unified.tokenizers.resize import Shape
+from unified.tokenizers.schedules import ladder
 from unified.tokenizers.visual import Book
 
 
@@ -50,7 +51,8 @@ def books_of(tokenizer: Any) -> list[Book]:
         return books
     if not isinstance(getattr(tokenizer, "table", None), PlainCodebook):
         raise ValueError("only a plain codebook can restart codes: set restarts to None")
-    return [Book(tokenizer.table.weight)]
+    unit = bool(getattr(tokenizer.config, "normalised", False))
+    return [Book(tokenizer.table.weight, unit=unit)]
 
 
 class Restarts:
@@ -59,13 +61,11 @@ class Restarts:
     def __init__(
         self,
         book: Book,
-        unit: bool,
         config: RestartConfig,
         optimiser: torch.optim.Optimizer,
         generator: torch.Generator,
     ) -> None:
-        """`unit`: whether codes are used with length 1."""
-        self.book, self.unit = book, unit
+        self.book, self.unit = book, book.unit
         self.config, self.optimiser, self.generator = config, optimiser, generator
         self.use = torch.ones(len(book.weight), device=book.weight.device)  # 1 is an even share
 
@@ -120,26 +120,15 @@ class Restarts:
         return vectors[places.to(vectors.device)]
 
 
-def is_unit(codebook: Tensor) -> bool:
-    """Whether all rows have length 1."""
-    lengths = codebook.norm(dim=-1)
-    return bool(torch.allclose(lengths, torch.ones_like(lengths), atol=1e-4))
-
-
 def restarts_of(
     tokenizer: Any, config: RestartConfig, optimiser: torch.optim.Optimizer, generator: torch.Generator
 ) -> list[Restarts]:
     """One for every table of a tokenizer. ValueError without a plain one."""
-    books = books_of(tokenizer)
-    unit = books[0].first == 0 and hasattr(tokenizer, "books")
-    unit = unit or is_unit(tokenizer.codebook().detach())
-    return [Restarts(book, unit, config, optimiser, generator) for book in books]
+    return [Restarts(book, config, optimiser, generator) for book in books_of(tokenizer)]
 
 
 def first_shapes(tokenizer: Any, images: Tensor, drawn: Sequence[Shape], sides: Sequence[int]) -> Any:
     """The maps whose vectors the first codes come from: those `drawn`, or a ladder of `sides`."""
-    from unified.tokenizers.schedules import ladder
-
     if not sides:
         return drawn
     grid = (images.shape[2] // tokenizer.stride, images.shape[3] // tokenizer.stride)

@@ -87,7 +87,7 @@ def train_own(recipe: OwnTokenizerRecipe, place: Place) -> Path:
     """The folder of the trained tokenizer. An interrupted training goes on where it stopped; a finished one
     is left as it is. ValueError for a folder with another recipe."""
     with alone(place.out):
-        processes = started()
+        processes = started(_device(place))
         if processes.rank == 0:
             _same_recipe(recipe, place)
         processes.wait()

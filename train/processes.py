@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 
 class Processes:
-    """`rank` of `count`; alone nothing is exchanged."""
+    """`rank` of `count`, which exchange tensors on a `device`; alone nothing is exchanged."""
 
-    def __init__(self, rank: int = 0, count: int = 1) -> None:
-        self.rank, self.count = rank, count
+    def __init__(self, rank: int = 0, count: int = 1, device: str = "cpu") -> None:
+        self.rank, self.count, self.device = rank, count, device
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """The mean of every gradient over the processes; where some have none it counts as zero."""
@@ -43,7 +43,7 @@ class Processes:
         """The mean of numbers with the same names."""
         if self.count == 1:
             return values
-        row = torch.tensor(list(values.values()), dtype=torch.float64)
+        row = torch.tensor(list(values.values()), dtype=torch.float64, device=self.device)
         torch.distributed.all_reduce(row)
         return dict(zip(values, (row / self.count).tolist(), strict=True))
 
@@ -70,11 +70,13 @@ class Processes:
 ALONE = Processes()
 
 
-def started() -> Processes:
-    """Those that torchrun started, joined by gloo; alone without it."""
+def started(device: str = "cpu") -> Processes:
+    """Those that torchrun started, joined by gloo, or by NCCL on GPUs; alone without it."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         return ALONE
+    if device != "cpu":
+        torch.cuda.set_device(device)
     if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("gloo")
-    return Processes(torch.distributed.get_rank(), count)
+        torch.distributed.init_process_group("gloo" if device == "cpu" else "nccl")
+    return Processes(torch.distributed.get_rank(), count, device)

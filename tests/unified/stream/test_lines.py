@@ -104,7 +104,7 @@ def test_a_processor_with_a_line_is_saved_and_loaded(tmp_path):
 def test_latents_travel_beside_the_ids():
     visual = made("kl")
     latent = visual.latent(torch.zeros(1, 3, 16, 16))[0].detach()  # [dim, 4, 4]
-    empty = Vocabulary(text=256, visual=2, action=0, orders=tuple(ORDERS))
+    empty = Vocabulary(text=256, visual=2, action=0, orders=tuple(ORDERS)).extended("continuous:latents")
     found = Processor(empty, byte_tokenizer())
     item = {"type": "image", "latents": latent.flatten(1).T, "shapes": [[4, 4]]}
     encoded = found.encode_with_values([{"role": "user", "content": [item]}])

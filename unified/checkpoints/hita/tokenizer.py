@@ -143,10 +143,10 @@ class HitaTokenizer(nn.Module):
 
     def _features(self, maps: Tensor | None, count: int) -> Tensor:
         """The tokens [B, 1 + h * w, C] of a teacher's maps, their mean first; without maps none."""
-        weight = self.network.encode_transformer.proj.mlp[0].weight
         if maps is None or not self.config.features:
-            return weight.new_zeros(count, 0, weight.shape[1])
-        places = flatten(maps.to(weight.dtype))
+            weight = self.network.pre_slots_quant.weight
+            return weight.new_zeros(count, 0, self.config.network.vision[0])
+        places = flatten(maps.to(self._dtype()))
         return torch.cat([places.mean(dim=1, keepdim=True), places], dim=1)
 
     def _decoded(self, vectors: Tensor) -> Tensor:
