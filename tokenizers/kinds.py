@@ -20,6 +20,7 @@ KINDS: dict[str, str] = {
     "residual": "unified.tokenizers.residual_vq",
     "bsq": "unified.tokenizers.bsq",
     "kl": "unified.tokenizers.kl",
+    "composite": "unified.tokenizers.composite",
     "fvq": "unified.checkpoints.fvq.tokenizer",
     "gigatok": "unified.checkpoints.gigatok.tokenizer",
     "hita": "unified.checkpoints.hita.tokenizer",

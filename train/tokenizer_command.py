@@ -17,6 +17,7 @@ from unified.apps.commands.common import count, number, seed
 from unified.command import Parser
 from unified.command import run as run_command
 
+TAUGHT = ("gigatok", "hita", "composite")  # kinds that a teacher's features are given to
 INTERRUPTED = "interrupted; the same command goes on where it stopped"
 
 
@@ -57,9 +58,11 @@ def _add_losses(made: argparse.ArgumentParser) -> None:
     losses.add_argument("--adversarial", type=_weight, default=0.0, metavar="W", help=patches)
     start = "steps before it counts (default: a quarter of all)"
     losses.add_argument("--adversarial-start", type=seed, metavar="N", help=start)
-    even = "weight of the entropy loss (vq, fvq, bsq, gigatok, hita; default 0)"
+    even = "weight of the entropy loss (vq, fvq, bsq, gigatok, hita, composite; default 0)"
     losses.add_argument("--entropy", type=_weight, default=0.0, metavar="W", help=even)
-    teacher = "transformers:FOLDER or module:function, a teacher of gigatok and hita (default: none)"
+    teacher = (
+        "a teacher, transformers:FOLDER or module:function, of gigatok, hita, composite (default: none)"
+    )
     losses.add_argument("--features", default="", metavar="NAME", help=teacher)
 
 
@@ -193,6 +196,6 @@ def _channels(options: argparse.Namespace) -> int:
     import torch
     from unified.train.teachers import channels_of, teacher_of
 
-    if options.kind not in ("gigatok", "hita"):
-        raise ValueError(f"features are for gigatok and hita, not for {options.kind}")
+    if options.kind not in TAUGHT:
+        raise ValueError(f"features are for {', '.join(TAUGHT)}, not for {options.kind}")
     return channels_of(teacher_of(options.features), torch.zeros(1, 3, options.size, options.size))

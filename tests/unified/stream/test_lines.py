@@ -15,7 +15,7 @@ from unified.stream.segments import Kind, segments
 from unified.stream.vocabulary import Vocabulary
 
 TINY = Wanted(size=16, stride=4, codes=32, dim=4, tokens=8, frames=2)
-LINES = ("gigatok", "hita", "selftok", "larp")
+LINES = ("gigatok", "hita", "selftok", "larp", "composite")
 
 
 def made(kind):
