@@ -18,9 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .feeds import Carry, ResidualFeed
+from .kinds import Kind, Wanted
 from .networks import Decoder, Encoder, NetworkConfig
 from .resize import Shape, area, area_tokens, as_shapes, bicubic, bicubic_tokens, flatten, unflatten
-from .visual import TrainingPass, check_ids, check_images, check_maps
+from .visual import START, Moment, TrainingPass, check_ids, check_images, check_maps
 
 MOST_BITS = 62
 
@@ -106,6 +107,14 @@ class BSQTokenizer(nn.Module):
         vectors = torch.cat([self.vectors(item) for item in ids], dim=1)
         return self.decode_vectors(unflatten(self.feed(maps).total(vectors, len(maps), Carry()), maps[-1]))
 
+    def partial_images(self, ids: Sequence[Tensor], shapes: Sequence[Shape]) -> list[Tensor]:
+        """Of every map, the image of the sum up to it, all of the full size."""
+        maps, carry = as_shapes(shapes), Carry()
+        check_maps(ids, maps)
+        feed, vectors = self.feed(maps), torch.cat([self.vectors(item) for item in ids], dim=1)
+        sums = [feed.total(vectors, count + 1, carry) for count in range(len(maps))]
+        return [self.decode_vectors(unflatten(total, maps[-1])) for total in sums]
+
     def decode_vectors(self, vectors: Tensor) -> Tensor:
         """Sum of code vectors [B, dim, h, w] -> images [B, 3, h * stride, w * stride]."""
         found: Tensor = self.decoder(vectors)
@@ -132,7 +141,9 @@ class BSQTokenizer(nn.Module):
         """The default schedule."""
         return self.shapes
 
-    def training_pass(self, images: Tensor, shapes: Sequence[Shape], entropy: float = 0.0) -> TrainingPass:
+    def training_pass(
+        self, images: Tensor, shapes: Sequence[Shape], entropy: float = 0.0, moment: Moment = START
+    ) -> TrainingPass:
         """Reconstruct through the straight-through sum; `entropy` weighs the term that makes each bit sure
         and the use of bits even."""
         latent = self.latent(images).float()
@@ -158,3 +169,12 @@ def _bernoulli(p: Tensor) -> Tensor:
     """Entropy [...] of coins with these probabilities, in nats."""
     p = p.clamp(1e-6, 1 - 1e-6)
     return -(p * p.log() + (1 - p) * (1 - p).log())
+
+
+def _small(wanted: Wanted) -> BSQConfig:
+    """As many bits as the codes need."""
+    bits = max(1, (wanted.codes - 1).bit_length())
+    return BSQConfig(network=wanted.network(bits), sizes=wanted.sides())
+
+
+KIND = Kind(config=BSQConfig, build=BSQTokenizer, small=_small)

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
+from .kinds import Kind, Wanted
 from .networks import Decoder, Encoder, NetworkConfig
 from .resize import Shape
-from .visual import TrainingPass, check_images
+from .visual import START, Moment, TrainingPass, check_images
 
 WIDEST = 20.0  # of the absolute log-variance
 
@@ -69,13 +70,15 @@ class KLTokenizer(nn.Module):
         """None: there are no maps of codes."""
         return []
 
-    def training_pass(self, images: Tensor, shapes: Sequence[Shape], entropy: float = 0.0) -> TrainingPass:
-        """Reconstruct a sample of the latent, whose noise is a function of the number of passes so far: a
-        resumed training draws the same. ValueError for an entropy term."""
+    def training_pass(
+        self, images: Tensor, shapes: Sequence[Shape], entropy: float = 0.0, moment: Moment = START
+    ) -> TrainingPass:
+        """Reconstruct a sample of the latent. Without `moment.noise` the noise is a function of the number of
+        passes so far: a resumed training draws the same. ValueError for an entropy term."""
         if entropy:
             raise ValueError("a continuous tokenizer has no entropy term: set entropy to 0")
         mean, spread = self.moments(images)
-        generator = torch.Generator().manual_seed(int(self.passes))
+        generator = moment.noise or torch.Generator().manual_seed(int(self.passes))
         self.passes += 1
         noise = torch.randn(mean.shape, generator=generator).to(mean)
         sample = mean + torch.exp(0.5 * spread) * noise
@@ -83,3 +86,10 @@ class KLTokenizer(nn.Module):
         return TrainingPass(
             images=[self.decode_vectors(sample)], ids=[], candidates=[], loss=self.config.weight * divergence
         )
+
+
+def _small(wanted: Wanted) -> KLConfig:
+    return KLConfig(network=wanted.network())
+
+
+KIND = Kind(config=KLConfig, build=KLTokenizer, small=_small)

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from .codebook import CodebookConfig, build_codebook
 from .feeds import Carry, ResidualFeed
+from .kinds import Kind, Wanted
 from .networks import Decoder, Encoder, NetworkConfig
 from .phi import Phi, PhiConfig, phi_index
 from .quantise import most_aligned, nearest
 from .resize import Shape, area, area_tokens, as_shapes, bicubic, flatten, unflatten
-from .visual import TrainingPass, check_ids, check_images, check_maps
+from .visual import START, Moment, TrainingPass, check_ids, check_images, check_maps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +162,10 @@ class ResidualVQTokenizer(nn.Module):
 
     decode_maps = decode
 
+    def partial_images(self, ids: Sequence[Tensor], shapes: Sequence[Shape]) -> list[Tensor]:
+        """Of every map, the image of the sum up to it, all of the full size."""
+        return [self.decode_vectors(total) for total in self.totals(ids, shapes)]
+
     def decode_own_sizes(self, ids: Sequence[Tensor], shapes: Sequence[Shape]) -> list[Tensor]:
         """One image per scale at that scale's own size: the sum itself grows (experimental in the published
         code)."""
@@ -217,7 +222,9 @@ class ResidualVQTokenizer(nn.Module):
         """The default schedule: residuals make sense after one list of scales only."""
         return self.shapes
 
-    def training_pass(self, images: Tensor, shapes: Sequence[Shape], entropy: float = 0.0) -> TrainingPass:
+    def training_pass(
+        self, images: Tensor, shapes: Sequence[Shape], entropy: float = 0.0, moment: Moment = START
+    ) -> TrainingPass:
         """Reconstruct (not clamped) through the straight-through sum; the loss is averaged over scales.
 
         In training mode this updates `hits`. There is no entropy term here: `entropy` must be 0.
@@ -254,3 +261,10 @@ class ResidualVQTokenizer(nn.Module):
 
     def _zeros(self, ids: Tensor, shape: Shape) -> Tensor:
         return torch.zeros(len(ids), self.dim, *shape, device=ids.device)
+
+
+def _small(wanted: Wanted) -> ResidualVQConfig:
+    return ResidualVQConfig(codes=wanted.codes, network=wanted.network(), sizes=wanted.sides())
+
+
+KIND = Kind(config=ResidualVQConfig, build=ResidualVQTokenizer, small=_small, restarts=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -49,6 +49,45 @@ class VisualTokenizer(Protocol):
         ...
 
 
+def alone(values: Tensor) -> Tensor:
+    """What one process gathers: its own values."""
+    return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """Where training stands: `step` of `steps`, from 0; `features` [B, C, h, w] of a teacher, if there is
+    one; `noise` for draws of this process, `shared` for draws that all processes make alike (both on the CPU,
+    new at every step); `gather` concatenates the values [N, ...] of all processes."""
+
+    step: int = 0
+    steps: int = 1
+    features: Tensor | None = None
+    noise: torch.Generator | None = None
+    shared: torch.Generator | None = None
+    gather: Callable[[Tensor], Tensor] = alone
+
+    @property
+    def progress(self) -> float:
+        """In [0, 1)."""
+        return self.step / self.steps
+
+
+START = Moment()
+
+
+@dataclass(frozen=True, eq=False)
+class Book:
+    """A table of codes whose rows can be moved: its parameter [codes, dim], the only map of a training pass
+    that holds its codes (None: all do), the id of its first row there, and whether rows are used with length
+    1."""
+
+    weight: Tensor
+    only: int | None = None
+    first: int = 0
+    unit: bool = True
+
+
 class TrainableTokenizer(VisualTokenizer, Protocol):
     """What training asks beyond that: an `nn.Module` whose `table` is the codebook's (see `codebook.py`)."""
 
@@ -69,8 +108,10 @@ class TrainableTokenizer(VisualTokenizer, Protocol):
         ...
 
     def training_pass(
-        self, images: Tensor, shapes: Sequence[Shape], entropy: float = 0.0
-    ) -> TrainingPass: ...
+        self, images: Tensor, shapes: Sequence[Shape], entropy: float = 0.0, moment: Moment = START
+    ) -> TrainingPass:
+        """One pass with gradient; `entropy` weighs the term that evens the use of codes."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -79,13 +120,15 @@ class TrainingPass:
 
     `images` are reconstructions, one per entry (each at its own size); `ids` [B, h * w] and the vectors that
     were quantised `candidates` [B * h * w, dim] (detached) go by scale; `loss` ties vectors and codes
-    together.
+    together, with whatever else a kind of tokenizer is trained by, whose parts are logged as `terms`. Without
+    `images` the pass compares nothing with pixels: `loss` is all there is.
     """
 
     images: list[Tensor]
     ids: list[Tensor]
     candidates: list[Tensor]
     loss: Tensor
+    terms: dict[str, Tensor] = field(default_factory=dict)
 
 
 def check_images(images: Tensor, stride: int, channels: int = 3) -> None:

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from .codebook import CodebookConfig, build_codebook
 from .feeds import ResizeFeed
+from .kinds import Kind, Wanted
 from .networks import Decoder, Encoder, NetworkConfig
 from .quantise import entropy_loss, nearest
 from .resize import Shape, area, as_shapes, bicubic_tokens, flatten, unflatten
-from .visual import TrainingPass, check_ids, check_images, check_maps
+from .visual import START, Moment, TrainingPass, check_ids, check_images, check_maps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +138,11 @@ class VQTokenizer(nn.Module):
         check_maps(ids, shapes)
         return self.decode(ids[-1], shapes[-1])
 
+    def partial_images(self, ids: Sequence[Tensor], shapes: Sequence[Shape]) -> list[Tensor]:
+        """Of every map, the image that it alone stands for, each at its own size."""
+        check_maps(ids, shapes)
+        return [self.decode(item, shape) for item, shape in zip(ids, shapes, strict=True)]
+
     def decode_vectors(self, vectors: Tensor) -> Tensor:
         """Map of code vectors [B, dim, h, w], of any dtype -> images [B, 3, h * stride, w * stride]."""
         return self.decoder(self.post_quant_conv(vectors.to(self.post_quant_conv.weight.dtype)))
@@ -168,7 +174,9 @@ class VQTokenizer(nn.Module):
         coarse = [(max(1, round(height * p / longest)), max(1, round(width * p / longest))) for p in drawn]
         return [*coarse, (height, width)]
 
-    def training_pass(self, images: Tensor, shapes: Sequence[Shape], entropy: float = 0.0) -> TrainingPass:
+    def training_pass(
+        self, images: Tensor, shapes: Sequence[Shape], entropy: float = 0.0, moment: Moment = START
+    ) -> TrainingPass:
         """Quantise and reconstruct at every map of `shapes`; `entropy` weighs the term that evens the use of
         codes."""
         latent = self.latent(images).float()
@@ -189,3 +197,10 @@ class VQTokenizer(nn.Module):
         vectors = flatten(latent.float()).flatten(0, 1)
         vectors = F.normalize(vectors, dim=-1) if self.config.normalised else vectors
         return entropy_loss(vectors, self.codebook().float())
+
+
+def _small(wanted: Wanted) -> VQConfig:
+    return VQConfig(codes=wanted.codes, dim=wanted.dim, encoder=wanted.network())
+
+
+KIND = Kind(config=VQConfig, build=VQTokenizer, small=_small, restarts=True)

@@ -25,6 +25,7 @@ COMMANDS = {  # where the function of each command lives; imported only when it 
     "prefer": "unified.train.preference.command:prefer",
     "pairs": "unified.train.preference.command:pairs",
     "erase": "unified.train.erase:erase",
+    "tokenizer": "unified.train.tokenizer_command:tokenizer",
 }
 INTERRUPTED = "interrupted; the same command goes on where it stopped"
 

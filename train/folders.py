@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
 from unified.tokenizers.action import ActionTokenizer
-from unified.tokenizers.codebook import CodebookConfig, export
-from unified.tokenizers.networks import NetworkConfig
+from unified.tokenizers.reconstruction import line_of
 from unified.tokenizers.text import byte_tokenizer, load_text_tokenizer
-from unified.tokenizers.vq import VQConfig, VQTokenizer
 from unified.train.stored import write_text
 
 from unified.stream.migration import migrated
 from unified.stream.processor import Processor
-from unified.stream.processor_files import compact
+from unified.stream.visual_files import VISUAL_CONFIG, save_visual
+from unified.stream.visual_files import load_visual as load_stored
 from unified.stream.vocabulary import Vocabulary
 from unified.text_files import content_of, read_object
 
-TEXT, VISUAL_CONFIG, VISUAL = "text_tokenizer.json", "visual_config.json", "visual.safetensors"
+TEXT = "text_tokenizer.json"
+
+__all__ = [
+    "TEXT",
+    "VISUAL_CONFIG",
+    "bytes_or",
+    "load_text",
+    "load_visual",
+    "make_processor",
+    "save_text",
+    "save_visual",
+    "vocabulary_of",
+]
 
 
 def save_text(tokenizer: Any, folder: Path) -> Path:
@@ -40,42 +48,18 @@ def load_text(folder: str | Path) -> Any:
     raise FileNotFoundError(f"no {TEXT} in {folder}: train it with `python -m unified.train text_tokenizer`")
 
 
-def save_visual(tokenizer: VQTokenizer, folder: Path) -> None:
-    """Config and weights; a codebook of shared weights becomes a plain table. The config is written last."""
-    folder.mkdir(parents=True, exist_ok=True)
-    plain = export(tokenizer)
-    partial = folder / f"{VISUAL}.part"
-    save_file({name: compact(value) for name, value in plain.state_dict().items()}, partial)
-    partial.replace(folder / VISUAL)
-    write_text(folder / VISUAL_CONFIG, json.dumps({"kind": "vq", **asdict(plain.config)}, indent=2) + "\n")
-
-
-def load_visual(folder: str | Path) -> VQTokenizer:
+def load_visual(folder: str | Path) -> Any:
+    """The visual tokenizer in a folder, of any kind, frozen."""
     folder = Path(folder)
     if not (folder / VISUAL_CONFIG).is_file():
-        remedy = "train it with `python -m unified.train visual_tokenizer`"
+        remedy = "train it with `python -m unified.train visual_tokenizer` or `tokenizer`"
         raise FileNotFoundError(f"no {VISUAL_CONFIG} in {folder}: {remedy}")
-    with content_of(folder / VISUAL_CONFIG):
-        tokenizer = VQTokenizer(vq_config(read_object(folder / VISUAL_CONFIG)))
-    with content_of(folder / VISUAL):
-        tokenizer.load_state_dict(load_file(folder / VISUAL))
-    return tokenizer.eval().requires_grad_(False)
-
-
-def vq_config(data: dict[str, Any]) -> VQConfig:
-    """A `VQConfig` from the object of its JSON file."""
-    data = {name: value for name, value in data.items() if name != "kind"}
-    parts = {name: _network(data[name]) for name in ("encoder", "decoder") if data.get(name)}
-    return VQConfig(**{**data, **parts, "codebook": CodebookConfig(**data["codebook"])})
-
-
-def _network(data: dict[str, Any]) -> NetworkConfig:
-    return NetworkConfig(**{**data, "multipliers": tuple(data["multipliers"])})
+    return load_stored(folder)
 
 
 def make_processor(
     text: Any,
-    visual: VQTokenizer,
+    visual: Any,
     *,
     sides: tuple[int, ...],
     max_side: int,
@@ -98,7 +82,16 @@ def make_processor(
         merge=merge,
         **known,
     )
-    return Processor(words, text, visual, action, sides=sides, frame_sides=frame_sides)
+    order = natural_order(visual)
+    return Processor(words, text, visual, action, order=order, sides=sides, frame_sides=frame_sides)
+
+
+def natural_order(visual: Any) -> str:
+    """The order in which the codes of a tokenizer are written unless another is asked for: a line code by
+    code, maps that add up one after the other, others by next-scale prediction."""
+    if line_of(visual):
+        return "raster"
+    return "residual" if len(visual.read_shapes([(1, 1), (2, 2)])) > 1 else "next_scale"
 
 
 def vocabulary_of(folder: str | Path) -> Vocabulary | None:

@@ -219,7 +219,7 @@ def _code(items: list[dict[str, Any]], processor: Processor, frame: bool) -> Non
     """Replace pixels by codes, in place: what `Processor.image_item` does for one picture at a time."""
     visual = processor.visual
     images = torch.cat([processor.pixels(item["image"]) for item in items])
-    grid = (images.shape[2] // visual.stride, images.shape[3] // visual.stride)  # type: ignore[union-attr]
+    grid = (images.shape[-2] // visual.stride, images.shape[-1] // visual.stride)  # type: ignore[union-attr]
     schedule = processor.schedule(grid, frame=frame)
     plan = plan_for(processor.order, schedule)
     codes = torch.cat(visual.encode(images, schedule), dim=1)  # type: ignore[union-attr]

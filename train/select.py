@@ -1,15 +1,13 @@
 """What a stage trains, by name: the rest of the model is frozen (arXiv 2504.02949 trains projectors, then the
 visual side, then everything).
 
-| name | parameters |
-|---|---|
-| all | everything |
-| backbone | the decoder without its table of embeddings |
-| heads | what reads hidden states: the heads of text, actions and codes, the splitting of merged codes |
-| visual | all that is made of codes: embedding and head, patch merging, slots, extras |
-| tables | the embedding of text, special and action ids |
-| new | what an extended pretrained model has of its own: `visual`, and rows of new ids (`unified extend`) |
-| lora | low-rank adapters beside the decoder's matrices (peft), which stay as they are |
+| name | parameters | |---|---| | all | everything | | backbone | the decoder without its table of
+embeddings | | heads | what reads hidden states: the heads of text, actions and codes, the splitting of
+merged codes | | visual | all that is made of codes: embedding and head, patch merging, slots, extras | |
+tables | the embedding of text, special and action ids | | new | what an extended pretrained model has of
+its own: `visual`, and rows of new ids (`unified extend`) | | expert | what writes images: the expert's
+layers (`unified/growth.py`) and `visual`; words stay what they are | | lora | low-rank adapters beside the
+decoder's matrices (peft), which stay as they are |
 
 A pretrained vision tower is never trained: its features come without gradients.
 """
@@ -38,6 +36,7 @@ PREFIXES: dict[str, tuple[str, ...]] = {
         *("head.", "slots.", "extras.", "merging.", "read_outs."),
         *("backbone.embed_tokens.new.", "text_head.new."),
     ),
+    "expert": ("backbone.expert.", "head.", "slots.", "extras.", "merging.", "read_outs."),
     "lora": (),
 }
 FROZEN = ("readers.image.tower.",)

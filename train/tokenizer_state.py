@@ -30,7 +30,7 @@ class State:
         parts |= {"discriminator": self.losses.discriminator}
         parts |= {"critic": self.losses.optimiser if self.losses.discriminator else None}
         packed: dict[str, Any] = {name: part.state_dict() for name, part in parts.items() if part}
-        packed |= {"use": self.restarts.use if self.restarts else None, "window": self.window.ids}
+        packed |= {"use": [each.use for each in self.restarts], "window": self.window.ids}
         return {**packed, "records": self.records, "generator": self.generator.get_state()}
 
     def unpack(self, packed: dict[str, Any]) -> None:
@@ -41,8 +41,9 @@ class State:
         if self.losses.discriminator is not None:
             self.losses.discriminator.load_state_dict(packed["discriminator"])
             self.losses.optimiser.load_state_dict(packed["critic"])
-        if self.restarts is not None:
-            self.restarts.use.copy_(packed["use"])
+        use = packed["use"] if isinstance(packed["use"], list) else [packed["use"]]  # one table, formerly
+        for each, counted in zip(self.restarts, use, strict=False):
+            each.use.copy_(counted)
         self.window.ids = packed["window"]
         self.records.extend(packed["records"])
         self.generator.set_state(packed["generator"])

@@ -22,6 +22,7 @@ from unified.backbone.extended_tables import extend_tables
 from unified.backbone.fused import FusedLayers, fusible
 from unified.backbone.initialise import initialise_fresh
 from unified.backbone.layer_pass import Depth, LayerPart, Pass
+from unified.backbone.mixture import MixtureLayers
 from unified.backbone.parts.deep_stack import split_deeper, with_deeper
 from unified.backbone.read_outs import ReadOut, make_read_outs
 from unified.cache.kv_cache import KVCache
@@ -56,7 +57,8 @@ class CoreModel(nn.Module):
         self.attend = of_session(self.attention)
         self.backbone: Any = build_decoder(config.backbone_config(), pretrained=bool(config.base))
         refuse_alone(self.backbone)
-        self.library = LibraryLayers(self.backbone)
+        mixed = getattr(self.backbone, "expert", None) is not None
+        self.library: Any = MixtureLayers(self.backbone) if mixed else LibraryLayers(self.backbone)
         self.extras = make_extras(config.extras or {}, width)
         self.slots = SlotEmbedding(width, words.max_side)
         self.merging = merging_of(words.merge, width)

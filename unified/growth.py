@@ -1,12 +1,15 @@
-"""A trained model with more ids at the end of its vocabulary, for example those of a new order."""
+"""A trained model that grows: ids at the end of its vocabulary, for example those of a new order; an expert
+that writes images."""
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
 from torch import nn
 
+from unified.backbone.qwen3_decoder import Qwen3Decoder
 from unified.model import UnifiedModel
 from unified.stream.vocabulary import Vocabulary
 
@@ -29,3 +32,19 @@ def grow_vocabulary(model: UnifiedModel, vocabulary: Vocabulary) -> UnifiedModel
     config.vocabulary = vocabulary.to_dict()
     config.backbone["vocab_size"] = model.backbone.config.vocab_size = vocabulary.embedding_size
     return model
+
+
+@torch.no_grad()
+def grow_expert(model: UnifiedModel) -> UnifiedModel:
+    """A new model with the weights of a trained one and an expert for written images that begins as a copy of
+    its layers (`backbone.mixture`), so that all likelihoods are the same at first. Frozen but for the expert
+    (`train.select`: "expert"), it keeps every answer in words bit for bit. ValueError for a decoder that is
+    not the default one, or that has an expert."""
+    if not isinstance(model.backbone, Qwen3Decoder) or hasattr(model.backbone, "expert"):
+        raise ValueError("an expert is added to the default decoder, once")
+    config: Any = copy.deepcopy(model.config)
+    config.backbone = {**config.backbone, "write_expert": True}
+    grown = UnifiedModel(config).to(model.device, model.dtype)
+    grown.load_state_dict(model.state_dict(), strict=False)
+    grown.backbone.expert.follow(grown.backbone)
+    return grown.train(model.training)

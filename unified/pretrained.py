@@ -25,6 +25,7 @@ from unified.file_names import CONFIG, PROCESSOR, SHIPPED, SHIPPED_NAME, WEIGHTS
 from unified.stream.migration import weight_name
 from unified.stream.processor import Processor
 from unified.stream.processor_files import load_processor, read_json, save_processor
+from unified.stream.visual_files import VISUAL_CONFIG, load_visual
 from unified.text_files import at_home, content_of
 from unified.weight_files import built
 
@@ -54,6 +55,26 @@ def find(model: str | Path | None = None, revision: str | None = None) -> Path:
     if folder.exists() or str(model).count("/") != 1 or str(model).startswith((".", "/", "~")):
         raise ValueError(f"{model}: no such model folder")
     return _download(str(model), revision)
+
+
+def load_tokenizer(folder: str | Path) -> Any:
+    """The visual tokenizer of a folder, frozen: one that was trained (`visual_config.json`), that of a saved
+    model, or a published one (`checkpoints.published_tokenizers`). ValueError, in one line, for any other."""
+    folder = at_home(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder")
+    if (folder / VISUAL_CONFIG).is_file():
+        return load_visual(folder)
+    if (folder / PROCESSOR).is_file():
+        visual = load_processor(folder).visual
+        if visual is None:
+            raise ValueError(f"{folder}: this model has no visual tokenizer")
+        return visual
+    if not (folder / CONFIG).is_file():
+        raise ValueError(f"{folder}: neither {VISUAL_CONFIG} nor {CONFIG} lies there")
+    from unified.checkpoints.published_tokenizers import load_published
+
+    return load_published(folder)
 
 
 def _download(name: str, revision: str | None) -> Path:

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor
+from unified.eval.check import Check
 from unified.eval.lab.ground.bases import rows
 from unified.eval.lab.taxonomy import tiny
+from unified.eval.tokenizer_conform import named_checks
+from unified.tokenizers.kinds import KINDS as VISUAL
 
 from unified.cache.policy import POLICIES
 from unified.config import UnifiedConfig, text_decoder
@@ -31,26 +33,16 @@ from unified.stream.vocabulary import Vocabulary
 CACHED = 1e-4  # nats between cached and full log-probabilities
 CODES = 16
 PROMPT = (3, 5)
+TOKENIZER = "tokenizer:"
 KINDS: dict[str, dict[str, Any]] = {"order": ORDERS, "cache": POLICIES, "depth": DEPTHS}
-
-
-@dataclass(frozen=True)
-class Check:
-    """One property of a part."""
-
-    part: str
-    what: str
-    ok: bool
-    measured: str = ""
-
-    def __str__(self) -> str:
-        state, found = "ok  " if self.ok else "FAIL", f": {self.measured}" if self.measured else ""
-        return f"{state} {self.part}: {self.what}{found}"
 
 
 def conform(names: Sequence[str]) -> int:
     """Print the checks of these parts, of all that are registered if none is named; how many failed."""
-    chosen = names or [name for registered in KINDS.values() for name in registered]
+    chosen = names or [
+        *(name for registered in KINDS.values() for name in registered),
+        *(f"{TOKENIZER}{kind}" for kind in VISUAL),
+    ]
     failed = 0
     for name in chosen:
         for check in checks(name):
@@ -61,6 +53,9 @@ def conform(names: Sequence[str]) -> int:
 
 def checks(name: str) -> Iterator[Check]:
     """ValueError for a part that is not known, or is of no known kind."""
+    if name.startswith(TOKENIZER):
+        yield from named_checks(name.removeprefix(TOKENIZER))
+        return
     with _registered(name) as (kind, short):
         if kind == "order":
             yield from order_checks(short)

@@ -1,118 +1,37 @@
 """LPIPS: the distance between two images in the activations of a network trained to name what they show.
 
-Zhang et al. 2018, arXiv 1801.03924, version 0.1. Activations after five ReLUs are brought to length 1 at
-every place, squared differences weighted by channel, averaged over the places and added up. The networks are
-those of torchvision up to the last of these ReLUs; nothing is downloaded: weights are read from files, by the
-names that torchvision (`features.0.weight`) and LPIPS (`lin0.model.1.weight`) give them. AlexNet is the usual
-one for evaluation; values of AlexNet and VGG16 must not stand in one column, so the network is part of the
-name. Test: tests/eval/test_lpips.py compares with another implementation on random weights.
+Zhang et al. 2018, arXiv 1801.03924 (`unified.checkpoints.lpips` has the networks). Nothing is downloaded:
+weights are read from files, by the names that torchvision (`features.0.weight`) and LPIPS
+(`lin0.model.1.weight`) give them. AlexNet is the usual one for evaluation; values of AlexNet and VGG16 must
+not stand in one column, so the network is part of the name. Test: tests/eval/test_lpips.py compares with
+another implementation on random weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from unified.checkpoints.state_dict import check_fit, read_weights, unwrap
+from unified.checkpoints.lpips import ALEXNET, VGG16, Activations, Architecture, Distance
+from unified.checkpoints.lpips import load as load_distance
 
-MEAN = torch.tensor([-0.030, -0.088, -0.188])[:, None, None]  # of pixels in [-1, 1], as LPIPS scales them
-SCALE = torch.tensor([0.458, 0.448, 0.450])[:, None, None]
-TINY = 1e-10
 PORTION = 16  # images at once
-POOL = 0  # in the lists of layers below
 
-
-@dataclass(frozen=True)
-class Architecture:
-    """`layers`: of each convolution its (channels, side, stride, padding), POOL for a pooling of `pool`
-    (side, stride). `taken`: the convolutions after whose ReLU activations are compared."""
-
-    name: str
-    layers: tuple[tuple[int, int, int, int] | int, ...]
-    pool: tuple[int, int]
-    taken: tuple[int, ...]
-
-
-def _three(channels: int, count: int) -> tuple[tuple[int, int, int, int], ...]:
-    return ((channels, 3, 1, 1),) * count
-
-
-ALEXNET = Architecture(
-    "alexnet",
-    ((64, 11, 4, 2), POOL, (192, 5, 1, 2), POOL, *_three(384, 1), *_three(256, 2)),
-    (3, 2),
-    (0, 1, 2, 3, 4),
-)
-VGG16 = Architecture(
-    "vgg16",
-    (
-        *_three(64, 2),
-        POOL,
-        *_three(128, 2),
-        POOL,
-        *_three(256, 3),
-        POOL,
-        *_three(512, 3),
-        POOL,
-        *_three(512, 3),
-    ),
-    (2, 2),
-    (1, 3, 6, 9, 12),
-)
-
-
-class Activations(nn.Module):
-    """Images [N, 3, H, W], scaled -> the five activations. Names are those of torchvision's `features`."""
-
-    def __init__(self, architecture: Architecture) -> None:
-        super().__init__()
-        modules: list[nn.Module] = []
-        self.after: list[int] = []  # the numbers of the ReLUs whose outputs are taken
-        before = count = 0
-        for layer in architecture.layers:
-            if isinstance(layer, int):
-                modules.append(nn.MaxPool2d(*architecture.pool))
-                continue
-            channels, side, stride, padding = layer
-            modules += [nn.Conv2d(before or 3, channels, side, stride, padding), nn.ReLU()]
-            if count in architecture.taken:
-                self.after.append(len(modules) - 1)
-            before, count = channels, count + 1
-        self.features = nn.Sequential(*modules)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        found = []
-        for number, module in enumerate(self.features):
-            x = module(x)
-            if number in self.after:
-                found.append(x)
-        return found
+__all__ = ["ALEXNET", "LPIPS", "VGG16", "Activations", "Architecture", "load"]
 
 
 class LPIPS:
-    """Distances between pairs of images. `backbone`: torchvision's state dict of AlexNet or VGG16, with or
-    without its classifier; `linear`: LPIPS's weights for it. ValueError, in one line, if they do not fit."""
+    """Distances between pairs of uint8 images, of weights as `Distance` takes them, or of a `Distance`."""
 
-    def __init__(self, backbone: Mapping[str, Tensor], linear: Mapping[str, Tensor]) -> None:
-        found = {name: x for name, x in backbone.items() if not name.startswith("classifier.")}
-        architecture = ALEXNET if _side(found) == 11 else VGG16
-        with torch.device("meta"):
-            self.network = Activations(architecture)
-        check_fit(self.network.state_dict(), found)
-        self.network.load_state_dict({name: x.float() for name, x in found.items()}, assign=True)
-        convolutions = [x for x in self.network.features if isinstance(x, nn.Conv2d)]
-        widths = [convolutions[number].out_channels for number in architecture.taken]
-        names = [f"lin{number}.model.1.weight" for number in range(len(widths))]
-        shapes = [torch.empty(1, width, 1, 1) for width in widths]
-        check_fit(dict(zip(names, shapes, strict=True)), linear)
-        self.weights = [linear[name].float() for name in names]
-        self.name = f"lpips-{architecture.name}"
+    def __init__(
+        self, backbone: Mapping[str, Tensor] | Distance, linear: Mapping[str, Tensor] | None = None
+    ) -> None:
+        self.distance = backbone if isinstance(backbone, Distance) else Distance(backbone, linear or {})
+        self.name, self.network = self.distance.name, self.distance.network
 
     @torch.no_grad()
     def __call__(self, images: np.ndarray, truths: np.ndarray) -> np.ndarray:
@@ -123,39 +42,16 @@ class LPIPS:
                 raise ValueError(f"images must be uint8 [N, H, W, 3], got {side.dtype} {list(side.shape)}")
         if images.shape != truths.shape:
             raise ValueError(f"images of different sizes: {list(images.shape)} and {list(truths.shape)}")
-        if min(images.shape[1:3]) < 32:
-            raise ValueError(f"LPIPS needs sides of at least 32 pixels, got {list(images.shape[1:3])}")
         starts = range(0, len(images), PORTION)
-        parts = [self._distance(*(x[n : n + PORTION] for x in (images, truths))) for n in starts]
+        parts = [self.distance.each(*(_floats(x[n : n + PORTION]) for x in (images, truths))) for n in starts]
         return torch.cat([torch.zeros(0), *parts]).double().numpy()
-
-    def _distance(self, images: np.ndarray, truths: np.ndarray) -> Tensor:
-        pairs = zip(self.network(_scaled(images)), self.network(_scaled(truths)), strict=True)
-        total = torch.zeros(len(images))
-        for weight, (one, other) in zip(self.weights, pairs, strict=True):
-            difference = (_unit(one) - _unit(other)).square()  # [N, C, h, w]
-            total += F.conv2d(difference, weight).mean(dim=(1, 2, 3))
-        return total
 
 
 def load(backbone: Path, linear: Path) -> LPIPS:
     """From files that torch or safetensors wrote. ValueError, in one line, for what cannot be read or does
     not fit."""
-    return LPIPS(unwrap(read_weights(backbone)), unwrap(read_weights(linear)))
+    return LPIPS(load_distance(backbone, linear))
 
 
-def _side(backbone: Mapping[str, Tensor]) -> int:
-    first = backbone.get("features.0.weight")
-    if first is None or first.ndim != 4:
-        raise ValueError("no AlexNet or VGG16 of torchvision: features.0.weight is missing or no convolution")
-    return first.shape[-1]
-
-
-def _scaled(images: np.ndarray) -> Tensor:
-    return (
-        torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1 - MEAN
-    ) / SCALE
-
-
-def _unit(x: Tensor) -> Tensor:
-    return x / (x.square().sum(dim=1, keepdim=True).sqrt() + TINY)
+def _floats(images: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -77,7 +77,11 @@ def tokenizer(run: Run) -> Result:
 
 def domains(run: Run) -> dict[str, Iterator[np.ndarray]]:
     """Endless held-out images uint8 [side, side, 3] of each domain."""
-    side, split = run.assistant.side, run.split
+    return held_out(run.assistant.side, run.split)
+
+
+def held_out(side: int, split: str) -> dict[str, Iterator[np.ndarray]]:
+    """The same for images of any side."""
     return {
         "scenes": _scenes(side, split),
         "mazes": _mazes(side, split),

@@ -235,7 +235,8 @@ def _add_extend(commands: argparse._SubParsersAction) -> None:
 
 def _add_eval(commands: argparse._SubParsersAction) -> None:
     evaluate = _command(commands, "eval", "measure the model on held-out data; writes JSON, Markdown, PNG")
-    evaluate.add_argument("suites", nargs="*", metavar="SUITE", help="default: all of them")
+    names = "default: all of them; `tokenizer FOLDER ...` compares visual tokenizers, published ones too"
+    evaluate.add_argument("suites", nargs="*", metavar="SUITE", help=names)
     evaluate.add_argument(
         "--count", type=_positive, default=200, help="samples per measurement (default 200)"
     )
@@ -247,8 +248,12 @@ def _add_eval(commands: argparse._SubParsersAction) -> None:
         type=Path,
         nargs=2,
         metavar=("BACKBONE", "LINEAR"),
-        help="weights of LPIPS for `world`: torchvision's AlexNet or VGG16, and LPIPS's own",
+        help="weights of LPIPS for `world` and `tokenizer`: torchvision's AlexNet or VGG16, and LPIPS's own",
     )
+    own = "of `tokenizer FOLDER`: folders of images (or of clips), each a domain"
+    evaluate.add_argument("--data", nargs="+", action="extend", default=[], metavar="[NAME=]PATH", help=own)
+    side = "of `tokenizer FOLDER`: side of the images for tokenizers that take any (default 64)"
+    evaluate.add_argument("--size", type=_positive, default=64, metavar="PIXELS", help=side)
     evaluate.add_argument("--out", type=Path, default=Path("eval_out"), help="folder of the report")
 
 

@@ -49,9 +49,12 @@ class FusedLayers:
 
 
 def fusible(decoder: Any) -> bool:
-    """Whether these are the layers that are computed here: without biases, and without adapters in them."""
+    """Whether these are the layers that are computed here: without biases, and without adapters in them
+    or an expert beside them."""
     config = decoder.config
     if config.model_type != KIND or config.attention_bias or config.hidden_act != "silu":
+        return False
+    if getattr(decoder, "expert", None) is not None:
         return False
     return all(
         type(getattr(part, name)) is nn.Linear

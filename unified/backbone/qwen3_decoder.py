@@ -95,14 +95,18 @@ class Attention(nn.Module):
         self.q_norm = RMSNorm(head, config.rms_norm_eps)
         self.k_norm = RMSNorm(head, config.rms_norm_eps)
 
-    def forward(self, hidden: Tensor, angles: Angles, run: Pass) -> Tensor:
-        """[R, n, D] -> [R, n, D]."""
+    def projected(self, hidden: Tensor, angles: Angles) -> tuple[Tensor, Tensor, Tensor]:
+        """[R, n, D] -> query, key and value [R, H, n, head], turned by their positions."""
         split = (*hidden.shape[:-1], -1, self.head_dim)
         query = self.q_norm(self.q_proj(hidden).view(split)).transpose(1, 2)
         key = self.k_norm(self.k_proj(hidden).view(split)).transpose(1, 2)
         value = self.v_proj(hidden).view(split).transpose(1, 2)
         cos, sin = (wave.unsqueeze(1) for wave in angles)
-        query, key = rotated(query, cos, sin), rotated(key, cos, sin)
+        return rotated(query, cos, sin), rotated(key, cos, sin), value
+
+    def forward(self, hidden: Tensor, angles: Angles, run: Pass) -> Tensor:
+        """[R, n, D] -> [R, n, D]."""
+        query, key, value = self.projected(hidden, angles)
         found = run.attention(self.layer_idx, query, key, value, self.scaling).contiguous()
         out: Tensor = self.o_proj(found.flatten(2))
         return out
@@ -164,6 +168,10 @@ class Qwen3Decoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(config, n) for n in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.rotary_emb = RotaryPositions(config)
+        if config.write_expert:
+            from unified.backbone.mixture import WriteExpert  # which is made of these layers
+
+            self.expert = WriteExpert(config)
         if self.norm.weight.device.type != "meta":
             initialise_fresh(self, config.initializer_range)
 

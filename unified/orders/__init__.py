@@ -30,6 +30,15 @@ ORDERS: dict[str, Order] = {
     "rest": rest,
 }
 
+LINEAR = frozenset({"raster", "masked", "rest"})
+"""Orders that mean something without a grid: an image is then one map 1 x n, a line of codes."""
+
+
+def needs_grid(order: str) -> bool:
+    """Whether a registered order goes by rows and columns, so that a line of codes has no such order."""
+    name, parameters = parsed(order)
+    return name not in LINEAR or parameters.get("axis") == "columns"
+
 
 def plan_for(order: str, shapes: Shapes, data: tuple[int, ...] = ()) -> Plan:
     """The plan of a registered order for these map sizes. `order`: its name, with parameters where it takes
@@ -62,6 +71,7 @@ def made(order: str, shapes: Shapes, data: tuple[int, ...]) -> Plan:
 
 __all__ = [
     "BEFORE",
+    "LINEAR",
     "NOTHING",
     "ORDERS",
     "Feed",
@@ -71,6 +81,7 @@ __all__ = [
     "ReadOuts",
     "SelfFeed",
     "Step",
+    "needs_grid",
     "plan_for",
     "takes_schedule",
 ]

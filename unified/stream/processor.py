@@ -16,14 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unified.orders import plan_for, takes_schedule
+from unified.orders import LINEAR, needs_grid, plan_for, takes_schedule
 from unified.orders.shapes import Shape, Shapes, as_shapes
 from unified.stream.items import Encoded
 from unified.stream.message_forms import plain_messages
 from unified.stream.messages import Message, Stream, TextTokenizer, check_messages
 from unified.stream.processor_files import load_processor, save_processor
 from unified.stream.vocabulary import Vocabulary
+from unified.tokenizers.clips import clip_of, clip_pixels
 from unified.tokenizers.images import bounded, resized, to_uint8
+from unified.tokenizers.reconstruction import frames_of, line_of, side_of
 from unified.tokenizers.schedules import ladder
 from unified.tokenizers.visual import VisualTokenizer
 
@@ -78,7 +80,18 @@ class Processor:
             )
 
     def _check_order(self, visual: VisualTokenizer) -> None:
-        maps = self.schedule((4, 4))
+        if line_of(visual) and needs_grid(self.order):
+            kind = type(visual).__name__
+            raise ValueError(
+                f"the order {self.order!r} needs a grid, but the codes of {kind} lie in a line of "
+                f"{visual.line}: choose one of {', '.join(sorted(LINEAR))}"  # type: ignore[attr-defined]
+            )
+        if line_of(visual) > self.vocabulary.max_side:
+            raise ValueError(
+                f"a line of {line_of(visual)} codes needs a vocabulary with max_side of as much, "
+                f"got {self.vocabulary.max_side}"
+            )
+        maps = self.schedule((1, 1) if line_of(visual) else (4, 4))
         if tuple(visual.read_shapes(maps)) != plan_for(self.order, maps).read_shapes:
             kind = type(visual).__name__
             raise ValueError(f"the order {self.order!r} does not read the maps that {kind} is decoded from")
@@ -140,7 +153,7 @@ class Processor:
         of that of a `frame` if it follows an action."""
         visual = self._need(self.visual, "visual")
         images = self.pixels(picture)
-        grid = (images.shape[2] // visual.stride, images.shape[3] // visual.stride)
+        grid = (images.shape[-2] // visual.stride, images.shape[-1] // visual.stride)
         schedule = self.schedule(grid, frame=frame)
         shapes = schedule if drawn else plan_for(self.order, schedule).read_shapes
         codes = torch.cat(visual.encode(images, shapes), dim=1)[0].tolist()
@@ -149,14 +162,26 @@ class Processor:
 
     def pixels(self, picture: Any) -> Tensor:
         """One picture as the visual tokenizer is given it, float32 [1, 3, H, W] in [-1, 1]: sides are
-        multiples of its stride, and no more than `max_pixels` and the vocabulary's `max_side` allow."""
-        stride = self._need(self.visual, "visual").stride
+        multiples of its stride, and no more than `max_pixels` and the vocabulary's `max_side` allow, or the
+        one size that it takes. Of a tokenizer of clips, uint8 [T, H, W, 3] -> [1, 3, T, H, W]."""
+        visual = self._need(self.visual, "visual")
+        if frames_of(visual):
+            return clip_of(picture, visual.frames, visual.side)
+        if side := side_of(visual):
+            return resized(picture, lambda height, width: (side, side))
+        stride = visual.stride
         most = self.vocabulary.max_side * stride
         limits: Any = {"most_side": most, "max_pixels": self.max_pixels}
         return resized(picture, lambda height, width: bounded(height, width, stride, **limits))
 
     def schedule(self, grid: Shape, *, frame: bool = False) -> Shapes:
-        """The maps in which an image of this grid is written, or a frame that follows an action."""
+        """The maps in which an image of this grid is written, or a frame that follows an action. Codes in a
+        line have one map for images of their one size, the grid (1, 1)."""
+        if line := line_of(self.visual):
+            if grid != (1, 1):
+                side = side_of(self.visual)
+                raise ValueError(f"this visual tokenizer makes images of {side} x {side} pixels only")
+            return ((1, line),)
         sides = self.frame_sides if frame and self.frame_sides is not None else self.sides
         if sides == () or not takes_schedule(self.order):
             return (grid,)
@@ -181,7 +206,7 @@ class Processor:
 
     @torch.no_grad()
     def picture(self, item: dict[str, Any]) -> np.ndarray:
-        """uint8 [H, W, 3] of an image item with codes."""
+        """uint8 [H, W, 3] of an image item with codes; of a clip [T, H, W, 3]."""
         visual = self._need(self.visual, "visual")
         shapes = as_shapes(item["shapes"])
         codes = torch.tensor([item["codes"]])
@@ -189,7 +214,8 @@ class Processor:
             plan = plan_for(item["order"], shapes, tuple(item.get("data", ())))
             codes, shapes = codes[:, plan.read], plan.read_shapes
         maps = list(codes.split([h * w for h, w in shapes], dim=1))
-        return to_uint8(visual.decode_maps(maps, shapes))[0]
+        images = visual.decode_maps(maps, shapes)
+        return clip_pixels(images)[0] if frames_of(visual) else to_uint8(images)[0]
 
     def action_ids(self, action: Any) -> list[int]:
         """The ids of an environment action, counted from 0 [slots]. ValueError for a malformed one."""

@@ -5,34 +5,33 @@ Whatever is missing or does not fit raises ValueError in one line that names the
 
 from __future__ import annotations
 
-import json
-import typing
-from collections.abc import Callable
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors.torch import save_file
-
-from unified.file_names import CONFIG, PROCESSOR, VISUAL_WEIGHTS
+from unified.file_names import CONFIG, PROCESSOR
 from unified.stream.migration import migrated
+from unified.stream.visual_files import (
+    VISUAL_CONFIG,
+    compact,
+    dataclass_of,
+    load_visual,
+    read_json,
+    save_visual,
+    write_json,
+)
 from unified.stream.vocabulary import Vocabulary
-from unified.text_files import content_of, read_object
+from unified.text_files import content_of
 from unified.tokenizers.action import ActionConfig, ActionTokenizer
-from unified.tokenizers.residual_vq import ResidualVQConfig, ResidualVQTokenizer
 from unified.tokenizers.text import load_text_tokenizer
-from unified.tokenizers.vq import VQConfig, VQTokenizer
-from unified.weight_files import built
 
 if TYPE_CHECKING:
     from unified.stream.processor import Processor
 
-VISUAL: dict[str, tuple[Any, Callable[..., Any]]] = {
-    "vq": (VQConfig, VQTokenizer),
-    "residual_vq": (ResidualVQConfig, ResidualVQTokenizer),
-}
-FILES = {"text": "text_tokenizer.json", "visual": "visual_config.json", "action": "action.json"}
+FILES = {"text": "text_tokenizer.json", "visual": VISUAL_CONFIG, "action": "action.json"}
+
+
+__all__ = ["FILES", "compact", "load_processor", "load_visual", "read_json", "save_processor", "save_visual"]
 
 
 # Loading --------------------------------------------------------------------------------------------------
@@ -104,47 +103,9 @@ def _of_model(path: Path) -> dict[str, Any]:
     return {"vocabulary": {}, **migrated(read_json(path))}
 
 
-def load_visual(folder: Path, name: str = FILES["visual"]) -> Any:
-    """The visual tokenizer of a folder, frozen. ValueError, in one line, for what is missing or malformed."""
-    path = folder / name
-    data = read_json(path)
-    kind = data.pop("kind", "vq")
-    if not isinstance(kind, str) or kind not in VISUAL:
-        raise ValueError(f"{path}: unknown kind {kind!r:.60}: choose one of {', '.join(VISUAL)}")
-    config, kind_of = VISUAL[kind]
-    with content_of(path):
-        weights = folder / data.pop("weights", VISUAL_WEIGHTS)
-        settings = _dataclass(config, data)
-
-    def build() -> Any:
-        with content_of(path):
-            return kind_of(settings)
-
-    return built(build, weights).eval().requires_grad_(False)
-
-
 def _action(path: Path) -> ActionTokenizer:
     with content_of(path):
-        return ActionTokenizer(_dataclass(ActionConfig, read_json(path)))
-
-
-def _dataclass(kind: Any, data: Any) -> Any:
-    """A configuration from plain data, parts within parts; lists stand for tuples."""
-    if not isinstance(data, dict):
-        raise ValueError(f"{kind.__name__} must be an object, got {type(data).__name__}")
-    hints, values = typing.get_type_hints(kind), {}
-    for name, value in data.items():
-        parts = [hint for hint in (hints.get(name), *typing.get_args(hints.get(name))) if is_dataclass(hint)]
-        if parts and (value is not None or type(None) not in typing.get_args(hints[name])):
-            value = _dataclass(parts[0], value)
-        values[name] = tuple(value) if isinstance(value, list) else value
-    return kind(**values)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    return read_object(path)
+        return ActionTokenizer(dataclass_of(ActionConfig, read_json(path)))
 
 
 # Saving ---------------------------------------------------------------------------------------------------
@@ -168,22 +129,15 @@ def save_processor(folder: str | Path, processor: Processor) -> None:
         data["max_pixels"] = processor.max_pixels
     _text_backend(processor.stream.text).save(str(folder / FILES["text"]))
     if processor.visual is not None:
-        _save_visual(folder, processor.visual)
+        save_visual(processor.visual, folder)
         data["visual"] = FILES["visual"]
     if processor.action is not None:
         config = getattr(processor.action, "config", None)
         if not isinstance(config, ActionConfig):
             raise ValueError(f"no file format for an action tokenizer {type(processor.action).__name__}")
-        _write_json(folder / FILES["action"], asdict(config))
+        write_json(folder / FILES["action"], asdict(config))
         data["action"] = FILES["action"]
-    _write_json(folder / PROCESSOR, data)
-
-
-def compact(value: torch.Tensor) -> torch.Tensor:
-    """A tensor to be stored: in bfloat16 if no bit is lost by it, otherwise as it is."""
-    value = value.detach().cpu().contiguous()
-    half = value.bfloat16()
-    return half if value.dtype == torch.float32 and torch.equal(half.float(), value) else value
+    write_json(folder / PROCESSOR, data)
 
 
 def _text_backend(text: Any) -> Any:
@@ -191,17 +145,3 @@ def _text_backend(text: Any) -> Any:
     if backend is None:
         raise ValueError(f"no file format for a text tokenizer {type(text).__name__}")
     return backend
-
-
-def _save_visual(folder: Path, visual: Any) -> None:
-    kind = next((name for name, (config, _) in VISUAL.items() if type(visual.config) is config), None)
-    if kind is None:
-        raise ValueError(f"no file format for a visual tokenizer {type(visual).__name__}")
-    state = {name: compact(value) for name, value in visual.state_dict().items()}
-    save_file(state, folder / VISUAL_WEIGHTS, metadata={"format": "pt"})
-    data = asdict(visual.config)
-    _write_json(folder / FILES["visual"], {"kind": kind, **data})
-
-
-def _write_json(path: Path, data: dict[str, Any]) -> None:
-    path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")

@@ -25,6 +25,10 @@ def evaluate(options: argparse.Namespace) -> int:
         raise ImportError(
             f"evaluation needs the extras: pip install 'unified-multimodal[worlds,eval]' ({error})"
         ) from None
+    if options.suites[:1] == ["tokenizer"] and any(name not in SUITES for name in options.suites[1:]):
+        from unified.apps.commands.evaluate_tokenizers import evaluate_tokenizers
+
+        return evaluate_tokenizers(options)
     names = list(dict.fromkeys(options.suites)) or list(SUITES)
     unknown = [name for name in names if name not in SUITES]
     if unknown:

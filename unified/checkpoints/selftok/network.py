@@ -66,7 +66,8 @@ class TimeEmbedder(nn.Module):
             -math.log(10000) * torch.arange(half, dtype=torch.float32, device=times.device) / half
         )
         angles = times.float()[..., None] * waves
-        out: Tensor = self.mlp(torch.cat([angles.cos(), angles.sin()], dim=-1))
+        values = torch.cat([angles.cos(), angles.sin()], dim=-1)
+        out: Tensor = self.mlp(values.to(next(self.mlp.parameters()).dtype))
         return out
 
 

@@ -2,8 +2,8 @@
 the entropy of their use at each place of the sequence.
 
 Quirk of the release, kept: the codebook is updated in place between forward and backward, so that the
-gradient of the similarities uses the updated codes while their values use the old ones. Dead codes are not
-replaced here.
+gradient of the similarities uses the updated codes while their values use the old ones. Dead codes are
+replaced where `revive` is called.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ EPS = 1e-5
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """`decay` of averages; weights of commitment and diversity; `mixed`: share of the averaged use in the
-    entropy; `limits`: use of the codebook below which diversity counts fully, and from which not at all."""
+    entropy; `limits`: use of the codebook below which diversity counts fully, and from which not at all;
+    `groups` of places for the second entropy (published: 64)."""
 
     decay: float = 0.99
     commit: float = 1.0
     diversity: float = 1.0
     mixed: float = 0.8
     limits: tuple[float, float] = (0.1, 0.3)
+    groups: int = GROUPS
 
 
 class Averages(nn.Module):
@@ -62,12 +64,27 @@ class Averages(nn.Module):
         self.cluster_size.mul_(decay).add_((1 - decay) * chosen.sum(dim=(0, 1)))
         sums = torch.einsum("bkv,bkd->vd", chosen, vectors)
         self.embed_avg.mul_(decay).add_((1 - decay) * sums)
+        before = self.embed.clone()
+        self.settle()
+        return (self.embed - before).square().sum()
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """The codes from their averages."""
         total, codes = self.cluster_size.sum(), self.embed.shape[1]
         smooth = (self.cluster_size + EPS) / (total + codes * EPS) * total
-        updated = F.normalize(self.embed_avg / smooth[..., None], dim=-1)
-        change = (updated - self.embed).square().sum()
-        self.embed.copy_(updated)
-        return change
+        self.embed.copy_(F.normalize(self.embed_avg / smooth[..., None], dim=-1))
+
+    @torch.no_grad()
+    def revive(self, least: float, vectors: Tensor, generator: torch.Generator | None) -> int:
+        """Codes whose average count lies below `least` take the place of random ones of unit vectors [N, d];
+        how many did."""
+        dead = (self.cluster_size[0] < least).nonzero()[:, 0]
+        chosen = torch.randint(len(vectors), (len(dead),), generator=generator).to(vectors.device)
+        rows = vectors[chosen].to(self.embed)
+        self.embed[0, dead], self.embed_avg[0, dead] = rows, rows
+        self.cluster_size[0, dead] = 1.0
+        return len(dead)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,9 +126,11 @@ class Quantiser(nn.Module):
         return out
 
     def step(self, queries: Tensor, config: TrainingConfig) -> QuantiserStep:
-        """A training step, which changes the codebook. ValueError for fewer than 64 places."""
-        if queries.shape[1] < GROUPS:
-            raise ValueError(f"training needs at least {GROUPS} codes an image, got {queries.shape[1]}")
+        """A training step, which changes the codebook. ValueError for fewer places than groups."""
+        if queries.shape[1] < config.groups:
+            raise ValueError(
+                f"training needs at least {config.groups} codes an image, got {queries.shape[1]}"
+            )
         vectors, book = self.vectors(queries), self._codebook
         before = book.embed[0].clone()
         ids = self.ids(vectors)
@@ -124,7 +143,7 @@ class Quantiser(nn.Module):
         commit = (codes - vectors).square().mean()
         mixed = config.mixed * use + (1 - config.mixed) * soft.mean(dim=0)
         entropy = _entropy(mixed)
-        grouped = torch.stack([part.mean(dim=0) for part in mixed.tensor_split(GROUPS)])
+        grouped = torch.stack([part.mean(dim=0) for part in mixed.tensor_split(config.groups)])
         perplexity = (-(use * (use + 1e-10).log()).sum(dim=-1)).exp().mean()
         weight = diversity_weight(float(perplexity) / len(before), config.limits)
         diversity = weight * 0.5 * (entropy + _entropy(grouped))
