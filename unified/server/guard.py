@@ -28,6 +28,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 PORT = re.compile(r":\d*$", re.ASCII)
 OPEN = ("/health",)  # asked by whoever restarts the server
+QUIET = ("/gradio_api/", "/assets/", "/static/")  # of the page: dozens for every click
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -79,7 +80,8 @@ class Guard:
         seconds = time.monotonic() - began
         route = getattr(scope.get("route"), "path", "other")
         self.seen(route, status, seconds)
-        log.info("%s %s %s %d %.3fs", number, scope.get("method", "WS"), route, status, seconds)
+        level = logging.DEBUG if route.startswith(QUIET) else logging.INFO
+        log.log(level, "%s %s %s %d %.3fs", number, scope.get("method", "WS"), route, status, seconds)
 
     def _client(self, scope: Message) -> str:
         """The name of who asks. `ApiError` for one that is refused."""

@@ -9,13 +9,13 @@ import numpy as np
 from PIL import Image
 
 LARGE = 6  # pixels of the editor for one of the model's
-QUESTIONS = ("How many objects are there?", "What colours do you see?")
+QUESTIONS = ("How many objects are there?", "Describe the shapes and their colours.")
 PROMPTS = (
     "Draw a large red circle and a small blue star.",
     "Draw a green square in the top left.",
     "Draw two yellow triangles.",
 )
-EDITS = ("Make it blue.", "Remove the circle.", "Add a small red star.")
+EDITS = ("Make the cross green.", "Remove the heart.", "Add a small red star.")
 
 
 class Examples:

@@ -41,9 +41,10 @@ def add_page(app: FastAPI, service: Service, folder: Path) -> Store:
     gr.mount_gradio_app(
         app,
         create_page(Site(service, store)),
-        path="",
+        path="/",
         app_kwargs={"middleware": [Middleware(Closed)], "docs_url": None, "redoc_url": None},
         footer_links=[],
+        run_history=False,
         show_error=False,
         max_file_size=limits.bytes,
         ssr_mode=False,

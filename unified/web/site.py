@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +27,6 @@ class Site:
     service: Service
     store: Store
     open_worlds: set[int] = field(default_factory=set)  # of all visitors
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def assistant(self, seed: int = 0) -> Assistant:
         """The model with a seed of its own: what a visitor sets on it changes nothing for others."""

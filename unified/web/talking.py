@@ -100,19 +100,12 @@ class PageChat(Chat):
 
     # What is saved ------------------------------------------------------------------------------------------
 
-    def title(self) -> str:
-        """The first words of the user."""
-        lines = [entry for entry in self.transcript.entries if isinstance(entry, str)]
-        said = [line[len(USER) :] for line in lines if line.startswith(USER) and line != SHOWN]
-        return said[0] if said else "a picture"
-
     def save(self, store: Store, visitor: str, also: Sequence[str | np.ndarray] = ()) -> None:
         """Write it to the store. `also`: entries that are not in the transcript yet."""
         entries = [*self.transcript.entries, *also]
         if visitor and entries:
             held = [entry if isinstance(entry, str) else png(entry) for entry in entries]
-            title = self.title() if self.transcript.entries else str(also[-1]).removeprefix(USER)
-            store.save(visitor, self.number, title, held, self.state())
+            store.save(visitor, self.number, title(entries), held, self.state())
 
     def state(self) -> dict[str, Any]:
         """From what `restore` goes on: the ids of the conversation, and whose ids they are."""
@@ -160,6 +153,12 @@ def messages(entries: Sequence[str | np.ndarray]) -> list[Part]:
     return found
 
 
+def title(entries: Sequence[str | np.ndarray]) -> str:
+    """The first words of the user."""
+    said = [part for role, part in messages(entries) if role == "user" and isinstance(part, str)]
+    return said[0] if said else "a picture"
+
+
 async def answered(
     site: Site, one: PageChat, visitor: str, words: str, files: Sequence[str]
 ) -> AsyncIterator[tuple[list[Part], str]]:
@@ -168,29 +167,31 @@ async def answered(
     pictures = [site.picture(path) for path in files]
     said: list[str | np.ndarray] = [entry for picture in pictures for entry in (SHOWN, picture)]
     said += [f"{USER}{words}"] if words.strip() else []
-    if not words.startswith(("/undo", "/retry", "/new")):
-        await asyncio.to_thread(one.save, site.store, visitor, said)
+    if words.startswith(("/undo", "/retry", "/new")):
+        said = []  # no message of the conversation
     else:
-        said = []
+        await asyncio.to_thread(one.save, site.store, visitor, said)
     parts = messages([*one.transcript.entries, *said])
     yield parts, "waiting for the model"
-    errand = Errand(lambda tell: one.say(words, pictures, tell))
+    errand, live = Errand(lambda tell: one.say(words, pictures, tell)), list[Part]()
     async for event in events(site.service, errand):
         if not isinstance(event, Doing):
-            _add(parts, event)
-        yield parts, str(event) if isinstance(event, Doing) else "answering"
-    remarks = [part for part in parts[-1:] if isinstance(part[1], str) and part[1].startswith(("!", "("))]
+            _add(live, event)
+        yield [*parts, *live], str(event) if isinstance(event, Doing) else "answering"
     await asyncio.to_thread(one.save, site.store, visitor)
+    kept = [entry for entry in one.transcript.entries if isinstance(entry, str)]
+    remarks = [part for part in live if isinstance(part[1], str) and part[1].strip() not in kept]
+    remarks = [part for part in remarks if str(part[1]).lstrip().startswith(("!", "(", "Type"))]
     yield [*messages(one.transcript.entries), *remarks], ""
 
 
-def _add(parts: list[Part], event: str | np.ndarray) -> None:
-    """Add a piece of an answer."""
-    last = parts[-1] if parts else ("", "")
-    if isinstance(event, str) and last[0] == "assistant" and isinstance(last[1], str):
-        parts[-1] = ("assistant", last[1] + event)
+def _add(live: list[Part], event: str | np.ndarray) -> None:
+    """Add a piece of an answer; what the chat itself says, an error or a remark, stands alone."""
+    last = live[-1][1] if live else None
+    if isinstance(event, str) and isinstance(last, str) and not event.startswith(("! ", "\n(")):
+        live[-1] = ("assistant", last + event)
     elif not isinstance(event, str) or event.strip():
-        parts.append(("assistant", event))
+        live.append(("assistant", event))
 
 
 def pixels(held: bytes) -> np.ndarray:

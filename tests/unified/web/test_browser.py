@@ -162,9 +162,10 @@ def test_a_mask_is_named_without_a_mouse(page):
     show(page, "Edit")
     page.get_by_label("bottom right").focus()
     page.keyboard.press("Space")
+    page.get_by_label("What to change").fill("Make it blue.")
     page.locator("#edit").focus()
     page.keyboard.press("Enter")
-    done(page, "edit", "map")
+    page.get_by_alt_text("after: Make it blue.").wait_for()
     done(page, "edit")
     assert page.get_by_alt_text("kept outside the mask").count() == 1
 
@@ -196,7 +197,7 @@ def test_ten_steps_are_played_by_keys_in_both_worlds(page):
 
 def test_a_vote_is_a_record_for_preference_tuning(page, folder):
     show(page, "Compare")
-    page.get_by_label("Prompt").fill("Draw a large red circle and a small blue star.")
+    page.get_by_label("Prompt", exact=True).fill("Draw a large red circle and a small blue star.")
     page.locator("#compare").click()
     done(page, "compare", "which one is better?")
     assert page.locator("#compare-answers img").count() == 2
@@ -211,7 +212,7 @@ def test_the_inside_of_an_answer_is_shown(page, pictures):
     panel = page.get_by_role("tabpanel").filter(has=page.locator("#look"))
     panel.locator("input[type=file]").first.set_input_files(pictures["scene"])
     panel.locator("img").first.wait_for()
-    page.get_by_label("Question").fill("What colours do you see?")
+    page.get_by_label("Question", exact=True).fill("What colours do you see?")
     page.locator("#look").click()
     done(page, "look", "the answer:")
     assert page.locator("#look-codes table").count() > 3

@@ -45,11 +45,10 @@ def picture_file(tmp_path):
 @pytest.mark.parametrize("line", ["/image /etc/passwd", "/save x.png", "/save x.txt", "/solve /etc/passwd"])
 def test_no_command_reads_or_writes_a_file(site, chat, line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    before = sorted(tmp_path.rglob("*.*"))
     parts = said(site, chat, line)
     assert parts[-1][0] == "assistant"
     assert parts[-1][1].startswith("!")
-    assert [path for path in sorted(tmp_path.rglob("*.*")) if "kept" not in str(path)] == before
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 
 def test_a_message_with_a_picture_is_answered_kept_and_taken_back(site, chat, picture_file):
@@ -92,7 +91,7 @@ def test_visitors_do_not_share_a_chat(site):
 
 def test_a_vote_is_a_record_that_preference_tuning_takes(site, assistant):
     pair = Pair(assistant, assistant.request("Draw a star."), draw=True, max_tokens=4, seed=1)
-    assert any(isinstance(event, ImageStep) for event in pair.events())
+    assert any([isinstance(event, ImageStep) for event in pair.events()])  # a list: to the end
     assert [content[-1]["type"] for content in pair.contents()] == ["image", "image"]
     record = pair.record(1)
     check_pair(record, assistant.processor)

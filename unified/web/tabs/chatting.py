@@ -58,9 +58,10 @@ def chatting_tab(site: Site, examples: Examples, visitor: gr.BrowserState, page:
             return
         one.busy = True
         try:
+            urls: dict[int, str] = {}
             async for parts, said in answered(site, one, name, words, files):
                 box = {"text": "", "files": []}
-                yield view(parts), box, status(said or "finished", busy=bool(said)), one
+                yield view(parts, urls), box, status(said or "finished", busy=bool(said)), one
         except Exception as error:
             yield view(messages(one.transcript.entries)), gr.skip(), status(reason(error), error=True), one
         finally:
@@ -106,14 +107,16 @@ def chatting_tab(site: Site, examples: Examples, visitor: gr.BrowserState, page:
     page.load(visit, visitor, [visitor, saved], **quiet)
 
 
-def view(parts: Sequence[Part]) -> list[dict[str, str]]:
-    """Messages as the chat shows them: text is text, whatever is in it."""
-    found = []
+def view(parts: Sequence[Part], urls: dict[int, str] | None = None) -> list[dict[str, str]]:
+    """Messages as the chat shows them: text is text, whatever is in it. `urls`: of pictures that were shown
+    before, by identity."""
+    found, urls = [], {} if urls is None else urls
     for role, part in parts:
         if isinstance(part, str):
             content = html.escape(part.strip()).replace("\n", "<br>")
         else:
             what = "your picture" if role == "user" else "a drawn picture"
-            content = f'<img src="{data_url(part)}" alt="{what}" width="192">'
+            url = urls[id(part)] = urls.get(id(part)) or data_url(part)
+            content = f'<img src="{url}" alt="{what}" width="192">'
         found.append({"role": role, "content": content})
     return found

@@ -33,7 +33,7 @@ def drawing_tab(site: Site) -> None:
     async def draw(
         words: str, guidance: float, temperature: float, seed: float, request: gr.Request
     ) -> AsyncIterator[tuple[str, str, str]]:
-        seen: list[str] = []
+        seen: list[list[str]] = []  # the maps of each drawing on the way
         yield status("waiting for the model", busy=True), "", ""
         try:
             if not words.strip():
@@ -44,13 +44,14 @@ def drawing_tab(site: Site) -> None:
             job = Drawing(site, content, settings, site.service.shapes((side, side)), seed_of(seed))
             async for event in job.events(client_of(request)):
                 if isinstance(event, Wrote):
-                    seen += [] if event.image is None else [figure(event.image, job.caption(event))]
-                    yield status(f"map {event.step} of {event.steps}", busy=True), figures(seen), ""
+                    seen += [[]] if event.step == 1 else []
+                    seen[-1] += [] if event.image is None else [figure(event.image, job.caption(event))]
+                    yield status(f"map {event.step} of {event.steps}", busy=True), _rows(seen), ""
                 else:
                     done = figure(event, words, save_as="drawing.png")
-                    yield status("finished"), figures(seen), figures([done])
+                    yield status("finished"), _rows(seen), figures([done])
         except Exception as error:
-            yield status(reason(error), error=True), figures(seen), ""
+            yield status(reason(error), error=True), _rows(seen), ""
 
     inputs = [prompt, guidance, temperature, seed]
     running = gr.on(
@@ -63,6 +64,11 @@ def drawing_tab(site: Site) -> None:
         concurrency_limit=8,
     )
     stop.click(lambda: status("stopped"), None, line, cancels=[running], api_visibility="private")
+
+
+def _rows(seen: list[list[str]]) -> str:
+    """A line of maps for each drawing: the model draws one object after the other."""
+    return "".join(map(figures, seen))
 
 
 class Drawing:

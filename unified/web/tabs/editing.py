@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Any
@@ -20,6 +21,7 @@ from unified.web.site import Site, client_of, reason, seed_of
 from unified.web.tabs.drawing import Drawing
 
 BRUSH = "#ff00c8"
+COLOUR = np.array([0xFF, 0x00, 0xC8], np.uint8)
 
 
 def editing_tab(site: Site, examples: Examples) -> None:
@@ -69,7 +71,7 @@ def editing_tab(site: Site, examples: Examples) -> None:
         try:
             if not words.strip():
                 raise ValueError("write what is to change")
-            picture, keep = await site.service.call(lambda: picture_and_mask(site, painted, parts))
+            picture, keep = await asyncio.to_thread(picture_and_mask, site, painted, parts)
             extras = Extras(maps=True)
             if keep is not None:
                 extras = Extras(maps=True, hook=kept_outside(site.service, picture, keep))
@@ -129,9 +131,9 @@ def picture_and_mask(
 
 
 def masked(picture: np.ndarray, keep: torch.Tensor) -> np.ndarray:
-    """The picture with what is painted anew in grey."""
+    """The picture with what is painted anew in the brush's colour."""
     height, width = picture.shape[:2]
     mask = keep.numpy()
     rows = np.arange(height) * mask.shape[0] // height
     columns = np.arange(width) * mask.shape[1] // width
-    return np.where(mask[rows][:, columns, None] > 0.5, picture, np.uint8(160)).astype(np.uint8)
+    return np.where(mask[rows][:, columns, None] > 0.5, picture, COLOUR)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -82,15 +82,16 @@ def playing_tab(site: Site) -> None:
     hidden = gr.Button("Step", visible="hidden", elem_id="play-step")
     keys = gr.Textbox("", visible=False)
 
-    async def start(old: Playing | None, seed: float) -> Any:
+    async def start(old: Playing | None, seed: float) -> AsyncIterator[Any]:
+        yield status("building the worlds (a minute the first time)", busy=True), gr.skip(), None
         try:
             number = seed_of(seed)
             _end(site, old)
             await asyncio.to_thread(_warm)  # compiles the voxel world, not on the model's thread
             one = await site.service.call(lambda: _opened(site, number))
-            return status("click or tab to the keys below"), one.shown(), one
+            yield status("click or tab to the keys below"), one.shown(), one
         except Exception as error:
-            return status(reason(error), error=True), gr.skip(), None
+            yield status(reason(error), error=True), gr.skip(), None
 
     async def press(one: Playing | None, held: str) -> Any:
         pressed = frozenset(held.split()) & (KNOWN - {*LEAVE, RECORD})
