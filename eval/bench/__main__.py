@@ -15,7 +15,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unified.eval.bench import comparison, infinity, layout, mineworld, preference, rows, verbs, worlds
+from unified.eval.bench import (
+    comparison,
+    infinity,
+    layout,
+    mineworld,
+    preference,
+    rows,
+    serving,
+    verbs,
+    worlds,
+)
 from unified.eval.bench.comparison import Checkout
 from unified.eval.bench.images import cases, in_own_process
 from unified.eval.bench.machine import machine, versions
@@ -133,6 +143,14 @@ def run_worlds(seconds: float) -> dict[str, float] | None:
     return json.loads(result.stdout)["frames_per_second"]
 
 
+def run_serving() -> dict[str, Any] | None:
+    """The server under load, in a process of its own; None where no weights are shipped."""
+    if not (SHIPPED / "config.json").is_file():
+        return None
+    command = [sys.executable, "-m", "unified.eval.bench.serving", "--json"]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
 def bench(options: argparse.Namespace) -> dict[str, Any]:
     """Measure and print everything; the report."""
     repeats = options.repeats or 7
@@ -154,6 +172,8 @@ def bench(options: argparse.Namespace) -> dict[str, Any]:
     print("\n".join(infinity.lines(schedules)))
     tuned = run_preference()
     print("\n".join(preference.lines(tuned)))
+    load = run_serving()
+    print("\n".join(serving.lines(load or {"refused": "no weights are shipped: nothing was served"})))
     return {
         "command": f"python -m unified.eval.bench --repeats {repeats}",
         "machine": machine(),
@@ -167,6 +187,7 @@ def bench(options: argparse.Namespace) -> dict[str, Any]:
         "mineworld": imagined,
         "infinity": schedules,
         "preference": tuned,
+        "serving": load,
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,31 @@ def machine() -> dict[str, Any]:
         "system": platform.platform(),
         "load_of_the_last_minute": load,
     }
+
+
+def busy_cores(seconds: float = 2.0) -> float | None:
+    """How many processor cores other programs use while this one sleeps; None where the system does not
+    say."""
+    before = _busy_seconds()
+    time.sleep(seconds)
+    after = _busy_seconds()
+    return None if before is None or after is None else max(0.0, after - before) / seconds
+
+
+def check_idle(most: float = 0.25, seconds: float = 2.0) -> None:
+    """ValueError where other programs use more than `most` cores."""
+    busy = busy_cores(seconds)
+    if busy is not None and busy > most:
+        raise ValueError(f"other programs use {busy:.1f} cores of this machine: measure when it is idle")
+
+
+def _busy_seconds() -> float | None:
+    """Seconds that all cores together have worked since the start of the system."""
+    listing = Path("/proc/stat")
+    if not listing.is_file():
+        return None
+    user, nice, system, _, _, interrupt, soft, *_ = map(int, listing.read_text().split()[1:9])
+    return (user + nice + system + interrupt + soft) / os.sysconf("SC_CLK_TCK")
 
 
 def _processor_name() -> str:

@@ -47,7 +47,7 @@ def measure(assistant: Assistant, repeats: int) -> dict[str, float]:
         "first_token": _median(lambda: _first_token(assistant, picture), repeats),
         "image_with_guidance": _median(lambda: assistant.draw("Draw a red circle."), repeats),
         "imagined_frames": 1 / _median(lambda: rollout.step([WALK]), repeats),
-        "start_to_first_answer": _start(picture, assistant.folder),
+        "start_to_first_answer": start_to_answer(picture, assistant.folder),
     }
 
 
@@ -66,7 +66,7 @@ def _first_token(assistant: Assistant, picture: np.ndarray) -> None:
     next(event for event in assistant.chat().say(QUESTION, [picture]) if isinstance(event, Text))
 
 
-def _start(picture: np.ndarray, folder: Path | None) -> float:
+def start_to_answer(picture: np.ndarray, folder: Path | None) -> float:
     """A fresh `unified ask` about a picture, from the command to its last letter."""
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "scene.png"

@@ -27,6 +27,7 @@ COMMANDS = {  # where the function of each command lives; imported only when it 
     "act": "unified.apps.commands.verbs:act",
     "play": "unified.apps.commands.play:play",
     "serve": "unified.apps.commands.serve:serve",
+    "page": "unified.apps.commands.serve:serve",
     "prefer": "unified.apps.commands.prefer:prefer",
     "extend": "unified.apps.commands.extend:extend",
     "eval": "unified.apps.commands.evaluate:evaluate",
@@ -191,6 +192,17 @@ def _add_play(commands: argparse._SubParsersAction) -> None:
 
 def _add_serve(commands: argparse._SubParsersAction) -> None:
     serve = _command(commands, "serve", "answer over HTTP, in the form of OpenAI's interface")
+    shown = "with a page for browsers: chat, draw, edit, solve, play, compare (also: unified page)"
+    serve.add_argument("--page", action="store_true", help=shown)
+    _add_server_options(serve)
+    page = _command(commands, "page", "a page for browsers, and the server behind it: serve --page")
+    page.set_defaults(page=True)
+    _add_server_options(page)
+
+
+def _add_server_options(serve: argparse.ArgumentParser) -> None:
+    store = "of --page: folder for its conversations and votes (default page_out)"
+    serve.add_argument("--store", type=Path, default=Path("page_out"), metavar="DIR", help=store)
     local = "address to listen on (default 127.0.0.1; another one needs an API key)"
     serve.add_argument("--host", default="127.0.0.1", help=local)
     serve.add_argument("--port", type=_port, default=8000, help="default 8000")

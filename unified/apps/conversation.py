@@ -25,7 +25,7 @@ from unified.apps.answering import (
     Turn,
 )
 from unified.apps.intent import ASKED_FOR, information
-from unified.decoding.drawing import Generator
+from unified.decoding.drawing import Choice, Generator
 from unified.decoding.session import Session
 from unified.orders.shapes import Shapes
 from unified.readers.values import collate_values, latest_values
@@ -181,7 +181,8 @@ class Conversation:
             if rest := speech.flush():
                 yield Text(rest)
             if isinstance(event, ImageStep):
-                yield Scale(event.choice.step + 1, len(event.choice.plan.steps), self._so_far(event))
+                seen = map_so_far(self.processor, event.choice)
+                yield Scale(event.choice.step + 1, len(event.choice.plan.steps), seen)
             elif isinstance(event, ImageDone):
                 plan, codes = event.drawing.plan, event.drawing.read()[0].tolist()
                 yield Painted(self.processor.picture({"codes": codes, "shapes": plan.read_shapes}))
@@ -189,14 +190,6 @@ class Conversation:
             yield Text(rest)
         if gate is not None and not gate(turn.session.streams[0]):
             raise Unasked
-
-    def _so_far(self, event: ImageStep) -> np.ndarray | None:
-        """The decoding of the map that a step finished; None for orders without such maps."""
-        choice = event.choice
-        shape = choice.plan.step_shape(choice.step)
-        if self.processor.order != "next_scale" or len(choice.slots) != shape[0] * shape[1]:
-            return None
-        return self.processor.picture({"codes": choice.codes[0].tolist(), "shapes": [shape]})
 
     def _break_off(self, session: Session, asked: list[int]) -> None:
         """Close an interrupted turn. Its session, which may be inside a step, is discarded."""
@@ -231,6 +224,14 @@ class Conversation:
     def _shapes_of(self, image: Picture) -> Shapes:
         shapes = self.processor.image_item(image, drawn=True)["shapes"]
         return tuple((height, width) for height, width in shapes)
+
+
+def map_so_far(processor: Processor, choice: Choice, row: int = 0) -> np.ndarray | None:
+    """The decoding of the map that a step finished, uint8 [H, W, 3]; None for orders without such maps."""
+    shape = choice.plan.step_shape(choice.step)
+    if processor.order != "next_scale" or len(choice.slots) != shape[0] * shape[1]:
+        return None
+    return processor.picture({"codes": choice.codes[row].tolist(), "shapes": [shape]})
 
 
 def note(content: Content, event: Event) -> None:

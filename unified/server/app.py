@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -47,10 +47,15 @@ FORM: dict[str, Any] = {
 
 
 def create_app(
-    assistant: Any, *, limits: Limits | None = None, access: Access | None = None, name: str = "unified"
+    assistant: Any,
+    *,
+    limits: Limits | None = None,
+    access: Access | None = None,
+    name: str = "unified",
+    page: Callable[[FastAPI, Service], None] | None = None,
 ) -> Guard:
-    """The server of one model as an ASGI application. `name`: what clients call the model. ValueError for a
-    model that is none of this project's own form."""
+    """The server of one model as an ASGI application. `name`: what clients call the model. `page` adds a page
+    for browsers after all other routes. ValueError for a model that is none of this project's own form."""
     if type(assistant) is not Assistant:  # an extended one reads values beside the ids
         raise ValueError(f"the server is for models in this project's own form, got {assistant!r:.100}")
     limits = limits or Limits()
@@ -83,6 +88,8 @@ def create_app(
         """In Prometheus's text form."""
         return Response(metrics.text(), media_type="text/plain; version=0.0.4")
 
+    if page is not None:
+        page(app, service)
     return Guard(app, access or Access(bytes=limits.request.bytes), metrics.seen)
 
 

@@ -11,11 +11,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from unified.apps.answering import SEED_STRIDE
+from unified.apps.conversation import map_so_far
 from unified.decoding.drawing import Choice, Hook
 from unified.decoding.gather import gathered
 from unified.decoding.minimum_risk import minimum_risk_decoding
 from unified.decoding.session import Session
 from unified.orders import plan_for
+from unified.server.job import Wrote
 from unified.server.row_sampler import RowSampler
 from unified.server.running import IMAGE, TEXT, Running
 from unified.stream.processor import Processor
@@ -146,6 +148,10 @@ class ImageBatch:
             self._steps = self._begin()
         choice = next(self._steps)
         self.counts.image_passes += 1
+        for one in self.waited_for:
+            if one.job.extras.maps:
+                seen = map_so_far(self.processor, choice, one.row)
+                one.job.tell(Wrote(choice.step + 1, len(choice.plan.steps), seen))
         if choice.step + 1 < len(choice.plan.steps):
             return True
         next(self._steps, None)  # appends the images to the conversations

@@ -19,7 +19,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
 from unified.server.errors import ApiError
-from unified.server.keys import Keys
+from unified.server.keys import Keys, as_bearer
 from unified.server.scheduler import place_of
 
 log = logging.getLogger("unified.server")
@@ -28,18 +28,21 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 PORT = re.compile(r":\d*$", re.ASCII)
 OPEN = ("/health",)  # asked by whoever restarts the server
+QUIET = ("/gradio_api/", "/assets/", "/static/")  # of the page: dozens for every click
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
     """`keys` that are asked for; `origins` of pages that may send requests; `hosts` by which the server may
-    be called, any where empty; `bytes` of a body, at most."""
+    be called, any where empty; `bytes` of a body, at most. `page`: the server has a page of its own, so its
+    own origin is allowed, and a browser may send a key as the password of HTTP's basic authentication."""
 
     keys: Keys = field(default_factory=Keys)
     origins: Sequence[str] = ()
     hosts: Sequence[str] = ()
     bytes: int = 2**24
+    page: bool = False
 
 
 class Guard:
@@ -77,20 +80,29 @@ class Guard:
         seconds = time.monotonic() - began
         route = getattr(scope.get("route"), "path", "other")
         self.seen(route, status, seconds)
-        log.info("%s %s %s %d %.3fs", number, scope.get("method", "WS"), route, status, seconds)
+        level = logging.DEBUG if route.startswith(QUIET) else logging.INFO
+        log.log(level, "%s %s %s %d %.3fs", number, scope.get("method", "WS"), route, status, seconds)
 
     def _client(self, scope: Message) -> str:
         """The name of who asks. `ApiError` for one that is refused."""
         headers, access = Headers(scope=scope), self.access
         if access.hosts and PORT.sub("", headers.get("host", "")).lower() not in access.hosts:
             raise ApiError(403, "this server is not called by this name", code="host_not_allowed")
-        if (origin := headers.get("origin")) is not None and origin not in access.origins:
+        if (origin := headers.get("origin")) is not None and not self._allowed(origin, headers):
             raise ApiError(403, "pages of this origin may not use this server", code="origin_not_allowed")
         address = (scope.get("client") or ("?",))[0]
-        client = access.keys.client(headers.get("authorization", ""), address)
+        sent = headers.get("authorization", "")
+        client = access.keys.client(as_bearer(sent) if access.page else sent, address)
         if client is None and scope["path"] not in OPEN:
-            raise ApiError(401, "the API key is missing or wrong", code="invalid_api_key")
+            asks = {"www-authenticate": 'Basic realm="unified", charset="UTF-8"'} if access.page else None
+            message = "the API key is missing or wrong"
+            raise ApiError(401, message, code="invalid_api_key", headers=asks)
         return client or f"address {address}"
+
+    def _allowed(self, origin: str, headers: Headers) -> bool:
+        """Whether pages of an origin may send requests: a page of this server has its host."""
+        own = self.access.page and origin.split("://", 1)[-1] == headers.get("host")
+        return own or origin in self.access.origins
 
     def _counted(self, scope: Message, receive: Receive) -> Receive:
         """The body as it comes; 413 as soon as there is too much of it."""

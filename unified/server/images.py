@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -84,18 +84,29 @@ async def _answered(
     extras: Extras,
 ) -> Response:
     count = service.check_most("n", body.n or 1, service.limits.request.choices)
-    if body.guidance is not None:
-        settings = replace(settings, guidance=Constant(body.guidance))
-    tokens = min(settings.max_tokens, service.limits.request.tokens)
-    settings = replace(settings, max_tokens=tokens, max_images=service.limits.request.images)
-    if body.temperature:
-        sampler = replace(NUCLEUS, temperature=body.temperature)
-        every = [replace(settings, image_sampler=sampler)] * count
-    else:
-        every = [another(settings, number) for number in range(count)]
+    every = each_settings(service, settings, count, body.guidance, body.temperature)
     prompt = Prompt([{"role": "user", "content": content}])
     answers = service.ask(prompt, every, shapes, body.seed, request.state.client, extras)
     return await until_left(request, _whole(answers, count), answers.cancel)
+
+
+def each_settings(
+    service: Service,
+    settings: GenerationSettings,
+    count: int = 1,
+    guidance: float | None = None,
+    temperature: float | None = None,
+) -> list[GenerationSettings]:
+    """Those of each of `count` images, within the limits. `guidance`: scale of classifier-free guidance, None
+    for that of `settings`. Without a temperature the first image is greedy and the others are sampled."""
+    limits = service.limits.request
+    if guidance is not None:
+        settings = replace(settings, guidance=Constant(guidance))
+    tokens = min(settings.max_tokens, limits.tokens)
+    settings = replace(settings, max_tokens=tokens, max_images=limits.images)
+    if temperature:
+        return [replace(settings, image_sampler=replace(NUCLEUS, temperature=temperature))] * count
+    return [another(settings, number) for number in range(count)]
 
 
 async def _whole(answers: Answers, count: int) -> Response:
@@ -178,13 +189,19 @@ def _inside(service: Service, picture: np.ndarray, held: bytes) -> Extras:
         raise ApiError(400, told(error), param="mask", code="invalid_image") from None
     if mask.bool().all():
         raise ApiError(400, "the mask has no transparent places", param="mask", code="invalid_image")
+    return Extras(hook=kept_outside(service, picture, mask))
+
+
+def kept_outside(service: Service, picture: np.ndarray, mask: torch.Tensor) -> Callable[[Plan], Hook]:
+    """What makes the hook that keeps the codes of a picture uint8 [H, W, 3] where a mask float [h, w] is
+    1."""
     processor = service.assistant.processor
 
     def hook(plan: Plan) -> Hook:
         codes = processor.image_item(picture, drawn=True)["codes"]
         return keep(plan, torch.tensor(codes), mask)
 
-    return Extras(hook=hook)
+    return hook
 
 
 def invalid(problem: Mapping[str, Any]) -> ApiError:

@@ -35,6 +35,16 @@ class Said:
 
 
 @dataclass(frozen=True)
+class Wrote:
+    """A finished decoding step of an image: number `step` (from 1) of `steps`, and the decoding of its map,
+    uint8 [H, W, 3], where the order writes one map a step."""
+
+    step: int
+    steps: int
+    image: np.ndarray | None
+
+
+@dataclass(frozen=True)
 class Drew:
     """A finished image, uint8 [H, W, 3]."""
 
@@ -58,7 +68,7 @@ class Failed:
     message: str
 
 
-Event = Said | Drew | Ended | Failed
+Event = Said | Wrote | Drew | Ended | Failed
 
 
 class Prompt:
@@ -91,12 +101,14 @@ class Prompt:
 class Extras:
     """`stop`: strings before which the text ends. `top`: how many of the likeliest ids are told with each
     token; None: tokens are not scored. `hook`: made for the plan of an image, it overwrites its codes
-    (in-painting). `asked`: images are drawn only where the message asks for them (`apps.intent`)."""
+    (in-painting). `asked`: images are drawn only where the message asks for them (`apps.intent`). `maps`:
+    each decoding step of an image is told, too."""
 
     stop: tuple[str, ...] = ()
     top: int | None = None
     asked: bool = False
     hook: Callable[[Plan], Hook] | None = None
+    maps: bool = False
 
 
 @dataclass

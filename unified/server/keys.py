@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import ipaddress
@@ -52,6 +53,17 @@ class Keys:
 
 def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+
+
+def as_bearer(authorization: str) -> str:
+    """A header with the password of basic authentication (any name) as a key; others as they are."""
+    scheme, _, held = authorization.partition(" ")
+    if scheme.lower() != "basic":
+        return authorization
+    try:
+        return f"Bearer {base64.b64decode(held, validate=True).decode().partition(':')[2]}"
+    except ValueError:
+        return ""
 
 
 def is_loopback(host: str) -> bool:

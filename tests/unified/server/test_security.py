@@ -2,15 +2,15 @@
 
 import base64
 import io
-import json
 import logging
 import os
 import random
-import string
 import struct
+import sys
 import threading
 import zlib
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import numpy as np
 import openai
@@ -21,6 +21,9 @@ from unified.server.guard import LOCAL, Access
 from unified.server.keys import Keys, is_loopback
 from unified.server.limits import Limits, RequestLimits
 from unified.server.uploads import data_url
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from spoilt_bodies import mutated
 
 PICTURE = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
 KEY = "a-key-of-enough-letters"
@@ -190,54 +193,6 @@ def test_the_log_has_ids_and_no_contents(http, caplog):
     assert any(answer.headers["x-request-id"] in line and " 200 " in line for line in lines)
     assert "secret" not in "".join(lines)
     assert KEY not in "".join(lines)
-
-
-def mutated(rng, body):
-    """One of many ways to spoil a body."""
-    kind = rng.randrange(7)
-    if kind == 0:  # bytes changed
-        held = bytearray(json.dumps(body).encode())
-        for _ in range(rng.randrange(1, 6)):
-            held[rng.randrange(len(held))] = rng.randrange(256)
-        return bytes(held)
-    if kind == 1:  # cut
-        held = json.dumps(body).encode()
-        return held[: rng.randrange(len(held))]
-    if kind == 2:
-        return rng.choice(
-            [b"", b"[]", b"null", b"[" * 100_000, b'{"a":' * 50_000, b"NaN", b"1" * 6000, b"\xff"]
-        )
-    strange = [
-        None,
-        True,
-        -1,
-        0,
-        2**70,
-        1e308,
-        float("nan"),
-        "",
-        "\ud800",
-        "x\0",
-        [],
-        {},
-        [[]],
-        {"a": {}},
-        "9",
-    ]
-    spoilt = json.loads(json.dumps(body))
-    places = [spoilt]
-    for place in places:
-        inner = place.values() if isinstance(place, dict) else place
-        places += [value for value in inner if isinstance(value, dict | list) and value]
-    place = rng.choice([place for place in places if place])
-    key = rng.choice(list(place) if isinstance(place, dict) else range(len(place)))
-    if kind == 3:
-        del place[key]
-    elif kind == 4 and isinstance(place, dict):
-        place[rng.choice(string.ascii_letters) + "\ud83d"] = rng.choice(strange)
-    else:
-        place[key] = rng.choice(strange)
-    return json.dumps(spoilt).encode()
 
 
 def test_malformed_bodies_are_refused_and_never_break_the_server(http, caplog):

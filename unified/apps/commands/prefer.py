@@ -10,13 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from unified.apps.answering import Content, GenerationSettings, Turn, images_of, text_of
+from unified.apps.answering import Content, images_of, text_of
 from unified.apps.assistant import Assistant
 from unified.apps.commands.common import check_folder, check_target, own_assistant, save
 from unified.apps.pictures import open_picture
+from unified.apps.preferring import Pair
 from unified.apps.terminal import protocol, render
-from unified.decoding.sampling import Sampler
-from unified.decoding.session import Session
 from unified.text_files import read_text
 
 KEYS = "1 or 2: the better one; s: skip; q: stop"
@@ -31,12 +30,12 @@ def prefer(options: argparse.Namespace) -> int:
     for number, prompt in enumerate(prompts):
         messages = guide.request(prompt, open_picture(options.image).image if options.image else None)
         pair = _pair(guide, messages, options, guide.seed + 2 * number)
-        _show(prompt, [content for _, content in pair], options.pictures)
+        _show(prompt, pair.contents(), options.pictures)
         choice = _ask(number, len(prompts))
         if choice == "q":
             break
         if choice in "12":
-            recorded += _record(options.out, guide, messages, [ids for ids, _ in pair], int(choice) - 1)
+            recorded += _record(options.out, pair, int(choice) - 1)
     print(f"{options.out}: {recorded} pair{'' if recorded == 1 else 's'} recorded")
     return 0
 
@@ -55,21 +54,13 @@ def _prompts(options: argparse.Namespace) -> list[str]:
     return [line for line in lines if line]
 
 
-def _pair(
-    guide: Assistant, messages: list[dict[str, Any]], options: argparse.Namespace, seed: int
-) -> list[tuple[list[int], Content]]:
-    """Two sampled answers: ids and content of each."""
-    sampler = Sampler(temperature=options.temperature)
-    common: dict[str, Any] = {"text_sampler": sampler, "image_sampler": sampler, "max_tokens": options.tokens}
-    settings = GenerationSettings(**common, allow_images=options.draw, require_image=options.draw)
-    prompt = guide.processor.encode(messages, prompt=True)
-    session = Session(guide.model, rows=2, seed=seed)
-    session.feed(prompt)
-    turn = Turn(session, guide.processor, guide.shapes((guide.side, guide.side)), settings)
-    for _ in turn.events():
+def _pair(guide: Assistant, messages: list[dict[str, Any]], options: argparse.Namespace, seed: int) -> Pair:
+    """Two finished answers."""
+    how = {"draw": options.draw, "temperature": options.temperature, "max_tokens": options.tokens}
+    pair = Pair(guide, messages, seed=seed, **how)
+    for _ in pair.events():
         pass
-    streams = session.streams
-    return [(streams[row][len(prompt) : turn.stops[row]], turn.content(row)) for row in range(2)]
+    return pair
 
 
 def _show(prompt: str, answers: list[Content], folder: Path) -> None:
@@ -103,20 +94,12 @@ def _lines(question: str) -> Iterator[str]:
             return
 
 
-def _record(path: Path, guide: Assistant, messages: Any, ids: list[list[int]], better: int) -> bool:
-    """Append a record of ids, as `unified.train.preference.data` reads them; equal answers are left out."""
-    from unified.train.preference.data import tokenizer_digest
-
-    if ids[0] == ids[1]:
+def _record(path: Path, pair: Pair, better: int) -> bool:
+    """Append a record to the file; equal answers are left out."""
+    record = pair.record(better)
+    if record is None:
         print("the answers are equal: not recorded")
         return False
-    record = {
-        "prompt_ids": guide.processor.encode(messages, prompt=True),
-        "chosen_ids": ids[better],
-        "rejected_ids": ids[1 - better],
-        "tokenizer": tokenizer_digest(guide.processor),
-        "by": "person",
-    }
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
     return True
