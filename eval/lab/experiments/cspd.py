@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -208,30 +209,16 @@ def everything(trial: Trial) -> Numbers:
     found: Numbers = {"gaussians": gaussians(trial), "attributes_of_true": true_accuracy(trial, scale)}
     kept: dict[str, Tensor] = {}
     for name, model in (("target", target), ("draft", draft)):
-        kept[name] = drawn(
-            trial, scenes, lambda told, noise, model=model: plain(model, told, _own(noise, told))
-        )
+        kept[name] = drawn(trial, scenes, partial(plainly, model))
         found[name] = {**scored(trial, scale, scenes, kept[name]), "passes": float(TOKENS)}
     ways: dict[str, tuple[bool, float]] = {
         "aligned": (True, 1.0),
         "apart": (False, 1.0),
         "relaxed": (True, RELAXED),
     }
-    for name, (aligned, temperature) in ways.items():
+    for name, way in ways.items():
         counts = Counts()
-
-        def sample(
-            told: Tensor,
-            noise: PositionNoise,
-            aligned: bool = aligned,
-            temperature: float = temperature,
-            counts: Counts = counts,
-        ) -> Tensor:
-            own = _own(noise, told)
-            other = own if aligned else Noises.of(noise, len(told), "draft")
-            return Speculation(draft, target, own, other, noise, temperature, counts)(told)
-
-        kept[name] = drawn(trial, scenes, sample)
+        kept[name] = drawn(trial, scenes, partial(speculated, (draft, target), way, counts))
         found[name] = {
             **scored(trial, scale, scenes, kept[name]),
             "passes": counts.passes / count,
@@ -240,6 +227,24 @@ def everything(trial: Trial) -> Numbers:
         }
     near: Any = {name: float((kept["relaxed"] - kept[name]).square().mean().sqrt()) for name in PARTS}
     return {**found, "relaxed_from": near}
+
+
+def plainly(model: Raster, told: Tensor, noise: PositionNoise) -> Tensor:
+    return plain(model, told, _own(noise, told))
+
+
+def speculated(
+    models: tuple[Raster, Raster],
+    way: tuple[bool, float],
+    counts: Counts,
+    told: Tensor,
+    noise: PositionNoise,
+) -> Tensor:
+    """By draft and target; `way`: whether both denoise the same noise, and the temperature of acceptance."""
+    (draft, target), (aligned, temperature) = models, way
+    own = _own(noise, told)
+    other = own if aligned else Noises.of(noise, len(told), "draft")
+    return Speculation(draft, target, own, other, noise, temperature, counts)(told)
 
 
 def _own(noise: PositionNoise, told: Tensor) -> Noises:

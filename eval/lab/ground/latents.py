@@ -34,6 +34,8 @@ START = 0.02  # spread of first weights of tables that published code begins wit
 class CaptionEmbedding(nn.Module):
     """Captions [B, 9] -> [B, D]: a table for every place of a word, and a hidden layer."""
 
+    first: Tensor
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.table = nn.Embedding(CAPTION * (NO_WORDS + 1), width)
