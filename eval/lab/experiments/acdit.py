@@ -27,6 +27,7 @@ from unified.eval.lab.ground.latents import (
     batch_of,
     begin,
     drawn,
+    in_blocks,
     scored,
 )
 from unified.eval.lab.ground.measures import FRECHET
@@ -38,7 +39,7 @@ from unified.decoding.noise import PositionNoise
 from unified.heads.diffusion_solvers import linear_kept
 from unified.orders.units import Units, units
 
-SHARE, RATE, DROPPED = 0.5, 1e-3, 0.1
+SHARE, RATE, DROPPED = 0.5, 3e-3, 0.1
 BLOCKS = {"whole": 8, "blocks 4": 4, "blocks 16": 2}  # side of a block
 JUDGED = "blocks 4"
 SETTINGS = BlockDecoding(steps=20)
@@ -76,7 +77,7 @@ def noised(values: Tensor, steps: Tensor, noise: Tensor) -> Tensor:
     return kept.sqrt() * values + (1 - kept).sqrt() * noise
 
 
-def in_blocks(side: int, noisy_context: bool, trial: Trial) -> Numbers:
+def of_blocks(side: int, noisy_context: bool, trial: Trial) -> Numbers:
     """One size of blocks. `noisy_context`: clean twins have noise of their own in training."""
     scale, sizes = Scale.of(trial.ground), trial.ground.sizes
     model, order = new_acdit(trial, side), cells(side)
@@ -99,7 +100,7 @@ def in_blocks(side: int, noisy_context: bool, trial: Trial) -> Numbers:
         return (made - noise.flatten(1, 2)).square().mean()
 
     course = Course(steps=sizes.steps(SHARE), rate=RATE, what=f"blocks of side {side}, seed {trial.seed}")
-    done = train(model, loss, course, trial.work)
+    done = train(model, loss, course, trial.work, in_blocks)
     scenes = trial.ground.prompts(trial.seed)
 
     def made_by(told: Tensor, noise: PositionNoise) -> Tensor:
@@ -170,8 +171,8 @@ EXPERIMENT = Experiment(
     name="acdit",
     what="pictures denoised as a whole, in 4 and in 16 blocks against clean ones, and against noisy ones",
     arms={
-        **{name: partial(in_blocks, side, False) for name, side in BLOCKS.items()},
-        "noisy context": partial(in_blocks, BLOCKS[JUDGED], True),
+        **{name: partial(of_blocks, side, False) for name, side in BLOCKS.items()},
+        "noisy context": partial(of_blocks, BLOCKS[JUDGED], True),
     },
     judge=judge,
     minutes=21,

@@ -29,6 +29,7 @@ from unified.eval.lab.ground.latents import (
     Scale,
     batch_of,
     drawn,
+    in_blocks,
     scored,
 )
 from unified.eval.lab.ground.training import Course, train
@@ -39,7 +40,7 @@ from unified.heads.diffusion import DiffusionConfig, DiffusionHead
 from unified.heads.distribution import Gaussian
 from unified.heads.transformer_layers import Block, Seen
 
-SHARE, RATE = 0.8, 1e-3
+SHARE, RATE = 0.8, 3e-3
 PARTS = {"target": (0.5, 0.5), "draft": (0.25, 0.25)}  # of a base model's width and layers
 SAMPLING = (1,) * 19 + (0,)  # diffusion steps that are kept: 19
 GAMMA, RELAXED = 8, 42.0
@@ -89,7 +90,7 @@ def trained(trial: Trial, name: str, scale: Scale) -> Raster:
         return model.head.loss(hidden.flatten(0, 1), tokens[chosen].flatten(0, 1), generator).mean()
 
     course = Course(steps=sizes.steps(SHARE), rate=RATE, what=f"{name}, seed {trial.seed}")
-    train(model, loss, course, trial.work / name)
+    train(model, loss, course, trial.work / name, in_blocks)
     return model.requires_grad_(False)
 
 

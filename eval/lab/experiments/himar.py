@@ -26,6 +26,7 @@ from unified.eval.lab.ground.latents import (
     batch_of,
     begin,
     drawn,
+    in_blocks,
     masked_batch,
     scored,
 )
@@ -44,7 +45,7 @@ from unified.decoding.noise import PositionNoise
 from unified.heads.denoiser import Denoiser
 from unified.orders.masked_schedule import first_masked, shuffled_orders
 
-SHARE, RATE, DROPPED, REPEATS = 0.8, 1e-3, 0.1, 2
+SHARE, RATE, DROPPED, REPEATS = 0.8, 3e-3, 0.1, 2
 PIVOT_SIDE = 4
 PIVOTS = PIVOT_SIDE**2
 HANDED = 0.9  # of samples in which the second phase is given hidden states
@@ -123,7 +124,7 @@ def two_phases(trial: Trial) -> Numbers:
         return losses(model, pivots[chosen], tokens[chosen], masks, (told, told), draws).total
 
     course = Course(steps=sizes.steps(SHARE), rate=RATE, what=f"two phases, seed {trial.seed}")
-    done = train(model, loss, course, trial.work)
+    done = train(model, loss, course, trial.work, in_blocks)
     scenes, shown, kept = trial.ground.prompts(trial.seed), list[Tensor](), list[bool]()
 
     def made_by(told: Tensor, noise: PositionNoise) -> Tensor:
@@ -186,7 +187,7 @@ def one_phase(trial: Trial) -> Numbers:
         )
 
     course = Course(steps=sizes.steps(SHARE), rate=RATE, what=f"one phase, seed {trial.seed}")
-    done = train(model, loss, course, trial.work)
+    done = train(model, loss, course, trial.work, in_blocks)
     scenes = trial.ground.prompts(trial.seed)
 
     def made_by(told: Tensor, noise: PositionNoise) -> Tensor:

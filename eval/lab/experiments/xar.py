@@ -26,6 +26,7 @@ from unified.eval.lab.ground.latents import (
     batch_of,
     begin,
     drawn,
+    in_blocks,
     scored,
 )
 from unified.eval.lab.ground.measures import FRECHET
@@ -36,7 +37,7 @@ from unified.checkpoints.xar.sampling import UnitDecoding, UnitVelocity
 from unified.decoding.noise import PositionNoise
 from unified.heads.flow_matching import euler
 
-SHARE, RATE, DROPPED = 0.8, 1e-3, 0.1
+SHARE, RATE, DROPPED = 0.8, 3e-3, 0.1
 CELLS = {"token": 1, "cell 2": 2, "cell 4": 4, "image": 8}
 JUDGED = "cell 4"
 DISTURBED = 0.3  # of a latent's spread, in the first unit
@@ -112,7 +113,7 @@ def unit_of(cell: int, clean: bool, trial: Trial) -> Numbers:
     course = Course(
         steps=sizes.steps(SHARE), rate=RATE, what=f"cell {cell}, clean {clean}, seed {trial.seed}"
     )
-    done = train(model, loss, course, trial.work)
+    done = train(model, loss, course, trial.work, in_blocks)
     scenes = trial.ground.prompts(trial.seed)
     with torch.no_grad():
         found: Numbers = scored(trial, scale, scenes, drawn(trial, scenes, partial(sampled, model)))

@@ -100,6 +100,11 @@ def scored(trial: Trial, scale: Scale, scenes: Sequence[Scene], tokens: Tensor) 
     return scores(scenes, scale.pictures(trial.ground, tokens))
 
 
+def in_blocks(name: str) -> bool:
+    """Whether a weight of a published network lies in one of its blocks: of those Muon trains the matrices."""
+    return ("blocks." in name or "layers." in name) and "adaLN_s" not in name
+
+
 def masked_batch(rows: int, generator: torch.Generator, dropped: float) -> tuple[Tensor, Tensor]:
     """Of a step of a masked model: which tokens [B, 64] bool are to be predicted, equally many in every row,
     and which captions [B] bool are left out."""

@@ -233,14 +233,14 @@ def test_actions_that_are_followed():
 
 
 def test_nothing_to_erase_is_not_applicable():
-    numbers = {"concept": 0.1, "shape": 0.5, "attributes": 0.5, "skipped": 0.2}
+    numbers = {"concept": 0.1, "colour": 0.5, "attributes": 0.5, "skipped": 0.2}
     results = Results({arm: dict.fromkeys(range(3), numbers) for arm in EXPERIMENTS["ear"].arms})
     assert verdict(ear.judge(results), 3)[0] == "not applicable at this size"
 
 
 def test_erasure_that_keeps_the_others_is_reproduced():
     def numbers(concept: float, attributes: float) -> dict[int, dict[str, float]]:
-        found = {"concept": concept, "shape": 0.9, "attributes": attributes, "skipped": 0.2}
+        found = {"concept": concept, "colour": 0.9, "attributes": attributes, "skipped": 0.2}
         return {seed: found for seed in range(3)}
 
     kept = {"base, raster": numbers(0.95, 0.9), "single, raster": numbers(0.03, 0.8)}
