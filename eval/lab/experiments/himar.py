@@ -45,7 +45,7 @@ from unified.decoding.noise import PositionNoise
 from unified.heads.denoiser import Denoiser
 from unified.orders.masked_schedule import first_masked, shuffled_orders
 
-SHARE, RATE, DROPPED, REPEATS = 0.8, 3e-3, 0.1, 2
+SHARE, RATE, DROPPED, REPEATS = 1.2, 3e-3, 0.1, 2
 PIVOT_SIDE = 4
 PIVOTS = PIVOT_SIDE**2
 HANDED = 0.9  # of samples in which the second phase is given hidden states
@@ -223,9 +223,9 @@ EXPERIMENT = Experiment(
     what="pivots of half the size and then the grid, beside the grid alone in equally many steps",
     arms={"two phases": two_phases, "one phase": one_phase},
     judge=judge,
-    minutes=18,
+    minutes=25,
     scaled="4 x 4 pivots and 8 x 8 tokens of 8 channels, told by captions; a backbone of an eighth of a "
-    "base model's inner size, 480 steps; no guidance, 19 denoising steps; a model that is handed "
+    "base model's inner size, 720 steps; no guidance, 19 denoising steps; a model that is handed "
     "drawn pivots in place of hidden states (c) is not built",
     shown=("attributes", "all", "count", FRECHET, "preview"),
 )

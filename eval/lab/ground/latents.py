@@ -101,7 +101,7 @@ def scored(trial: Trial, scale: Scale, scenes: Sequence[Scene], tokens: Tensor) 
 
 
 def in_blocks(name: str) -> bool:
-    """Whether a weight of a published network lies in one of its blocks: of those Muon trains the matrices."""
+    """Whether a weight of a published network lies in one of its blocks, whose matrices Muon trains."""
     return ("blocks." in name or "layers." in name) and "adaLN_s" not in name
 
 
