@@ -4,6 +4,7 @@ is it the meaning of the codes that helps?"""
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -115,7 +116,7 @@ def taught(kind: str, shift: int, trial: Trial) -> Numbers:
     model = reading.new_reader(sizes, trial.seed)
     data = ground.captions(), reading.patches(ground.pictures())
     course = Course(steps=sizes.steps(SHARE), what=f"{kind} targets, seed {trial.seed}")
-    options = {"batch": sizes.batch, "seed": trial.seed}
+    options: dict[str, Any] = {"batch": sizes.batch, "seed": trial.seed}
     found: Numbers = {}
     if kind == "none":
         done = reading.train_reader(model, data, course, trial.work, **options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ from unified.eval.lab.ground.latents import (
     Scale,
     batch_of,
     drawn,
+    in_blocks,
     scored,
 )
 from unified.eval.lab.ground.training import Course, train
@@ -38,7 +40,7 @@ from unified.heads.diffusion import DiffusionConfig, DiffusionHead
 from unified.heads.distribution import Gaussian
 from unified.heads.transformer_layers import Block, Seen
 
-SHARE, RATE = 0.8, 1e-3
+SHARE, RATE = 1.2, 3e-3
 PARTS = {"target": (0.5, 0.5), "draft": (0.25, 0.25)}  # of a base model's width and layers
 SAMPLING = (1,) * 19 + (0,)  # diffusion steps that are kept: 19
 GAMMA, RELAXED = 8, 42.0
@@ -59,7 +61,9 @@ class Raster(nn.Module):
         self.positions = nn.Parameter(0.02 * torch.randn(1, TOKENS, width))
         self.layers = nn.ModuleList(Block(width, heads, 4 * width) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
-        self.head = DiffusionHead(width, CHANNELS, DiffusionConfig(inner=2 * width, sampling=SAMPLING))
+        self.head = DiffusionHead(
+            width, CHANNELS, DiffusionConfig(inner=2 * width, sampling=SAMPLING, repeats=2)
+        )
 
     def forward(self, captions: Tensor, tokens: Tensor) -> Tensor:
         """captions [B, 9], tokens [B, 64, C] -> [B, 64, D]: of each place, given the tokens before it."""
@@ -88,7 +92,7 @@ def trained(trial: Trial, name: str, scale: Scale) -> Raster:
         return model.head.loss(hidden.flatten(0, 1), tokens[chosen].flatten(0, 1), generator).mean()
 
     course = Course(steps=sizes.steps(SHARE), rate=RATE, what=f"{name}, seed {trial.seed}")
-    train(model, loss, course, trial.work / name)
+    train(model, loss, course, trial.work / name, in_blocks)
     return model.requires_grad_(False)
 
 
@@ -208,30 +212,16 @@ def everything(trial: Trial) -> Numbers:
     found: Numbers = {"gaussians": gaussians(trial), "attributes_of_true": true_accuracy(trial, scale)}
     kept: dict[str, Tensor] = {}
     for name, model in (("target", target), ("draft", draft)):
-        kept[name] = drawn(
-            trial, scenes, lambda told, noise, model=model: plain(model, told, _own(noise, told))
-        )
+        kept[name] = drawn(trial, scenes, partial(plainly, model))
         found[name] = {**scored(trial, scale, scenes, kept[name]), "passes": float(TOKENS)}
     ways: dict[str, tuple[bool, float]] = {
         "aligned": (True, 1.0),
         "apart": (False, 1.0),
         "relaxed": (True, RELAXED),
     }
-    for name, (aligned, temperature) in ways.items():
+    for name, way in ways.items():
         counts = Counts()
-
-        def sample(
-            told: Tensor,
-            noise: PositionNoise,
-            aligned: bool = aligned,
-            temperature: float = temperature,
-            counts: Counts = counts,
-        ) -> Tensor:
-            own = _own(noise, told)
-            other = own if aligned else Noises.of(noise, len(told), "draft")
-            return Speculation(draft, target, own, other, noise, temperature, counts)(told)
-
-        kept[name] = drawn(trial, scenes, sample)
+        kept[name] = drawn(trial, scenes, partial(speculated, (draft, target), way, counts))
         found[name] = {
             **scored(trial, scale, scenes, kept[name]),
             "passes": counts.passes / count,
@@ -240,6 +230,24 @@ def everything(trial: Trial) -> Numbers:
         }
     near: Any = {name: float((kept["relaxed"] - kept[name]).square().mean().sqrt()) for name in PARTS}
     return {**found, "relaxed_from": near}
+
+
+def plainly(model: Raster, told: Tensor, noise: PositionNoise) -> Tensor:
+    return plain(model, told, _own(noise, told))
+
+
+def speculated(
+    models: tuple[Raster, Raster],
+    way: tuple[bool, float],
+    counts: Counts,
+    told: Tensor,
+    noise: PositionNoise,
+) -> Tensor:
+    """By draft and target; `way`: whether both denoise the same noise, and the temperature of acceptance."""
+    (draft, target), (aligned, temperature) = models, way
+    own = _own(noise, told)
+    other = own if aligned else Noises.of(noise, len(told), "draft")
+    return Speculation(draft, target, own, other, noise, temperature, counts)(told)
 
 
 def _own(noise: PositionNoise, told: Tensor) -> Noises:
@@ -309,10 +317,10 @@ EXPERIMENT = Experiment(
     what="drafts of continuous tokens verified by the law of the last denoising step, exactly and relaxed",
     arms={"all": everything},
     judge=judge,
-    minutes=22,
+    minutes=23,
     scaled="8 x 8 tokens of 8 channels in raster order, each given those before it, so that what is drawn "
     "after a rejection is drawn anew; 19 denoising steps, the last one with noise; models of an "
-    "eighth and a seventieth of a base model's inner size, 480 steps; passes without a cache, which "
+    "eighth and a seventieth of a base model's inner size, 720 steps; passes without a cache, which "
     "are counted, not timed",
     shown=("attributes", "all", "passes", "acceptance", "capped"),
 )

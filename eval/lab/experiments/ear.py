@@ -1,4 +1,4 @@
-"""EAR (arXiv 2506.20151): can one shape be taken out of the weights, and are the others kept better where
+"""EAR (arXiv 2506.20151): can one colour be taken out of the weights, and are the others kept better where
 windows of codes that have little to do with it are left alone?"""
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ from unified.model import UnifiedModel
 from unified.objectives import Objective, Scores, build_objective
 from unified.objectives.erasure import erasure_target
 
-CONCEPT = "star"
-REPLACEMENTS = ("square", "circle", "triangle")
-PAIRS, SHARE, RATE = 40, 0.08, 1e-3
+CONCEPT = "red"  # the base models draw colours well, and shapes not yet
+REPLACEMENTS = ("blue", "green", "white")
+PAIRS, SHARE, RATE = 40, 0.16, 1e-3
 LAYERS = 5 / 9  # of the layers, from the first on, whose attention is trained
 WINDOW, QUANTILE = 16, 0.2
-KINDS = ("raster", "next_scale")
+KINDS = {"raster": ("base", "single", "masked", "replacement"), "next_scale": ("base", "masked")}
 LEAST = 0.5  # of the concept's drawings show it, or there is nothing to erase
 
 
 def shows(one: Scene) -> bool:
-    return any(item.shape == CONCEPT for item in one.objects)
+    return any(item.colour == CONCEPT for item in one.objects)
 
 
 def found_scenes(split: str, first: int, count: int, wanted: Callable[[Scene], bool]) -> list[Scene]:
@@ -62,12 +62,12 @@ def found_scenes(split: str, first: int, count: int, wanted: Callable[[Scene], b
 
 
 def replaced(one: Scene, number: int) -> Scene:
-    """The same with another shape in place of the concept."""
+    """The same with another colour in place of the concept."""
     objects = []
     for item in one.objects:
-        names = [name for name in REPLACEMENTS if (name, item.colour) not in HELD_OUT]
-        shape = names[number % len(names)] if item.shape == CONCEPT else item.shape
-        objects.append(replace(item, shape=shape))
+        names = [name for name in REPLACEMENTS if (item.shape, name) not in HELD_OUT]
+        colour = names[number % len(names)] if item.colour == CONCEPT else item.colour
+        objects.append(replace(item, colour=colour))
     return Scene(background=one.background, objects=tuple(objects))
 
 
@@ -220,17 +220,17 @@ def judge(results: Results) -> list[Criterion]:
 
     there = mean(results.values(base, "concept"))
     if there < LEAST:
-        why = f"the base model shows a {CONCEPT} in {100 * there:.0f} % of its drawings of one"
-        return [not_applicable(f"(a) drawings that still show a {CONCEPT}", why, central=True)]
-    lost = [100 * x for x in results.difference(base, masked, "shape")]
+        why = f"the base model shows {CONCEPT} in {100 * there:.0f} % of its drawings of it"
+        return [not_applicable(f"(a) drawings that still show {CONCEPT}", why, central=True)]
+    lost = [100 * x for x in results.difference(base, masked, "colour")]
     skipped = [100 * x for x in results.values(masked, "skipped")]
     worse = [100 * x for x in results.difference(masked, single, "concept")]
     matched = max(mean(results.values(arm, "concept")) for arm in (masked, single)) <= 0.05
     kept = [100 * x for x in results.difference(masked, single, "attributes")]
     what = "(c) windows keep more accuracy of other captions than single codes, points"
     return [
-        at_most(f"(a) drawings that still show a {CONCEPT}", results.values(masked, "concept"), 0.05),
-        at_most("(b) accuracy of other shapes lost, points", lost, 3.0),
+        at_most(f"(a) drawings that still show {CONCEPT}", results.values(masked, "concept"), 0.05),
+        at_most("(b) accuracy of other colours lost, points", lost, 3.0),
         at_least(what, kept, 2.0)
         if matched
         else not_applicable(what, "the two do not both erase to 5 %: nothing to match"),
@@ -249,11 +249,11 @@ ARMS: dict[str, Callable[[str, Trial], Numbers]] = {
 EXPERIMENT = Experiment(
     name="ear",
     what=f"a model made to forget the {CONCEPT}, by single codes, by windows, and by other pictures",
-    arms={f"{name}, {kind}": partial(one, kind) for kind in KINDS for name, one in ARMS.items()},
+    arms={f"{name}, {kind}": partial(ARMS[name], kind) for kind, names in KINDS.items() for name in names},
     judge=judge,
-    minutes=16,
+    minutes=18,
     scaled="log-probabilities of codes that the base model drew, for either caption, not hidden states; "
-    "48 steps over 40 pairs; a fifth of all windows lie below the threshold before training; raster "
+    "96 steps over 40 pairs; a fifth of all windows lie below the threshold before training; raster "
     "order is judged, next-scale shown; the base models read no images, so recognition is not asked",
-    shown=("concept", "attributes", "shape", "skipped", "training"),
+    shown=("concept", "attributes", "colour", "skipped", "training"),
 )

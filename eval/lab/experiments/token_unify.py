@@ -57,7 +57,8 @@ def pretrained(tasks: tuple[str, ...], longer: float, trial: Trial) -> Numbers:
     sizes = trial.ground.sizes
     words = vocabulary(sizes.tokenizer.codes, ("rest",), PERMUTATIONS)
     model = new_model(BASE, sizes, trial.seed, sizes.model.part(0.5, 0.5), words=words)
-    mixture = TaskMixture(TaskMixtureConfig(**{name: float(name in tasks) for name in SINGLE}))
+    shares = [float(name in tasks) for name in SINGLE]
+    mixture = TaskMixture(TaskMixtureConfig(next=shares[0], following=shares[1], random=shares[2]))
     codes = trial.ground.codes("vq", SQUARE)
 
     def loss(step: int) -> Tensor:

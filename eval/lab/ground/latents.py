@@ -34,6 +34,8 @@ START = 0.02  # spread of first weights of tables that published code begins wit
 class CaptionEmbedding(nn.Module):
     """Captions [B, 9] -> [B, D]: a table for every place of a word, and a hidden layer."""
 
+    first: Tensor
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.table = nn.Embedding(CAPTION * (NO_WORDS + 1), width)
@@ -96,6 +98,11 @@ def drawn(trial: Trial, scenes: Sequence[Scene], sample: Sample, rows: int | Non
 def scored(trial: Trial, scale: Scale, scenes: Sequence[Scene], tokens: Tensor) -> dict[str, float]:
     """What their pictures show."""
     return scores(scenes, scale.pictures(trial.ground, tokens))
+
+
+def in_blocks(name: str) -> bool:
+    """Whether a weight of a published network lies in one of its blocks, whose matrices Muon trains."""
+    return ("blocks." in name or "layers." in name) and "adaLN_s" not in name
 
 
 def masked_batch(rows: int, generator: torch.Generator, dropped: float) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -128,7 +129,7 @@ def said(model: UnifiedModel, vectors: Tensor, contrast: float | Contrast = 0.0,
     for part in vectors.split(rows):
         session = Session(model, rows=len(part))
         session.feed(opening(words, True), values={CONTINUOUS: part.flatten(0, 1)})
-        options = {"sampler": GREEDY, "max_tokens": CAPTION, "draw": False, "end": False}
+        options: dict[str, Any] = {"sampler": GREEDY, "max_tokens": CAPTION, "draw": False, "end": False}
         lines = list(session.text(visual_contrast=contrast, **options))
         found.append(torch.tensor(lines).T)
     return torch.cat(found)

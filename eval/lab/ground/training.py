@@ -40,10 +40,17 @@ class Trained:
     seconds: float
 
 
-def train(model: nn.Module, loss: Callable[[int], Tensor], course: Course, folder: Path) -> Trained:
+def train(
+    model: nn.Module,
+    loss: Callable[[int], Tensor],
+    course: Course,
+    folder: Path,
+    inner: Callable[[str], bool] = is_inner,
+) -> Trained:
     """Steps of `loss(step)`, which must depend on the step (and the model) alone. A checkpoint in `folder`,
-    if there is one, is where it goes on, so that an interrupted training ends with the same weights."""
-    optimiser = muon(model.named_parameters(), is_inner, course.rate, DECAY)
+    if there is one, is where it goes on, so that an interrupted training ends with the same weights. Muon
+    trains the matrices whose name is `inner`."""
+    optimiser = muon(model.named_parameters(), inner, course.rate, DECAY)
     losses, seconds = _restored(model, optimiser, folder)
     weights = [p for p in model.parameters() if p.requires_grad]
     began = time.monotonic()

@@ -7,11 +7,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from unified.eval.lab import runner
 from unified.eval.lab.experiment import Results, verdict
 from unified.eval.lab.experiments import EXPERIMENTS, cspd, ear, flash, lantern, m3id, sar, xar
 from unified.eval.lab.ground import clips, latents, probes, reading
 from unified.eval.lab.ground.bases import BASES, SQUARE, Base, new_model, rows, vocabulary
+from unified.eval.lab.ground.ground import Ground
 from unified.eval.lab.ground.scenes import CAPTION, NUMBER, scene
+from unified.eval.lab.ground.tokenizers import TOKENIZERS, new_tokenizer
 from unified.eval.lab.ground.training import Course
 from unified.eval.lab.sizes import TOY
 
@@ -19,6 +22,8 @@ from unified.checkpoints.xar.sampling import sample
 from unified.decoding.noise import PositionNoise
 from unified.decoding.strategies.relaxation import neighbour_table
 
+SECOND = ["ddo", "sar", "ear", "m3id", "lantern", "asvr", "token_unify", "semaim", "flash", "cspd"]
+THIRD = ["mineworld", "xar", "himar", "tokenbridge", "acdit"]
 RASTER = Base(tokenizer="vq", order="raster")
 
 
@@ -228,14 +233,14 @@ def test_actions_that_are_followed():
 
 
 def test_nothing_to_erase_is_not_applicable():
-    numbers = {"concept": 0.1, "shape": 0.5, "attributes": 0.5, "skipped": 0.2}
+    numbers = {"concept": 0.1, "colour": 0.5, "attributes": 0.5, "skipped": 0.2}
     results = Results({arm: dict.fromkeys(range(3), numbers) for arm in EXPERIMENTS["ear"].arms})
     assert verdict(ear.judge(results), 3)[0] == "not applicable at this size"
 
 
 def test_erasure_that_keeps_the_others_is_reproduced():
     def numbers(concept: float, attributes: float) -> dict[int, dict[str, float]]:
-        found = {"concept": concept, "shape": 0.9, "attributes": attributes, "skipped": 0.2}
+        found = {"concept": concept, "colour": 0.9, "attributes": attributes, "skipped": 0.2}
         return {seed: found for seed in range(3)}
 
     kept = {"base, raster": numbers(0.95, 0.9), "single, raster": numbers(0.03, 0.8)}
@@ -247,3 +252,28 @@ def test_erasure_that_keeps_the_others_is_reproduced():
 
 def test_scenes_are_numbered():
     assert ear.found_scenes("test", 5, 1, lambda one: True) == [scene(5, "test")]
+
+
+# Whole experiments ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory):
+    """Tiny, with random weights."""
+    folder = tmp_path_factory.mktemp("ground")
+    found = Ground(TOY, folder / "weights", folder / "cache")
+    for name in TOKENIZERS:
+        found.keep(name, new_tokenizer(name, TOY.tokenizer))
+    for name in ("raster", "next_scale"):
+        found.keep(name, new_model(BASES[name], TOY))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*SECOND, *THIRD])
+def test_an_experiment_runs_and_is_judged(ground, name, tmp_path):
+    results = runner.run(name, ground, range(1), tmp_path / "results", tmp_path / "work")
+    criteria = EXPERIMENTS[name].judge(results)
+    assert results.seeds == [0]
+    assert criteria
+    assert all(criterion.measured or criterion.why for criterion in criteria)
