@@ -19,9 +19,9 @@ demo: $(VENV)/.ready
 test: lint types
 	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow"
 
-# What takes long: training that must learn, two processes, whole suites, notebooks.
+# What takes long: training that must learn, two processes, whole suites, notebooks. ONLY="tests/train" limits it.
 test-slow: $(VENV)/.ready
-	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m slow
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m slow $(ONLY)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
