@@ -96,7 +96,7 @@ def chatting_tab(site: Site, examples: Examples, visitor: gr.BrowserState, page:
 
     outputs = [shown, box, line, chat]
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    running = [box.submit(send, [chat, visitor, box], outputs, concurrency_limit=8, **quiet)]
+    running: list[Any] = [box.submit(send, [chat, visitor, box], outputs, concurrency_limit=8, **quiet)]
     for name, button in others.items():
         words = gr.State(f"/{name}")
         running.append(button.click(command, [chat, visitor, words], outputs, concurrency_limit=8, **quiet))
