@@ -264,7 +264,7 @@ def test_a_phone_and_a_keyboard_are_enough(browser, page, url):
         if phone.evaluate("document.activeElement.getAttribute('role')") == "tab":
             break
     assert phone.evaluate("document.activeElement.innerText").strip() == "Chat"
-    phone.keyboard.press("ArrowRight")
+    phone.keyboard.press("Tab")
     phone.keyboard.press("Enter")
     phone.get_by_label("What to draw").wait_for()
     phone.get_by_label("What to draw").focus()
