@@ -237,6 +237,7 @@ def test_a_conversation_is_there_after_the_page_is_opened_again(context, page, u
     again.set_default_timeout(WAIT)
     again.goto(url)
     again.get_by_role("button", name="Saved conversations").click()
+    again.wait_for_function("document.querySelector('#saved input').value", timeout=WAIT)
     again.get_by_role("button", name="Open", exact=True).click()
     done(again, "chat", "opened")
     assert again.locator("#chat img").count() >= 1
