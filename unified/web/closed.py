@@ -35,7 +35,7 @@ class Closed:
         if FETCHES.search(scope["path"]):
             await _refused(scope, receive, send)
             return
-        if scope["method"] == "POST" and _header(scope, b"content-type").startswith(b"application/json"):
+        if scope["method"] == "POST" and not _is_form(scope):
             body = await _body(receive)
             if _names_address(body):
                 await _refused(scope, receive, send)
@@ -56,8 +56,10 @@ async def _refused(scope: Any, receive: Any, send: Any) -> None:
     await error.response()(scope, receive, send)
 
 
-def _header(scope: Any, name: bytes) -> bytes:
-    return next((value for key, value in scope["headers"] if key == name), b"")
+def _is_form(scope: Any) -> bool:
+    """Whether the body is a form with files; every other is read as JSON, whatever it is called."""
+    kinds = [value.strip().lower() for key, value in scope["headers"] if key == b"content-type"]
+    return len(kinds) == 1 and kinds[0].startswith(b"multipart/form-data")
 
 
 async def _body(receive: Callable[[], Any]) -> bytes:

@@ -1,5 +1,6 @@
 """`unified serve` as a user types it."""
 
+import importlib.util
 import os
 import signal
 import socket
@@ -28,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[3]
         (["--port", "70000"], "65535"),
         (["--rows", "0"], "at least 1"),
         (["--model", "no-such-folder"], "no-such-folder"),
+        (["--page", "--store", __file__], "is a file"),
     ],
 )
 def test_what_cannot_be_served_is_one_line(options, said, capsys, monkeypatch):
@@ -39,6 +41,15 @@ def test_what_cannot_be_served_is_one_line(options, said, capsys, monkeypatch):
     error = capsys.readouterr().err
     assert status == 2
     assert said in error
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_a_page_without_its_packages_is_one_line(capsys, monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "gradio" else found(name))
+    assert main(["page"]) == 1
+    error = capsys.readouterr().err
+    assert "unified-multimodal[web]" in error
     assert len(error.strip().splitlines()) == 1
 
 

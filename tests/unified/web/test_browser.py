@@ -119,8 +119,8 @@ def test_a_picture_is_uploaded_and_asked_about(page, pictures):
     show(page, "Chat")
     page.locator("#chat-box input[type=file]").set_input_files(pictures["scene"])
     page.locator("#chat-box .thumbnails img, #chat-box img").first.wait_for()
-    page.locator("#chat-box textarea").fill("How many objects are there?")
-    page.locator("#chat-box textarea").press("Enter")
+    page.get_by_label("Your message").fill("How many objects are there?")
+    page.get_by_label("Your message").press("Enter")
     done(page, "chat")
     shown = page.locator("#chat img")
     assert shown.count() >= 1
@@ -138,8 +138,18 @@ def test_a_drawing_comes_map_by_map(page):
     assert page.locator("#draw-picture img").first.evaluate("image => image.naturalWidth") == 64
 
 
-def test_an_edit_keeps_what_the_mask_does_not_cover(page):
-    show(page, "Edit")
+@pytest.fixture(scope="module")
+def editing(context, url):
+    """The page with the editor, which draws all the time: the last of its tests closes it."""
+    opened = context.new_page()
+    opened.set_default_timeout(WAIT)
+    opened.goto(url)
+    opened.get_by_role("tab", name="Edit", exact=True).click()
+    return opened
+
+
+def test_an_edit_keeps_what_the_mask_does_not_cover(editing):
+    page = editing
     page.get_by_role("button", name="Example picture 1").click()
     canvas = page.locator("#editor canvas").first
     canvas.wait_for()
@@ -158,8 +168,8 @@ def test_an_edit_keeps_what_the_mask_does_not_cover(page):
     assert page.get_by_alt_text("kept outside the mask").count() == 1
 
 
-def test_a_mask_is_named_without_a_mouse(page):
-    show(page, "Edit")
+def test_a_mask_is_named_without_a_mouse(editing):
+    page = editing
     page.get_by_label("bottom right").focus()
     page.keyboard.press("Space")
     page.get_by_label("What to change").fill("Make it blue.")
@@ -168,6 +178,7 @@ def test_a_mask_is_named_without_a_mouse(page):
     page.get_by_alt_text("after: Make it blue.").wait_for()
     done(page, "edit")
     assert page.get_by_alt_text("kept outside the mask").count() == 1
+    page.close()
 
 
 def test_a_maze_is_solved_with_sketches_in_line(page, pictures):
@@ -200,7 +211,8 @@ def test_a_vote_is_a_record_for_preference_tuning(page, folder):
     page.get_by_label("Prompt", exact=True).fill("Draw a large red circle and a small blue star.")
     page.locator("#compare").click()
     done(page, "compare", "which one is better?")
-    assert page.locator("#compare-answers img").count() == 2
+    for number in range(2):
+        assert page.locator("#compare-answers .answer").nth(number).locator("img").count() >= 1
     page.locator("#vote-B").click()
     done(page, "compare", "your vote for B is kept")
     record = json.loads((folder / VOTES).read_text())
@@ -212,7 +224,7 @@ def test_the_inside_of_an_answer_is_shown(page, pictures):
     panel = page.get_by_role("tabpanel").filter(has=page.locator("#look"))
     panel.locator("input[type=file]").first.set_input_files(pictures["scene"])
     panel.locator("img").first.wait_for()
-    page.get_by_label("Question", exact=True).fill("What colours do you see?")
+    page.get_by_label("Question", exact=True).fill("Describe the shapes and their colours.")
     page.locator("#look").click()
     done(page, "look", "the answer:")
     assert page.locator("#look-codes table").count() > 3
@@ -225,6 +237,7 @@ def test_a_conversation_is_there_after_the_page_is_opened_again(context, page, u
     again.set_default_timeout(WAIT)
     again.goto(url)
     again.get_by_role("button", name="Saved conversations").click()
+    again.wait_for_function("document.querySelector('#saved input').value", timeout=WAIT)
     again.get_by_role("button", name="Open", exact=True).click()
     done(again, "chat", "opened")
     assert again.locator("#chat img").count() >= 1
@@ -252,7 +265,7 @@ def test_a_phone_and_a_keyboard_are_enough(browser, page, url):
         if phone.evaluate("document.activeElement.getAttribute('role')") == "tab":
             break
     assert phone.evaluate("document.activeElement.innerText").strip() == "Chat"
-    phone.keyboard.press("ArrowRight")
+    phone.keyboard.press("Tab")
     phone.keyboard.press("Enter")
     phone.get_by_label("What to draw").wait_for()
     phone.get_by_label("What to draw").focus()

@@ -53,7 +53,15 @@ def test_no_address_is_fetched_by_its_path(path):
 def test_no_address_is_fetched_in_place_of_a_file(path):
     body = json.dumps({"data": [[{"path": path, "meta": {"_type": "gradio.FileData"}}]]}).encode()
     sent = {"headers": {"content-type": "application/json"}, "method": "POST", "body": body}
-    assert asked(Closed(echo), "/gradio_api/queue/join", **sent)[0] == 400
+    for kind in (
+        "application/json",
+        "Application/JSON; charset=utf-8",
+        "application/x+json",
+        "",
+        "text/plain",
+    ):
+        named = {**sent, "headers": {"content-type": kind} if kind else {}}
+        assert asked(Closed(echo), "/gradio_api/queue/join", **named)[0] == 400
     own = json.dumps({"data": [{"path": "/tmp/gradio/1/x.png", "url": "http://127.0.0.1/x"}]}).encode()
     assert asked(Closed(echo), "/gradio_api/queue/join", **{**sent, "body": own})[0] == 200
     for broken in (b"[" * 100_000, b"{", b"\xff"):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from unified.apps.commands.common import own_assistant
+from unified.apps.commands.common import check_folder, own_assistant
 
 NEEDED = ("fastapi", "uvicorn", "prometheus_client", "multipart")
 NEEDED_BY_PAGE = ("gradio",)
@@ -35,9 +35,9 @@ def serve(options: argparse.Namespace) -> int:
     limits = Limits(**_given(options, "rows", "queue"), request=request)
     hosts = LOCAL if local and not keys else ()
     access = Access(keys=keys, origins=options.origin, hosts=hosts, bytes=request.bytes, page=options.page)
+    page = _page(options.store) if options.page else None
     assistant = own_assistant(options)
     name = options.name or (assistant.folder.name if options.model and assistant.folder else "unified")
-    page = _page(options.store) if options.page else None
     app = create_app(assistant, limits=limits, access=access, name=name, page=page)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     shown = f"[{options.host}]" if ":" in options.host else options.host
@@ -59,10 +59,8 @@ def _check_installed(what: str, extra: str, names: Sequence[str]) -> None:
 
 def _page(folder: Path) -> Callable[[Any, Any], None]:
     """What adds the page; conversations and votes are kept in the folder. ValueError where they cannot be."""
-    from unified.apps.commands.common import check_folder
-    from unified.web.page import add_page
-
     check_folder(folder)
+    from unified.web.page import add_page
 
     def add(app: Any, service: Any) -> None:
         try:

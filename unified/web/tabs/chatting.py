@@ -16,6 +16,7 @@ from unified.web.showing import status
 from unified.web.site import TOO_BUSY, Site, reason
 from unified.web.talking import HELP, PageChat, Part, answered, messages
 
+NAMED = """() => document.querySelector("#chat-box textarea")?.setAttribute("aria-label", "Your message")"""
 KEPT = 3600  # seconds that a visitor's chat stays in memory
 
 
@@ -95,7 +96,7 @@ def chatting_tab(site: Site, examples: Examples, visitor: gr.BrowserState, page:
 
     outputs = [shown, box, line, chat]
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    running = [box.submit(send, [chat, visitor, box], outputs, concurrency_limit=8, **quiet)]
+    running: list[Any] = [box.submit(send, [chat, visitor, box], outputs, concurrency_limit=8, **quiet)]
     for name, button in others.items():
         words = gr.State(f"/{name}")
         running.append(button.click(command, [chat, visitor, words], outputs, concurrency_limit=8, **quiet))
@@ -105,6 +106,7 @@ def chatting_tab(site: Site, examples: Examples, visitor: gr.BrowserState, page:
     load.click(opened, [visitor, saved], [shown, chat, line], **quiet)
     delete.click(removed, [visitor, saved], saved, **quiet)
     page.load(visit, visitor, [visitor, saved], **quiet)
+    page.load(None, js=NAMED, **quiet)
 
 
 def view(parts: Sequence[Part], urls: dict[int, str] | None = None) -> list[dict[str, str]]:

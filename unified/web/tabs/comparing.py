@@ -29,7 +29,12 @@ def comparing_tab(site: Site, examples: Examples) -> None:
     kind = gr.Radio([DRAWINGS, ANSWERS], value=DRAWINGS, label="Compare")
     with gr.Accordion("A picture that the prompt is about", open=False):
         picture = gr.Image(
-            label="Picture", type="filepath", sources=["upload", "clipboard"], height=220, buttons=[]
+            label="Picture",
+            type="filepath",
+            sources=["upload", "clipboard"],
+            height=220,
+            buttons=[],
+            elem_classes="given",
         )
     rows = [
         [PROMPTS[0], DRAWINGS, None], [PROMPTS[2], DRAWINGS, None],

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import gradio as gr
 import numpy as np
 
-from unified.apps.answering import GenerationSettings
+from unified.apps.answering import Content, GenerationSettings
 from unified.apps.assistant import DRAWING
 from unified.orders.shapes import Shapes
 from unified.server.images import each_settings
@@ -40,7 +40,7 @@ def drawing_tab(site: Site) -> None:
                 raise ValueError("write what is to be drawn")
             settings = each_settings(site.service, DRAWING, 1, guidance, temperature)
             side = site.service.assistant.side
-            content = [{"type": "text", "text": words}]
+            content: Content = [{"type": "text", "text": words}]
             job = Drawing(site, content, settings, site.service.shapes((side, side)), seed_of(seed))
             async for event in job.events(client_of(request)):
                 if isinstance(event, Wrote):
@@ -78,7 +78,7 @@ class Drawing:
     def __init__(
         self,
         site: Site,
-        content: list[dict],
+        content: Content,
         settings: list[GenerationSettings],
         shapes: Shapes,
         seed: int,

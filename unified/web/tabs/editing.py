@@ -10,7 +10,9 @@ from typing import Any
 import gradio as gr
 import numpy as np
 import torch
+import torch.nn.functional as F
 
+from unified.apps.answering import Content
 from unified.apps.assistant import EDITING
 from unified.apps.best_of_n import PLACES
 from unified.server.images import each_settings, kept_outside
@@ -37,7 +39,7 @@ def editing_tab(site: Site, examples: Examples) -> None:
         sources=["upload", "clipboard"],
         transforms=[],
         layers=False,
-        brush=gr.Brush(default_size=40, colors=[BRUSH], color_mode="fixed"),
+        brush=gr.Brush(default_size="auto", colors=[BRUSH], color_mode="fixed"),
         buttons=[],
         canvas_size=(384, 384),
         height=460,
@@ -75,7 +77,7 @@ def editing_tab(site: Site, examples: Examples) -> None:
             extras = Extras(maps=True)
             if keep is not None:
                 extras = Extras(maps=True, hook=kept_outside(site.service, picture, keep))
-            content = [{"type": "image", "image": picture}, {"type": "text", "text": words}]
+            content: Content = [{"type": "image", "image": picture}, {"type": "text", "text": words}]
             settings = each_settings(site.service, EDITING, 1, guidance)
             shapes = site.service.shapes(picture.shape[:2])
             before, seen = figure(picture, "before"), ""
@@ -107,9 +109,9 @@ def editing_tab(site: Site, examples: Examples) -> None:
 def picture_and_mask(
     site: Site, painted: dict[str, Any] | None, parts: Sequence[str]
 ) -> tuple[np.ndarray, torch.Tensor | None]:
-    """What an editor holds: the picture as the model reads it, uint8 [H, W, 3], and a mask float [h, w], 1
-    where it is to stay; None where nothing was painted and no parts are named. ValueError without a
-    picture."""
+    """What an editor holds: the picture as the model reads it, uint8 [H, W, 3], and a mask float [h, w] of
+    its finest map, 1 where no stroke touches the code; None where nothing was painted and no parts are named.
+    ValueError without a picture."""
     background = None if painted is None else painted.get("background")
     if background is None or not background[..., 3].any():
         raise ValueError("there is no picture yet: upload, drop or paste one, or take an example")
@@ -126,8 +128,11 @@ def picture_and_mask(
         anew[height * row // 3 : height * (row + 1) // 3, width * column // 3 : width * (column + 1) // 3] = (
             True
         )
-    keep = torch.from_numpy((~anew).astype(np.float32)) if anew.any() else None
-    return picture, keep
+    if not anew.any():
+        return picture, None
+    finest = site.service.shapes(picture.shape[:2])[-1]
+    touched = F.adaptive_max_pool2d(torch.from_numpy(anew.astype(np.float32))[None, None], finest)
+    return picture, 1 - touched[0, 0]
 
 
 def masked(picture: np.ndarray, keep: torch.Tensor) -> np.ndarray:

@@ -16,7 +16,12 @@ from unified.web.site import Site, reason
 
 def inside_tab(site: Site, examples: Examples) -> None:
     picture = gr.Image(
-        label="Picture", type="filepath", sources=["upload", "clipboard"], height=260, buttons=[]
+        label="Picture",
+        type="filepath",
+        sources=["upload", "clipboard"],
+        height=260,
+        buttons=[],
+        elem_classes="given",
     )
     question = gr.Textbox(label="Question", placeholder=QUESTIONS[0], max_length=2000)
     rows = [[scene, words] for scene, words in zip(examples.scenes, QUESTIONS, strict=True)]

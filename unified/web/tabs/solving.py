@@ -22,7 +22,13 @@ def solving_tab(site: Site, examples: Examples) -> None:
         "every part of the way the model sketches where it has come to."
     )
     maze = gr.Image(
-        label="Maze", type="filepath", sources=["upload", "clipboard"], height=260, buttons=[], elem_id="maze"
+        label="Maze",
+        type="filepath",
+        sources=["upload", "clipboard"],
+        height=260,
+        buttons=[],
+        elem_id="maze",
+        elem_classes="given",
     )
     gr.Examples([[examples.maze]], [maze], label="Example", api_visibility="private")
     sketches = gr.Checkbox(True, label="With sketches")
