@@ -60,9 +60,7 @@ def _add_losses(made: argparse.ArgumentParser) -> None:
     losses.add_argument("--adversarial-start", type=seed, metavar="N", help=start)
     even = "weight of the entropy loss (vq, fvq, bsq, gigatok, hita, composite; default 0)"
     losses.add_argument("--entropy", type=_weight, default=0.0, metavar="W", help=even)
-    teacher = (
-        "a teacher, transformers:FOLDER or module:function, of gigatok, hita, composite (default: none)"
-    )
+    teacher = "a teacher, transformers:FOLDER or module:function, of gigatok, hita, composite (default: none)"
     losses.add_argument("--features", default="", metavar="NAME", help=teacher)
 
 
