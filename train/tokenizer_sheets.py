@@ -16,6 +16,7 @@ from unified.tokenizers.images import to_uint8
 from unified.tokenizers.quantise import usage
 from unified.tokenizers.reconstruction import maps_of, reconstruct
 from unified.tokenizers.resize import area
+from unified.tokenizers.schedules import ladder
 
 GAP = 2  # pixels between tiles
 BATCH = 16
@@ -63,10 +64,13 @@ def measured(tokenizer: Any, images: Tensor, device: torch.device | str = "cpu")
 
 @torch.no_grad()
 def partial(tokenizer: Any, images: Tensor) -> dict[str, Tensor]:
-    """By map size "HxW" the images that the maps up to it stand for, where a tokenizer has several."""
+    """By map size "HxW" the images that the maps up to it stand for; where any maps will do, of sides that
+    double. Empty for a tokenizer without maps."""
     shapes = maps_of(tokenizer, images.shape[-2], images.shape[-1])
     if not hasattr(tokenizer, "partial_images") or not shapes:
         return {}
+    if len(shapes) == 1:
+        shapes = list(ladder(shapes[0], [2**n for n in range(max(shapes[0]).bit_length())]))
     made = tokenizer.partial_images(tokenizer.encode(images, shapes), shapes)
     return {f"{h}x{w}": part.float().clamp(-1, 1) for (h, w), part in zip(shapes, made, strict=True)}
 
