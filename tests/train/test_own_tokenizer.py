@@ -214,6 +214,23 @@ def test_clips_are_cut_from_folders_and_animations(data, tmp_path):
         prepared([data / "clips"], Reading(size=16, frames=6), tmp_path)
 
 
+def test_clips_are_cut_from_videos(tmp_path):
+    pytest.importorskip("av")
+    from unified.envs.recordings.video import VideoWriter
+
+    (tmp_path / "films").mkdir()
+    frames = [picture(number, 16) for number in range(5)]
+    with VideoWriter(tmp_path / "films" / "a.mp4") as video:
+        for frame in frames:
+            video.append(frame)
+    found = prepared([tmp_path / "films"], Reading(size=16, frames=2), tmp_path / "data")
+    assert found.array.shape == (2, 2, 16, 16, 3)
+    assert np.array_equal(found.array.reshape(4, 16, 16, 3), frames[:4])  # written without loss
+    (tmp_path / "films" / "b.mp4").write_bytes(b"no video")
+    with pytest.raises(ValueError, match=r"b.mp4: not a readable video"):
+        prepared([tmp_path / "films"], Reading(size=16, frames=2), tmp_path / "data")
+
+
 @pytest.mark.slow
 def test_two_processes_train_as_one(data, tmp_path):
     """Without draws that differ by process the weights are those of one process, up to rounding."""
