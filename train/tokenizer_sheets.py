@@ -24,18 +24,20 @@ SHOWN = 8  # images of a sheet
 
 
 class Held:
-    """Held-out images float [N, 3, (T,) H, W] in [-1, 1], measured whenever it is called. Every `every` steps
-    a sheet goes to `folder`."""
+    """Held-out images float [N, 3, (T,) H, W] in [-1, 1], measured whenever it is called. A sheet goes to
+    `folder` when `every` steps (0: none) have passed, and at the `last` one."""
 
-    def __init__(self, images: Tensor, folder: Path, every: int) -> None:
-        self.images, self.folder, self.every = images, folder, every
+    def __init__(self, images: Tensor, folder: Path, every: int, last: int = 0) -> None:
+        self.images, self.folder, self.every, self.last = images, folder, every, last
+        self.due = every
 
     def __call__(self, tokenizer: Any, step: int) -> dict[str, Any]:
         """ "validation" for a record: PSNR in dB, its value by map where maps stand for images, use and
         perplexity of codes."""
         device = next(tokenizer.parameters()).device
         found = measured(tokenizer, self.images, device)
-        if self.every and step % self.every == 0:
+        if self.every and (step >= self.due or step == self.last):
+            self.due = (step // self.every + 1) * self.every
             self.folder.mkdir(parents=True, exist_ok=True)
             shown = self.images[:SHOWN].to(device)
             sheet(tokenizer, shown).save(self.folder / f"step-{step:07d}.png")
