@@ -172,7 +172,7 @@ def _domains(subject: Subject, config: BenchConfig) -> dict[str, Iterator[np.nda
 def _clips(side: int, frames: int, split: str) -> Iterator[np.ndarray]:
     config, index = WorldConfig(size=side, seed=DATA_SEED, frames=frames), 0
     while True:
-        yield np.stack(watch(config, index, split).frames[:frames])
+        yield watch(config, index, split).frames[:frames]
         index += 1
 
 

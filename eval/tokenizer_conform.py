@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -186,7 +187,7 @@ def images_refused(tokenizer: Any) -> str:
     images = example(tokenizer)
     encode = tokenizer.encode if tokenizer.codes else tokenizer.latent
     wrong = (images[:, :2], (images * 100).to(torch.uint8), images[0], images[..., :-1])
-    return next(filter(None, (_refusal(lambda given=given: encode(given)) for given in wrong)), "")
+    return next(filter(None, (_refusal(partial(encode, given)) for given in wrong)), "")
 
 
 def ids_refused(tokenizer: Any) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -104,7 +105,7 @@ class CompositeTokenizer(nn.Module):
 
     def books(self) -> list[Book]:
         return [
-            Book(part.table.weight, number, first, part.config.normalised)
+            Book(cast(Tensor, part.table.weight), number, first, part.config.normalised)
             for number, (part, first) in enumerate(((self.semantic, 0), (self.pixel, self.first)))
         ]
 

@@ -120,7 +120,8 @@ def _read(job: tuple[Sequence[Path], Reading]) -> list[tuple[bytes, int]]:
             array = _clips(path, reading) if reading.frames else read_image(path, reading.size)[None]
         except ValueError as error:
             if not reading.skip_bad:
-                raise ValueError(f"{path}: {error} (--skip-bad leaves such files out)") from None
+                reason = str(error).removeprefix(f"{path}: ")
+                raise ValueError(f"{path}: {reason} (--skip-bad leaves such files out)") from None
             array = np.zeros((0,), np.uint8)
         found.append((array.tobytes(), len(array)))
     return found

@@ -107,7 +107,9 @@ def _train(recipe: OwnTokenizerRecipe, place: Place, processes: Processes) -> No
         perceptual=_perceptual(recipe, device),
         teacher=_teacher(recipe, tokenizer, device),
         processes=processes,
-        measure=_telling(Held(held, place.out / "sheets", recipe.sheet_every), recipe, place),
+        measure=_telling(
+            Held(held, place.out / "sheets", recipe.sheet_every, recipe.training.steps), recipe, place
+        ),
     )
     saving = Saving(place.out / "checkpoint.pt", every=recipe.save_every)
     if processes.rank == 0:

@@ -16,6 +16,7 @@ from unified.tokenizers.images import to_uint8
 from unified.tokenizers.quantise import usage
 from unified.tokenizers.reconstruction import maps_of, reconstruct
 from unified.tokenizers.resize import area
+from unified.tokenizers.schedules import ladder
 
 GAP = 2  # pixels between tiles
 BATCH = 16
@@ -23,18 +24,20 @@ SHOWN = 8  # images of a sheet
 
 
 class Held:
-    """Held-out images float [N, 3, (T,) H, W] in [-1, 1], measured whenever it is called. Every `every` steps
-    a sheet goes to `folder`."""
+    """Held-out images float [N, 3, (T,) H, W] in [-1, 1], measured whenever it is called. A sheet goes to
+    `folder` when `every` steps (0: none) have passed, and at the `last` one."""
 
-    def __init__(self, images: Tensor, folder: Path, every: int) -> None:
-        self.images, self.folder, self.every = images, folder, every
+    def __init__(self, images: Tensor, folder: Path, every: int, last: int = 0) -> None:
+        self.images, self.folder, self.every, self.last = images, folder, every, last
+        self.due = every
 
     def __call__(self, tokenizer: Any, step: int) -> dict[str, Any]:
         """ "validation" for a record: PSNR in dB, its value by map where maps stand for images, use and
         perplexity of codes."""
         device = next(tokenizer.parameters()).device
         found = measured(tokenizer, self.images, device)
-        if self.every and step % self.every == 0:
+        if self.every and (step >= self.due or step == self.last):
+            self.due = (step // self.every + 1) * self.every
             self.folder.mkdir(parents=True, exist_ok=True)
             shown = self.images[:SHOWN].to(device)
             sheet(tokenizer, shown).save(self.folder / f"step-{step:07d}.png")
@@ -63,10 +66,13 @@ def measured(tokenizer: Any, images: Tensor, device: torch.device | str = "cpu")
 
 @torch.no_grad()
 def partial(tokenizer: Any, images: Tensor) -> dict[str, Tensor]:
-    """By map size "HxW" the images that the maps up to it stand for, where a tokenizer has several."""
+    """By map size "HxW" the images that the maps up to it stand for; where any maps will do, of sides that
+    double. Empty for a tokenizer without maps."""
     shapes = maps_of(tokenizer, images.shape[-2], images.shape[-1])
     if not hasattr(tokenizer, "partial_images") or not shapes:
         return {}
+    if len(shapes) == 1:
+        shapes = list(ladder(shapes[0], [2**n for n in range(max(shapes[0]).bit_length())]))
     made = tokenizer.partial_images(tokenizer.encode(images, shapes), shapes)
     return {f"{h}x{w}": part.float().clamp(-1, 1) for (h, w), part in zip(shapes, made, strict=True)}
 

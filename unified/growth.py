@@ -44,7 +44,9 @@ def grow_expert(model: UnifiedModel) -> UnifiedModel:
         raise ValueError("an expert is added to the default decoder, once")
     config: Any = copy.deepcopy(model.config)
     config.backbone = {**config.backbone, "write_expert": True}
-    grown = UnifiedModel(config).to(model.device, model.dtype)
+    grown = UnifiedModel(config)
     grown.load_state_dict(model.state_dict(), strict=False)
     grown.backbone.expert.follow(grown.backbone)
+    moved: Any = grown
+    moved.to(device=model.device, dtype=model.dtype)
     return grown.train(model.training)

@@ -36,6 +36,7 @@ def folders(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_all_forms_stand_in_one_table(folders, tmp_path, capsys):
     words = ["eval", "tokenizer", *(str(folders / kind) for kind in FORMS), "--count", "2", "--size", "16"]
     words += ["--data", f"own={folders / 'mine'}", "--out", str(tmp_path)]

@@ -264,6 +264,8 @@ def _add_eval(commands: argparse._SubParsersAction) -> None:
     )
     own = "of `tokenizer FOLDER`: folders of images (or of clips), each a domain"
     evaluate.add_argument("--data", nargs="+", action="extend", default=[], metavar="[NAME=]PATH", help=own)
+    teacher = "of `tokenizer FOLDER`: the teacher that a tokenizer of kind hita was trained with"
+    evaluate.add_argument("--features", default="", metavar="NAME", help=teacher)
     side = "of `tokenizer FOLDER`: side of the images for tokenizers that take any (default 64)"
     evaluate.add_argument("--size", type=_positive, default=64, metavar="PIXELS", help=side)
     evaluate.add_argument("--out", type=Path, default=Path("eval_out"), help="folder of the report")

@@ -13,8 +13,8 @@ KIND = "qwen3_vl_text"
 
 @strict
 class Qwen3Config(PreTrainedConfig):
-    """The fields and defaults of `Qwen3VLTextConfig` of `transformers`. `write_expert`: images are written by
-    layers of their own (`backbone.mixture`)."""
+    """The fields and defaults of `Qwen3VLTextConfig` of `transformers`. With one more, `write_expert`, images
+    are written by layers of their own (`backbone.mixture`)."""
 
     model_type = KIND
     default_theta = 500000.0
@@ -36,7 +36,6 @@ class Qwen3Config(PreTrainedConfig):
     attention_bias: bool = False
     attention_dropout: float | int = 0.0
     pad_token_id: int | None = None
-    write_expert: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.num_key_value_heads is None:

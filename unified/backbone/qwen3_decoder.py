@@ -168,7 +168,7 @@ class Qwen3Decoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(config, n) for n in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.rotary_emb = RotaryPositions(config)
-        if config.write_expert:
+        if getattr(config, "write_expert", False):
             from unified.backbone.mixture import WriteExpert  # which is made of these layers
 
             self.expert = WriteExpert(config)

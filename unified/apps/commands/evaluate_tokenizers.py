@@ -32,6 +32,13 @@ def evaluate_tokenizers(options: argparse.Namespace) -> int:
         folder = SHIPPED if name == SHIPPED_NAME else Path(name)
         label = folder.resolve().name if name != SHIPPED_NAME else name
         found[label if label not in found else name] = subject_of(folder, options.size)
+    if options.features:
+        from unified.train.teachers import teacher_of
+
+        teacher = teacher_of(options.features)
+        for subject in found.values():
+            if getattr(subject.tokenizer.config, "features", 0) and hasattr(subject.tokenizer, "teacher"):
+                subject.tokenizer.teacher = teacher
     config = BenchConfig(
         count=options.count,
         split=options.split,
