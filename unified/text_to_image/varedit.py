@@ -81,9 +81,7 @@ class VAREditDrawer:
     def _features(self, instruction: str | Tensor) -> Tensor:
         if isinstance(instruction, str):
             if self.text is None:
-                raise ValueError(
-                    f"the folder has no {TEXT_ENCODER}/: put a T5 encoder there"
-                )
+                raise ValueError(f"the folder has no {TEXT_ENCODER}/: put a T5 encoder there")
             return self.text.features([instruction])[0]
         channels, longest = self.model.config.text_width, self.model.config.text_length
         if instruction.ndim != 2 or instruction.shape[1] != channels or not 0 < len(instruction) <= longest:
