@@ -156,5 +156,5 @@ def write_adapter(
 ) -> None:
     """Write what was trained beside a model, which must have its own weights, to a file."""
     tensors = made.tensors() if isinstance(made, LowRank) else made.state_dict()
-    name = Path(model.name_or_path).name or type(model).__name__
+    name = Path(model.name_or_path or "").name or type(model).__name__
     save_adapter(path, AdapterFile(kind, tensors, base_hash(model), name, options))
