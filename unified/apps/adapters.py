@@ -22,9 +22,11 @@ import torch
 from torch import nn
 
 from unified.adapter_files import AdapterFile, AdapterSet, base_hash, read_adapter, save_adapter
+from unified.apps.conditions import CONDITIONS, channels
 from unified.backbone.layer_pass import LayerPart
 from unified.backbone.parts import CONTROLS, PARTS
 from unified.core_model import CoreModel
+from unified.finite import check_count
 from unified.low_rank import LowRank, LowRankConfig, changes_of
 from unified.text_files import content_of
 from unified.weight_files import check_fit
@@ -119,6 +121,7 @@ class Adapters:
         if found.kind == STYLE:
             configs = {name: ("scale_memory", found.options[name]) for name in MEMORIES}
         else:
+            check_condition(found.options)
             configs = {"part": (found.kind, found.options["part"])}
         with torch.device("meta"):  # a spoilt file may ask for any number of weights
             made = nn.ModuleDict({name: build_part(*config) for name, config in configs.items()})
@@ -139,6 +142,17 @@ def build_part(kind: str, options: Mapping[str, Any]) -> nn.Module:
     """A part of `PARTS` or `CONTROLS` of options as a file holds them."""
     told = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
     return {**PARTS, **CONTROLS}[kind](**told)
+
+
+def check_condition(options: Mapping[str, Any]) -> None:
+    """ValueError unless the options of a control say what it reads, and in how many features a slot."""
+    if options["condition"] not in CONDITIONS:
+        raise ValueError(
+            f"condition must be one of {', '.join(CONDITIONS)}, got {options['condition']!r:.60}"
+        )
+    check_count("patch", options["patch"], 1)
+    if options["part"]["control"] != channels(options["patch"]):
+        raise ValueError(f"a patch of {options['patch']} has {channels(options['patch'])} features")
 
 
 def check_part(part: nn.Module, model: CoreModel) -> None:
