@@ -120,10 +120,9 @@ def changes_of(tensors: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]
     tensors, or factors that do not fit one another."""
     found = {}
     for name in sorted({re.sub(r"\.lora_[AB]$", "", name) for name in tensors}):
-        pair = tensors.get(name + FIRST), tensors.get(name + SECOND)
-        if pair[0] is None or pair[1] is None:
+        first, second = tensors.get(name + FIRST), tensors.get(name + SECOND)
+        if first is None or second is None:
             raise ValueError(f"the change of {name} lacks one of its two matrices")
-        first, second = pair
         if first.ndim != 2 or second.ndim != 2 or first.shape[0] != second.shape[1]:
             raise ValueError(
                 f"the matrices of {name} do not fit: {tuple(second.shape)} and {tuple(first.shape)}"

@@ -114,7 +114,7 @@ def cropped(picture: np.ndarray, size: int, rng: np.random.Generator) -> np.ndar
     return np.ascontiguousarray(picture[top : top + size, left : left + size])
 
 
-def part_for(model: CoreModel, kind: str) -> tuple[nn.Module, dict[str, Any]]:
+def part_for(model: CoreModel, kind: str) -> tuple[Any, dict[str, Any]]:
     """A new part of a kind for a model, and its options: scale control before every second layer, reference
     attention before those of the first half."""
     width, layers = model.width, model.layer_count

@@ -22,9 +22,11 @@ import torch
 from torch import nn
 
 from unified.adapter_files import AdapterFile, AdapterSet, base_hash, read_adapter, save_adapter
+from unified.apps.conditions import CONDITIONS, channels
 from unified.backbone.layer_pass import LayerPart
 from unified.backbone.parts import CONTROLS, PARTS
 from unified.core_model import CoreModel
+from unified.finite import check_count
 from unified.low_rank import LowRank, LowRankConfig, changes_of
 from unified.text_files import content_of
 from unified.weight_files import check_fit
@@ -119,6 +121,7 @@ class Adapters:
         if found.kind == STYLE:
             configs = {name: ("scale_memory", found.options[name]) for name in MEMORIES}
         else:
+            check_condition(found.options)
             configs = {"part": (found.kind, found.options["part"])}
         with torch.device("meta"):  # a spoilt file may ask for any number of weights
             made = nn.ModuleDict({name: build_part(*config) for name, config in configs.items()})
@@ -141,6 +144,17 @@ def build_part(kind: str, options: Mapping[str, Any]) -> nn.Module:
     return {**PARTS, **CONTROLS}[kind](**told)
 
 
+def check_condition(options: Mapping[str, Any]) -> None:
+    """ValueError unless the options of a control say what it reads, and in how many features a slot."""
+    if options["condition"] not in CONDITIONS:
+        raise ValueError(
+            f"condition must be one of {', '.join(CONDITIONS)}, got {options['condition']!r:.60}"
+        )
+    check_count("patch", options["patch"], 1)
+    if options["part"]["control"] != channels(options["patch"]):
+        raise ValueError(f"a patch of {options['patch']} has {channels(options['patch'])} features")
+
+
 def check_part(part: nn.Module, model: CoreModel) -> None:
     """ValueError for layers that the model does not have, or another width."""
     config: Any = part.config
@@ -156,5 +170,5 @@ def write_adapter(
 ) -> None:
     """Write what was trained beside a model, which must have its own weights, to a file."""
     tensors = made.tensors() if isinstance(made, LowRank) else made.state_dict()
-    name = Path(model.name_or_path).name or type(model).__name__
+    name = Path(model.name_or_path or "").name or type(model).__name__
     save_adapter(path, AdapterFile(kind, tensors, base_hash(model), name, options))

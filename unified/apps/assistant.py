@@ -328,7 +328,7 @@ class Assistant:
     @cached_property
     def adapters(self) -> Adapters:
         """The adapters that are loaded."""
-        return Adapters(self.model, Path(self.model.name_or_path).name or "this model")
+        return Adapters(self.model, Path(self.model.name_or_path or "").name or "this model")
 
     def load_adapter(self, path: str | Path, name: str | None = None, *, only: str | None = None) -> str:
         """Put the adapter of a file beside the model, under a name (default: the file's); several may be

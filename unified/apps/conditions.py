@@ -19,6 +19,7 @@ from unified.tokenizers.images import to_images
 
 PATCH = 4  # pixels of a cell's side
 EDGES, SMALL, GIVEN = "edges", "small", "given"  # what an adapter reads: edges of a picture, a small one, any
+CONDITIONS = (EDGES, SMALL, GIVEN)
 WEAKEST = 0.1  # share of the step from black to white that an edge has at least
 
 

@@ -36,7 +36,7 @@ def reading(adapter: Adapter, picture: np.ndarray, plan: Plan) -> LayerPart:
     """The part of a control with a condition uint8 [H, W, 3] for images of a plan."""
     part: Any = adapter.modules["part"]
     weight = next(part.parameters())
-    read = features(to_images(picture), plan, adapter.options.get("patch", 0) or 4)
+    read = features(to_images(picture), plan, adapter.options["patch"])
     found: LayerPart = part.reading(read.to(weight), plan)
     return found
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 import numpy as np
+from torch import Tensor
 
 from unified.apps.questions import Source
 from unified.apps.text_to_image import TextToImage
@@ -22,13 +23,13 @@ class ImageEditor(TextToImage):
     def edit(  # type: ignore[override]
         self,
         image: Source,
-        instruction: str,
+        instruction: str | Tensor,
         *,
         guidance: float | None = None,
         temperature: float | None = None,
     ) -> np.ndarray:
-        """The image uint8 [H, W, 3], in its own size, after the instruction was carried out. None: the
-        published settings."""
+        """The image uint8 [H, W, 3], in its own size, after the instruction was carried out: words, or
+        their features [n, C] by the published text encoder. None: the published settings."""
         settings = self.settings(guidance=guidance, temperature=temperature)
         picture = to_uint8(to_images(read_picture(image)))[0]
         drawer: Any = self.drawer

@@ -2,8 +2,9 @@
 
 The folder is an Infinity's (`infinity.py`) with "model_type": "varedit"; "resolution" is that of the squares
 that it edits ("0.25M", the default, or "1M"). The tokenizer needs its encoder: the source is its latent, not
-quantised. As the published script does, a picture is padded with white at the bottom and on the right to a
-square, resized (Lanczos), edited, resized back and cut. Test: tests/unified/text_to_image/test_varedit.py.
+quantised. Without a text encoder the instruction is given as its features. As the published script does, a
+picture is padded with white at the bottom and on the right to a square, resized (Lanczos), edited, resized
+back and cut. Test: tests/unified/text_to_image/test_varedit.py.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
 from unified.orders import Plan, plan_for
 from unified.text_files import content_of
-from unified.text_to_image.folder import CONFIG, PublishedFolder
+from unified.text_to_image.folder import CONFIG, TEXT_ENCODER, PublishedFolder
 from unified.text_to_image.infinity import TRANSFORMERS, tokenizer_config
 from unified.text_to_image.settings import DrawSettings
 from unified.text_to_image.text_encoder import TextEncoder, load_text_encoder
@@ -42,7 +43,7 @@ class VAREditDrawer:
     family = "varedit"
     defaults = DrawSettings(guidance=4.0, sampler=Sampler(temperature=0.5, top_k=900, top_p=0.97))
 
-    def __init__(self, model: VAREdit, text: TextEncoder) -> None:
+    def __init__(self, model: VAREdit, text: TextEncoder | None) -> None:
         self.model, self.text = model, text
         self.side = model.shapes[-1][0] * model.needed_tokenizer().stride  # pixels
 
@@ -60,14 +61,12 @@ class VAREditDrawer:
         """Refused: ValueError."""
         raise ValueError(ONLY_EDITS)
 
-    def edit(self, picture: np.ndarray, instruction: str, settings: DrawSettings) -> np.ndarray:
-        """A picture uint8 [H, W, 3] -> edited, of the same size."""
-        return self.edit_features(picture, self.text.features([instruction])[0], settings)
-
     @torch.no_grad()
-    def edit_features(self, picture: np.ndarray, features: Tensor, settings: DrawSettings) -> np.ndarray:
-        """The same of an instruction that is given as features [n, C] of the published text encoder."""
-        model, (height, width) = self.model, picture.shape[:2]
+    def edit(self, picture: np.ndarray, instruction: str | Tensor, settings: DrawSettings) -> np.ndarray:
+        """A picture uint8 [H, W, 3] -> edited, of the same size. `instruction`: words, or their features
+        [n, C] by the published text encoder. ValueError for words without one, or features of another
+        width."""
+        model, (height, width), features = self.model, picture.shape[:2], self._features(instruction)
         square, longer = _square(picture), max(height, width)
         shown = to_images(np.asarray(square.resize((self.side, self.side), Image.Resampling.LANCZOS)))
         source = model.source_tokens(model.needed_tokenizer().latent(shown.to(model.device)).float())
@@ -78,6 +77,17 @@ class VAREditDrawer:
         )
         edited = Image.fromarray(to_uint8(model.image(drawing.maps(), model.shapes) * 2 - 1)[0])
         return np.asarray(edited.resize((longer, longer), Image.Resampling.LANCZOS))[:height, :width].copy()
+
+    def _features(self, instruction: str | Tensor) -> Tensor:
+        if isinstance(instruction, str):
+            if self.text is None:
+                raise ValueError(f"the folder has no {TEXT_ENCODER}/: put a T5 encoder there")
+            return self.text.features([instruction])[0]
+        channels, longest = self.model.config.text_width, self.model.config.text_length
+        if instruction.ndim != 2 or instruction.shape[1] != channels or not 0 < len(instruction) <= longest:
+            found = tuple(instruction.shape)
+            raise ValueError(f"features must be [1 to {longest}, {channels}], got {found}")
+        return instruction.to(self.model.device, torch.float32)
 
     def describe(self) -> dict[str, Any]:
         config = self.model.config
@@ -113,6 +123,8 @@ def load(folder: PublishedFolder, *, device: Any = "cpu", dtype: Any = torch.flo
         model = filled(empty, options, folder.weights("transformer"))
         tokenizer = infinity_tokenizer.load(tokenizer_options, folder.weights("tokenizer"))
     model.join(tokenizer.to(device))
-    sizes = {"channels": config.text_width, "longest": config.text_length}
-    text = load_text_encoder(folder, **sizes, device=device, dtype=dtype)
+    text = None
+    if TEXT_ENCODER in folder.config or (folder.path / TEXT_ENCODER).is_dir():
+        sizes = {"channels": config.text_width, "longest": config.text_length}
+        text = load_text_encoder(folder, **sizes, device=device, dtype=dtype)
     return VAREditDrawer(model.to(device=device, dtype=dtype), text)

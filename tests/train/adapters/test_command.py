@@ -51,6 +51,9 @@ def test_a_control_is_trained_and_drawn_with(call):
     status, _, error = call(main, "control", "--edges", "data/0.png", "a square")
     assert (status, len(error.splitlines())) == (2, 1)
     assert "python -m unified.train control" in error
+    status, _, error = call(main, "draw", "a square", "--adapter", "edges.safetensors")
+    assert (status, len(error.splitlines())) == (2, 1)
+    assert "reads a picture" in error
 
 
 def test_a_picture_is_drawn_larger(call):

@@ -154,13 +154,21 @@ def test_damaged_files_are_refused_in_one_line(files, tmp_path):
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes(files["subject"].read_bytes()[:-100])
     tensors = {"a.weight.lora_A": torch.zeros(2, 4), "a.weight.lora_B": torch.zeros(4, 2)}
+    control = {"part": {"width": 64, "control": 48}, "condition": "edges", "patch": 4}
     bad = {
+        "condition": AdapterFile("scale_control", tensors, digest, options={**control, "condition": []}),
+        "patch": AdapterFile("scale_control", tensors, digest, options={**control, "patch": "4"}),
+        "channels": AdapterFile("scale_control", tensors, digest, options={**control, "patch": 5}),
         "kind": AdapterFile("hat", tensors, digest),
         "options": AdapterFile(SUBJECT, tensors, digest),
         "rank": AdapterFile(SUBJECT, tensors, digest, options={"rank": "two", "alpha": 1}),
         "weights": AdapterFile(SUBJECT, tensors, digest, options={"rank": 2, "alpha": 1}),
-        "part": AdapterFile("scale_control", tensors, digest, options={"part": {"width": -3}}),
-        "huge": AdapterFile("scale_control", tensors, digest, options={"part": {"width": 2**40}}),
+        "part": AdapterFile(
+            "scale_control", tensors, digest, options={**control, "part": {"control": 48, "width": -3}}
+        ),
+        "huge": AdapterFile(
+            "scale_control", tensors, digest, options={**control, "part": {"control": 48, "width": 2**40}}
+        ),
         "layers": AdapterFile(STYLE, tensors, digest, options={"style": {"layers": 3}, "content": {}}),
     }
     for name, adapter in bad.items():

@@ -1,6 +1,7 @@
 """A published VAREdit as a folder: a picture and an instruction give a picture of the same size."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -47,6 +48,18 @@ def test_it_is_what_the_published_network_writes(editor, picture):
     assert not np.array_equal(found, other)
     moved = editor.edit(picture[::-1].copy(), "a red cube", guidance=2.0, temperature=0.0)
     assert not np.array_equal(found, moved)
+
+
+def test_without_a_text_encoder_the_instruction_is_given_as_features(folder, editor, picture, tmp_path):
+    bare = tmp_path / "bare"
+    shutil.copytree(folder, bare, ignore=shutil.ignore_patterns("text_encoder"))
+    other = unified.load(bare, device="cpu", dtype="float32", seed=3)
+    features = editor.drawer.text.features(["a red cube"])[0]
+    want = editor.edit(picture, "a red cube", temperature=0.0)
+    assert np.array_equal(other.edit(picture, features, temperature=0.0), want)
+    for wrong, words in [("a red cube", "no text_encoder/"), (features[:, :3], r"\[1 to 12, 128\]")]:
+        with pytest.raises(ValueError, match=words):
+            other.edit(picture, wrong)
 
 
 def test_the_command_edits_and_refuses_the_rest_in_one_line(folder, picture, tmp_path, monkeypatch, capsys):

@@ -79,7 +79,9 @@ def with_adapters(options: argparse.Namespace) -> Assistant:
         path, colon, only = text.rpartition(":")
         if not colon or Path(text).exists():
             path, only = text, ""
-        found.load_adapter(path, f"{number}: {text}", only=only or None)
+        name = found.load_adapter(path, f"{number}: {text}", only=only or None)
+        if "condition" in found.adapters[name].options and options.command not in ("control", "upscale"):
+            raise ValueError(f"{path}: this adapter reads a picture: use unified control or upscale")
     return found
 
 
