@@ -34,7 +34,11 @@ from unified.eval.bench.verbs import QUESTION, start_to_answer
 
 from unified.server.uploads import data_url, png
 
-GOALS = {"concurrent_ratio": (4.0, True), "memory_growth_mb": (64.0, False), "start_later_seconds": (3.0, False)}
+GOALS = {
+    "concurrent_ratio": (4.0, True),
+    "memory_growth_mb": (64.0, False),
+    "start_later_seconds": (3.0, False),
+}
 ALLOWED = (200, 201, 429)
 CHATS = 16
 WORDS = 32  # ids of a chat's answer
