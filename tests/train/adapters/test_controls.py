@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from unified.train.adapters.controls import (
     ControlConfig,
@@ -11,10 +12,12 @@ from unified.train.adapters.controls import (
     plain_pictures,
     train_control,
 )
+from unified.train.adapters.rows import Rows, row_of, scores
 from unified.train.adapters.tuning import TuningConfig
 
 from unified.adapter_files import fingerprint, read_adapter
 from unified.apps.adapters import Adapters
+from unified.apps.conditions import edges, features
 from unified.apps.demo import random_model
 
 
@@ -50,6 +53,26 @@ def test_a_few_steps_make_the_loss_fall_and_leave_the_base(tiny, tmp_path, kind,
     adapters = Adapters(model)
     adapters.load(tmp_path / "a.safetensors")
     assert adapters.control(condition).kind == kind
+
+
+@pytest.mark.slow
+def test_what_was_learnt_is_what_the_condition_says(tiny, tmp_path):
+    """Two pictures under one request: each is likelier under its own edges than under the other's."""
+    (model, processor), path = tiny, tmp_path / "a.safetensors"
+    data = [Shown(scene(n), "a square") for n in range(2)]
+    tuning = TuningConfig(steps=220, rows=2, learning_rate=1e-2, log_every=110)
+    train_control(model, processor, data, ControlConfig(size=32, tuning=tuning), path, lambda _: None)
+    adapters = Adapters(model)
+    adapters.load(path)
+    rows = Rows.of([row_of(processor, one.words, one.picture) for one in data], model)
+    shown = torch.from_numpy(np.stack([edges(one.picture) for one in data])).permute(0, 3, 1, 2) / 127.5 - 1
+    part, losses = adapters.control("edges").modules["part"], []
+    with torch.no_grad():
+        for conditions in (shown, shown.flip(0)):
+            found = scores(model, rows, [part.reading(features(conditions, rows.plan), rows.plan)])
+            losses.append(-(found.log_probs * found.weights).sum(dim=1))
+    print(losses)
+    assert bool((losses[0] < losses[1] - 0.1).all())
 
 
 def test_data_is_read_and_bad_data_told_in_one_line(tmp_path):
