@@ -20,7 +20,7 @@ _ROWS = """
 acdit | ACDiT: blockwise conditional diffusion, skip-causal attention | 2412.07720 | checkpoints.acdit
 ar_survey | Autoregressive Models in Vision: A Survey | 2411.05902 | orders
 asvr | Autoregressive semantic visual reconstruction | 2506.09040 | objectives.visual_reconstruction
-bridge | Bridge: growing visual generation in a pretrained multimodal model | 2510.01546
+bridge | Bridge: growing visual generation in a pretrained multimodal model | 2510.01546 | backbone.mixture
 cca | CCA: condition contrastive alignment | 2410.09347 | objectives.cca
 core2 | CoRe^2: collect, reflect and refine | 2503.09662 | decoding.weak_guidance
 csd_var | CSD-VAR: content-style decomposition | 2507.13984 | objectives.content_style
