@@ -3,8 +3,9 @@ fine grid from which the image is decoded.
 
 The semantic encoder is distilled: one linear map of its codes predicts the features of a teacher, where
 training is given one, else the image averaged to its grid. So no teacher is needed to encode. Semantic
-codes are a plan for a generator and play no part in decoding. Source: Bridge (arXiv 2510.01546), whose sequence this is and which quantises a vision encoder's own
-features. Tests: tests/tokenizers/test_composite.py."""
+codes are a plan for a generator and play no part in decoding. Source: Bridge (arXiv 2510.01546), whose
+sequence this is and which quantises a vision encoder's own features.
+Tests: tests/tokenizers/test_composite.py."""
 
 from __future__ import annotations
 

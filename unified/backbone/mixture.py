@@ -4,9 +4,9 @@ Every position uses the norms, projections and networks of its expert, by the ki
 positions those of the generation expert, text, actions and images that are read those of the decoder
 itself. Attention is joint, over the keys and values of both. Nothing outside a WRITE segment sees it, so
 with a frozen decoder every other position is bit for bit what it was, whatever the expert learns. Source:
-Bridge (arXiv 2510.01546), whose routing is the same and which
-lets later text see the written tokens. Simplified: where a pass has positions of both kinds, both experts
-run over all of them. Tests: tests/unified/backbone/test_mixture.py."""
+Bridge (arXiv 2510.01546), whose routing is the same and which lets later text see the written tokens.
+Simplified: where a pass has positions of both kinds, both experts run over all of them.
+Tests: tests/unified/backbone/test_mixture.py."""
 
 from __future__ import annotations
 
