@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .kinds import Kind, Wanted
-from .line import check_line, check_side, line_ids, line_of_vectors, no_inputs
+from .line import LineTokenizer, check_line, check_side
 from .networks import NetworkConfig
 from .resize import Shape, area
-from .visual import START, Book, Moment, TrainingPass, check_ids
+from .visual import START, Book, Moment, TrainingPass
 from .vq import VQConfig, VQTokenizer
 
 
@@ -54,11 +54,9 @@ class CompositeConfig:
         return self.side // part.encoder.stride
 
 
-class CompositeTokenizer(nn.Module):
+class CompositeTokenizer(LineTokenizer):
     """Images [B, 3, side, side] in [-1, 1] <-> ids [B, semantic cells + pixel cells], the semantic codebook
     first. The decoder's output is not clamped."""
-
-    table = None
 
     def __init__(self, config: CompositeConfig) -> None:
         super().__init__()
@@ -76,10 +74,6 @@ class CompositeTokenizer(nn.Module):
         """The rows [codes, dim], semantic ones first."""
         return torch.cat([self.semantic.codebook(), self.pixel.codebook()])
 
-    def vectors(self, ids: Tensor) -> Tensor:
-        check_ids(ids, self.codes)
-        return F.embedding(ids, self.codebook())
-
     @torch.no_grad()
     def encode(self, images: Tensor, shapes: Sequence[Shape] | None = None) -> list[Tensor]:
         """Ids [B, line] of the only map."""
@@ -88,20 +82,6 @@ class CompositeTokenizer(nn.Module):
         return [
             torch.cat([self.semantic.encode(images)[0], self.pixel.encode(images)[0] + self.first], dim=1)
         ]
-
-    def decode_maps(self, ids: Sequence[Tensor], shapes: Sequence[Shape]) -> Tensor:
-        return self._decoded(self.vectors(line_ids(ids, shapes, self.line, self.codes)))
-
-    def decode_vectors(self, vectors: Tensor) -> Tensor:
-        """A map of code vectors [B, dim, 1, line] -> images [B, 3, side, side]."""
-        return self._decoded(line_of_vectors(vectors, self.line))
-
-    def transformer_inputs(self, ids: Sequence[Tensor], shapes: Sequence[Shape]) -> Tensor:
-        return no_inputs(line_ids(ids, shapes, self.line, self.codes), self.dim)
-
-    def read_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
-        check_line(shapes, self.line)
-        return [(1, self.line)]
 
     def books(self) -> list[Book]:
         return [

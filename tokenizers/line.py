@@ -1,11 +1,12 @@
-"""Checks of tokenizers whose images are lines of codes without a grid."""
+"""Tokenizers whose images are lines of codes without a grid: what they have in common, and their checks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from .resize import Shape
 from .visual import check_ids
@@ -44,6 +45,46 @@ def line_of_vectors(vectors: Tensor, line: int) -> Tensor:
     return vectors[:, :, 0].transpose(1, 2)
 
 
-def no_inputs(ids: Tensor, dim: int) -> Tensor:
-    """What next-scale prediction is fed of one map: nothing, [B, 0, dim]."""
-    return torch.zeros(len(ids), 0, dim, device=ids.device)
+class LineTokenizer(nn.Module):
+    """Images, or clips, of one size <-> ids [B, line] of the only map. A tokenizer sets these numbers and has
+    `codebook`, `encode`, `training_pass` and `_decoded`: code vectors [B, line, dim] -> images."""
+
+    table = None
+    codes: int
+    dim: int
+    line: int
+    side: int
+
+    def codebook(self) -> Tensor:
+        """The rows [codes, dim]."""
+        raise NotImplementedError
+
+    def _decoded(self, vectors: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def vectors(self, ids: Tensor) -> Tensor:
+        """Ids [...] -> code vectors [..., dim]. ValueError for ids out of range."""
+        check_ids(ids, self.codes)
+        return F.embedding(ids, self.codebook())
+
+    def decode_maps(self, ids: Sequence[Tensor], shapes: Sequence[Shape]) -> Tensor:
+        """Ids [B, line] of the only map -> images."""
+        return self._decoded(self.vectors(line_ids(ids, shapes, self.line, self.codes)))
+
+    def decode_vectors(self, vectors: Tensor) -> Tensor:
+        """A map of code vectors [B, dim, 1, line] -> images."""
+        return self._decoded(line_of_vectors(vectors, self.line))
+
+    def transformer_inputs(self, ids: Sequence[Tensor], shapes: Sequence[Shape]) -> Tensor:
+        """What next-scale prediction is fed of one map: nothing, [B, 0, dim]."""
+        found = line_ids(ids, shapes, self.line, self.codes)
+        return torch.zeros(len(found), 0, self.dim, device=found.device)
+
+    def read_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
+        """The only map. ValueError for any other."""
+        check_line(shapes, self.line)
+        return [(1, self.line)]
+
+    def training_shapes(self, images: Tensor, count: int, generator: torch.Generator) -> list[Shape]:
+        """The maps that training looks at."""
+        return [(1, self.line)]

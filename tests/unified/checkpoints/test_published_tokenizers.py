@@ -1,14 +1,19 @@
 """Published tokenizers behind the interface of all: they conform, give the codes of their packs, and what
 cannot be one is refused."""
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
-from golden_folders import GOLDEN, needs
 from safetensors.torch import load_file
 from unified.eval.tokenizer_conform import tokenizer_checks
 from unified.tokenizers.reconstruction import reconstruct
 
 from unified.pretrained import load_tokenizer
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from golden_folders import GOLDEN, needs
 
 
 @needs("gigatok")

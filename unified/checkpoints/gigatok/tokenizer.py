@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from unified.checkpoints.gigatok.network import (
     SEMANTIC_WEIGHT,
@@ -26,7 +26,7 @@ from unified.checkpoints.gigatok.network import (
 )
 from unified.checkpoints.image_networks import ImageConfig
 from unified.tokenizers.kinds import Kind, Wanted
-from unified.tokenizers.line import check_line, check_side, line_ids, line_of_vectors, no_inputs
+from unified.tokenizers.line import LineTokenizer, check_line, check_side
 from unified.tokenizers.quantise import entropy_loss
 from unified.tokenizers.resize import Shape, area, flatten
 from unified.tokenizers.visual import START, Book, Moment, TrainingPass, check_ids
@@ -55,10 +55,8 @@ class GigaTokTokenizerConfig:
             raise ValueError("semantic must not be negative and auxiliary lie in [0, 1]")
 
 
-class GigaTokTokenizer(nn.Module):
+class GigaTokTokenizer(LineTokenizer):
     """Images [B, 3, side, side] in [-1, 1] <-> ids [B, line]. The decoder's output is not clamped."""
-
-    table = None
 
     def __init__(self, config: GigaTokTokenizerConfig) -> None:
         super().__init__()
@@ -82,25 +80,8 @@ class GigaTokTokenizer(nn.Module):
         check_line(shapes, self.line)
         return [self.network.encode(images.to(self._dtype()))]
 
-    def decode_maps(self, ids: Sequence[Tensor], shapes: Sequence[Shape]) -> Tensor:
-        return self._decoded(self.vectors(line_ids(ids, shapes, self.line, self.codes)))
-
-    def decode_vectors(self, vectors: Tensor) -> Tensor:
-        """A map of code vectors [B, dim, 1, line] -> images [B, 3, side, side]."""
-        return self._decoded(line_of_vectors(vectors, self.line))
-
-    def transformer_inputs(self, ids: Sequence[Tensor], shapes: Sequence[Shape]) -> Tensor:
-        return no_inputs(line_ids(ids, shapes, self.line, self.codes), self.dim)
-
-    def read_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
-        check_line(shapes, self.line)
-        return [(1, self.line)]
-
     def books(self) -> list[Book]:
         return [Book(self.network.quantize.embedding.weight)]
-
-    def training_shapes(self, images: Tensor, count: int, generator: torch.Generator) -> list[Shape]:
-        return [(1, self.line)]
 
     def training_pass(
         self, images: Tensor, shapes: Sequence[Shape], entropy: float = 0.0, moment: Moment = START

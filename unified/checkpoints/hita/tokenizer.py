@@ -14,15 +14,15 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from unified.checkpoints.hita.network import VISION_SIDE, Hita, HitaConfig, hidden_width, vision_loss
 from unified.checkpoints.image_networks import ImageConfig
 from unified.tokenizers.kinds import Kind, Wanted
-from unified.tokenizers.line import check_line, check_side, line_ids, line_of_vectors, no_inputs
+from unified.tokenizers.line import LineTokenizer, check_line, check_side
 from unified.tokenizers.quantise import entropy_loss
 from unified.tokenizers.resize import Shape, area, flatten
-from unified.tokenizers.visual import START, Book, Moment, TrainingPass, check_ids
+from unified.tokenizers.visual import START, Book, Moment, TrainingPass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +47,9 @@ class HitaTokenizerConfig:
         return self.side // 2 ** (len(self.network.image.multipliers) - 1)
 
 
-class HitaTokenizer(nn.Module):
+class HitaTokenizer(LineTokenizer):
     """Images [B, 3, side, side] in [-1, 1] <-> ids [B, holistic + cells * cells]. The decoder's output is not
     clamped; the last `shift` codes change nothing in it."""
-
-    table = None
 
     def __init__(self, config: HitaTokenizerConfig) -> None:
         super().__init__()
@@ -69,10 +67,6 @@ class HitaTokenizer(nn.Module):
         rows = (self.network.slot_quantize.rows(), self.network.quantize.rows())
         return torch.cat([F.pad(part, (0, self.dim - part.shape[1])) for part in rows])
 
-    def vectors(self, ids: Tensor) -> Tensor:
-        check_ids(ids, self.codes)
-        return F.embedding(ids, self.codebook())
-
     @torch.no_grad()
     def encode(self, images: Tensor, shapes: Sequence[Shape] | None = None) -> list[Tensor]:
         """Ids [B, line] of the only map. ValueError where the teacher is missing."""
@@ -88,20 +82,6 @@ class HitaTokenizer(nn.Module):
         local, holistic = self.network.latents(images, self._features(seen, len(images)))
         found = self.network.quantise(local, holistic)
         return [torch.cat([found.holistic.ids, found.local.ids + self.first], dim=1)]
-
-    def decode_maps(self, ids: Sequence[Tensor], shapes: Sequence[Shape]) -> Tensor:
-        return self._decoded(self.vectors(line_ids(ids, shapes, self.line, self.codes)))
-
-    def decode_vectors(self, vectors: Tensor) -> Tensor:
-        """A map of code vectors [B, dim, 1, line] -> images [B, 3, side, side]."""
-        return self._decoded(line_of_vectors(vectors, self.line))
-
-    def transformer_inputs(self, ids: Sequence[Tensor], shapes: Sequence[Shape]) -> Tensor:
-        return no_inputs(line_ids(ids, shapes, self.line, self.codes), self.dim)
-
-    def read_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
-        check_line(shapes, self.line)
-        return [(1, self.line)]
 
     def books(self) -> list[Book]:
         holistic = Book(self.network.slot_quantize.embedding.weight, 0)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from unified.checkpoints.larp.network import (
     LARP,
@@ -25,9 +25,9 @@ from unified.checkpoints.larp.network import (
 )
 from unified.checkpoints.larp.training import PriorScores, Sampling, prior_logits, prior_scores
 from unified.tokenizers.kinds import Kind, Wanted
-from unified.tokenizers.line import check_line, check_side, line_ids, line_of_vectors, no_inputs
+from unified.tokenizers.line import LineTokenizer, check_line, check_side
 from unified.tokenizers.resize import Shape
-from unified.tokenizers.visual import START, Book, Moment, TrainingPass, check_ids
+from unified.tokenizers.visual import START, Book, Moment, TrainingPass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +50,8 @@ class LARPTokenizerConfig:
             raise ValueError("temperature and prior_rate must be positive")
 
 
-class LARPTokenizer(nn.Module):
+class LARPTokenizer(LineTokenizer):
     """Clips [B, 3, frames, side, side] in [-1, 1] <-> ids [B, line]. The decoder's output is not clamped."""
-
-    table = None
 
     def __init__(self, config: LARPTokenizerConfig) -> None:
         super().__init__()
@@ -67,10 +65,6 @@ class LARPTokenizer(nn.Module):
         """The rows [codes, dim], of length 1."""
         return self.network.bottleneck.regularizer.rows()
 
-    def vectors(self, ids: Tensor) -> Tensor:
-        check_ids(ids, self.codes)
-        return nn.functional.embedding(ids, self.codebook())
-
     @torch.no_grad()
     def encode(self, images: Tensor, shapes: Sequence[Shape] | None = None) -> list[Tensor]:
         """The likeliest ids [B, line] of clips."""
@@ -78,29 +72,12 @@ class LARPTokenizer(nn.Module):
         check_line(shapes, self.line)
         return [self._quantised(self._projected(images.to(self._dtype()))).ids]
 
-    def decode_maps(self, ids: Sequence[Tensor], shapes: Sequence[Shape]) -> Tensor:
-        return self._decoded(self.vectors(line_ids(ids, shapes, self.line, self.codes)))
-
-    def decode_vectors(self, vectors: Tensor) -> Tensor:
-        """A map of code vectors [B, dim, 1, line] -> clips [B, 3, frames, side, side]."""
-        return self._decoded(line_of_vectors(vectors, self.line))
-
-    def transformer_inputs(self, ids: Sequence[Tensor], shapes: Sequence[Shape]) -> Tensor:
-        return no_inputs(line_ids(ids, shapes, self.line, self.codes), self.dim)
-
-    def read_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
-        check_line(shapes, self.line)
-        return [(1, self.line)]
-
     def books(self) -> list[Book]:
         return [Book(self.network.bottleneck.regularizer.embedding.weight)]
 
     def learning_rates(self) -> dict[str, float]:
         """Factors on the learning rate, by the first letters of the names of parameters."""
         return {"network.prior_model.": self.config.prior_rate}
-
-    def training_shapes(self, images: Tensor, count: int, generator: torch.Generator) -> list[Shape]:
-        return [(1, self.line)]
 
     def training_pass(
         self, images: Tensor, shapes: Sequence[Shape], entropy: float = 0.0, moment: Moment = START

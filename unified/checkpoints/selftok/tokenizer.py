@@ -15,15 +15,15 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from unified.checkpoints.selftok.network import Selftok, SelftokConfig, sample, velocity_loss
 from unified.checkpoints.selftok.quantiser import TrainingConfig
 from unified.checkpoints.selftok.schedule import STEPS, Schedule, noised, visible
 from unified.tokenizers.kinds import Kind, Wanted
-from unified.tokenizers.line import check_line, check_side, line_ids, line_of_vectors, no_inputs
+from unified.tokenizers.line import LineTokenizer, check_line, check_side
 from unified.tokenizers.resize import Shape
-from unified.tokenizers.visual import START, Moment, TrainingPass, check_ids
+from unified.tokenizers.visual import START, Moment, TrainingPass
 
 ENDS = (200, 400, 600, 800, 1000)
 SHARES = (192, 184, 72, 48, 16)  # of 512 codes, by stage of time from clean to noise, as published
@@ -59,11 +59,9 @@ class SelftokTokenizerConfig:
             raise ValueError("steps must be at least 1, and dead not negative")
 
 
-class SelftokTokenizer(nn.Module):
+class SelftokTokenizer(LineTokenizer):
     """Images [B, 3, side, side] in [-1, 1] <-> ids [B, line], coarse first. The decoder's output is
     not clamped."""
-
-    table = None
 
     def __init__(self, config: SelftokTokenizerConfig) -> None:
         super().__init__()
@@ -77,10 +75,6 @@ class SelftokTokenizer(nn.Module):
         """The rows [codes, dim], of length 1."""
         return self.network.encoder.quantizer._codebook.embed[0]
 
-    def vectors(self, ids: Tensor) -> Tensor:
-        check_ids(ids, self.codes)
-        return F.embedding(ids, self.codebook())
-
     @torch.no_grad()
     def encode(self, images: Tensor, shapes: Sequence[Shape] | None = None) -> list[Tensor]:
         """Ids [B, line] of the only map."""
@@ -88,26 +82,9 @@ class SelftokTokenizer(nn.Module):
         check_line(shapes, self.line)
         return [self.network.encoder.encode(self.folded(images.to(self._dtype()))).flip(1)]
 
-    def decode_maps(self, ids: Sequence[Tensor], shapes: Sequence[Shape]) -> Tensor:
-        return self._decoded(self.vectors(line_ids(ids, shapes, self.line, self.codes)))
-
-    def decode_vectors(self, vectors: Tensor) -> Tensor:
-        """A map of code vectors [B, dim, 1, line] -> images [B, 3, side, side]."""
-        return self._decoded(line_of_vectors(vectors, self.line))
-
-    def transformer_inputs(self, ids: Sequence[Tensor], shapes: Sequence[Shape]) -> Tensor:
-        return no_inputs(line_ids(ids, shapes, self.line, self.codes), self.dim)
-
-    def read_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
-        check_line(shapes, self.line)
-        return [(1, self.line)]
-
     def folded(self, images: Tensor) -> Tensor:
         """The latent [B, 3 * fold^2, side / fold, side / fold]."""
         return F.pixel_unshuffle(images, self.config.fold)
-
-    def training_shapes(self, images: Tensor, count: int, generator: torch.Generator) -> list[Shape]:
-        return [(1, self.line)]
 
     def training_pass(
         self, images: Tensor, shapes: Sequence[Shape], entropy: float = 0.0, moment: Moment = START
