@@ -54,15 +54,14 @@ class SmallerModel:
 
 
 class Follower:
-    """What a smaller model has read of the rows of one session: `read`, in its own ids, and `states` [B, D]
-    after it and what was drafted since."""
+    """What a smaller model has read of the rows of one session: of each row's stream so many ids (`read`).
+    `states` [B, D]: after them and what was drafted since."""
 
     def __init__(self, model: Any, session: Session) -> None:
-        rows = len(session.rows)
-        self.model, self.context = model, Context(model.new_cache(rows), rows)
-        self.words = session.vocabulary
+        self.model, self.words = model, session.vocabulary
+        self.rows, self.read = list(session.rows), [0] * len(session.rows)
+        self.context = Context(model.new_cache(len(self.rows)), len(self.rows))
         self.ids, self.table = same_ids(self.words, model.vocabulary), same_rows(self.words, model.vocabulary)
-        self.read: list[list[int]] = [[] for _ in range(rows)]
         self.mark: Mark | None = None
         self.states = torch.empty(0)
 
@@ -72,17 +71,16 @@ class Follower:
         if self.mark is not None:
             self.mark.restore()
             self.mark = None
-        seen = [self._seen(row.stream) for row in session.rows]
-        for number, (ids, read) in enumerate(zip(seen, self.read, strict=True)):
-            if ids[: len(read)] != read:
+        for number, row in enumerate(session.rows):
+            if row is not self.rows[number]:  # restarted
                 self.context.restart(number)
-                self.read[number] = []
-        if not self._fits(max(map(len, seen))):
+                self.rows[number], self.read[number] = row, 0
+        new = [self._seen(row.stream[read:]) for row, read in zip(self.rows, self.read, strict=True)]
+        if not self._fits(max(map(len, new))):
             return False
-        new = [ids[len(read) :] for ids, read in zip(seen, self.read, strict=True)]
         if any(new):
             self.context.read(self.model, new)
-        self.read = seen
+        self.read = [len(row.stream) for row in self.rows]
         if not self.context.last[0]:
             return False
         self.mark, self.states = Mark(self.context), self.context.last[0][0]
@@ -91,7 +89,7 @@ class Follower:
     def go_on(self, drafted: Sequence[Sequence[int]]) -> bool:
         """Read what was drafted last. False where there is no room for it."""
         count = max(map(len, drafted))
-        if not self._fits(max(map(len, self.read)) + count):
+        if not self._fits(1):
             return False
         new = [[self.ids.get(token, token) for token in ids[count - 1 : count]] for ids in drafted]
         chunk, cursors = token_chunk(self.context, self.model, new)
@@ -108,12 +106,13 @@ class Follower:
         table = self.table.to(found.device)
         return found[:, table.clamp(min=0)].masked_fill(table < 0, float("-inf"))
 
-    def _fits(self, length: int) -> bool:
+    def _fits(self, count: int) -> bool:
+        """Whether so many ids more have room."""
         most = self.model.context_length
-        return most is None or length <= most
+        return most is None or int(self.context.cache.lengths.max()) + count <= most
 
     def _seen(self, ids: list[int]) -> list[int]:
-        """Of a stream, what the model can read, in its own ids."""
+        """Of the latest ids of a stream, what the model can read, in its own ids."""
         words = self.words
         coded = words == self.model.vocabulary and not words.placeholders.keys() & set(ids)
         return [self.ids.get(token, token) for token in readable(ids, words, coded)]
