@@ -24,6 +24,7 @@ from unified.tasks.sample import Sample
 from unified.train.average import Average
 from unified.train.lock import alone
 from unified.train.pairs import Pair, PairedRows
+from unified.train.preference.on_policy import SEED_STRIDE
 from unified.train.preference.sampling import Sampling, replies
 from unified.train.select import merge_adapters, select
 from unified.train.trainer import UnifiedTrainer
@@ -153,7 +154,7 @@ def erasure_pairs(
         concept = other if number < kept else line.replace(PLACE, options.concept)
         told.append((concept, other))
         drawn.append(_sample(concept if number % 2 == 0 else other, options.size or side))
-    seeds = [options.seed * 1_000_003 + number for number in range(options.images)]
+    seeds = [options.seed * SEED_STRIDE + number for number in range(options.images)]
     found = replies(model, processor, drawn, seeds, Sampling())
     return [
         (_prompt(processor, concept) + reply.ids, _prompt(processor, other) + reply.ids)

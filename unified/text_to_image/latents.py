@@ -35,7 +35,7 @@ from unified.orders.masked_schedule import shuffled_orders
 from unified.text_files import content_of
 from unified.text_to_image.classes import class_names, class_number
 from unified.text_to_image.folder import CONFIG, PublishedFolder
-from unified.text_to_image.settings import DrawSettings
+from unified.text_to_image.settings import DrawSettings, check_size
 from unified.tokenizers.scalar_quantiser import ScalarQuantiser
 
 HEADS = {"base": {"num_heads": 12}, "large": {"num_heads": 16}, "huge": {"num_heads": 16}}
@@ -45,8 +45,8 @@ OPTIONS = ("num_heads", "units", "head_heads", "bits")  # that the weights do no
 
 @dataclass(frozen=True)
 class Family:
-    """How a family is loaded, from its options and weights, and drawn; `classes` and `sizes` of a model;
-    `steps` and `defaults` as published."""
+    """`load`: options and weights -> a model; `latents`: of a model, a class, settings and steps, the tokens
+    [1, L, C p p]; `body`: the part of a model whose sizes are its own; `steps` and `defaults` as published."""
 
     load: Callable[[Mapping[str, Any], Mapping[str, Tensor]], Any]
     latents: Callable[[Any, int, DrawSettings, int], Tensor]
@@ -55,37 +55,33 @@ class Family:
     defaults: DrawSettings
 
 
-def _mar_latents(model: mar.MAR, label: int, settings: DrawSettings, steps: int) -> Tensor:
-    """[1, L, C p p]."""
-    count = model.config.tokens
+def _masked(
+    sample: Callable[..., Tensor], model: Any, tokens: int, label: int, settings: DrawSettings, steps: int
+) -> Tensor:
+    """What a masked decoding writes at so many places, in an order drawn from the seed."""
     how = MaskedDecoding(
-        steps=min(steps, count), scale=settings.guidance, temperature=settings.sampler.temperature
+        steps=min(steps, tokens), scale=settings.guidance, temperature=settings.sampler.temperature
     )
-    orders = shuffled_orders(1, (count,), settings.seed)
-    return sample_mar(model, *_told(model, label, orders), PositionNoise([settings.seed]), how)
+    labels = torch.tensor([label], device=_device(model))
+    orders = shuffled_orders(1, (tokens,), settings.seed).to(labels.device)
+    return sample(model, labels, orders, PositionNoise([settings.seed]), how)
+
+
+def _mar_latents(model: mar.MAR, label: int, settings: DrawSettings, steps: int) -> Tensor:
+    return _masked(sample_mar, model, model.config.tokens, label, settings, steps)
 
 
 def _tokenbridge_latents(
     model: tokenbridge.TokenBridge, label: int, settings: DrawSettings, steps: int
 ) -> Tensor:
-    count = model.backbone.config.tokens
-    how = MaskedDecoding(
-        steps=min(steps, count), scale=settings.guidance, temperature=settings.sampler.temperature
-    )
-    orders = shuffled_orders(1, (count,), settings.seed)
-    codes = sample_tokenbridge(model, *_told(model, label, orders), PositionNoise([settings.seed]), how)
-    return model.quantiser.decode(codes)
+    tokens = model.backbone.config.tokens
+    return model.quantiser.decode(_masked(sample_tokenbridge, model, tokens, label, settings, steps))
 
 
 def _xar_latents(model: xar.XAR, label: int, settings: DrawSettings, steps: int) -> Tensor:
     how = UnitDecoding(steps=steps, scale=settings.guidance)
     labels = torch.tensor([label], device=_device(model))
     return sample_xar(model, labels, PositionNoise([settings.seed]), how)
-
-
-def _told(model: nn.Module, label: int, orders: Tensor) -> tuple[Tensor, Tensor]:
-    device = _device(model)
-    return torch.tensor([label], device=device), orders.to(device)
 
 
 def _device(model: nn.Module) -> torch.device:
@@ -144,8 +140,7 @@ class LatentDrawer:
     def plan(self, size: tuple[int, int] | None = None) -> Plan:
         """Of the one size it draws. ValueError for another."""
         pixels = self.side * self.patch * self.autoencoder.stride
-        if size not in (None, (pixels, pixels)):
-            raise ValueError(f"this model draws {pixels}x{pixels} pixels, got {size[0]}x{size[1]}")  # type: ignore[index]
+        check_size(size, (pixels, pixels))
         return plan_for("raster", ((self.side, self.side),))
 
     @torch.no_grad()

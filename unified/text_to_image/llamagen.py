@@ -23,7 +23,7 @@ from unified.orders import Plan
 from unified.text_files import content_of
 from unified.text_to_image.classes import class_names, class_number
 from unified.text_to_image.folder import CONFIG, PublishedFolder
-from unified.text_to_image.settings import DrawSettings
+from unified.text_to_image.settings import DrawSettings, check_size
 from unified.text_to_image.text_encoder import TextEncoder, load_text_encoder
 from unified.tokenizers.vq import VQTokenizer
 
@@ -59,8 +59,7 @@ class LlamaGenDrawer:
     def plan(self, size: tuple[int, int] | None = None) -> Plan:
         """Of the one size it draws. ValueError for another."""
         height, width = (side * self.tokenizer.stride for side in self.model.config.shapes[0])
-        if size not in (None, (height, width)):
-            raise ValueError(f"this model draws {height}x{width} pixels, got {size[0]}x{size[1]}")  # type: ignore[index]
+        check_size(size, (height, width))
         return self.model.plan()
 
     @torch.no_grad()

@@ -29,6 +29,12 @@ class DrawSettings:
         check_scales(self.guidance)
 
 
+def check_size(size: tuple[int, int] | None, own: tuple[int, int]) -> None:
+    """ValueError for another (height, width) than the one that a model draws."""
+    if size is not None and size != own:
+        raise ValueError(f"this model draws {own[0]}x{own[1]} pixels, got {size[0]}x{size[1]}")
+
+
 def scalekv(plan: Plan, layers: int, budget: int | str | Path) -> ScaleKV:
     """ScaleKV for a plan of a model of so many layers. `budget`: codes that every layer holds at most when a
     step begins (no layer is known to need more: `unified.cache.selectivity` measures which do), or a file of
