@@ -46,7 +46,7 @@ OPTIONS = ("num_heads", "units", "head_heads", "bits")  # that the weights do no
 @dataclass(frozen=True)
 class Family:
     """`load`: options and weights -> a model; `latents`: of a model, a class, settings and steps, the tokens
-    [1, L, C p p]; `body`: the part of a model whose sizes are its own; `steps` and `defaults` as published."""
+    [1, L, C p p]; `body`: its part that knows sizes; `steps` and `defaults` as published."""
 
     load: Callable[[Mapping[str, Any], Mapping[str, Tensor]], Any]
     latents: Callable[[Any, int, DrawSettings, int], Tensor]

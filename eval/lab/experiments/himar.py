@@ -17,7 +17,7 @@ from unified.eval.lab.experiment import (
     holds,
     not_applicable,
 )
-from unified.eval.lab.experiments.tokenbridge import backbone
+from unified.eval.lab.experiments.tokenbridge import orders_for, trained_masked
 from unified.eval.lab.ground.latents import (
     CHANNELS,
     TOKENS,
@@ -38,7 +38,6 @@ from unified.checkpoints.himar.grid_head import GridDenoiser
 from unified.checkpoints.himar.network import DENSE, HiMAR, HiMARConfig
 from unified.checkpoints.himar.sampling import Entered, TwoPhaseDecoding, sample
 from unified.checkpoints.himar.training import Draws, Masks, losses
-from unified.checkpoints.mar.network import masked_loss
 from unified.checkpoints.mar.sampling import MaskedDecoding
 from unified.checkpoints.mar.sampling import sample as sample_mar
 from unified.decoding.noise import PositionNoise
@@ -165,35 +164,13 @@ class Committed:
 
 def one_phase(trial: Trial) -> Numbers:
     """The grid alone, in as many steps, by a head for single tokens."""
-    scale, sizes = Scale.of(trial.ground), trial.ground.sizes
-    width = sizes.model.part(0.5, 0.5).width
-    torch.manual_seed(trial.seed)
-    model = backbone(sizes, Denoiser(width, CHANNELS, 2 * width, 3))
-    tokens, captions = scale.tokens(trial.ground), trial.ground.captions()
-
-    def loss(step: int) -> Tensor:
-        chosen, generator = batch_of(trial, step, sizes.batch)
-        mask, dropped = masked_batch(len(chosen), generator, DROPPED)
-        hidden = model(tokens[chosen], mask, model.classes(captions[chosen], len(chosen), dropped))
-        count = REPEATS * len(chosen) * TOKENS
-        steps = torch.randint(1000, (count,), generator=generator)
-        return masked_loss(
-            model.diffloss,
-            hidden,
-            tokens[chosen],
-            mask,
-            steps,
-            torch.randn(count, CHANNELS, generator=generator),
-        )
-
-    course = Course(steps=sizes.steps(SHARE), rate=RATE, what=f"one phase, seed {trial.seed}")
-    done = train(model, loss, course, trial.work, in_blocks)
-    scenes = trial.ground.prompts(trial.seed)
+    model, seconds = trained_masked(trial, SHARE, "one phase")
+    scale, scenes = Scale.of(trial.ground), trial.ground.prompts(trial.seed)
 
     def made_by(told: Tensor, noise: PositionNoise) -> Tensor:
-        return sample_mar(model, told, shuffled_orders(len(told), (TOKENS,), trial.seed), noise, SINGLE)
+        return sample_mar(model, told, orders_for(trial.seed, len(told)), noise, SINGLE)
 
-    return {**scored(trial, scale, scenes, drawn(trial, scenes, made_by)), "training": done.seconds}
+    return {**scored(trial, scale, scenes, drawn(trial, scenes, made_by)), "training": seconds}
 
 
 def judge(results: Results) -> list[Criterion]:

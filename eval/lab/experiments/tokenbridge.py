@@ -140,8 +140,8 @@ def of_codes(kind: type[ChannelPredictor], trial: Trial) -> Numbers:
     return finished(trial, scale, sample, done.seconds)
 
 
-def of_values(trial: Trial) -> Numbers:
-    """Continuous tokens by a diffusion head on the same backbone."""
+def trained_masked(trial: Trial, share: float, what: str) -> tuple[MAR, float]:
+    """A masked model of continuous tokens with a diffusion head, and the seconds of its training."""
     scale, sizes = Scale.of(trial.ground), trial.ground.sizes
     width = sizes.model.part(0.5, 0.5).width
     torch.manual_seed(trial.seed)
@@ -158,13 +158,18 @@ def of_values(trial: Trial) -> Numbers:
         noise = torch.randn(count, CHANNELS, generator=generator)
         return masked_loss(model.diffloss, hidden, tokens[chosen], mask, steps, noise)
 
-    course = Course(steps=sizes.steps(SHARE), rate=RATE, what=f"diffusion head, seed {trial.seed}")
-    done = train(model, loss, course, trial.work, in_blocks)
+    course = Course(steps=sizes.steps(share), rate=RATE, what=f"{what}, seed {trial.seed}")
+    return model, train(model, loss, course, trial.work, in_blocks).seconds
+
+
+def of_values(trial: Trial) -> Numbers:
+    """Continuous tokens by a diffusion head on the same backbone."""
+    model, seconds = trained_masked(trial, SHARE, "diffusion head")
 
     def sample(told: Tensor, noise: PositionNoise) -> Tensor:
         return sample_mar(model, told, orders_for(trial.seed, len(told)), noise, SETTINGS)
 
-    return finished(trial, scale, sample, done.seconds)
+    return finished(trial, Scale.of(trial.ground), sample, seconds)
 
 
 def quantised(trial: Trial) -> Numbers:

@@ -1,8 +1,5 @@
 """Text drafted by a smaller model: the same text, whatever it knows; its own cache follows each session."""
 
-from collections import Counter
-
-import numpy as np
 import pytest
 import torch
 
@@ -10,7 +7,6 @@ from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
 from unified.decoding.strategies import SmallerModel, Speculative
 from unified.decoding.strategies.smaller_model import same_rows
-from unified.decoding.text import allowed_ids
 
 GREEDY, RANDOM = Sampler(temperature=0), Sampler(temperature=0.8, top_k=20)
 PROMPTS = ("draw a cat", "x", "a much longer request than the others")
@@ -118,38 +114,3 @@ def test_a_draft_of_other_codes_reads_no_images(model, make_model, stream):
     assert talk(begun(model, stream, None), stream, GREEDY) == talk(
         begun(model, stream, other), stream, GREEDY
     )
-
-
-def test_said_text_follows_the_models_distribution(make_model):
-    """Three letters, two ids: each pair as often as the model says (chi-square)."""
-    toy = make_model({"visual": 3, "text": 3})
-    toy.text_head.weight.data *= 0.2
-    other = moved(make_model({"visual": 3, "text": 3}), 4)
-    words, sampler, rows = toy.vocabulary, Sampler(temperature=0.7), 1500
-    prompt = [words.begin, words.user, 0, 1, 2, words.end, words.assistant]
-    session = Session(toy, rows=rows, seed=1, strategy=Speculative(draft=SmallerModel(other), length=2))
-    session.feed(prompt)
-    ids = said(session, sampler=sampler, max_tokens=3, draw=False, end=False)
-    assert 0 < session.stats.accepted.sum() < session.stats.drafted.sum()
-    laws = {(): 1.0}
-    for _ in range(3):
-        laws = {
-            (*before, token): chance * share
-            for before, chance in laws.items()
-            for token, share in law_after(toy, [*prompt, *before], sampler).items()
-        }
-    counts = Counter(map(tuple, ids))
-    expected = rows * np.array(list(laws.values()))
-    off = np.array([counts[pair] for pair in laws]) - expected
-    degrees = len(laws) - 1
-    assert ((off**2 / expected).sum() - degrees) / np.sqrt(2 * degrees) < 4
-
-
-@torch.no_grad()
-def law_after(model, ids, sampler):
-    """How likely each id is after others."""
-    session = Session(model)
-    session.feed(ids)
-    allowed = allowed_ids(session, False, False)
-    logits = model.text_logits(session.last).masked_fill(~allowed, float("-inf"))
-    return {n: p for n, p in enumerate(sampler.filter(logits).softmax(dim=-1)[0].tolist()) if p}

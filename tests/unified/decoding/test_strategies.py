@@ -15,7 +15,7 @@ from unified.decoding.guidance import Constant
 from unified.decoding.noise import PositionNoise
 from unified.decoding.sampling import Sampler
 from unified.decoding.session import Session
-from unified.decoding.strategies import STRATEGIES, OnePass, PromptLookup, Shallow, Speculative
+from unified.decoding.strategies import STRATEGIES, OnePass, PromptLookup, Shallow, SmallerModel, Speculative
 from unified.decoding.strategies.rejection import DRAFT, draw, verify
 from unified.decoding.text import allowed_ids
 from unified.depth import AllLayers
@@ -284,11 +284,24 @@ def test_drawn_images_follow_the_models_distribution(toy, shape, draft):
     torch.testing.assert_close(session.drawing.log_probs.sum(dim=1), scores, atol=1e-3, rtol=0)
 
 
+@pytest.fixture(scope="module")
+def smaller(make_model):
+    """A draft by another model of the same ids."""
+    other = make_model({"visual": 3, "text": 3})
+    generator = torch.Generator().manual_seed(4)
+    for weight in other.parameters():
+        weight.data += 0.1 * torch.randn(weight.shape, generator=generator)
+    return SmallerModel(other)
+
+
 @pytest.mark.parametrize(
-    "draft", [Shallow(), Tilted(), Wrong(), PromptLookup()], ids=["shallow", "tilted", "wrong", "lookup"]
+    "draft",
+    [Shallow(), Tilted(), Wrong(), PromptLookup(), "smaller"],
+    ids=["shallow", "tilted", "wrong", "lookup", "smaller"],
 )
-def test_said_text_follows_the_models_distribution(toy, draft):
+def test_said_text_follows_the_models_distribution(toy, smaller, draft):
     """All that can be said in three ids, each as often as the model says."""
+    draft = smaller if draft == "smaller" else draft
     words, sampler, rows = toy.vocabulary, Sampler(temperature=0.7, top_p=0.95), 1500
     prompt = [words.begin, words.user, 0, 1, 2, 0, 1, words.end, words.assistant]
     session = Session(toy, rows=rows, seed=1, strategy=Speculative(draft=draft, length=2))
