@@ -254,6 +254,9 @@ class CoreModel(nn.Module):
 
     def read(self, ids: Tensor, layout: Layout, values: Mapping[str, Tensor] | None = None) -> Tensor:
         """Embeddings [B, P, D] of the positions of ids [B, n], with `values` at placeholders."""
+        plain = not values and not layout.writes and not len(self.readers) and ids.device.type == "cpu"
+        if plain and not bool(self.vocabulary.is_visual(ids).any()):  # words alone: no slot is asked for
+            return self.merging.merge(self.embed_ids(ids), layout.merging)
         return self.merging.merge(self.embed(ids, layout, values), layout.merging)
 
     @property

@@ -2,8 +2,8 @@
 
 `var`: the official VAR architecture (depth 8, width 512, 8 heads, ten maps to 16 x 16, guidance 1.5, top-k
 900, top-p 0.95; tokenizer of width 160 with 4096 codes of 32). `published`: the same weights in the published
-way (`baseline.py`). `own`: our model at equal depth and width. Weights are random: time does not depend on
-them.
+way (`baseline.py`), in bfloat16 by autocast. `own`: our model at equal depth and width. Weights are random:
+time does not depend on them.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Case:
 
 def cases(repeats: int, batches: Sequence[int]) -> list[Case]:
     """What `make bench` measures."""
-    kinds = [("published", "float32"), ("var", "float32"), ("var", "bfloat16")]
+    kinds = [("published", "float32"), ("published", "bfloat16"), ("var", "float32"), ("var", "bfloat16")]
     kinds += [("own", "float32"), ("own", "bfloat16")]
     return [Case(method=m, dtype=d, batch=b, repeats=repeats) for b in batches for m, d in kinds]
 
@@ -73,8 +73,8 @@ def var_model() -> VAR:
     return model
 
 
-def own_model() -> UnifiedModel:
-    backbone = text_decoder(width=512, layers=8, heads=8, kv_heads=8, mlp=2048)
+def own_model(mlp: int = 2048) -> UnifiedModel:
+    backbone = text_decoder(width=512, layers=8, heads=8, kv_heads=8, mlp=mlp)
     return UnifiedModel(UnifiedConfig(backbone=backbone, vocabulary={"visual": CODES})).eval()
 
 
@@ -88,7 +88,7 @@ def steps(case: Case) -> tuple[Step, Decode]:
     dtype = getattr(torch, case.dtype)
     labels = torch.arange(case.batch)
     if case.method == "published":
-        baseline = PublishedVAR(var_model())
+        baseline = PublishedVAR(var_model(), autocast=dtype == torch.bfloat16)
         generator = torch.Generator().manual_seed(0)
         return lambda: baseline.generate(labels, SCALE, 900, 0.95, generator)[1], baseline.decode
     if case.method == "var":
@@ -133,7 +133,7 @@ def measure(case: Case) -> dict[str, Any]:
     torch.set_num_threads(case.threads)
     generate, decode = steps(case)
     generate()
-    bare = _peak()
+    bare = peak_mb()
     without = [_timed(generate)[0] for _ in range(case.repeats)]
     latents = generate()
     decode(latents)
@@ -145,7 +145,7 @@ def measure(case: Case) -> dict[str, Any]:
         "decoder_seconds": min(decoding),
         "decoder_median": statistics.median(decoding),
         "transformer_peak_mb": bare,
-        "peak_mb": _peak(),
+        "peak_mb": peak_mb(),
     }
 
 
@@ -155,7 +155,7 @@ def _timed(function: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - start, result
 
 
-def _peak() -> float:
+def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

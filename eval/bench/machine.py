@@ -32,11 +32,13 @@ def busy_cores(seconds: float = 2.0) -> float | None:
     return None if before is None or after is None else max(0.0, after - before) / seconds
 
 
-def check_idle(most: float = 0.25, seconds: float = 2.0) -> None:
-    """ValueError where other programs use more than `most` cores."""
-    busy = busy_cores(seconds)
+def check_idle(share: float = 0.1, seconds: float = 2.0) -> None:
+    """ValueError where other programs use more than a `share` of the processors."""
+    busy, most = busy_cores(seconds), share * (os.cpu_count() or 1)
     if busy is not None and busy > most:
-        raise ValueError(f"other programs use {busy:.1f} cores of this machine: measure when it is idle")
+        raise ValueError(
+            f"other programs use {busy:.1f} cores of this machine: measure when it is idle, or --force"
+        )
 
 
 def _busy_seconds() -> float | None:

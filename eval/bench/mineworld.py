@@ -124,13 +124,13 @@ MODELS: dict[str, Callable[[Size], Any]] = {
 }
 
 
-def prepared(model: Any, size: Size) -> Session:
-    """A session of one row that has read all frames but the last, and the actions between them."""
+def prepared(model: Any, size: Size, frames: int = FRAMES) -> Session:
+    """A session of one row that has read all `frames` but the last, and the actions between them."""
     words, rng = model.vocabulary, torch.Generator().manual_seed(0)
-    session = Session(model, policy=Window((FRAMES + 1) * (area((size.grid,)) + 20), keep=1))
-    for number in range(FRAMES - 1):
+    session = Session(model, policy=Window((frames + 1) * (area((size.grid,)) + 20), keep=1))
+    for number in range(frames - 1):
         codes = torch.randint(size.codes, (area((size.grid,)),), generator=rng).tolist()
-        session.feed(words.read_segment(codes, [size.grid]) + (_action(words) if number < FRAMES - 2 else []))
+        session.feed(words.read_segment(codes, [size.grid]) + (_action(words) if number < frames - 2 else []))
     return session
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from unified.eval.bench.machine import machine, versions
+from unified.eval.bench.table import goal
 
 GOALS = {"64x64": 300, "640x360": 30}
 
@@ -81,6 +82,16 @@ def measure(seconds: float) -> dict[str, Any]:
     }
 
 
+def lines(result: dict[str, Any]) -> list[str]:
+    """One line for each figure, with its goal where there is one."""
+    found = []
+    for name, rate in result["frames_per_second"].items():
+        bound, busy = result["goals"].get(name), result["frames_per_processor_second"][name]
+        wanted = f" {goal(rate, bound)}" if bound else ""
+        found.append(f"{name}: {rate:.1f} frames/s ({busy:.1f} per second of processor time){wanted}")
+    return found
+
+
 def _parsed(size: str) -> tuple[int, int]:
     width, height = size.split("x")
     return int(width), int(height)
@@ -105,10 +116,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.json:
         print(json.dumps(result))
         return 0
-    for name, rate in result["frames_per_second"].items():
-        goal, busy = result["goals"].get(name), result["frames_per_processor_second"][name]
-        wanted = f"; at least {goal} wanted" if goal else ""
-        print(f"{name:16} {rate:8.1f} frames/s ({busy:.1f} per second of processor time{wanted})")
+    print("\n".join(lines(result)))
     if options.output:
         options.output.write_text(json.dumps(result, indent=2) + "\n")
     return 0

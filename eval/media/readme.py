@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from unified.eval.media.figures import table
-from unified.eval.media.reports import generation, goals, verbs
+from unified.eval.bench.page import quoted
+from unified.eval.media.figures import read, table
+from unified.eval.media.reports import goals
 
-TOUR = Path("media/tour.json")  # below docs/
+TOUR, BENCH = Path("media/tour.json"), Path("bench.json")  # below docs/
 
 
 def pages(root: Path) -> dict[Path, str]:
@@ -18,8 +19,8 @@ def pages(root: Path) -> dict[Path, str]:
     docs = root / "docs"
     tour = json.loads((docs / TOUR).read_text(encoding="utf-8"))
     front = {"film": film(tour), "python": python(tour), "chat": chat(tour), "figures": table(docs)}
-    figures = {"goals": goals(docs), "verbs": verbs(docs), "generation": generation(docs)}
-    found = {root / "README.md": front, docs / "figures.md": figures}
+    front["speed"] = quoted(read(docs / BENCH))
+    found = {root / "README.md": front, docs / "figures.md": {"goals": goals(docs)}}
     return {page: filled(page.read_text(encoding="utf-8"), blocks) for page, blocks in found.items()}
 
 

@@ -21,6 +21,7 @@ from unified.layout.attention import EVERYTHING, Index, Seen, attends, block_mas
 
 HALF = (torch.bfloat16, torch.float16)  # what flash-attention computes in
 SCORES = 2**24  # numbers that plain products may hold at a time
+LONG = 256  # positions of a sample from which SDPA, which keeps no scores for the backward pass, is as fast
 FEW = 32  # queries from which plain bfloat16 products are faster on a processor than SDPA
 
 
@@ -95,7 +96,7 @@ def compiled(function: Any) -> Any:
 
 def by_sample(index: Index, dtype: torch.dtype) -> Attend:
     """Sample by sample: packed rows are mostly pairs of positions of different samples, which a dense mask
-    computes and throws away; here each sample is one small product."""
+    computes and throws away; here each sample is one small product, a long one SDPA."""
     lengths, masks = pieces(index, dtype)
 
     @torch.compiler.disable
@@ -107,8 +108,13 @@ def by_sample(index: Index, dtype: torch.dtype) -> Attend:
         for one, keys, values, mask in parts:
             stacked = one.reshape(groups, -1, width)  # the heads of a group share keys: [G, H / G * t, D]
             added = mask.repeat(heads // groups, 1)[None]
-            scores = torch.baddbmm(added, stacked, keys.transpose(1, 2), alpha=scale)
-            found.append((scores.softmax(dim=-1) @ values).view(heads, -1, width))
+            if len(mask) >= LONG:
+                four = (x[None] for x in (stacked, keys, values))  # of three axes it keeps the scores
+                out = scaled_dot_product_attention(*four, attn_mask=added[None], scale=scale)
+            else:
+                scores = torch.baddbmm(added, stacked, keys.transpose(1, 2), alpha=scale)
+                out = scores.softmax(dim=-1) @ values
+            found.append(out.view(heads, -1, width))
         out = torch.cat(found, dim=1).view(heads, rows, length, width)
         return out.permute(1, 2, 0, 3)
 

@@ -14,6 +14,7 @@ from unified.backbone.attention import attend_all, of_session, sdpa, session_att
 from unified.decoding.guidance import Constant
 from unified.decoding.session import Session
 from unified.layout.attention import Index, Seen, attends, visible
+from unified.layout.layout import Layout
 
 
 def tensors(rows, heads, groups, count, length, dtype):
@@ -219,3 +220,25 @@ def test_queries_that_are_padding_see_something():
     key = index([[0, 0, 0], [0, 0, -1]], [[0, 1, 2], [0, 1, 0]])
     mask = visible(index([[0, 0], [0, -1]], [[1, 2], [1, 0]]), key)
     assert mask.any(dim=-1).all()
+
+
+def test_a_long_sample_keeps_no_scores_for_the_backward_pass(make_model):
+    words = make_model().vocabulary
+    ids = torch.tensor([[words.begin, words.user, *[7] * (attention.LONG + 40), words.end]])
+    found = {}
+    for name in ("sdpa", "by_sample"):
+        torch.manual_seed(0)
+        model = make_model(attn_implementation=name).train()
+        kept: list[int] = []
+
+        def keep(tensor, kept=kept):
+            kept.append(tensor.shape[-2] if tensor.ndim > 1 and tensor.shape[-1] == ids.shape[1] else 0)
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            hidden = model.states(ids, Layout.of(ids, words))[0]
+        hidden.square().sum().backward()
+        found[name] = (hidden, model.get_input_embeddings().weight.grad, sum(n == ids.shape[1] for n in kept))
+    torch.testing.assert_close(found["by_sample"][:2], found["sdpa"][:2], atol=1e-4, rtol=1e-4)
+    layers = model.layer_count
+    assert found["by_sample"][2] <= layers  # the mask alone, not the scores of every head
