@@ -18,6 +18,7 @@ from unified.eval.bench import (
     mineworld,
     preference,
     serving,
+    speculative,
     startup,
     text,
     training,
@@ -67,6 +68,9 @@ SECTIONS = {
     "generation": Section(title="Images beside the published code", lines=generation.lines, minutes=10),
     "training": Section(title="Training beside the published code", lines=training.lines, minutes=6),
     "text": Section(title="Text beside transformers", lines=text.lines, minutes=4),
+    "speculative": Section(
+        title="Speculative decoding of text", lines=speculative.lines, minutes=2, shipped=True
+    ),
     "startup": Section(title="Start-up", lines=startup.lines, minutes=2, shipped=True),
     "verbs": Section(title="The shipped model", lines=listed(verbs.lines), minutes=1, shipped=True),
     "worlds": Section(

@@ -5,35 +5,44 @@ import math
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 from unified.eval.bench import __main__ as command
-from unified.eval.bench import generation, growth, machine, sections, startup, text, training
+from unified.eval.bench import generation, growth, machine, sections, speculative, startup, text, training
 from unified.eval.bench.interleaved import Ratio, interleaved
 from unified.eval.bench.page import page, quoted
 from unified.eval.bench.sections import SECTIONS, Section
 from unified.eval.bench.table import goal, rows_of
 
+from unified.apps.demo import random_model
+from unified.decoding.strategies import PromptLookup
+
 RATIO = {"ours": 1.0, "theirs": 2.0, "times": 2.0, "low": 1.9, "high": 2.2, "pairs": 7}
 WHERE = {"processor": "P", "cores_seen": 2, "other_programs": 0.01}
 
 
-def test_a_ratio_is_that_of_pairs_run_in_turn():
+def test_a_ratio_is_that_of_pairs_run_in_turn(monkeypatch):
     order: list[str] = []
+    clock = [0.0]
 
-    def work(name: str, seconds: float):
+    def work(name: str, *seconds: float):
+        turns = iter(seconds)
+
         def run() -> None:
             order.append(name)
-            time.sleep(seconds)
+            clock[0] += next(turns)
 
         return run
 
-    ratio = interleaved(work("ours", 0.004), work("theirs", 0.012), pairs=4)
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    ours, theirs = work("ours", 9, 1, 2, 4, 1), work("theirs", 9, 2, 2, 12, 4)
+    ratio = interleaved(ours, theirs, pairs=4)
     assert order == ["ours", "theirs", "theirs", "ours", "ours", "theirs", "theirs", "ours", "ours", "theirs"]
-    assert 1.5 < ratio.low <= ratio.times <= ratio.high < 4
-    assert ratio.ours < ratio.theirs
+    assert (ratio.times, ratio.low, ratio.high) == (2.5, 1.75, 3.25)  # of 2, 1, 3 and 4
+    assert (ratio.ours, ratio.theirs) == (1.5, 3.0)
     with pytest.raises(ValueError, match="at least 2 pairs"):
-        interleaved(work("a", 0), work("b", 0), pairs=1)
+        interleaved(ours, theirs, pairs=1)
 
 
 def test_a_missed_goal_is_said():
@@ -151,3 +160,11 @@ def test_startup_runs_the_commands_that_it_names(tmp_path):
         startup.commands(tmp_path / "a.png")["info"], capture_output=True, text=True, check=True
     )
     assert found.stdout
+
+
+def test_speculative_answers_are_those_of_one_pass_a_token():
+    model, processor = random_model()
+    assistant = SimpleNamespace(model=model, processor=processor)
+    (row,) = speculative.measure(assistant, 1, 2, {"PromptLookup": PromptLookup()}, ["small_talk"])
+    assert 0 < row["passes"] <= row["plain_passes"]
+    assert speculative.lines([row])[2].startswith("| small_talk | PromptLookup |")
