@@ -18,6 +18,7 @@ from unified.eval.lab.statistics import Interval, interval
 
 SEEDS = 3
 REPRODUCED, REFUTED, OPEN = "reproduced", "not reproduced", "not applicable at this size"
+NO_VERDICT = "no verdict"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +126,7 @@ class Experiment:
 def verdict(criteria: Sequence[Criterion], seeds: int) -> tuple[str, str]:
     """The verdict and why; "no verdict" before three seeds."""
     if seeds < SEEDS:
-        return "no verdict", f"{seeds} of {SEEDS} seeds"
+        return NO_VERDICT, f"{seeds} of {SEEDS} seeds"
     for criterion in criteria:
         if criterion.central and criterion.met is None:
             return OPEN, criterion.why

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unified.eval.lab.experiment import Criterion, Experiment, Results, verdict
+from unified.eval.lab.experiment import NO_VERDICT, Criterion, Experiment, Results, verdict
 from unified.eval.lab.experiments import EXPERIMENTS
 from unified.eval.lab.papers import PAPERS, Paper
 from unified.eval.lab.runner import raw, read
@@ -40,6 +40,20 @@ def listed(out: Path) -> list[str]:
     """The table of all papers in Markdown."""
     cells = [[paper.name, paper.title, paper.arxiv, paper.part, *rest] for paper, *rest in rows(out)]
     return table_lines(Table("", ["paper", "title", "arXiv", "part", "status", "verdict"], cells))
+
+
+def front(out: Path) -> list[str]:
+    """The papers that have a verdict, in Markdown, and how many have an experiment or a part."""
+    found = rows(out)
+    told = [(paper, said) for paper, _, said in found if said not in ("", NO_VERDICT)]
+    tried = sum(status == "experiment" for _, status, _ in found)
+    lines = [
+        f"{len(found)} papers, {tried} of them with an experiment of one command (`unified lab run NAME`), "
+        f"{len(told)} with a verdict of three seeds so far:",
+        "",
+    ]
+    cells = [[paper.title, paper.arxiv, said] for paper, said in told]
+    return [*lines, *table_lines(Table("", ["paper", "arXiv", "verdict"], cells))]
 
 
 def write_report(out: Path, pages: Path, manifest: Mapping[str, Any]) -> list[Path]:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from unified.eval.bench.page import quoted
+from unified.eval.lab.report import front as papers
 from unified.eval.media.figures import read, table
 from unified.eval.media.reports import goals
 
-TOUR, BENCH = Path("media/tour.json"), Path("bench.json")  # below docs/
+TOUR, BENCH, LAB = Path("media/tour.json"), Path("bench.json"), Path("lab/results")  # below docs/
 
 
 def pages(root: Path) -> dict[Path, str]:
@@ -19,6 +20,7 @@ def pages(root: Path) -> dict[Path, str]:
     docs = root / "docs"
     tour = json.loads((docs / TOUR).read_text(encoding="utf-8"))
     front = {"film": film(tour), "python": python(tour), "chat": chat(tour), "figures": table(docs)}
+    front["papers"] = papers(docs / LAB)
     front["speed"] = quoted(read(docs / BENCH))
     found = {root / "README.md": front, docs / "figures.md": {"goals": goals(docs)}}
     return {page: filled(page.read_text(encoding="utf-8"), blocks) for page, blocks in found.items()}
