@@ -24,8 +24,8 @@ from unified.tasks.worlds.clips import WorldConfig
 from unified.tasks.worlds.inverse import InverseTraining
 from unified.train.transition import HELD_OUT, WINDOW, Clips, clips_of, reader_config, vectors_of, watched
 
-from unified.apps.assistant import SIDE
 from unified.apps.commands.common import check_target, count, seed
+from unified.apps.settings import SIDE
 from unified.command import Parser, run
 from unified.pretrained import find, load_model
 

@@ -32,8 +32,8 @@ from unified.tokenizers.images import to_images
 from unified.train.pictures import mapped
 from unified.train.rewrite import like, parser, rewrite
 
-from unified.apps.assistant import SIDE
 from unified.apps.commands.common import count, seed
+from unified.apps.settings import SIDE
 from unified.extras.references import rescaled
 from unified.extras.transition import Transition
 from unified.heads import TableHead, log_prob

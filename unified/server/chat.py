@@ -16,9 +16,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from unified.apps.answering import NUCLEUS, GenerationSettings
-from unified.apps.assistant import CHATTING
 from unified.apps.conversation import Conversation
 from unified.apps.inner_speech import Outspoken
+from unified.apps.settings import CHATTING
 from unified.command import told
 from unified.decoding.sampling import Sampler
 from unified.server.errors import ApiError, AsciiJSON

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from unified.apps.answering import NUCLEUS, Content, GenerationSettings
-from unified.apps.assistant import DRAWING, EDITING, another
+from unified.apps.settings import DRAWING, EDITING, another
 from unified.command import told
 from unified.decoding.drawing import Hook
 from unified.decoding.editing import keep

@@ -11,15 +11,15 @@ from unified.eval.suites.ood import ood
 from unified.eval.suites.ood.asking import Case, Talk, reply_to
 from unified.eval.suites.ood.suite import KINDS, SKETCHES
 
-from unified.apps import assistant as assistant_module
+from unified.apps import drawing as drawing_module
 from unified.apps import solving
 from unified.apps.assistant import Assistant
 from unified.apps.commands import chat as chat_command
 from unified.apps.demo import random_model
 
 SETTINGS = {
-    "DRAWING": (assistant_module, chat_command),
-    "EDITING": (assistant_module, chat_command),
+    "DRAWING": (drawing_module, chat_command),
+    "EDITING": (drawing_module, chat_command),
     "SOLVING": (solving,),
 }
 

@@ -11,7 +11,7 @@ from unified.tasks.mazes import MazeConfig, MazeTask
 from unified.tasks.scenes import random_scene, render
 
 import unified.apps.asking
-import unified.apps.assistant
+import unified.apps.drawing
 import unified.backbone.attention
 from unified.apps.assistant import Assistant
 from unified.apps.attention_maps import attention_weights
@@ -33,8 +33,8 @@ def brief(monkeypatch):
     """A random model never ends a list or the words before an image."""
     monkeypatch.setattr(unified.apps.asking, "LOOKING", replace(LOOKING, max_tokens=8))
     for name in ("DRAWING", "EDITING"):
-        settings = replace(getattr(unified.apps.assistant, name), max_tokens=4)
-        monkeypatch.setattr(unified.apps.assistant, name, settings)
+        settings = replace(getattr(unified.apps.drawing, name), max_tokens=4)
+        monkeypatch.setattr(unified.apps.drawing, name, settings)
 
 
 def picture(seed=0):

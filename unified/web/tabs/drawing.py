@@ -8,7 +8,7 @@ import gradio as gr
 import numpy as np
 
 from unified.apps.answering import Content, GenerationSettings
-from unified.apps.assistant import DRAWING
+from unified.apps.settings import DRAWING
 from unified.orders.shapes import Shapes
 from unified.server.images import each_settings
 from unified.server.job import Drew, Extras, Prompt, Wrote

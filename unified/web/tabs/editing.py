@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 
 from unified.apps.answering import Content
-from unified.apps.assistant import EDITING
 from unified.apps.best_of_n import PLACES
+from unified.apps.settings import EDITING
 from unified.server.images import each_settings, kept_outside
 from unified.server.job import Extras, Wrote
 from unified.web.examples import EDITS, Examples, shrunk
