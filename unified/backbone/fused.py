@@ -48,6 +48,15 @@ class FusedLayers:
         return nn.functional.rms_norm(hidden, hidden.shape[-1:], self.norm, self.epsilon)
 
 
+def by_input(weight: Tensor) -> Tensor:
+    """The same weight [out, in], laid out in memory input by input where that is faster: in float32 on a
+    processor, for products that widen (for one position 1.3 to 1.5 times with AVX2, for many the same)."""
+    wide = weight.shape[0] > weight.shape[1]
+    if wide and weight.dtype == torch.float32 and weight.device.type == "cpu":
+        return weight.t().contiguous().t()
+    return weight
+
+
 def fusible(decoder: Any) -> bool:
     """Whether these are the layers that are computed here: without biases, and without adapters in them
     or an expert beside them."""
@@ -70,10 +79,11 @@ class _Layer:
         self.heads, self.groups = config.num_attention_heads, config.num_key_value_heads
         self.scale, self.epsilon = attention.scaling, config.rms_norm_eps
         with torch.no_grad():
-            self.qkv = torch.cat([attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight])
+            qkv = [attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight]
+            self.qkv = by_input(torch.cat(qkv))
             norms = [attention.q_norm.weight] * self.heads + [attention.k_norm.weight] * self.groups
             self.qk_norm = torch.stack(norms)  # [H + G, head]
-            self.gate_up = torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight])
+            self.gate_up = by_input(torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]))
         self.out, self.down = attention.o_proj.weight, mlp.down_proj.weight
         self.norms = layer.input_layernorm.weight, layer.post_attention_layernorm.weight
 
