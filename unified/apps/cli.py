@@ -214,6 +214,8 @@ def _add_server_options(serve: argparse.ArgumentParser) -> None:
     serve.add_argument("--rows", type=_positive, metavar="N", help="answers generated at once (default 16)")
     queue = "answers that wait at most; more are told to come again (default 64)"
     serve.add_argument("--queue", type=_positive, metavar="N", help=queue)
+    worlds = "worlds a client may have at once, forks included (default 4)"
+    serve.add_argument("--worlds", type=_positive, metavar="N", help=worlds)
     serve.add_argument("--tokens", type=_positive, metavar="N", help="ids an answer may have (default 2048)")
     serve.add_argument("--images", type=_positive, metavar="N", help="images it may have (default 8)")
     seconds = "an answer may take, at most (default 120)"

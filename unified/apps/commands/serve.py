@@ -32,7 +32,7 @@ def serve(options: argparse.Namespace) -> int:
     if not keys and not local:
         raise ValueError(f"{options.host} is reached by others: set {VARIABLE} or give --api-key-file")
     request = RequestLimits(**_given(options, "tokens", "images", "seconds"))
-    limits = Limits(**_given(options, "rows", "queue"), request=request)
+    limits = Limits(**_given(options, "rows", "queue"), **_worlds(options.worlds), request=request)
     hosts = LOCAL if local and not keys else ()
     access = Access(keys=keys, origins=options.origin, hosts=hosts, bytes=request.bytes, page=options.page)
     page = _page(options.store) if options.page else None
@@ -69,6 +69,13 @@ def _page(folder: Path) -> Callable[[Any, Any], None]:
             raise ValueError(f"{folder}: conversations and votes cannot be kept here: {error}") from None
 
     return add
+
+
+def _worlds(count: int | None) -> dict[str, int]:
+    """The limits of one client's worlds and of all; nothing where it was not given."""
+    from unified.server.limits import Limits
+
+    return {} if count is None else {"worlds": count, "all_worlds": max(count, Limits.all_worlds)}
 
 
 def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
