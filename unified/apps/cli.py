@@ -194,9 +194,11 @@ def _add_serve(commands: argparse._SubParsersAction) -> None:
     serve = _command(commands, "serve", "answer over HTTP, in the form of OpenAI's interface")
     shown = "with a page for browsers: chat, draw, edit, solve, play, compare (also: unified page)"
     serve.add_argument("--page", action="store_true", help=shown)
+    spread = "replicas under Ray Serve, as this JSON file says (extra cluster; see docs/serving.md)"
+    serve.add_argument("--cluster", type=Path, metavar="FILE", help=spread)
     _add_server_options(serve)
     page = _command(commands, "page", "a page for browsers, and the server behind it: serve --page")
-    page.set_defaults(page=True)
+    page.set_defaults(page=True, cluster=None)
     _add_server_options(page)
 
 

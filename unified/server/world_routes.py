@@ -88,6 +88,14 @@ def add_worlds(app: FastAPI, service: Service, worlds: Worlds) -> None:
             await _played(service, worlds, number, socket)
 
 
+def refuse_worlds(app: FastAPI) -> None:
+    """Of a server that keeps none: replicas share no state."""
+
+    @app.api_route("/v1/worlds{rest:path}", methods=["GET", "POST", "DELETE"], include_in_schema=False)
+    async def refused(rest: str) -> Response:
+        raise ApiError(404, "this server keeps no worlds", code="no_worlds")
+
+
 def _shown(worlds: Sequence[World]) -> list[tuple[np.ndarray, int]]:
     """What the worlds show now: other requests may step them on."""
     return [(world.frame, world.steps) for world in worlds]
