@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import socket
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -41,22 +42,31 @@ def connected(address: str) -> Iterator[None]:
     answer."""
     if importlib.util.find_spec("ray") is None:
         raise ImportError("--ray needs more packages: pip install 'unified-multimodal[cluster]'")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
     if ray.is_initialized():  # a program that has connected before: its own business when it leaves
         yield
         return
-    own = {"include_dashboard": False, "object_store_memory": STORE} if address == LOCAL else {}
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level="error", **own)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        raise ConnectionError(f"no Ray at {address}: {said[0]}") from None
+    join(address, **({"object_store_memory": STORE} if address == LOCAL else {}))
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def join(address: str, **options: Any) -> None:
+    """Connect this process to the Ray at an address, or start one; `options` of `ray.init` for the latter.
+    Nothing is reported to Ray's makers. ConnectionError, in one line, where it fails."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    check_address(address)
+    own = {"include_dashboard": False, **options} if address == LOCAL else {}
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="error", **own)
+    except Exception as error:  # ray raises many kinds, plain ones among them
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise ConnectionError(f"no Ray at {address}: {said[0]}") from None
 
 
 def done(
@@ -114,6 +124,20 @@ def in_order(items: Sequence[Item], found: Iterator[tuple[Item, Any]]) -> Iterat
             other, result = next(found)
             held[other] = result
         yield held.pop(item)
+
+
+def check_address(address: str) -> None:
+    """ValueError for what is no address of a Ray, ConnectionError where nothing answers: ray itself would
+    try for minutes."""
+    if address in ("auto", LOCAL):
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError(f"the address of a Ray is auto, local or HOST:PORT, got {address!r}")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except OSError as error:
+        raise ConnectionError(f"no Ray at {address}: {error.strerror or error}") from None
 
 
 def _room(gpus: float) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import datasets
 import pytest
+from local_ray import local_ray
 from unified.tasks.__main__ import main
 from unified.tasks.build import build
 from unified.tasks.mixture import MixtureConfig, Part
@@ -17,12 +18,8 @@ CONFIG = MixtureConfig(parts=PARTS, size=40, shard=8)
 @pytest.fixture(scope="module")
 def ray():
     """A Ray of two processors, to which the calls of a program that has connected itself go."""
-    ray = pytest.importorskip("ray", reason="ray is not installed")
-    ray.init(
-        address="local", num_cpus=2, include_dashboard=False, object_store_memory=2**27, log_to_driver=False
-    )
-    yield ray
-    ray.shutdown()
+    with local_ray() as ray:
+        yield ray
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +44,20 @@ def test_without_ray_it_is_one_line(tmp_path, capsys, monkeypatch):
     assert main(["build", str(file), str(tmp_path / "set"), "--ray", "auto", "--quiet"]) == 1
     error = capsys.readouterr().err
     assert "unified-multimodal[cluster]" in error
+    assert len(error.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [("127.0.0.1:1", "no Ray at 127.0.0.1:1"), ("somewhere", "HOST:PORT"), ("here:x", "HOST:PORT")],
+)
+def test_a_wrong_address_is_one_line(tmp_path, capsys, address, said):
+    pytest.importorskip("ray", reason="ray is not installed")
+    file = tmp_path / "mixture.json"
+    file.write_text('{"size": 4, "parts": [{"task": "small_talk"}]}')
+    assert main(["build", str(file), str(tmp_path / "set"), "--ray", address, "--quiet"]) == 2
+    error = capsys.readouterr().err
+    assert said in error
     assert len(error.strip().splitlines()) == 1
 
 
@@ -85,7 +96,7 @@ def test_two_processes_of_a_cluster_write_the_same_bytes_as_one(ray, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_command_starts_a_cluster_of_its_own(tmp_path, capsys):
+def test_the_command_starts_a_cluster_of_its_own(tmp_path):
     import subprocess
     import sys
 
@@ -103,9 +114,3 @@ def test_the_command_starts_a_cluster_of_its_own(tmp_path, capsys):
         )
         assert ended.returncode == 0, ended.stderr
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
-    ended = subprocess.run(
-        [*command, str(tmp_path / "three"), "--quiet", "--ray", "127.0.0.1:1"],
-        cwd=root, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert ended.returncode == 2
-    assert "no Ray at 127.0.0.1:1" in ended.stderr.splitlines()[-1]

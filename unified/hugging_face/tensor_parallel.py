@@ -1,5 +1,5 @@
-"""Tensor parallelism: a model whose layers are split over several processes, one a GPU (Megatron-LM, arXiv
-1909.08053).
+"""Tensor parallelism: a model whose layers are split over several processes, one a GPU, as in Megatron-LM
+(Shoeybi et al., 2019).
 
 Queries, keys, values and the first two products of the gated network are split by columns, so each process
 has its own attention heads, their part of the KV cache, and inner units; the products behind them are split

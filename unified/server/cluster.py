@@ -139,23 +139,14 @@ def _application(served: Served, config: ClusterConfig, worlds: bool) -> Any:
 def _join(config: ClusterConfig) -> bool:
     """Connect to the configured Ray, or start one on this machine; whether it was started. It has as many
     processors as the replicas ask for: they share what there is."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    import ray
+    from unified.tasks.ray_work import LOCAL, join
 
     own = config.replicas
     needed = math.ceil(own.cpus * (own.most + config.worlds))
     if config.ray:
-        ray.init(address=config.ray, log_to_driver=False, logging_level="warning")
+        join(config.ray)
         return False
-    ray.init(
-        address="local",
-        num_cpus=max(needed, os.cpu_count() or 1),
-        object_store_memory=STORE,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="warning",
-        _node_ip_address="127.0.0.1",
-    )
+    join(LOCAL, num_cpus=max(needed, os.cpu_count() or 1), object_store_memory=STORE)
     return True
 
 

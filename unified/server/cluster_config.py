@@ -49,7 +49,7 @@ class ClusterConfig:
     every_machine: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.ray, str) or self.ray.startswith("ray://"):
+        if not isinstance(self.ray, str) or self.ray == "local" or self.ray.startswith("ray://"):
             raise ValueError(
                 f'ray must be "auto" or HOST:PORT of a Ray that this machine is part of, got {self.ray!r}'
             )

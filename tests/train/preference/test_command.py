@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from local_ray import local_ray
 from safetensors.torch import load_file
 from unified.train.__main__ import main
 from unified.train.machine import Machine
@@ -362,16 +363,10 @@ def test_two_processes_give_the_gradients_of_one(tmp_path, every_sort):
 
 @pytest.mark.slow
 def test_a_cluster_makes_the_same_bytes(trained, tmp_path):
-    ray = pytest.importorskip("ray", reason="ray is not installed")
     command = ["pairs", "--model", trained, *TASK, "--samples", "6", "--answers", "3", "--rows", "6", "--cpu"]
     assert main([*command, "--out", str(tmp_path / "one.jsonl")]) == 0
-    ray.init(
-        address="local", num_cpus=2, include_dashboard=False, object_store_memory=2**27, log_to_driver=False
-    )
-    try:
+    with local_ray():
         assert main([*command, "--out", str(tmp_path / "two.jsonl"), "--ray", "auto", "--workers", "2"]) == 0
-    finally:
-        ray.shutdown()
     assert (tmp_path / "two.jsonl").read_bytes() == (tmp_path / "one.jsonl").read_bytes()
 
 
