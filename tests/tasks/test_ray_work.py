@@ -1,15 +1,18 @@
 """Parts of work in processes of a Ray on this machine: results, errors, and the same bytes of data sets."""
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import datasets
 import pytest
-from local_ray import local_ray
 from unified.tasks.__main__ import main
 from unified.tasks.build import build
 from unified.tasks.mixture import MixtureConfig, Part
 from unified.tasks.ray_work import connected, done, in_order
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from local_ray import local_ray
 
 PARTS = (Part(task="small_talk", weight=2), Part(task="maze"))
 CONFIG = MixtureConfig(parts=PARTS, size=40, shard=8)
@@ -98,7 +101,6 @@ def test_two_processes_of_a_cluster_write_the_same_bytes_as_one(ray, tmp_path):
 @pytest.mark.slow
 def test_the_command_starts_a_cluster_of_its_own(tmp_path):
     import subprocess
-    import sys
 
     pytest.importorskip("ray", reason="ray is not installed")
     file, root = tmp_path / "mixture.json", Path(__file__).parents[2]

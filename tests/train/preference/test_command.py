@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from local_ray import local_ray
 from safetensors.torch import load_file
 from unified.train.__main__ import main
 from unified.train.machine import Machine
@@ -25,6 +24,9 @@ from unified.train.stored import to_json
 
 import unified
 from unified.pretrained import load_model
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from local_ray import local_ray
 
 ROOT = Path(__file__).resolve().parents[3]
 TASK = [
