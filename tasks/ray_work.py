@@ -61,7 +61,7 @@ def join(address: str, **options: Any) -> None:
     import ray
 
     check_address(address)
-    own = {"include_dashboard": False, **options} if address == LOCAL else {}
+    own: dict[str, Any] = {"include_dashboard": False, **options} if address == LOCAL else {}
     try:
         ray.init(address=address, log_to_driver=False, logging_level="error", **own)
     except Exception as error:  # ray raises many kinds, plain ones among them
@@ -78,14 +78,15 @@ def done(
     gpus: float = 0.0,
 ) -> Iterator[tuple[Item, Any]]:
     """Each item with its result, in the order in which they are finished. `start(*arguments)` is called once
-    in each of `workers` processes (None: one for each processor or, with `gpus` for each process, as many as
-    there are GPUs for) and gives what is called with the items. What it raises is raised here."""
+    in each of at most `workers` processes (there is one for each processor or, with `gpus` for each, as many
+    as there are GPUs for) and gives what is called with the items. What it raises is raised here."""
     import ray
 
     if not items:
         return
-    processes = min(len(items), workers or _room(gpus))
-    kind = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=RETRIES, max_task_retries=RETRIES)(Worker)
+    room = _room(gpus)  # a process more would wait for one of these to end
+    processes = min(len(items), room, workers or room)
+    kind: Any = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=RETRIES, max_task_retries=RETRIES)(Worker)
     team = [kind.remote(start, list(arguments)) for _ in range(processes)]
     free, waiting = list(team), deque(items)
     running: dict[Any, tuple[Any, Item]] = {}

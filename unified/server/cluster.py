@@ -126,7 +126,7 @@ def _application(served: Served, config: ClusterConfig, worlds: bool) -> Any:
                 "downscale_delay_s": own.down,
             },
         }
-    deployment = serve.deployment(
+    deployment: Any = serve.deployment(
         serve.ingress()(Replica),
         name="worlds" if worlds else "answers",
         max_ongoing_requests=served.limits.rows + served.limits.queue + SPARE,
