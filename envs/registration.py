@@ -28,9 +28,11 @@ def register_envs() -> None:
     for name, task in VOXEL_IDS.items():
         _register(name, single, rows, VOXEL_STEPS, task=task)
     _register(WORLD_MODEL_ID, f"{_DREAM}:WorldModelEnv", f"{_DREAM}:WorldModelVectorEnv", DREAM_STEPS)
-    if REMOTE_ID not in gymnasium.registry:
-        entry = "unified.envs.remote_world:RemoteWorldEnv"
-        gymnasium.register(id=REMOTE_ID, entry_point=entry, max_episode_steps=DREAM_STEPS)
+    single, rows = (
+        "unified.envs.remote_world:RemoteWorldEnv",
+        "unified.envs.remote_world_rows:RemoteWorldVectorEnv",
+    )
+    _register(REMOTE_ID, single, rows, DREAM_STEPS)
     single, rows = f"{_DREAM}.dream_tasks:make_dream", f"{_DREAM}.dream_tasks:make_dream_rows"
     for name, task in DREAM_IDS.items():
         _register(name, single, rows, DREAM_STEPS, task=task)

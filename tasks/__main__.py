@@ -25,7 +25,9 @@ def parser() -> argparse.ArgumentParser:
     built = commands.add_parser("build", help="write a mixture of tasks as a Hugging Face data set")
     built.add_argument("config", type=Path, help="JSON file: seed, split, size, format, parts")
     built.add_argument("out", type=Path, help="folder of the data set; an unfinished one is completed")
-    built.add_argument("--workers", type=int, default=1)
+    built.add_argument("--workers", type=int, help="processes (default 1; with --ray those of the cluster)")
+    cluster = 'address of a Ray cluster that makes the shards: auto, HOST:PORT, or "local" to start one'
+    built.add_argument("--ray", metavar="ADDRESS", help=cluster)
     built.add_argument("--quiet", action="store_true", help="no progress bar")
     checked = commands.add_parser("check", help="same seed, same bytes; splits share no sample")
     checked.add_argument("names", nargs="*", help="tasks (default: all that need no data)")
@@ -83,7 +85,8 @@ def build_dataset(options: argparse.Namespace) -> int:
     from unified.tasks.mixture import read_config
 
     config = read_config(options.config)
-    shards = build(config, options.out, workers=options.workers, progress=not options.quiet)
+    shown = not options.quiet
+    shards = build(config, options.out, workers=options.workers, progress=shown, ray=options.ray)
     rows, size = sum(shard.rows for shard in shards), sum(shard.bytes for shard in shards)
     files = "1 file" if len(shards) == 1 else f"{len(shards)} files"
     print(f"wrote {options.out}: {rows} samples in {files}, {size / 1e6:.1f} MB")

@@ -14,9 +14,10 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +32,22 @@ PARTIAL = ".part"
 
 
 def build(
-    config: MixtureConfig, folder: str | Path, *, workers: int = 1, progress: bool = False
+    config: MixtureConfig,
+    folder: str | Path,
+    *,
+    workers: int | None = None,
+    progress: bool = False,
+    ray: str | None = None,
 ) -> list[ShardFile]:
     """Writes the data set, or completes it, and returns its files; a complete one is left as it is.
+    `workers`: processes (default 1). `ray`: the address of a Ray cluster (`ray_work.connected`), whose
+    processes make the shards (default: one for each of its processors); what the tasks and the processor
+    read must be on its machines under the same paths.
 
     Raises ValueError, in one line, for a task that refuses its options and for a folder that holds
     something else, another configuration, or rows that the generators no longer make. With `workers` above
     1 the calling script needs the usual `if __name__ == "__main__":`."""
-    if workers < 1:
+    if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
     folder = Path(folder)
     _prepare(config, folder)
@@ -46,28 +55,44 @@ def build(
         return dataset.read_manifest(folder)
     missing = [number for number in range(config.shards) if not _finished(config, folder, number)]
     kept = config.size - sum(len(config.shard_range(number)) for number in missing)
+    if ray is not None:
+        written = _write_on_ray(config, folder, missing, workers, ray)
+    else:
+        written = _write_all(config, folder, missing, workers or 1)
     with _bar(config.size, kept, progress) as bar:
-        for number in _write_all(config, folder, missing, workers):
+        for number in written:
             bar.update(len(config.shard_range(number)))
     return _complete(config, folder)
 
 
 def write_shard(maker: RowMaker, folder: Path, number: int) -> int:
     """Makes and writes one shard; returns its number."""
-    import pyarrow
     import pyarrow.parquet as parquet
 
-    config = maker.config
-    rows = list(maker.rows(config.shard_range(number)))
-    table = pyarrow.Table.from_pylist(rows, schema=features(config.format).arrow_schema)
+    table = _table(maker, number)
+    with _shard_file(maker.config, folder, number) as partial:
+        parquet.write_table(table, partial)
+    return number
+
+
+def _table(maker: RowMaker, number: int) -> Any:
+    """The rows of a shard."""
+    import pyarrow
+
+    rows = list(maker.rows(maker.config.shard_range(number)))
+    return pyarrow.Table.from_pylist(rows, schema=features(maker.config.format).arrow_schema)
+
+
+@contextmanager
+def _shard_file(config: MixtureConfig, folder: Path, number: int) -> Iterator[Path]:
+    """The temporary file of a shard, which has its name once the context has closed without an error."""
     path = folder / shard_name(config, number)
     partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
     try:
-        parquet.write_table(table, partial)
+        yield partial
         _rename(partial, path)
     finally:
         partial.unlink(missing_ok=True)
-    return number
 
 
 def _prepare(config: MixtureConfig, folder: Path) -> None:
@@ -169,6 +194,37 @@ def _end_with_parent() -> None:
 def _work(folder: Path, number: int) -> int:
     assert _maker is not None
     return write_shard(_maker, folder, number)
+
+
+# A cluster --------------------------------------------------------------------------------------------------
+
+
+def _write_on_ray(
+    config: MixtureConfig, folder: Path, numbers: list[int], workers: int | None, address: str
+) -> Iterator[int]:
+    """Lets a Ray cluster make shards, writes them, and yields their numbers as they are done."""
+    from unified.tasks.ray_work import connected, done
+
+    with connected(address):
+        for number, content in done(_shards_of, [config.to_json()], numbers, workers=workers):
+            with _shard_file(config, folder, number) as partial:
+                partial.write_bytes(content)
+            yield number
+
+
+def _shards_of(config: dict[str, Any]) -> Callable[[int], bytes]:
+    """What gives the content of a shard's file, in a process of the cluster."""
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    maker = RowMaker(MixtureConfig.from_json(config))
+
+    def content(number: int) -> bytes:
+        sink = pyarrow.BufferOutputStream()
+        parquet.write_table(_table(maker, number), sink)
+        return bytes(sink.getvalue().to_pybytes())
+
+    return content
 
 
 # Files ------------------------------------------------------------------------------------------------------

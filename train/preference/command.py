@@ -59,6 +59,10 @@ def pairs_parser() -> argparse.ArgumentParser:
     root.add_argument("--out", type=Path, default=Path("pairs.jsonl"))
     root.add_argument("--seed", type=seed, default=0)
     root.add_argument("--cpu", action="store_true", help="leave GPUs alone")
+    cluster = 'address of a Ray cluster that draws the replies: auto, HOST:PORT, or "local" to start one'
+    root.add_argument("--ray", metavar="ADDRESS", help=cluster)
+    of_cluster = "of --ray: processes (default: one for each GPU or, without any, each processor)"
+    root.add_argument("--workers", type=int, metavar="N", help=of_cluster)
     return root
 
 
@@ -146,29 +150,24 @@ def recipe_of(options: argparse.Namespace) -> Any:
 
 
 def _pairs(options: argparse.Namespace) -> int:
-    import torch
     from unified.tasks.registry import make
-    from unified.train.preference.on_policy import Tally, make_pairs, samples_of, write_pairs
-    from unified.train.preference.rewards import TaskReward
+    from unified.train.preference.asking import Asked
+    from unified.train.preference.on_policy import Tally, write_pairs
 
-    from unified.pretrained import find, load_model
+    from unified.pretrained import find
 
     if not options.task:
         raise ValueError("give --task NAME: whose prompts are answered and scored")
     if options.out.is_dir():
         raise ValueError(f"{options.out} is a folder: name a file")
+    if options.workers is not None and (options.workers < 1 or options.ray is None):
+        raise ValueError("--workers is a number of at least 1, of the processes of --ray")
     source, config = _pair_task(options), _on_policy(options)
-    reward = TaskReward(make(source.task, **source.options), source.scores, source.following or None)
-    given = [s for s in samples_of(options.data) if s.task == source.task] if options.data else None
-    if given is not None and len(given) < config.first + config.samples:
-        raise ValueError(f"{options.data} holds {len(given)} samples of {source.task}: lower --samples")
-    device = "cpu" if options.cpu or not torch.cuda.is_available() else "cuda"
-    model, processor = load_model(find(options.model or None), device=device)
+    make(source.task, **source.options)  # refuses bad options here, and not in another process
+    asked = Asked(find(options.model or None), source, config, options.data, options.cpu)
     tally = Tally()
-    sample = given.__getitem__ if given is not None else None
-    count = write_pairs(
-        options.out, make_pairs(model.fuse(), processor, reward, config, sample=sample, tally=tally)
-    )
+    made = asked.pairs(tally) if options.ray is None else asked.on_ray(options.ray, options.workers, tally)
+    count = write_pairs(options.out, made)
     print(f"{options.out}: {tally}")
     if not count:
         raise ValueError(f"no two replies lie {config.margin} apart: lower --margin or raise --answers")

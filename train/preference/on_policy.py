@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,14 @@ class Tally:
         )
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class Scored:
+    """What came of one prompt: the scores of its replies, and the pair if one was kept."""
+
+    scores: list[float]
+    pair: dict[str, Any] | None
+
+
 def make_pairs(
     model: Any,
     processor: Processor,
@@ -88,12 +95,39 @@ def make_pairs(
 ) -> Iterator[dict[str, Any]]:
     """Records of ids (see `data`), in the order of the prompts. `sample`: gives the prompts by number in
     place of the reward's task. Every reply depends on its number and the seed alone."""
-    give = sample or (lambda number: reward.task.sample(number, config.split))
-    tokenizer, tally = tokenizer_digest(processor), tally or Tally()
+    score = scorer(model, processor, reward, config, sample)
+    return kept_pairs((score(part) for part in parts_of(config)), tally or Tally())
+
+
+def parts_of(config: OnPolicy) -> list[range]:
+    """The numbers of the prompts whose replies are drawn together."""
     together = max(1, config.sampling.batch // config.answers)
     numbers = range(config.first, config.first + config.samples)
-    for start in range(0, len(numbers), together):
-        part = numbers[start : start + together]
+    return [numbers[start : start + together] for start in range(0, len(numbers), together)]
+
+
+def kept_pairs(parts: Iterable[Sequence[Scored]], tally: Tally) -> Iterator[dict[str, Any]]:
+    """The pairs of parts in their order; the tally counts along."""
+    for part in parts:
+        for one in part:
+            tally.add(one.scores, one.pair is not None)
+            if one.pair is not None:
+                yield one.pair
+
+
+def scorer(
+    model: Any,
+    processor: Processor,
+    reward: TaskReward,
+    config: OnPolicy,
+    sample: Callable[[int], Sample] | None = None,
+) -> Callable[[range], list[Scored]]:
+    """What gives the pairs of a part (`parts_of`)."""
+    give = sample or (lambda number: reward.task.sample(number, config.split))
+    tokenizer = tokenizer_digest(processor)
+
+    @torch.no_grad()
+    def score(part: range) -> list[Scored]:
         asked = [give(number) for number in part]
         rows = [each for each in asked for _ in range(config.answers)]
         seeds = [
@@ -102,13 +136,17 @@ def make_pairs(
             for n in range(config.answers)
         ]
         drawn = replies(model, processor, rows, seeds, config.sampling)
+        found = []
         for place, (number, each) in enumerate(zip(part, asked, strict=True)):
-            found = drawn[place * config.answers : (place + 1) * config.answers]
-            scores = [reward(each, reply.content) for reply in found]
-            pair = _pair(found, scores, config, each, processor, reward)
-            tally.add(scores, pair is not None)
+            own = drawn[place * config.answers : (place + 1) * config.answers]
+            scores = [reward(each, reply.content) for reply in own]
+            pair = _pair(own, scores, config, each, processor, reward)
             if pair is not None:
-                yield {**pair, "tokenizer": tokenizer, "task": each.task, "index": number}
+                pair |= {"tokenizer": tokenizer, "task": each.task, "index": number}
+            found.append(Scored(scores, pair))
+        return found
+
+    return score
 
 
 def _pair(

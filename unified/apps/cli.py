@@ -194,9 +194,11 @@ def _add_serve(commands: argparse._SubParsersAction) -> None:
     serve = _command(commands, "serve", "answer over HTTP, in the form of OpenAI's interface")
     shown = "with a page for browsers: chat, draw, edit, solve, play, compare (also: unified page)"
     serve.add_argument("--page", action="store_true", help=shown)
+    spread = "replicas under Ray Serve, as this JSON file says (extra cluster; see docs/serving.md)"
+    serve.add_argument("--cluster", type=Path, metavar="FILE", help=spread)
     _add_server_options(serve)
     page = _command(commands, "page", "a page for browsers, and the server behind it: serve --page")
-    page.set_defaults(page=True)
+    page.set_defaults(page=True, cluster=None)
     _add_server_options(page)
 
 
@@ -214,6 +216,8 @@ def _add_server_options(serve: argparse.ArgumentParser) -> None:
     serve.add_argument("--rows", type=_positive, metavar="N", help="answers generated at once (default 16)")
     queue = "answers that wait at most; more are told to come again (default 64)"
     serve.add_argument("--queue", type=_positive, metavar="N", help=queue)
+    worlds = "worlds a client may have at once, forks included (default 4)"
+    serve.add_argument("--worlds", type=_positive, metavar="N", help=worlds)
     serve.add_argument("--tokens", type=_positive, metavar="N", help="ids an answer may have (default 2048)")
     serve.add_argument("--images", type=_positive, metavar="N", help="images it may have (default 8)")
     seconds = "an answer may take, at most (default 120)"

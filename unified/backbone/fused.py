@@ -58,15 +58,15 @@ def by_input(weight: Tensor) -> Tensor:
 
 
 def fusible(decoder: Any) -> bool:
-    """Whether these are the layers that are computed here: without biases, and without adapters in them
-    or an expert beside them."""
+    """Whether these are the layers that are computed here: without biases, without adapters in them or an
+    expert beside them, and not split over processes."""
     config = decoder.config
     if config.model_type != KIND or config.attention_bias or config.hidden_act != "silu":
         return False
     if getattr(decoder, "expert", None) is not None:
         return False
     return all(
-        type(getattr(part, name)) is nn.Linear
+        type(getattr(part, name)) is nn.Linear and not hasattr(getattr(part, name).weight, "device_mesh")
         for layer in decoder.layers
         for part, names in ((layer.self_attn, ATTENTION), (layer.mlp, MLP))
         for name in names

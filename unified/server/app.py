@@ -22,7 +22,7 @@ from unified.server.scheduler import Scheduler
 from unified.server.schema import ChatRequest, ImageRequest
 from unified.server.service import Service
 from unified.server.worker import Worker
-from unified.server.world_routes import add_worlds
+from unified.server.world_routes import add_worlds, refuse_worlds
 from unified.server.worlds import Worlds
 
 FORM: dict[str, Any] = {
@@ -53,15 +53,17 @@ def create_app(
     access: Access | None = None,
     name: str = "unified",
     page: Callable[[FastAPI, Service], None] | None = None,
+    worlds: bool = True,
 ) -> Guard:
     """The server of one model as an ASGI application. `name`: what clients call the model. `page` adds a page
-    for browsers after all other routes. ValueError for a model that is none of this project's own form."""
+    for browsers after all other routes. `worlds`: whether it keeps worlds, where the model takes actions.
+    ValueError for a model that is none of this project's own form."""
     if type(assistant) is not Assistant:  # an extended one reads values beside the ids
         raise ValueError(f"the server is for models in this project's own form, got {assistant!r:.100}")
     limits = limits or Limits()
     scheduler = Scheduler(assistant.model, assistant.processor, limits)
-    worlds = Worlds(assistant, limits)
-    worker, metrics = Worker(scheduler, worlds.end_idle), Metrics(scheduler)
+    kept = Worlds(assistant, limits)
+    worker, metrics = Worker(scheduler, kept.end_idle), Metrics(scheduler)
     service = Service(assistant, worker, limits, name)
 
     @asynccontextmanager
@@ -71,11 +73,14 @@ def create_app(
         worker.stop()
 
     app = FastAPI(title="unified", version=__version__, lifespan=life, docs_url=None, redoc_url=None)
+    app.state.worker = worker
     _add_errors(app)
     _add_models(app, service)
     _add_answers(app, service)
-    if assistant.processor.action is not None:
-        add_worlds(app, service, worlds)
+    if not worlds:
+        refuse_worlds(app)
+    elif assistant.processor.action is not None:
+        add_worlds(app, service, kept)
 
     @app.get("/health")
     async def health() -> Response:

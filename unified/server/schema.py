@@ -116,5 +116,11 @@ class StepRequest(Body):
     actions: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=64)]
 
 
+class StepsRequest(Body):
+    """One action in MineRL's form for each of some worlds, by their id."""
+
+    actions: Annotated[dict[str, dict[str, Any]], Field(min_length=1, max_length=64)]
+
+
 class ForkRequest(Body):
     seed: Seed | None = None

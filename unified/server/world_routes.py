@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -16,7 +17,7 @@ from starlette.websockets import WebSocketDisconnect
 from unified.command import told
 from unified.server.errors import ApiError, AsciiJSON
 from unified.server.images import drawn
-from unified.server.schema import ForkRequest, StepRequest, WorldRequest
+from unified.server.schema import ForkRequest, StepRequest, StepsRequest, WorldRequest
 from unified.server.service import Service, until_left
 from unified.server.uploads import data_url, picture_of_url, png
 from unified.server.worlds import World, Worlds
@@ -29,6 +30,19 @@ def add_worlds(app: FastAPI, service: Service, worlds: Worlds) -> None:
         client, picture = request.state.client, await _start(service, body, request)
         made = await service.call(lambda: worlds.create(client, picture, body.seed, body.temperature))
         return AsciiJSON(await _described(made), 201)
+
+    @app.post("/v1/worlds/step")
+    async def steps_of_all(body: StepsRequest, request: Request) -> Response:
+        """The frames of several worlds after one action each; worlds of one size and temperature share the
+        passes of the model. After an error none has been stepped."""
+        client = request.state.client
+        stepped = await service.call(lambda: _shown(worlds.step_all(client, body.actions)))
+        frames = await asyncio.to_thread(lambda: [data_url(frame) for frame, _ in stepped])
+        found = {
+            number: {"frame": frame, "steps": steps}
+            for number, frame, (_, steps) in zip(body.actions, frames, stepped, strict=True)
+        }
+        return AsciiJSON({"object": "worlds.frames", "worlds": found})
 
     @app.get("/v1/worlds/{number}")
     async def show(number: str, request: Request) -> Response:
@@ -72,6 +86,19 @@ def add_worlds(app: FastAPI, service: Service, worlds: Worlds) -> None:
         await socket.accept()
         with suppress(WebSocketDisconnect):
             await _played(service, worlds, number, socket)
+
+
+def refuse_worlds(app: FastAPI) -> None:
+    """Of a server that keeps none: replicas share no state."""
+
+    @app.api_route("/v1/worlds{rest:path}", methods=["GET", "POST", "DELETE"], include_in_schema=False)
+    async def refused(rest: str) -> Response:
+        raise ApiError(404, "this server keeps no worlds", code="no_worlds")
+
+
+def _shown(worlds: Sequence[World]) -> list[tuple[np.ndarray, int]]:
+    """What the worlds show now: other requests may step them on."""
+    return [(world.frame, world.steps) for world in worlds]
 
 
 async def _played(service: Service, worlds: Worlds, number: str, socket: WebSocket) -> None:

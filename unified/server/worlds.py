@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,17 +20,20 @@ from unified.decoding.sampling import Sampler
 from unified.server.errors import ApiError
 from unified.server.limits import Limits
 from unified.server.schema import MOST_SEED
+from unified.tokenizers.environment_action import complete
 
 
 @dataclass
 class World:
-    """`frame`: the latest, uint8 [H, W, 3]; `steps` since the first; `used`: when it was last asked for."""
+    """`dream` and `row`: where its frames are drawn; `frame`: the latest, uint8 [H, W, 3]; `steps` since the
+    first; `used`: when it was last asked for."""
 
     number: str
     client: str
     dream: Dream
     frame: np.ndarray
     sampler: Sampler
+    row: int = 0
     steps: int = 0
     used: float = 0.0
 
@@ -55,23 +59,62 @@ class Worlds:
 
     def step(self, client: str, number: str, action: Mapping[str, Any]) -> World:
         """The world after an action in MineRL's form. `ApiError` 400 for a malformed one, nothing changed."""
-        world = self.find(client, number)
-        try:
-            frames = world.dream.step([action])
-        except ValueError as error:
-            raise ApiError(400, told(error), param="actions") from None
-        world.frame, world.steps = frames.images[0], world.steps + 1
-        return world
+        return self.step_all(client, {number: action})[0]
+
+    def step_all(self, client: str, actions: Mapping[str, Mapping[str, Any]]) -> list[World]:
+        """Worlds after one action each (by world), in that order. Those of one size and temperature are rows
+        of the same passes. `ApiError` 400 for a malformed action and 404 for a world that is not there,
+        nothing changed."""
+        worlds = [self.find(client, number) for number in actions]
+        for action in actions.values():
+            try:
+                self.assistant.processor.action_ids(complete(action))
+            except ValueError as error:
+                raise ApiError(400, told(error), param="actions") from None
+        kinds: dict[Any, list[World]] = {}
+        for world in worlds:
+            kinds.setdefault((world.frame.shape, world.sampler), []).append(world)
+        for together in kinds.values():
+            self._step(together, actions)
+        return worlds
+
+    def _step(self, worlds: Sequence[World], actions: Mapping[str, Mapping[str, Any]]) -> None:
+        """One action in each of some worlds of one kind."""
+        dream = self._seated(worlds)
+        given: list[Mapping[str, Any] | None] = [None] * len(dream.states)
+        for world in worlds:
+            given[world.row] = actions[world.number]
+        frames = dream.step(given)
+        for world, image in zip(sorted(worlds, key=lambda one: one.row), frames.images, strict=True):
+            world.frame, world.steps = image, world.steps + 1
+
+    def _seated(self, worlds: Sequence[World]) -> Dream:
+        """One dream whose rows all these worlds are. It is the one that most of them are rows of, if it has
+        free rows for the others and at least half of its rows are asked for; else a new one."""
+        counts = Counter(id(world.dream) for world in worlds)
+        dream = max((world.dream for world in worlds), key=lambda one: counts[id(one)])
+        taken = {world.row for world in self._worlds.values() if world.dream is dream}
+        free = [row for row in range(len(dream.states)) if row not in taken]
+        new = [world for world in worlds if world.dream is not dream]
+        if len(free) < len(new) or 2 * len(worlds) < len(dream.states):
+            dream = self._dream(worlds[0].frame, worlds[0].sampler, len(worlds))
+            new, free = list(worlds), list(range(len(worlds)))
+        if new:
+            rows = free[: len(new)]
+            dream.load(rows, [world.dream.state(world.row) for world in new])
+            for world, row in zip(new, rows, strict=True):
+                world.dream, world.row = dream, row
+        return dream
 
     def fork(self, client: str, number: str, seed: int | None) -> World:
         """Another world that goes on from here: after the same actions with the same frames or, with a seed
         and a temperature, with samples of its own."""
         world = self.find(client, number)
         self._check_room(client)
-        state = world.dream.state(0)
+        state = world.dream.state(world.row)
         dream = self._dream(world.frame, world.sampler)
         dream.load([0], [state if seed is None else replace(state, seed=seed % MOST_SEED)])
-        fork = World(_number(), client, dream, world.frame, world.sampler, world.steps)
+        fork = World(_number(), client, dream, world.frame, world.sampler, steps=world.steps)
         return self._kept(fork)
 
     def find(self, client: str, number: str) -> World:
@@ -99,8 +142,8 @@ class Worlds:
         self._worlds[world.number] = world
         return world
 
-    def _dream(self, frame: np.ndarray, sampler: Sampler) -> Dream:
-        dream: Dream = self.assistant.dream(frame.shape[:2], sampler=sampler)
+    def _dream(self, frame: np.ndarray, sampler: Sampler, rows: int = 1) -> Dream:
+        dream: Dream = self.assistant.dream(frame.shape[:2], rows=rows, sampler=sampler)
         return dream
 
     def _check_room(self, client: str) -> None:

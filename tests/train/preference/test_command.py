@@ -25,6 +25,9 @@ from unified.train.stored import to_json
 import unified
 from unified.pretrained import load_model
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from local_ray import local_ray
+
 ROOT = Path(__file__).resolve().parents[3]
 TASK = [
     "--task",
@@ -358,3 +361,18 @@ def test_two_processes_give_the_gradients_of_one(tmp_path, every_sort):
     assert max(value.abs().max() for value in one.values()) > 1e-3
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, atol=1e-6, rtol=1e-4, msg=name)
+
+
+@pytest.mark.slow
+def test_a_cluster_makes_the_same_bytes(trained, tmp_path):
+    command = ["pairs", "--model", trained, *TASK, "--samples", "6", "--answers", "3", "--rows", "6", "--cpu"]
+    assert main([*command, "--out", str(tmp_path / "one.jsonl")]) == 0
+    with local_ray():
+        assert main([*command, "--out", str(tmp_path / "two.jsonl"), "--ray", "auto", "--workers", "2"]) == 0
+    assert (tmp_path / "two.jsonl").read_bytes() == (tmp_path / "one.jsonl").read_bytes()
+
+
+def test_processes_are_those_of_a_cluster(trained, tmp_path, capsys):
+    for more in (["--workers", "2"], ["--workers", "0", "--ray", "auto"]):
+        assert main(["pairs", "--model", trained, *TASK, "--out", str(tmp_path / "p.jsonl"), *more]) == 2
+        assert "--workers is a number of at least 1" in capsys.readouterr().err
