@@ -1,0 +1,74 @@
+"""A virtual display without any X library: its pixels from the file that Xvfb maps, its keys by XTEST."""
+
+from __future__ import annotations
+
+import mmap
+import socket
+import struct
+from pathlib import Path
+
+import numpy as np
+
+KEYCODE_OF_1 = 10  # of the keys 1 to 9 in Xvfb's keyboard map
+PRESS, RELEASE = 2, 3
+
+
+class Pixels:
+    """The picture of a display, as it is at the moment of reading. `path`: the file of `Xvfb -fbdir`, in
+    the format of xwd (X11/XWDFile.h). ValueError for another depth than 24 in 32 bits."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        head = struct.unpack(">25I", self._map[:100])
+        offset, width, height = head[0] + 12 * head[19], head[4], head[5]
+        order, bits, row = head[7], head[11], head[12]
+        if bits != 32 or order != 0:
+            raise ValueError(f"{path}: pixels of {bits} bits in byte order {order} are not read here")
+        view = np.frombuffer(self._map, np.uint8, count=row * height, offset=offset)
+        self._view = view.reshape(height, row // 4, 4)[:, :width, 2::-1]  # blue, green, red, unused
+
+    def read(self, rows: slice = slice(None), columns: slice = slice(None)) -> np.ndarray:
+        """A copy of a part, uint8 [H, W, 3]."""
+        return np.array(self._view[rows, columns])
+
+
+class Keys:
+    """Presses keys of a display. ConnectionError where it does not let us."""
+
+    def __init__(self, number: int, patience: float) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._socket.settimeout(patience)
+            self._socket.connect(f"/tmp/.X11-unix/X{number}")
+            self._socket.sendall(struct.pack("<BxHHHHxx", ord("l"), 11, 0, 0, 0))
+            accepted, size = struct.unpack("<BxxxxxH", self._receive(8))
+            self._receive(4 * size)
+            if accepted != 1:
+                raise ConnectionError("it refuses the connection")
+            name = b"XTEST"
+            self._socket.sendall(struct.pack("<BxHHxx8s", 98, 4, len(name), name))  # QueryExtension
+            present, self._code = struct.unpack("<BB", self._receive(32)[8:10])
+            if not present:
+                raise ConnectionError("it has no XTEST extension")
+        except OSError as error:
+            self._socket.close()
+            raise ConnectionError(f"display :{number} takes no keys: {error}") from None
+
+    def press(self, keycode: int) -> None:
+        """One press and release."""
+        fake = struct.Struct("<BBHBBxxIIxxxxxxxxhhxxxxxxxx")  # FakeInput: type, key, time, root, x, y
+        events = (fake.pack(self._code, 2, 9, kind, keycode, 0, 0, 0, 0) for kind in (PRESS, RELEASE))
+        self._socket.sendall(b"".join(events))
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _receive(self, size: int) -> bytes:
+        held = b""
+        while len(held) < size:
+            part = self._socket.recv(size - len(held))
+            if not part:
+                raise ConnectionError("the connection was closed")
+            held += part
+        return held
