@@ -21,9 +21,9 @@ class LuantiConfig:
     the fog is complete, 20 to 200. max_steps: the episode is truncated after so many steps; 0 means never.
     escape_ends: whether ESC ends the episode; it always closes the inventory. start_items: what the player
     carries at first, in this order from slot 1, item name of the game to count; unknown names are a
-    RuntimeError at the reset. settle: frames that the client draws after one with the tick's state before
-    `pov` is taken, 1 to 60; ticks that change a node wait for `settle_changed`. patience: seconds until
-    the game must have answered.
+    ValueError at the reset. settle: frames that the client draws after one with the tick's state before
+    `pov` is taken, 1 to 60. settle_changed: after a tick that changes a node, the held item or the panel,
+    equal frames in a row. patience: seconds until the game must have answered.
     """
 
     width: int = 64
@@ -35,7 +35,7 @@ class LuantiConfig:
     start_items: Mapping[str, int] = field(default_factory=_default_items)
     settle: int = 1
     settle_changed: int = 4
-    patience: float = 60.0
+    patience: float = 120.0
 
     def __post_init__(self) -> None:
         limits = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import select
 import socket
 import struct
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 KEYCODE_OF_1 = 10  # of the keys 1 to 9 in Xvfb's keyboard map
 PRESS, RELEASE = 2, 3
+QUERY_TREE, SET_INPUT_FOCUS, QUERY_EXTENSION = 15, 42, 98
 
 
 class Pixels:
@@ -34,35 +36,66 @@ class Pixels:
 
 
 class Keys:
-    """Presses keys of a display. ConnectionError where it does not let us."""
+    """Presses keys of a display, as a client that speaks the X11 protocol. ConnectionError where it does not
+    let us."""
 
     def __init__(self, number: int, patience: float) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._socket.settimeout(patience)
             self._socket.connect(f"/tmp/.X11-unix/X{number}")
-            self._socket.sendall(struct.pack("<BxHHHHxx", ord("l"), 11, 0, 0, 0))
-            accepted, size = struct.unpack("<BxxxxxH", self._receive(8))
-            self._receive(4 * size)
-            if accepted != 1:
-                raise ConnectionError("it refuses the connection")
+            self._root = self._set_up()
             name = b"XTEST"
-            self._socket.sendall(struct.pack("<BxHHxx8s", 98, 4, len(name), name))  # QueryExtension
-            present, self._code = struct.unpack("<BB", self._receive(32)[8:10])
+            self._socket.sendall(struct.pack("<BxHHxx8s", QUERY_EXTENSION, 4, len(name), name))
+            present, self._xtest = struct.unpack("<BB", self._reply()[8:10])
             if not present:
                 raise ConnectionError("it has no XTEST extension")
         except OSError as error:
             self._socket.close()
             raise ConnectionError(f"display :{number} takes no keys: {error}") from None
 
+    def focus(self) -> None:
+        """Give the keyboard to the one window: no window manager does it here, and the game ignores keys
+        without."""
+        self._socket.sendall(struct.pack("<BxHI", QUERY_TREE, 2, self._root))
+        reply = self._reply()
+        count = struct.unpack("<H", reply[16:18])[0]
+        windows = struct.unpack(f"<{count}I", reply[32 : 32 + 4 * count])
+        if not windows:
+            raise ConnectionError("the game has no window")
+        self._socket.sendall(struct.pack("<BBHII", SET_INPUT_FOCUS, 0, 3, windows[-1], 0))
+
     def press(self, keycode: int) -> None:
         """One press and release."""
+        while select.select([self._socket], [], [], 0)[0]:  # events that nobody reads must not pile up
+            self._receive(32)
         fake = struct.Struct("<BBHBBxxIIxxxxxxxxhhxxxxxxxx")  # FakeInput: type, key, time, root, x, y
-        events = (fake.pack(self._code, 2, 9, kind, keycode, 0, 0, 0, 0) for kind in (PRESS, RELEASE))
+        events = (fake.pack(self._xtest, 2, 9, kind, keycode, 0, 0, 0, 0) for kind in (PRESS, RELEASE))
         self._socket.sendall(b"".join(events))
 
     def close(self) -> None:
         self._socket.close()
+
+    def _set_up(self) -> int:
+        """Introduce ourselves, without authorisation; the root window."""
+        self._socket.sendall(struct.pack("<BxHHHHxx", ord("l"), 11, 0, 0, 0))
+        accepted, size = struct.unpack("<BxxxxxH", self._receive(8))
+        said = self._receive(4 * size)
+        if accepted != 1:
+            raise ConnectionError("it refuses the connection")
+        vendor, formats = struct.unpack("<H", said[16:18])[0], said[21]
+        screen = 32 + -(-vendor // 4) * 4 + 8 * formats
+        root: int = struct.unpack("<I", said[screen : screen + 4])[0]
+        return root
+
+    def _reply(self) -> bytes:
+        """The next reply; events before it, such as that the keyboard map was changed, are skipped."""
+        while True:
+            head = self._receive(32)
+            if head[0] == 0:
+                raise ConnectionError(f"it refuses a request (X error {head[1]})")
+            if head[0] == 1:
+                return head + self._receive(4 * struct.unpack("<I", head[4:8])[0])
 
     def _receive(self, size: int) -> bytes:
         held = b""

@@ -12,8 +12,10 @@ from unified.envs.luanti.installed import Installed
 
 MOD = Path(__file__).parent / "mod"
 STRIP = 4  # rows above and below `pov`: the upper ones hold the marker
-SMALLEST_SIDE = 96  # pixels of what the client draws: smaller ones are drawn larger and averaged
-HOTBAR = 48 * 9 + 40  # pixels of nine slots at scale 1
+NARROWEST = 256  # pixels of what the client draws, so that nine slots fit: smaller ones are averaged
+LEAST_SCALE = 0.5  # of slots, the client's own limit
+PANEL_SCALE = 220  # pixels of a window in which the inventory of scale 1 takes three quarters
+FULL_SCALE = 900  # pixels of a window whose slots are as the game's artists drew them
 MAP = {
     "mg_flags": "caves, dungeons, light, decorations, biomes, ores",
     "mgv7_spflags": "nomountains, noridges, nofloatlands, caverns",
@@ -33,7 +35,7 @@ class Picture:
 
     @property
     def times(self) -> int:
-        return max(1, -(-SMALLEST_SIDE // min(self.width, self.height)))
+        return max(1, -(-NARROWEST // self.width))
 
     @property
     def window(self) -> tuple[int, int]:
@@ -80,10 +82,11 @@ def game_environment(folder: Path) -> dict[str, str]:
 def _settings(seed: int, config: LuantiConfig) -> dict[str, object]:
     picture = Picture(width=config.width, height=config.height)
     width, height = picture.window
+    scale = round(max(LEAST_SCALE, width / FULL_SCALE), 3)
     return {
         **{"screen_w": width, "screen_h": height, "fps_max": 200, "fps_max_unfocused": 200, "vsync": "false"},
         **{"window_maximized": "false", "autosave_screensize": "false", "video_driver": "opengl"},
-        **{"hud_scaling": round(width / HOTBAR, 3), "gui_scaling": round(width / HOTBAR, 3)},
+        **{"hud_scaling": scale, "gui_scaling": round(max(LEAST_SCALE, width / PANEL_SCALE), 3)},
         **{"hud_hotbar_max_width": 1.0, "screen_dpi": 96, "enable_sound": "false", "show_debug": "false"},
         **{"enable_clouds": "false", "enable_particles": "false", "view_bobbing_amount": 0},
         **{"fall_bobbing_amount": 0, "arm_inertia": "false", "camera_smoothing": 0, "show_entity_selectionbox": "false"},

@@ -37,7 +37,7 @@ KEEPER = Path(__file__).with_name("keeper.py")
 COLOURS = 7  # of the marker, without black
 POLL = 0.001  # seconds between two looks at the display
 STILL = 12  # equal frames in a row after a start
-MOST_FRAMES = 400  # until they must have been equal
+MOST_FRAMES = 600  # until they must have been equal
 END = 15.0  # seconds until a keeper must have cleaned up
 
 
@@ -84,16 +84,10 @@ class Session:
         x, z = place
         state = self._ask({"op": "begin", "x": x, "z": z, "yaw": yaw, "items": items, "time": 0.5})
         if "failed" in state:
-            raise ValueError(f"this world has {state['failed']}: choose another seed")
-        frames, equal = 0, 0
-        while equal < STILL:
-            last = self.frame
-            self._draw_another()
-            self.frame = self._picture()
-            equal = equal + 1 if last is not None and np.array_equal(last, self.frame) else 0
-            frames += 1
-            if frames > MOST_FRAMES:
-                raise RuntimeError("the game's picture does not come to rest")
+            raise ValueError(f"this world has {state['failed']}")
+        assert self._keys is not None
+        self._keys.focus()
+        self.frame = self._at_rest(STILL)
         self._say("stop")
         return state
 
@@ -105,9 +99,12 @@ class Session:
             self._keys.press(KEYCODE_OF_1 + slot)
             order["slot"] = slot
         state = self._ask(order)
-        for _ in range(self.config.settle_changed if state["changed"] else self.config.settle):
-            self._draw_another()
-        self.frame = self._picture()
+        if state["changed"]:
+            self.frame = self._at_rest(self.config.settle_changed)
+        else:
+            for _ in range(self.config.settle):
+                self._draw_another()
+            self.frame = self._picture()
         self._say("stop")
         return state
 
@@ -128,6 +125,19 @@ class Session:
         except subprocess.TimeoutExpired:  # its children get signals of their own when it dies
             keeper.kill()
             keeper.wait()
+
+    def _at_rest(self, wanted: int) -> np.ndarray:
+        """The picture once it was the same in so many frames in a row, for what the client does over time:
+        it draws changed nodes when it gets to it, and moves the held item when another one is taken."""
+        last, equal = self._picture(), 0
+        for _ in range(MOST_FRAMES):
+            self._draw_another()
+            frame = self._picture()
+            equal = equal + 1 if np.array_equal(last, frame) else 0
+            if equal >= wanted:
+                return frame
+            last = frame
+        raise RuntimeError("the game's picture does not come to rest")
 
     def _draw_another(self) -> None:
         self._ask({"op": "mark"})

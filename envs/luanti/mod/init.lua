@@ -14,7 +14,7 @@ local hands = dofile(MOD .. "/hands.lua")
 local commands = assert(io.open(WORLD .. "/commands", "r"))
 local answers = assert(io.open(WORLD .. "/answers", "w"))
 local emerged, marker, current, unsent = false, nil, nil, nil
-local gui_open = false
+local gui_open, held = false, nil
 
 local function colour(mark)
     local function part(bit)
@@ -87,14 +87,27 @@ local function prepare(player, command)
     player:hud_set_flags({healthbar = false, breathbar = false, minimap = false, basic_debug = false,
         wielditem = true, hotbar = true, crosshair = true})
     player:hud_set_hotbar_itemcount(9)
+    player:hud_set_hotbar_image("") -- the game's own has eight slots
     player:set_properties({eye_height = body.EYE})
+    player:set_formspec_prepend("") -- the game's own darkens the whole window, marker included
     local inventory = player:get_inventory()
     inventory:set_size("main", 36)
     inventory:set_list("main", {})
     for _, item in ipairs(command.items or {}) do
+        if not core.registered_items[ItemStack(item):get_name()] then
+            return "no item " .. item:match("%S+")
+        end
         inventory:add_item("main", item)
     end
     unsent = all_blocks()
+    return nil
+end
+
+-- Whether another item is in the hand than when this was last asked.
+local function hand_changed(player)
+    local before = held
+    held = player:get_wielded_item():get_name()
+    return held ~= before
 end
 
 local handlers = {}
@@ -102,9 +115,12 @@ local handlers = {}
 -- Puts the player down near a column and hands the client the whole map.
 function handlers.begin(player, command)
     if not unsent then
-        prepare(player, command)
-        if not body.spawn(command.x, command.z, command.yaw, LOW, HIGH) then
-            return {failed = "nothing to stand on"}
+        local failed = prepare(player, command)
+        if not failed and not body.spawn(command.x, command.z, command.yaw, LOW, HIGH) then
+            failed = "no dry ground to stand on"
+        end
+        if failed then
+            return {failed = failed}
         end
         body.show(player)
     end
@@ -114,6 +130,7 @@ function handlers.begin(player, command)
     if #unsent > 0 then
         return nil
     end
+    hand_changed(player)
     set_marker(player, command.mark)
     return state(player, true)
 end
@@ -128,23 +145,25 @@ function handlers.step(player, command)
     if command.slot and player:get_wield_index() ~= command.slot and not late then
         return nil -- the key is on its way from the client
     end
+    local open = gui_open
     if keys.ESC or keys.inventory then
-        local open = not gui_open and keys.inventory == true
+        open = not gui_open and keys.inventory == true
         if gui_open and not open then
             core.close_formspec(player:get_player_name(), "unified_env:inventory")
         elseif open then
             core.show_formspec(player:get_player_name(), "unified_env:inventory", hands.panel())
         end
-        gui_open = open
     end
-    local changed = false
+    local changed = open ~= gui_open
+    gui_open = open
     if not gui_open then
         body.turn(command.pitch, command.yaw)
         body.move(keys)
-        changed = hands.act(player, body, keys)
+        changed = hands.act(player, body, keys) or changed
     else
         body.move({})
     end
+    changed = hand_changed(player) or changed
     body.show(player)
     set_marker(player, command.mark)
     return state(player, changed)
