@@ -11,28 +11,42 @@ from pathlib import Path
 import numpy as np
 
 KEYCODE_OF_1 = 10  # of the keys 1 to 9 in Xvfb's keyboard map
+FLAG = 8  # pixels
 PRESS, RELEASE = 2, 3
 QUERY_TREE, SET_INPUT_FOCUS, QUERY_EXTENSION = 15, 42, 98
 
 
 class Pixels:
     """The picture of a display, as it is at the moment of reading. `path`: the file of `Xvfb -fbdir`, in
-    the format of xwd (X11/XWDFile.h). ValueError for another depth than 24 in 32 bits."""
+    the format of xwd (X11/XWDFile.h), which is the display's own memory. ValueError for another depth than
+    24 in 32 bits."""
 
     def __init__(self, path: Path) -> None:
-        with path.open("rb") as file:
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        with path.open("r+b") as file:
+            self._map = mmap.mmap(file.fileno(), 0)
         head = struct.unpack(">25I", self._map[:100])
         offset, width, height = head[0] + 12 * head[19], head[4], head[5]
         order, bits, row = head[7], head[11], head[12]
         if bits != 32 or order != 0:
             raise ValueError(f"{path}: pixels of {bits} bits in byte order {order} are not read here")
-        view = np.frombuffer(self._map, np.uint8, count=row * height, offset=offset)
-        self._view = view.reshape(height, row // 4, 4)[:, :width, 2::-1]  # blue, green, red, unused
+        raw = np.frombuffer(self._map, np.uint8, count=row * height, offset=offset)
+        self._view = raw.reshape(height, row // 4, 4)[:, :width, 2::-1]  # blue, green, red, unused
+        self._last = self._view[-1, -FLAG:]
+        self._flag = np.array(self._last)
 
     def read(self, rows: slice = slice(None), columns: slice = slice(None)) -> np.ndarray:
         """A copy of a part, uint8 [H, W, 3]."""
         return np.array(self._view[rows, columns])
+
+    def flag(self) -> None:
+        """Write other colours into the last pixels: `redrawn` tells when they have been drawn over."""
+        self._flag = 255 - np.array(self._last)
+        self._flag[::2] ^= 85
+        self._last[:] = self._flag
+
+    def redrawn(self) -> bool:
+        """Whether a whole picture was drawn since `flag`, or the one of that moment came to its end."""
+        return not np.array_equal(self._last, self._flag)
 
 
 class Keys:

@@ -2,8 +2,9 @@
 
 Lock-step. The server of the game waits for each command inside the mod, so its world stands still between
 ticks; the whole program is halted by SIGSTOP meanwhile, so that it costs no processor time. After a tick the
-mod changes the colour of a marker in the strip above `pov`; when that colour is on the display, another
-colour is asked for, and a frame that shows it was begun after one with the tick's state.
+mod changes the colour of a marker in the strip above `pov`; when that colour is on the display, some pixels
+of the strip below are written over, and once the client has drawn those anew a whole frame shows the tick's
+state.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from unified.envs.luanti.installed import installed
 
 KEEPER = Path(__file__).with_name("keeper.py")
 COLOURS = 7  # of the marker, without black
-POLL = 0.001  # seconds between two looks at the display
+POLL = 0.0005  # seconds between two looks at the display
 STILL = 12  # equal frames in a row after a start
 MOST_FRAMES = 600  # until they must have been equal
 END = 15.0  # seconds until a keeper must have cleaned up
@@ -140,7 +141,10 @@ class Session:
         raise RuntimeError("the game's picture does not come to rest")
 
     def _draw_another(self) -> None:
-        self._ask({"op": "mark"})
+        self._pixels.flag()
+        for _ in self._waiting(time.monotonic() + self.config.patience, "draws nothing"):
+            if self._pixels.redrawn():
+                return
 
     def _ask(self, order: dict[str, Any]) -> dict[str, Any]:
         """Send a command; the answer, once its marker is on the display."""

@@ -83,6 +83,7 @@ end
 
 local function prepare(player, command)
     core.set_timeofday(command.time)
+    player:set_sky({type = "plain", base_color = "#8cbafa", clouds = false}) -- the other's light follows the clock
     player:set_physics_override({speed = 0, jump = 0, gravity = 0, sneak = false})
     player:hud_set_flags({healthbar = false, breathbar = false, minimap = false, basic_debug = false,
         wielditem = true, hotbar = true, crosshair = true})
@@ -167,12 +168,6 @@ function handlers.step(player, command)
     body.show(player)
     set_marker(player, command.mark)
     return state(player, changed)
-end
-
--- Shows another marker: a frame that has it was begun after the frame before it.
-function handlers.mark(player, command)
-    set_marker(player, command.mark)
-    return {}
 end
 
 core.after(0, function()
