@@ -129,7 +129,7 @@ class LuantiEnv(gymnasium.Env):
         return {
             "location_stats": {**place, "yaw": state["yaw"], "pitch": state["pitch"]},
             "hotbar": int(state["slot"]),
-            "inventory": dict(state.get("inventory") or {}),
+            "inventory": {name: int(count) for name, count in (state.get("inventory") or {}).items()},
             "isGuiOpen": int(state["gui"]),
             "on_ground": state["on_ground"],
             "in_water": state["in_water"],

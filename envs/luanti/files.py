@@ -90,7 +90,7 @@ def _settings(seed: int, config: LuantiConfig) -> dict[str, object]:
         **{"hud_hotbar_max_width": 1.0, "screen_dpi": 96, "enable_sound": "false", "show_debug": "false"},
         **{"enable_clouds": "false", "enable_particles": "false", "view_bobbing_amount": 0},
         **{"fall_bobbing_amount": 0, "arm_inertia": "false", "camera_smoothing": 0, "show_entity_selectionbox": "false"},
-        **{"viewing_range": config.view_distance, "fov": config.field_of_view, "crosshair_alpha": 255},
+        **{"viewing_range": config.view_distance, "fov": config.field_of_view, "crosshair_alpha": 255, "font_size": 8},
         **{"enable_local_map_saving": "false", "client_unload_unused_data_timeout": 10**6},
         **{"client_mapblock_limit": -1, "free_move": "true", "noclip": "true", "pause_on_lost_focus": "false"},
         **{"enable_damage": "false", "creative_mode": "false", "give_initial_stuff": "false"},

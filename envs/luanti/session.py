@@ -100,6 +100,8 @@ class Session:
             self._keys.press(KEYCODE_OF_1 + slot)
             order["slot"] = slot
         state = self._ask(order)
+        if "failed" in state:
+            raise RuntimeError(f"the game has {state['failed']}")
         if state["changed"]:
             self.frame = self._at_rest(self.config.settle_changed)
         else:

@@ -143,8 +143,8 @@ function handlers.step(player, command)
         command.since = core.get_us_time()
     end
     local late = core.get_us_time() - command.since > SLOT_PATIENCE
-    if command.slot and player:get_wield_index() ~= command.slot and not late then
-        return nil -- the key is on its way from the client
+    if command.slot and player:get_wield_index() ~= command.slot + 1 then -- it is on its way from the client
+        return late and {failed = "not taken the key of slot " .. command.slot + 1} or nil
     end
     local open = gui_open
     if keys.ESC or keys.inventory then
