@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 import select
+import shutil
 import subprocess
 import sys
 import time
@@ -52,6 +53,7 @@ class Session:
         self._marks = itertools.cycle(range(1, COLOURS + 1))
         self._keys: Keys | None = None
         self._fifos: list[int] = []
+        self._folder: Path | None = None
         self._answered = b""
         self.frame: np.ndarray | None = None
         self._keeper = subprocess.Popen(
@@ -62,19 +64,19 @@ class Session:
             start_new_session=True,  # Ctrl-C and signals to our process group are not for it
         )
         try:
-            self._folder = Path(self._heard()["folder"])
-            write_files(self._folder, seed, config)
-            world = self._folder / "world"
+            folder = self._folder = Path(self._heard()["folder"])
+            write_files(folder, seed, config)
+            world = folder / "world"
             # Opened for reading and writing, no side ever waits for the other to open it.
             self._fifos = [os.open(world / name, os.O_RDWR | os.O_NONBLOCK) for name in ("commands", "answers")]
             request = {
-                "display": display_command(programs, self.picture, self._folder),
-                "game": game_command(programs, self._folder),
-                "environment": game_environment(self._folder),
+                "display": display_command(programs, self.picture, folder),
+                "game": game_command(programs, folder),
+                "environment": game_environment(folder),
             }
             self._say(json.dumps(request))
             started = self._heard()
-            self._pixels = Pixels(self._folder / "Xvfb_screen0")
+            self._pixels = Pixels(folder / "Xvfb_screen0")
             self._keys = Keys(started["display"], config.patience)
         except BaseException:
             self.close()
@@ -128,6 +130,8 @@ class Session:
         except subprocess.TimeoutExpired:  # its children get signals of their own when it dies
             keeper.kill()
             keeper.wait()
+        if keeper.returncode and self._folder is not None:  # it was killed
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _at_rest(self, wanted: int) -> np.ndarray:
         """The picture once it was the same in so many frames in a row, for what the client does over time:
