@@ -63,7 +63,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--out", type=Path, required=True, help="folder of the recordings")
     made.add_argument("--count", type=int, default=4, help="recordings (default 4)")
     made.add_argument("--steps", type=int, default=200, help="actions of each at most (default 200)")
-    made.add_argument("--size", type=_size, default=(64, 64), metavar="WxH", help="of a frame (default 64x64)")
+    made.add_argument(
+        "--size", type=_size, default=(64, 64), metavar="WxH", help="of a frame (default 64x64)"
+    )
     made.add_argument("--seed", type=int, default=0, help="of the first world and player (default 0)")
     return made
 

@@ -12,18 +12,41 @@ from unified.envs.luanti.installed import Installed
 
 MOD = Path(__file__).parent / "mod"
 STRIP = 4  # rows above and below `pov`: the upper ones hold the marker
-NARROWEST = 256  # pixels of what the client draws, so that nine slots fit: smaller ones are averaged
+NARROWEST = 256  # pixels of what the client draws, so that nine slots fit: smaller frames are averages
 LEAST_SCALE = 0.5  # of slots, the client's own limit
 PANEL_SCALE = 220  # pixels of a window in which the inventory of scale 1 takes three quarters
 FULL_SCALE = 900  # pixels of a window whose slots are as the game's artists drew them
-MAP = {
+DRAWING: dict[str, object] = {
+    **{"video_driver": "opengl", "screen_dpi": 96, "font_size": 8, "hud_hotbar_max_width": 1.0},
+    **{"fps_max": 200, "fps_max_unfocused": 200, "vsync": "false", "pause_on_lost_focus": "false"},
+    **{"window_maximized": "false", "autosave_screensize": "false", "show_debug": "false"},
+    **{"enable_sound": "false", "mute_sound": "true"},
+}
+HELD: dict[str, object] = {
+    # What would move by the wall clock in the client, and then in the server.
+    **{"enable_clouds": "false", "enable_particles": "false", "arm_inertia": "false", "camera_smoothing": 0},
+    **{"view_bobbing_amount": 0, "fall_bobbing_amount": 0, "client_unload_unused_data_timeout": 10**6},
+    **{"client_mapblock_limit": -1, "time_speed": 0, "liquid_update": 10**6, "nodetimer_interval": 10**6},
+    **{"abm_interval": 10**6, "server_unload_unused_data_timeout": 10**6, "server_map_save_interval": 10**6},
+}
+PLAYING: dict[str, object] = {
+    **{"free_move": "true", "noclip": "true", "default_privs": "interact, fly, noclip"},  # our mod moves
+    **{"enable_damage": "false", "creative_mode": "false", "give_initial_stuff": "false"},
+    **{"server_side_occlusion_culling": "false", "server_announce": "false"},
+    **{"enable_client_modding": "false", "enable_remote_media_server": "false"},
+    **{"secure.enable_security": "true", "enable_local_map_saving": "false"},
+    **{"debug_log_level": "warning"},
+}
+MAP: dict[str, object] = {
+    **{"mg_name": "v7", "num_emerge_threads": 1},
+    "mapgen_limit": 48,  # one chunk of 80 x 80 x 80 nodes with its border
     "mg_flags": "caves, dungeons, light, decorations, biomes, ores",
     "mgv7_spflags": "nomountains, noridges, nofloatlands, caverns",
     "mgv7_np_terrain_base": "8, 14, (120, 120, 120), 82341, 4, 0.5, 2.0",
     "mgv7_np_terrain_alt": "7, 10, (100, 100, 100), 5934, 4, 0.5, 2.0",
 }
-"""Noises of the map generator, as offset, scale, spread, seed, octaves, persistence, lacunarity: the default's
-hills are as wide as the whole map, which would often be all sea or all rock."""
+"""Noises of the map generator, as offset, scale, spread, seed, octaves, persistence, lacunarity: hills by
+default are as wide as the whole map, which would often be all sea or all rock."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,25 +106,14 @@ def _settings(seed: int, config: LuantiConfig) -> dict[str, object]:
     picture = Picture(width=config.width, height=config.height)
     width, height = picture.window
     scale = round(max(LEAST_SCALE, width / FULL_SCALE), 3)
+    panel_scale = round(max(LEAST_SCALE, width / PANEL_SCALE), 3)
     return {
-        **{"screen_w": width, "screen_h": height, "fps_max": 200, "fps_max_unfocused": 200, "vsync": "false"},
-        **{"window_maximized": "false", "autosave_screensize": "false", "video_driver": "opengl"},
-        **{"hud_scaling": scale, "gui_scaling": round(max(LEAST_SCALE, width / PANEL_SCALE), 3)},
-        **{"hud_hotbar_max_width": 1.0, "screen_dpi": 96, "enable_sound": "false", "show_debug": "false"},
-        **{"enable_clouds": "false", "enable_particles": "false", "view_bobbing_amount": 0},
-        **{"fall_bobbing_amount": 0, "arm_inertia": "false", "camera_smoothing": 0, "show_entity_selectionbox": "false"},
-        **{"viewing_range": config.view_distance, "fov": config.field_of_view, "crosshair_alpha": 255, "font_size": 8},
-        **{"enable_local_map_saving": "false", "client_unload_unused_data_timeout": 10**6},
-        **{"client_mapblock_limit": -1, "free_move": "true", "noclip": "true", "pause_on_lost_focus": "false"},
-        **{"enable_damage": "false", "creative_mode": "false", "give_initial_stuff": "false"},
-        **{"default_privs": "interact, fly, noclip", "time_speed": 0, "world_start_time": 12000},
-        **{"mg_name": "v7", "fixed_map_seed": seed, "mapgen_limit": 48, "num_emerge_threads": 1},
+        **{"screen_w": width, "screen_h": height, "hud_scaling": scale, "gui_scaling": panel_scale},
+        **{"viewing_range": config.view_distance, "fov": config.field_of_view, "fixed_map_seed": seed},
+        **DRAWING,
+        **HELD,
+        **PLAYING,
         **MAP,
-        **{"liquid_update": 10**6, "nodetimer_interval": 10**6, "abm_interval": 10**6},
-        **{"server_unload_unused_data_timeout": 10**6, "server_map_save_interval": 10**6},
-        **{"server_side_occlusion_culling": "false", "enable_client_modding": "false", "csm_restriction_flags": 63},
-        **{"secure.enable_security": "true", "debug_log_level": "warning", "mute_sound": "true"},
-        **{"enable_remote_media_server": "false", "server_announce": "false"},
     }
 
 

@@ -13,7 +13,7 @@ FOLDERS = "/usr/games:/usr/local/games"  # Debian's place of games, which PATH m
 SHARES = ("/usr/share/games", "/usr/share", "/usr/local/share")
 GAME = "minetest_game"
 INSTALL = (
-    "Luanti (formerly Minetest) with its game 'minetest_game' and Xvfb are needed, on Linux; Debian 12, Ubuntu: "
+    "Luanti (formerly Minetest) with its game 'minetest_game' and Xvfb are needed, on Linux; Debian 12: "
     "apt-get install --no-install-recommends minetest xvfb libgl1-mesa-dri"
 )
 
@@ -33,12 +33,12 @@ def installed() -> Installed:
     game = next((found for name in NAMES if (found := shutil.which(name, path=path))), None)
     display = shutil.which("Xvfb", path=path)
     content = next((place for place in _contents() if (place / "game.conf").is_file()), None)
-    for found, what in ((game, "no luanti or minetest"), (display, "no Xvfb"), (content, f"no {GAME}")):
-        if found is None:
-            raise ImportError(f"{INSTALL} ({what} found)")
     if not sys.platform.startswith("linux"):
         raise ImportError(f"{INSTALL} (this is {sys.platform})")
-    assert game and display and content
+    if game is None or display is None or content is None:
+        parts = {"luanti or minetest": game, "Xvfb": display, GAME: content}
+        missing = ", ".join(name for name, found in parts.items() if found is None)
+        raise ImportError(f"{INSTALL} (not found: {missing})")
     return Installed(game=game, display=display, content=content)
 
 

@@ -68,7 +68,9 @@ class Session:
             write_files(folder, seed, config)
             world = folder / "world"
             # Opened for reading and writing, no side ever waits for the other to open it.
-            self._fifos = [os.open(world / name, os.O_RDWR | os.O_NONBLOCK) for name in ("commands", "answers")]
+            self._fifos = [
+                os.open(world / name, os.O_RDWR | os.O_NONBLOCK) for name in ("commands", "answers")
+            ]
             request = {
                 "display": display_command(programs, self.picture, folder),
                 "game": game_command(programs, folder),

@@ -1,5 +1,5 @@
-"""The game in lock-step: what it does with actions, determinism, several at once, recordings. Slow: a start of
-the game takes some seconds of a processor."""
+"""The game in lock-step: what it does with actions, determinism, several at once, recordings. Slow: a start
+of the game takes some seconds of a processor."""
 
 import gymnasium
 import numpy as np
@@ -57,7 +57,10 @@ def test_keys_do_what_they_say(game):
     _, start = game.reset(seed=3)
     for _ in range(5):
         *_, info = game.step({})
-    assert np.array_equal(place(info), place(start)) or info["location_stats"]["ypos"] <= start["location_stats"]["ypos"]
+    assert (
+        np.array_equal(place(info), place(start))
+        or info["location_stats"]["ypos"] <= start["location_stats"]["ypos"]
+    )
     yaw = info["location_stats"]["yaw"]
     observation, *_, info = game.step({"camera": (10, 25)})
     assert (info["location_stats"]["yaw"] - yaw + 180) % 360 - 180 == pytest.approx(25)

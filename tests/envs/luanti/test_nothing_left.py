@@ -47,6 +47,11 @@ def of_session(session):
     return [keeper, *children(keeper)], session._folder
 
 
+def play(env, steps):
+    for _ in range(steps):
+        env.step({})
+
+
 def locks():
     return {path.name for path in Path("/tmp").glob(".X*-lock")}
 
@@ -68,7 +73,10 @@ def test_after_close():
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_after_a_kill_of_the_python_process(number):
     python = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", SCRIPT],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
     )
     keeper = int(python.stdout.readline())
     pids = [keeper, *children(keeper)]
@@ -101,9 +109,8 @@ def test_after_an_exception_in_reset_and_in_step(monkeypatch):
     env.reset(seed=1)  # and can be started again
     seen.append(of_session(env._session))
     os.kill(seen[-1][0][0], signal.SIGKILL)  # its keeper
-    with pytest.raises(RuntimeError):
-        for _ in range(3):
-            env.step({})
+    with pytest.raises(RuntimeError, match="ended"):
+        play(env, 3)
     env.close()
     assert all_gone(*seen[-1])
 
