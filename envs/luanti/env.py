@@ -12,12 +12,13 @@ from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from unified.envs.action_space import ActionSpace
 from unified.envs.luanti.config import LuantiConfig
 from unified.envs.luanti.installed import installed
-from unified.envs.luanti.session import Session
+from unified.envs.luanti.session import NoGround, Session
 from unified.tokenizers.environment_action import HOTBAR, complete
 
 TICKS_PER_SECOND = 20
 SEEDS = 2**31  # seeds of worlds
 PLACES = 24.0  # nodes from the middle of the world, the farthest start along x and z
+WORLDS = 8  # maps that are drawn until one has dry ground
 STARTS = 2  # tries to start the game: two that start at once may want the same port
 UNSUPPORTED = ("pickItem", "swapHands")
 _OPTIONS = frozenset(("terrain_seed",))
@@ -74,23 +75,32 @@ class LuantiEnv(gymnasium.Env):
         self._check_open()
         chosen = _terrain_seed(options)
         super().reset(seed=seed)
-        drawn = int(self.np_random.integers(SEEDS))
-        x, z = self.np_random.uniform(-PLACES, PLACES, size=2).round(3).tolist()
-        yaw = round(float(self.np_random.uniform(-180, 180)), 3)
         self._end()
-        terrain = drawn if chosen is None else chosen
+        self._ticks, self._ended = 0, False
         items = [f"{name} {count}" for name, count in self.config.start_items.items() if count]
+        for worlds_left in reversed(range(WORLDS)):
+            drawn = int(self.np_random.integers(SEEDS))
+            x, z = self.np_random.uniform(-PLACES, PLACES, size=2).round(3).tolist()
+            yaw = round(float(self.np_random.uniform(-180, 180)), 3)
+            try:
+                self._start(drawn if chosen is None else chosen, (x, z), yaw, items)
+                break
+            except NoGround:
+                if chosen is not None or not worlds_left:
+                    raise
+        return self._observe(), self.info()
+
+    def _start(self, terrain: int, place: tuple[float, float], yaw: float, items: list[str]) -> None:
+        """Start the game on a map; what fails leaves none."""
         for tries_left in reversed(range(STARTS)):
             try:
                 self._session = Session(terrain, self.config)
-                self._state = self._session.begin((x, z), yaw, items)
-                break
+                self._state = self._session.begin(place, yaw, items)
+                return
             except BaseException as error:
                 self._end()
                 if not isinstance(error, RuntimeError) or not tries_left:
                     raise
-        self._ticks, self._ended = 0, False
-        return self._observe(), self.info()
 
     def step(
         self, action: Mapping[str, Any]

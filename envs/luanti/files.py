@@ -51,7 +51,7 @@ default are as wide as the whole map, which would often be all sea or all rock."
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A `pov` of width x height pixels is drawn `times` as large, in a window with a strip above and below."""
+    """A `pov` of width x height pixels is drawn `times` as large, between two strips."""
 
     width: int
     height: int

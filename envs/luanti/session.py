@@ -43,6 +43,10 @@ MOST_FRAMES = 600  # until they must have been equal
 END = 15.0  # seconds until a keeper must have cleaned up
 
 
+class NoGround(ValueError):
+    """A map that is all sea, or all rock."""
+
+
 class Session:
     """One world of a seed, from start to end. ImportError where the game is not installed, RuntimeError
     where it does not start or answer."""
@@ -89,7 +93,9 @@ class Session:
         x, z = place
         state = self._ask({"op": "begin", "x": x, "z": z, "yaw": yaw, "items": items, "time": 0.5})
         if "failed" in state:
-            raise ValueError(f"this world has {state['failed']}")
+            raise (NoGround if state.get("ground") is False else ValueError)(
+                f"this world has {state['failed']}"
+            )
         assert self._keys is not None
         self._keys.focus()
         self.frame = self._at_rest(STILL)

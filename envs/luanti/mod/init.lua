@@ -117,11 +117,10 @@ local handlers = {}
 function handlers.begin(player, command)
     if not unsent then
         local failed = prepare(player, command)
-        if not failed and not body.spawn(command.x, command.z, command.yaw, LOW, HIGH) then
-            failed = "no dry ground to stand on"
-        end
         if failed then
             return {failed = failed}
+        elseif not body.spawn(command.x, command.z, command.yaw, LOW, HIGH) then
+            return {failed = "no dry ground to stand on", ground = false}
         end
         body.show(player)
     end

@@ -7,7 +7,9 @@ import pytest
 from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from gymnasium.utils.env_checker import check_env
 from unified.envs.luanti import LuantiEnv, why_missing
+from unified.envs.luanti import env as env_module
 from unified.envs.luanti.players import make_player
+from unified.envs.luanti.session import NoGround
 from unified.envs.recordings import ReadConfig, read_recording, record
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_missing()), reason=why_missing() or "installed")]
@@ -129,6 +131,26 @@ def test_bad_input_changes_nothing_and_the_order_of_calls_is_told(game):
     env.close()
     with pytest.raises(ClosedEnvironmentError):
         env.reset()
+
+
+def test_a_map_without_ground_is_replaced_unless_it_was_asked_for(game, monkeypatch):
+    asked = []
+    begin = env_module.Session.begin
+
+    def first_is_sea(self, *arguments):
+        asked.append(arguments)
+        if len(asked) == 1:
+            raise NoGround("this world has no dry ground to stand on")
+        return begin(self, *arguments)
+
+    monkeypatch.setattr(env_module.Session, "begin", first_is_sea)
+    observation, _ = game.reset(seed=3)
+    assert len(asked) == 2
+    assert asked[0] != asked[1]
+    assert observation["pov"].any()
+    asked.clear()
+    with pytest.raises(ValueError, match="no dry ground"):
+        game.reset(seed=3, options={"terrain_seed": 5})
 
 
 def test_gymnasiums_checks_pass():
