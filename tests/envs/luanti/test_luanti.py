@@ -10,7 +10,11 @@ from unified.envs.luanti import LuantiEnv, why_missing
 from unified.envs.luanti import env as env_module
 from unified.envs.luanti.players import make_player
 from unified.envs.luanti.session import NoGround
-from unified.envs.recordings import ReadConfig, read_recording, record
+from unified.envs.record import main as record_players
+from unified.envs.recordings import ReadConfig, find_recordings, read_recording, record
+
+from unified.apps.demo import random_model
+from unified.pretrained import save_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_missing()), reason=why_missing() or "installed")]
 
@@ -178,3 +182,18 @@ def test_what_is_recorded_is_read_as_it_was_played(game, tmp_path):
     assert len(found.frames) == 31
     assert np.array_equal(found.frames[-1], game.render())
     assert any(action["forward"] or action["attack"] for action in found.actions)
+
+
+def test_recordings_of_the_command_are_what_a_model_is_tuned_on(tmp_path):
+    """The page's commands (docs/worlds.md), with a tiny model."""
+    pytest.importorskip("datasets", reason="datasets comes with the extra `train`")
+    from unified.train.__main__ import main as train
+
+    save_model(tmp_path / "model", *random_model())
+    words = ["unified/Luanti-v0", "--out", str(tmp_path / "play"), "--count", "2", "--steps", "16"]
+    assert record_players([*words, "--size", "32x32"]) == 0
+    assert [stem.name for stem in find_recordings(tmp_path / "play")] == ["random-00001", "walk-00000"]
+    words = ["fine-tune", "--model", str(tmp_path / "model"), "--data", f"{tmp_path / 'play'}:recordings"]
+    words += ["--steps", "1", "--rows", "1", "--size", "16", "--length", "512", "--cpu", "--workers", "1"]
+    assert train([*words, "--out", str(tmp_path / "tuned")]) == 0
+    assert (tmp_path / "tuned" / "model" / "config.json").is_file()
