@@ -17,13 +17,11 @@ def _default_items() -> dict[str, int]:
 class LuantiConfig:
     """Settings of a game. Lengths are in nodes, angles in degrees, times in ticks of 1/20 second.
 
-    width, height: pixels of `pov`, 8 to 2048. field_of_view: vertical, 45 to 160. view_distance: where
-    the fog is complete, 20 to 200. max_steps: the episode is truncated after so many steps; 0 means never.
+    width, height: pixels of `pov`, 8 to 2048. field_of_view: vertical, 45 to 160; the client widens it by up
+    to 1.4 where `pov` is narrower than 16:10. view_distance: where the fog is complete, 20 to 200. max_steps: the episode is truncated after so many steps; 0 means never.
     escape_ends: whether ESC ends the episode; it always closes the inventory. start_items: what the player
     carries at first, in this order from slot 1, item name of the game to count; unknown names are a
-    ValueError at the reset. settle: frames that the client draws after one with the tick's state before
-    `pov` is taken, 1 to 60. settle_changed: after a tick that changes a node, the held item or the panel,
-    equal frames in a row. patience: seconds until the game must have answered.
+    ValueError at the reset. patience: seconds until the game must have answered.
     """
 
     width: int = 64
@@ -33,15 +31,11 @@ class LuantiConfig:
     max_steps: int = 2400
     escape_ends: bool = False
     start_items: Mapping[str, int] = field(default_factory=_default_items)
-    settle: int = 1
-    settle_changed: int = 4
     patience: float = 120.0
 
     def __post_init__(self) -> None:
-        limits = {
-            **{"width": (SMALLEST, LARGEST), "height": (SMALLEST, LARGEST), "view_distance": (20, 200)},
-            **{"max_steps": (0, 10**9), "settle": (1, 60), "settle_changed": (1, 60)},
-        }
+        sides = {"width": (SMALLEST, LARGEST), "height": (SMALLEST, LARGEST)}
+        limits = {**sides, "view_distance": (20, 200), "max_steps": (0, 10**9)}
         for name, (low, high) in limits.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:

@@ -38,10 +38,10 @@ class LuantiEnv(gymnasium.Env):
     by our mod 20 times a second with the engine's speeds, every walkable node as a whole cube; liquids do
     not flow, sand does not fall, tiles are not animated, dropped items vanish, the hand does not swing.
 
-    The same seed and actions give the same states. They give the same pixels as long as the client has
-    drawn a changed node anew after `settle_changed` further frames, which no interface of it tells: on a
-    machine that is short of processor time such a frame can come a step late. ImportError where the game is
-    not installed, RuntimeError where it does not start or answer.
+    The same seed and actions give the same states. They give the same pixels but for single ones by one
+    level, as long as the client has drawn a changed node anew before four of its frames in a row are equal,
+    which no interface of it tells: on a machine that is short of processor time such a change can be seen a
+    step late. ImportError where the game is not installed, RuntimeError where it does not start or answer.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": TICKS_PER_SECOND}  # noqa: RUF012

@@ -39,6 +39,7 @@ KEEPER = Path(__file__).with_name("keeper.py")
 COLOURS = 7  # of the marker, without black
 POLL = 0.0005  # seconds between two looks at the display
 STILL = 12  # equal frames in a row after a start
+RESTED = 4  # and after a tick that changes a node, the held item or the panel
 MOST_FRAMES = 600  # until they must have been equal
 END = 15.0  # seconds until a keeper must have cleaned up
 
@@ -93,9 +94,8 @@ class Session:
         x, z = place
         state = self._ask({"op": "begin", "x": x, "z": z, "yaw": yaw, "items": items, "time": 0.5})
         if "failed" in state:
-            raise (NoGround if state.get("ground") is False else ValueError)(
-                f"this world has {state['failed']}"
-            )
+            kind = NoGround if state.get("ground") is False else ValueError
+            raise kind(f"this world has {state['failed']}")
         assert self._keys is not None
         self._keys.focus()
         self.frame = self._at_rest(STILL)
@@ -113,10 +113,9 @@ class Session:
         if "failed" in state:
             raise RuntimeError(f"the game has {state['failed']}")
         if state["changed"]:
-            self.frame = self._at_rest(self.config.settle_changed)
+            self.frame = self._at_rest(RESTED)
         else:
-            for _ in range(self.config.settle):
-                self._draw_another()
+            self._draw_another()
             self.frame = self._picture()
         self._say("stop")
         return state
@@ -225,4 +224,5 @@ class Session:
         return message
 
     def _in_time(self) -> bool:
+        assert self._keeper.stdout is not None
         return bool(select.select([self._keeper.stdout], [], [], self.config.patience)[0])
