@@ -18,10 +18,11 @@ class LuantiConfig:
     """Settings of a game. Lengths are in nodes, angles in degrees, times in ticks of 1/20 second.
 
     width, height: pixels of `pov`, 8 to 2048. field_of_view: vertical, 45 to 160; the client widens it by up
-    to 1.4 where `pov` is narrower than 16:10. view_distance: where the fog is complete, 20 to 200. max_steps: the episode is truncated after so many steps; 0 means never.
-    escape_ends: whether ESC ends the episode; it always closes the inventory. start_items: what the player
-    carries at first, in this order from slot 1, item name of the game to count; unknown names are a
-    ValueError at the reset. patience: seconds until the game must have answered.
+    to 1.4 where `pov` is narrower than 16:10. view_distance: where the fog is complete, 20 to 200.
+    max_steps: the episode is truncated after so many steps; 0 means never. escape_ends: whether ESC ends
+    the episode; it always closes the inventory. start_items: what the player carries at first, in this order
+    from slot 1, item name of the game to count; unknown names are a ValueError at the reset. patience:
+    seconds until the game must have answered.
     """
 
     width: int = 64
