@@ -18,6 +18,8 @@ VOXEL_IDS = {
 VOXEL_STEPS = 2400  # two minutes, as the voxel world's own limit
 DREAM_STEPS = 256
 WORLD_MODEL_ID = "unified/WorldModel-v0"
+LUANTI_ID = "unified/Luanti-v0"
+LUANTI_STEPS = 2400
 REMOTE_ID = "unified/RemoteWorld-v0"
 DREAM_IDS = {"unified/DreamReach-v0": "reach", "unified/DreamDig-v0": "dig_down"}
 
@@ -28,6 +30,9 @@ def register_envs() -> None:
     for name, task in VOXEL_IDS.items():
         _register(name, single, rows, VOXEL_STEPS, task=task)
     _register(WORLD_MODEL_ID, f"{_DREAM}:WorldModelEnv", f"{_DREAM}:WorldModelVectorEnv", DREAM_STEPS)
+    if LUANTI_ID not in gymnasium.registry:
+        entry = "unified.envs.luanti:LuantiEnv"
+        gymnasium.register(id=LUANTI_ID, entry_point=entry, max_episode_steps=LUANTI_STEPS)
     single, rows = (
         "unified.envs.remote_world:RemoteWorldEnv",
         "unified.envs.remote_world_rows:RemoteWorldVectorEnv",

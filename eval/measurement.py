@@ -41,7 +41,8 @@ class Switched:
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """`count` samples per measurement from `split`; `batch` conversations at once; `lpips`: the files of a
-    backbone and of LPIPS's linear weights; `switched`: what is off."""
+    backbone and of LPIPS's linear weights; `recordings`: a folder of play whose clips `world` takes in place
+    of the voxel world's; `switched`: what is off."""
 
     assistant: Assistant
     count: int = 200
@@ -49,6 +50,7 @@ class Run:
     split: str = "test"
     inverse: Path | None = None
     lpips: tuple[Path, Path] | None = None
+    recordings: Path | None = None
     switched: Switched = field(default_factory=Switched)
 
     def answers(

@@ -32,6 +32,7 @@ from unified.eval.suites.imagining import (
 from unified.eval.suites.scripted import add_scripts
 from unified.eval.suites.single_actions import add_single_actions
 from unified.tasks.worlds.clips import Clip, WorldConfig, watch
+from unified.tasks.worlds.recorded import RecordedClips, RecordingsConfig
 
 HORIZONS = (1, 4, 8, 16, 32)
 GOAL = 16  # the longer horizon of the goals, and of means over steps
@@ -39,10 +40,38 @@ TITLES = {"psnr": "PSNR of the pooled error, dB", "ssim": "SSIM", "sharpness": "
 
 
 def world(run: Run) -> Result:
-    """`count` clips of 33 frames."""
-    measure, inverse = lpips.load(*run.lpips) if run.lpips else None, inverse_model(run)
+    """`count` clips of 33 frames: of the voxel world, or of a folder of recordings, which has the horizons
+    alone."""
+    measure = lpips.load(*run.lpips) if run.lpips else None
+    if run.recordings is not None:
+        result = by_horizon(run, recorded(run), measure)
+        result.goals.clear()  # they are of the voxel world
+        result.notes.append(
+            f"Clips of {run.recordings}. Scripts, single actions and action following are of the voxel world."
+        )
+        return result
+    inverse = inverse_model(run)
     config = WorldConfig(size=run.assistant.side, frames=HORIZONS[-1] + 1, seed=DATA_SEED)
-    clips = [watch(config, index, run.split) for index in range(run.count)]
+    result = by_horizon(run, [watch(config, index, run.split) for index in range(run.count)], measure)
+    add_scripts(run, result, HORIZONS)
+    add_single_actions(run, result)
+    add_following(run, result, inverse)
+    return result
+
+
+def recorded(run: Run) -> list[Clip]:
+    """At most `count` clips of 33 frames of a folder, whatever split they would fall into. ValueError for a
+    folder without recordings, or without one that is long enough."""
+    folder, frames = str(run.recordings), HORIZONS[-1] + 1
+    config = RecordingsConfig(
+        folder=folder, size=run.assistant.side, frames=frames, seed=DATA_SEED, validation=0.0, test=0.0
+    )
+    source = RecordedClips(config)
+    return [source.clip(index, "train") for index in range(min(run.count, source.count("train")))]
+
+
+def by_horizon(run: Run, clips: list[Clip], measure: lpips.LPIPS | None) -> Result:
+    """Likeness and sharpness of the imagined frames of clips, beside what they are compared with."""
     found = ways(run, clips, HORIZONS[-1])
     curves = {"psnr": psnr_curves(found, clips), "ssim": ssim_curves(found, clips)}
     looks = appearance(found, clips, HORIZONS, measure)
@@ -72,9 +101,6 @@ def world(run: Run) -> Result:
             "LPIPS was not measured: it needs weights that are not part of the package. Give torchvision's "
             "AlexNet or VGG16 and LPIPS's linear weights for it as --lpips BACKBONE LINEAR."
         )
-    add_scripts(run, result, HORIZONS)
-    add_single_actions(run, result)
-    add_following(run, result, inverse)
     return result
 
 

@@ -7,6 +7,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+from unified.envs.recordings import write_recording
 from unified.eval import measurement
 from unified.eval.measurement import Example, Goal, Result, Run, Table
 from unified.eval.metrics.lpips import ALEXNET, Activations
@@ -171,6 +172,23 @@ def near(monkeypatch):
     monkeypatch.setitem(world.__globals__, "HORIZONS", (1, 16))
     for name in ("add_scripts", "add_single_actions"):
         monkeypatch.setitem(world.__globals__, name, lambda *_: None)
+
+
+@pytest.mark.slow
+def test_the_world_suite_takes_clips_of_recordings(run, tmp_path, near):
+    """Recordings in place of the voxel world: every window of 17 frames, and no goals of that world."""
+    frames = np.random.default_rng(0).integers(0, 256, (41, SIDE, SIDE, 3), dtype=np.uint8)
+    actions = [{"forward": 1, "camera": (0.0, float(k % 3))} for k in range(40)]
+    write_recording(tmp_path / "play", frames, actions)
+    result = world(replace(run, recordings=tmp_path))
+    assert result.numbers["clips"] == 40 // 17
+    assert result.goals == []
+    assert any(str(tmp_path) in note for note in result.notes)
+    (clip, *_) = world.__globals__["recorded"](replace(run, recordings=tmp_path))
+    assert any(np.array_equal(clip.frames, frames[k : k + 17]) for k in range(25))
+    write_recording(tmp_path / "short" / "play", frames[:5], actions[:5])
+    with pytest.raises(ValueError, match="no recording has 17 good frames in a row"):
+        world(replace(run, recordings=tmp_path / "short"))
 
 
 def test_copies_get_better_with_less_motion(run, near):

@@ -259,6 +259,8 @@ def _add_eval(commands: argparse._SubParsersAction) -> None:
     evaluate.add_argument("--batch", type=_positive, default=16, help="conversations at once (default 16)")
     evaluate.add_argument("--split", choices=("test", "validation"), default="test")
     evaluate.add_argument("--inverse", type=Path, metavar="FILE", help="inverse dynamics model for `world`")
+    play = "of `world`: clips of this folder of play (.mp4 and .jsonl) in place of the voxel world's"
+    evaluate.add_argument("--recordings", type=Path, metavar="DIR", help=play)
     evaluate.add_argument(
         "--lpips",
         type=Path,

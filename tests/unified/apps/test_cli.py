@@ -210,6 +210,8 @@ BAD = [
     (["eval", "nonsense"], "unknown suite 'nonsense'"),
     (["eval", "questions", "--count", "0"], "--count"),
     (["eval", "world", "--inverse", "nowhere"], "no such file"),
+    (["eval", "world", "--recordings", "nowhere"], "not a folder"),
+    (["eval", "--recordings", "nowhere"], "--recordings is for the suite world"),
     (["fly"], "fly"),
 ]
 

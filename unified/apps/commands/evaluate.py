@@ -36,6 +36,8 @@ def evaluate(options: argparse.Namespace) -> int:
     for path in (options.inverse, *(options.lpips or ())):
         if path is not None and not path.is_file():
             raise ValueError(f"{path}: no such file")
+    if options.recordings is not None:
+        _check_recordings(options, names)
     check_folder(options.out).mkdir(parents=True, exist_ok=True)  # asked before the work begins
     model = own_assistant(options)
     run = Run(
@@ -45,6 +47,7 @@ def evaluate(options: argparse.Namespace) -> int:
         split=options.split,
         inverse=options.inverse,
         lpips=tuple(options.lpips) if options.lpips else None,
+        recordings=options.recordings,
     )
     results = {}
     header = describe_run(options, model)
@@ -68,6 +71,17 @@ def evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
+def _check_recordings(options: argparse.Namespace, names: list[str]) -> None:
+    """ValueError for a folder without recordings, other suites than `world`, and what is not measured."""
+    from unified.envs.recordings import find_recordings
+
+    if names != ["world"]:
+        raise ValueError("--recordings is for the suite world: unified eval world --recordings DIR")
+    if options.inverse is not None:
+        raise ValueError("action following is of the voxel world: give --recordings without --inverse")
+    find_recordings(options.recordings)
+
+
 def describe_run(options: argparse.Namespace, model: Any) -> dict[str, Any]:
     """What a number needs to be repeated: model, data, machine, versions."""
     from unified.eval.bench.machine import machine, versions
@@ -81,6 +95,7 @@ def describe_run(options: argparse.Namespace, model: Any) -> dict[str, Any]:
         "seed": options.seed,
         "split": options.split,
         "count": options.count,
+        **({"recordings": str(options.recordings)} if options.recordings else {}),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
         "versions": versions(),
