@@ -8,7 +8,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from unified.tasks import mazes, outside, roads, scenes, small_talk, worlds
+from unified.tasks import mazes, outside, programs, roads, scenes, small_talk, walks, worlds
 from unified.tasks.mazes import traces
 
 TASKS: dict[str, Any] = {
@@ -18,6 +18,8 @@ TASKS: dict[str, Any] = {
     **mazes.TASKS,
     **worlds.TASKS,
     **roads.TASKS,
+    **programs.TASKS,
+    **walks.TASKS,
     **small_talk.TASKS,
     **outside.TASKS,
     **traces.TASKS,
