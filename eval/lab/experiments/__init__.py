@@ -13,6 +13,7 @@ from unified.eval.lab.experiments import (
     ear,
     flash,
     flexvar,
+    future_sight_drive,
     hack,
     himar,
     lantern,
@@ -56,6 +57,7 @@ _MODULES = (
     himar,
     tokenbridge,
     acdit,
+    future_sight_drive,
 )
 
 EXPERIMENTS: dict[str, Experiment] = {module.EXPERIMENT.name: module.EXPERIMENT for module in _MODULES}
