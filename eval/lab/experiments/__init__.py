@@ -14,8 +14,10 @@ from unified.eval.lab.experiments import (
     flash,
     flexvar,
     future_sight_drive,
+    govig,
     hack,
     himar,
+    ig_llm,
     lantern,
     m3id,
     mineworld,
@@ -58,6 +60,8 @@ _MODULES = (
     tokenbridge,
     acdit,
     future_sight_drive,
+    ig_llm,
+    govig,
 )
 
 EXPERIMENTS: dict[str, Experiment] = {module.EXPERIMENT.name: module.EXPERIMENT for module in _MODULES}

@@ -29,9 +29,10 @@ MARKS = {"ask": ("begin", "user"), "answer": ("end", "assistant"), "close": ("en
 
 @dataclass(frozen=True)
 class Piece:
-    """`numbers` [B, n], counted from 0 in the range of their kind; with `scored` they are targets."""
+    """`numbers` [B, n], counted from 0 in the range of their kind ("raw": ids as they are); with `scored`
+    they are targets."""
 
-    kind: Literal["text", "read", "write", "action"]
+    kind: Literal["text", "read", "write", "action", "raw"]
     numbers: Tensor
     scored: bool = False
 
@@ -70,7 +71,8 @@ def _fixed(words: Vocabulary, ids: Sequence[int], count: int) -> Tensor:
 
 def _ids(words: Vocabulary, part: Piece, shapes: Shapes) -> tuple[Tensor, Tensor | None]:
     """Ids of a piece with what stands around it, and its labels."""
-    start = {"text": 0, "action": words.action_start}.get(part.kind, words.visual_start)
+    starts = {"text": 0, "raw": 0, "action": words.action_start}
+    start = starts.get(part.kind, words.visual_start)
     inner, before, after = part.numbers.long() + start, [], []  # type: ignore[var-annotated]
     if part.kind == "read":
         before, after = [words.special["read"], *words.sizes(shapes)], [words.close]

@@ -5,12 +5,12 @@ import pytest
 import torch
 from unified.eval.lab import runner
 from unified.eval.lab.experiment import Results, verdict
-from unified.eval.lab.experiments import EXPERIMENTS, future_sight_drive
+from unified.eval.lab.experiments import EXPERIMENTS, future_sight_drive, govig, ig_llm
 from unified.eval.lab.ground import streams
 from unified.eval.lab.ground.ground import Ground
 from unified.eval.lab.sizes import TOY
 
-NAMES = ["future_sight_drive"]
+NAMES = ["future_sight_drive", "ig_llm", "govig"]
 
 
 def of_seeds(numbers):
@@ -60,6 +60,103 @@ def test_frames_that_help_are_judged_by_what_shuffling_costs():
     assert verdict(judge(of_seeds(numbers(1.5, 1.5))), 3)[0] == "not reproduced"
     useless = numbers(1.5, 3.0) | {"true frame": {"l2": 2.5, "collision": 0.1}}
     assert verdict(judge(of_seeds(useless)), 3)[0] == "not applicable at this size"
+
+
+# IG-LLM -----------------------------------------------------------------------------------------------------
+
+
+def programs_of(count):
+    return [ig_llm.program(ig_llm.CONFIG, n, "train") for n in range(count)]
+
+
+def test_numbers_survive_every_way_to_write_them():
+    for part in (part for one in programs_of(8) for part in one):
+        for way in ig_llm.WAYS.values():
+            ids = way.write(part)
+            assert all(n in slot for n, slot in zip(ids, way.slots(), strict=True))
+            error = np.abs(np.array(way.read(ids)) - ig_llm.numbers(part)).max()
+            assert error <= (0.5 / way.base if way.base != 10 else 0.0101)
+        assert ig_llm.from_values(ig_llm.to_values(part)) == pytest.approx(ig_llm.numbers(part))
+
+
+def test_values_that_are_said_step_by_step_are_those_of_one_pass():
+    words = ig_llm.vocabulary()
+    torch.manual_seed(0)
+    reader = ig_llm.Reader(TOY, words, 0).eval()
+    data = ig_llm.data_of("test", 0, 2)
+    for feedback in (False, True):
+        with torch.no_grad():
+            names, values = ig_llm.said_by_value(reader, data.patches, feedback)
+            found = ig_llm.by_value(reader, data.patches, feedback)
+            # What was said, as a training row: the same states, so the same values.
+            parts = (*ig_llm.asked(words, 2), *ig_llm.written(words, found, None, feedback))
+            rows = streams.joined(words, parts)
+            assert torch.equal(ig_llm.as_ids(found, 1), names[:, 1])
+            given = ig_llm.given(data.patches, values.flatten(1), feedback)
+            states = reader.model(rows.ids, labels=rows.labels, layout=rows.layout, values=given)
+            again = reader.head.distribution(ig_llm.at_numbers(rows, states.hidden_states)).mean[..., 0]
+        torch.testing.assert_close(again, values.flatten(1), atol=1e-4, rtol=1e-4)
+
+
+def test_programs_are_valid_under_the_grammar_alone():
+    way = ig_llm.WAYS["digits"]
+    torch.manual_seed(0)
+    reader = ig_llm.Reader(TOY, ig_llm.vocabulary(way.base), 0).eval()
+    data = ig_llm.data_of("test", 0, 3)
+    with torch.no_grad():
+        bound, free = (ig_llm.in_words(reader, way, data.patches, one) for one in (False, True))
+    assert all(one is not None and len(one) == 2 for one in bound)
+    assert ig_llm.scored(bound, data)["valid"] == 1
+    assert ig_llm.scored(free, data)["valid"] < 1  # random weights say anything
+
+
+# GoViG ------------------------------------------------------------------------------------------------------
+
+
+def test_instructions_survive_words():
+    for one in govig.walks("train", 0, 12):
+        words = govig.as_words(one.route)
+        assert len(words) == govig.SAID
+        assert govig.as_text(words) == one.route.text
+
+
+def test_two_views_stand_for_a_way():
+    assert [govig.middle(count) for count in range(1, 6)] == [(0, 0), (0, 1), (0, 2), (1, 2), (1, 3)]
+
+
+def test_ways_of_others():
+    codes = torch.arange(3)[:, None, None].expand(3, govig.STEPS, 64)
+    way = govig.Way(codes, [1, 2, 3])
+    other = way.of_others()
+    assert other.stops == [3, 1, 2]
+    assert other.codes[:, 0, 0].tolist() == [2, 0, 1]
+    assert way.between(1)[0][:, 0].tolist() == [0, 1, 2]
+
+
+def test_lessons_of_ways_and_of_words():
+    words, data = govig.vocabulary(TOY), govig.walks("train", 0, 8)
+    codes = torch.randint(TOY.tokenizer.codes, (govig.CONFIG.towns * len(govig.STANDS), 64))
+    lessons = govig.Lessons(words, data, codes, "own", 4)
+    told, view = (streams.joined(words, lessons.at(0, step)) for step in (0, 1))
+    assert int((told.labels[0] >= 0).sum()) == govig.SAID
+    assert int((view.labels[0] >= 0).sum()) == 64
+    direct, empty = (govig.Lessons(words, data, codes, name, 4).at(0, 1) for name in ("none", "filler"))
+    lengths = [streams.joined(words, parts).ids.shape[1] for parts in (direct, empty)]
+    assert lengths[1] - lengths[0] == 2 * (64 + 4)
+    assert streams.joined(words, empty).ids.shape == told.ids.shape
+
+
+def test_logits_at_written_codes_are_those_of_the_likelihood():
+    words, data = govig.vocabulary(TOY), govig.walks("train", 0, 8)
+    codes = torch.randint(TOY.tokenizer.codes, (govig.CONFIG.towns * len(govig.STANDS), 64))
+    rows = streams.joined(words, govig.Lessons(words, data, codes, "own", 2).at(0, 1))
+    model = streams.small_model(TOY, words, 0).eval()
+    with torch.no_grad():
+        found = model(rows.ids, labels=rows.labels, layout=rows.layout)
+        written = words.is_visual(rows.labels)
+        logits = model.head.logits(found.hidden_states[written])[:, 0]
+    wanted = torch.nn.functional.cross_entropy(logits, rows.ids[written] - words.visual_start)
+    assert float(found.loss) == pytest.approx(float(wanted), rel=1e-5)
 
 
 # Whole experiments ------------------------------------------------------------------------------------------
