@@ -89,7 +89,9 @@ class Encyclopedia:
         """The pages that share the rarest words with a question, best first; pages that share as much in the
         order of how alike their parts are to those of the best."""
         asked = {word.strip(".,?").lower() for word in question.split()}
-        score = [sum(self.rarity[w] for w in set(words_of(page)) & asked) for page in self.pages]
+        # In one order: sums of floats depend on it, and the order of a set on the process.
+        shared = [sorted(set(words_of(page)) & asked) for page in self.pages]
+        score = [sum(self.rarity[word] for word in words) for words in shared]
         best = self.pages[int(np.argmax(score))]
         alike = [len(set(page.steps) & set(best.steps)) for page in self.pages]
         order = sorted(range(len(self.pages)), key=lambda n: (-score[n], -alike[n], n))

@@ -30,6 +30,7 @@ from unified.eval.lab.experiments import (
     tokenbridge,
     var,
     variant,
+    vita,
     xar,
 )
 
@@ -62,6 +63,7 @@ _MODULES = (
     future_sight_drive,
     ig_llm,
     govig,
+    vita,
 )
 
 EXPERIMENTS: dict[str, Experiment] = {module.EXPERIMENT.name: module.EXPERIMENT for module in _MODULES}

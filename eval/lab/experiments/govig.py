@@ -309,7 +309,7 @@ def everything(trial: Trial) -> Numbers:
     pictures = all_views()
     coder = streams.picture_tokenizer(pictures, sizes, trial.work / "vq")
     codes = streams.codes_of(coder, pictures)
-    codebook = coder.codebook
+    codebook = coder.codebook().detach()
     models = {name: taught(trial, name, data, codes, codebook) for name in MODELS}
     found = tested(trial, models, coder, test, codes)
     for name in ("imagine", "imagine, no distance"):

@@ -1,16 +1,18 @@
 """Experiments that see ahead, act, or answer with pictures: what they compute, and toy runs."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from unified.eval.lab import runner
-from unified.eval.lab.experiment import Results, verdict
-from unified.eval.lab.experiments import EXPERIMENTS, future_sight_drive, govig, ig_llm
+from unified.eval.lab.experiment import Results, Trial, verdict
+from unified.eval.lab.experiments import EXPERIMENTS, future_sight_drive, govig, ig_llm, vita
 from unified.eval.lab.ground import streams
 from unified.eval.lab.ground.ground import Ground
 from unified.eval.lab.sizes import TOY
 
-NAMES = ["future_sight_drive", "ig_llm", "govig"]
+NAMES = ["future_sight_drive", "ig_llm", "govig", "vita"]
 
 
 def of_seeds(numbers):
@@ -157,6 +159,36 @@ def test_logits_at_written_codes_are_those_of_the_likelihood():
         logits = model.head.logits(found.hidden_states[written])[:, 0]
     wanted = torch.nn.functional.cross_entropy(logits, rows.ids[written] - words.visual_start)
     assert float(found.loss) == pytest.approx(float(wanted), rel=1e-5)
+
+
+# VITA -------------------------------------------------------------------------------------------------------
+
+
+def test_plans_survive_chunks():
+    plans = np.random.default_rng(0).normal(size=(3, 6, 2)) * 5
+    assert np.allclose(vita.plans_of(vita.chunks(plans)), plans, atol=1e-4)
+
+
+def test_a_policy_is_taught_the_codes_of_its_actions(tmp_path):
+    trial = Trial(ground=SimpleNamespace(sizes=TOY), seed=0, work=tmp_path)
+    torch.manual_seed(0)
+    pictures = torch.rand(2, 4, 3, 32, 32)
+    codes = torch.randint(TOY.tokenizer.codes, (4, 2, 64))
+    goals = torch.tensor([[0], [1], [2], [0]])
+    data = vita.Pairs(*pictures, torch.randn(4, 6, 2), codes, goals)
+    latents = {name: vita.SharedLatent(vita.config_of(TOY)) for name in ("frames", "actions", "both")}
+    for name in ("serial", "shared"):
+        policy = vita.taught(trial, name, data, latents)
+        before, after = latents[vita.POLICIES[name].latent].codebook, policy.latent.codebook
+        assert torch.equal(before, after)  # frozen
+        own, away = (
+            vita.planned(trial, policy, vita.POLICIES[name], data, foreign) for foreign in (False, True)
+        )
+        assert own.shape == (4, 6, 2)
+        assert name == "serial" or torch.equal(own, away)
+    assert torch.equal(
+        vita.thought_ids("filler", latents, data), torch.zeros(4, vita.TOKENS, dtype=torch.long)
+    )
 
 
 # Whole experiments ------------------------------------------------------------------------------------------
