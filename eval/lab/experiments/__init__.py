@@ -22,6 +22,7 @@ from unified.eval.lab.experiments import (
     m3id,
     mineworld,
     nar,
+    rag_igbench,
     sar,
     scalekv,
     semaim,
@@ -64,6 +65,7 @@ _MODULES = (
     ig_llm,
     govig,
     vita,
+    rag_igbench,
 )
 
 EXPERIMENTS: dict[str, Experiment] = {module.EXPERIMENT.name: module.EXPERIMENT for module in _MODULES}

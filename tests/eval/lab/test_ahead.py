@@ -7,12 +7,12 @@ import pytest
 import torch
 from unified.eval.lab import runner
 from unified.eval.lab.experiment import Results, Trial, verdict
-from unified.eval.lab.experiments import EXPERIMENTS, future_sight_drive, govig, ig_llm, vita
+from unified.eval.lab.experiments import EXPERIMENTS, future_sight_drive, govig, ig_llm, rag_igbench, vita
 from unified.eval.lab.ground import streams
 from unified.eval.lab.ground.ground import Ground
 from unified.eval.lab.sizes import TOY
 
-NAMES = ["future_sight_drive", "ig_llm", "govig", "vita"]
+NAMES = ["future_sight_drive", "ig_llm", "govig", "vita", "rag_igbench"]
 
 
 def of_seeds(numbers):
@@ -189,6 +189,39 @@ def test_a_policy_is_taught_the_codes_of_its_actions(tmp_path):
     assert torch.equal(
         vita.thought_ids("filler", latents, data), torch.zeros(4, vita.TOKENS, dtype=torch.long)
     )
+
+
+# RAG-IGBench ------------------------------------------------------------------------------------------------
+
+
+def queries_of(documents, count):
+    return [rag_igbench.query(rag_igbench.config(documents), n, "test") for n in range(count)]
+
+
+def test_answers_survive_words():
+    found = queries_of(3, 12)
+    assert {one.kind for one in found} == set(rag_igbench.KINDS)
+    for one in found:
+        wanted = rag_igbench.wrapped(rag_igbench.markdown(one))
+        assert rag_igbench.as_answer(rag_igbench.answer_words(one), one) == wanted
+    assert rag_igbench.scored([wanted], [one])["exact"] == 1
+    assert len({len(rag_igbench.asked_words(one)) for one in found}) == 1
+
+
+def test_every_fault_lowers_the_scores_that_are_there_to_see_it():
+    trial = SimpleNamespace(ground=SimpleNamespace(sizes=TOY), seed=0)
+    found = rag_igbench.sensitivity(trial)
+    assert found["reference"]["edit_distance"] == 1
+    for fault, (_, names) in rag_igbench.FAULTS.items():
+        for score in names:
+            assert found[fault][score] > rag_igbench.LEAST, (fault, score)
+
+
+def test_words_that_are_no_sentences_are_no_json():
+    one = queries_of(2, 1)[0]
+    assert rag_igbench.scored([rag_igbench.as_answer([5, 5], one)], [one])["invalid_format"] == 1
+    words = [rag_igbench.NUMBER[word] for word in ("red", "star", "IMG#9")]
+    assert rag_igbench.scored([rag_igbench.as_answer(words, one)], [one])["hallucination"] == 1
 
 
 # Whole experiments ------------------------------------------------------------------------------------------
