@@ -11,6 +11,7 @@ from unified.eval.lab.experiments import (
     cspd,
     ddo,
     ear,
+    epona,
     flash,
     flexvar,
     future_sight_drive,
@@ -66,6 +67,7 @@ _MODULES = (
     govig,
     vita,
     rag_igbench,
+    epona,
 )
 
 EXPERIMENTS: dict[str, Experiment] = {module.EXPERIMENT.name: module.EXPERIMENT for module in _MODULES}

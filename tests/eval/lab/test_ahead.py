@@ -7,12 +7,20 @@ import pytest
 import torch
 from unified.eval.lab import runner
 from unified.eval.lab.experiment import Results, Trial, verdict
-from unified.eval.lab.experiments import EXPERIMENTS, future_sight_drive, govig, ig_llm, rag_igbench, vita
+from unified.eval.lab.experiments import (
+    EXPERIMENTS,
+    epona,
+    future_sight_drive,
+    govig,
+    ig_llm,
+    rag_igbench,
+    vita,
+)
 from unified.eval.lab.ground import streams
 from unified.eval.lab.ground.ground import Ground
 from unified.eval.lab.sizes import TOY
 
-NAMES = ["future_sight_drive", "ig_llm", "govig", "vita", "rag_igbench"]
+NAMES = ["future_sight_drive", "ig_llm", "govig", "vita", "rag_igbench", "epona"]
 
 
 def of_seeds(numbers):
@@ -222,6 +230,48 @@ def test_words_that_are_no_sentences_are_no_json():
     assert rag_igbench.scored([rag_igbench.as_answer([5, 5], one)], [one])["invalid_format"] == 1
     words = [rag_igbench.NUMBER[word] for word in ("red", "star", "IMG#9")]
     assert rag_igbench.scored([rag_igbench.as_answer(words, one)], [one])["hallucination"] == 1
+
+
+# Epona ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def driven(tmp_path_factory):
+    return epona.clips("train", 0, 3, tmp_path_factory.mktemp("clips"))
+
+
+def test_motion_is_within_the_scales_and_adds_up(driven):
+    steps = torch.stack([epona.true_motion(driven.poses, n)[:, epona.FRAMES] for n in range(8)], dim=1)
+    assert steps[..., :2].abs().max() <= 0.5  # what is told of motion is clipped there
+    way = driven.poses[:, epona.FRAMES + 7, :2, 3] - driven.poses[:, epona.FRAMES - 1, :2, 3]
+    torch.testing.assert_close(steps.sum(dim=1)[:, :2], way, atol=1e-5, rtol=0)
+    straight = epona.straight_on(driven.poses)
+    assert epona.displacement(straight, straight).tolist() == [0, 0, 0]
+
+
+def test_boxes_are_found_by_colour(driven):
+    frames = driven.frames[:, 3]
+    assert epona.drift(frames, frames) == 0
+    assert 0 < epona.drift(driven.frames[:, 7], frames) < epona.LOST
+    assert epona.drift(np.zeros_like(frames), frames) == epona.LOST
+    own = epona.places(frames[0])[0]
+    up, left = driven.poses[0, 3, :2, 3].tolist()
+    assert np.hypot(own[0] + 10 * left, own[1] + 10 * up) < 2
+
+
+def test_chains_read_estimates_and_others_do_not(driven):
+    torch.manual_seed(0)
+    latents = torch.randn(3, epona.LENGTH, epona.TOKENS, epona.CHANNELS)
+    found = {}
+    for kind in epona.TRAININGS:
+        model = epona.new_model(TOY, 0)
+        chain = epona.Chain(latents, driven.poses, kind, 0, 2)
+        with torch.no_grad():
+            found[kind] = [float(chain.loss(model, step)) for step in range(10)]
+    forced, chained, noisy = (found[kind] for kind in epona.TRAININGS)
+    assert chained[:8] == forced[:8]  # the first pass of a chain is of a true window
+    assert chained[8] != forced[8]
+    assert noisy[0] != forced[0]
 
 
 # Whole experiments ------------------------------------------------------------------------------------------
