@@ -31,7 +31,7 @@ ecm | ECM: efficient control of scale-based models | 2510.05610 | backbone.parts
 epona | Epona: autoregressive diffusion world model | 2506.24113 | checkpoints.epona
 flash | FLASH: latent-aware semi-autoregressive speculative decoding | 2505.12728 | checkpoints.flash
 flexvar | FlexVAR: next-scale prediction without residuals | 2502.20313 | orders.next_scale
-future_sight_drive | FutureSightDrive: a drawn future frame as a thought | 2505.17685 | decoding.visual_thought
+future_sight_drive | FutureSightDrive: a drawn future frame as thought | 2505.17685 | decoding.visual_thought
 fvq | FVQ: full codebook use by generating the codebook | 2509.10140 | tokenizers.codebook
 gigatok | GigaTok: scaling visual tokenizers | 2504.08736 | checkpoints.gigatok
 govig | GoViG: navigation instructions from start and goal views | 2508.09547 | objectives.codebook_distance

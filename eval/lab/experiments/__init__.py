@@ -20,6 +20,7 @@ from unified.eval.lab.experiments import (
     himar,
     ig_llm,
     lantern,
+    latent_sketchpad,
     m3id,
     mineworld,
     nar,
@@ -31,6 +32,7 @@ from unified.eval.lab.experiments import (
     token_unify,
     tokenbridge,
     var,
+    vargpt_v11,
     variant,
     vita,
     xar,
@@ -68,6 +70,8 @@ _MODULES = (
     vita,
     rag_igbench,
     epona,
+    latent_sketchpad,
+    vargpt_v11,
 )
 
 EXPERIMENTS: dict[str, Experiment] = {module.EXPERIMENT.name: module.EXPERIMENT for module in _MODULES}

@@ -1,5 +1,6 @@
 """Experiments that see ahead, act, or answer with pictures: what they compute, and toy runs."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,14 +14,26 @@ from unified.eval.lab.experiments import (
     future_sight_drive,
     govig,
     ig_llm,
+    latent_sketchpad,
     rag_igbench,
+    vargpt_v11,
     vita,
 )
 from unified.eval.lab.ground import streams
+from unified.eval.lab.ground.bases import BASES, new_model
 from unified.eval.lab.ground.ground import Ground
-from unified.eval.lab.sizes import TOY
+from unified.eval.lab.ground.scenes import scene
+from unified.eval.lab.ground.tokenizers import new_tokenizer
+from unified.eval.lab.sizes import FULL, TOY
 
-NAMES = ["future_sight_drive", "ig_llm", "govig", "vita", "rag_igbench", "epona"]
+NAMES = [
+    "future_sight_drive",
+    "ig_llm",
+    "govig",
+    "vita",
+    "rag_igbench",
+    "epona",
+]  # the arms of latent_sketchpad have tests of their own.
 
 
 def of_seeds(numbers):
@@ -274,6 +287,85 @@ def test_chains_read_estimates_and_others_do_not(driven):
     assert noisy[0] != forced[0]
 
 
+# Latent Sketchpad -------------------------------------------------------------------------------------------
+
+
+def measured(success, mazes=20):
+    numbers = {"success": success, "progress": success, "visual_success": success, "mazes": mazes}
+    return {**numbers, "images": 40.0, "consistent_images": 40.0, "seconds": 10.0}
+
+
+def sketched(path, name, **solved):
+    shown = {kind: {"3": measured(5), "6": measured(2)} for kind in latent_sketchpad.ARMS[name].shown}
+    result = {"arm": name, "seed": 0, "spent": {"seconds": 3.0}, "solved": {**shown, **solved}}
+    path.write_text(json.dumps(result))
+
+
+def test_results_of_sketches_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(latent_sketchpad, "OUT", tmp_path)
+    trial = SimpleNamespace(ground=SimpleNamespace(sizes=FULL), seed=0, work=tmp_path)
+    with pytest.raises(ValueError, match="sketchpad path --seeds 0"):
+        latent_sketchpad.read("path", trial)
+    sketched(tmp_path / "path-0.json", "path", own={"3": measured(10), "5": measured(5), "7": measured(4)})
+    found = latent_sketchpad.read("path", trial)
+    assert found["own"]["trained"]["success"] == 37.5
+    assert found["own"]["larger"]["success"] == 20
+    assert found["own"]["trained"]["consistent_images"] == 100
+    assert found["seconds"] == 0.5
+    result = json.loads((tmp_path / "path-0.json").read_text())
+    del result["solved"]["noise"]
+    (tmp_path / "path-0.json").write_text(json.dumps(result))
+    with pytest.raises(ValueError, match="lacks noise sketches"):
+        latent_sketchpad.read("path", trial)
+    (tmp_path / "path-0.json").write_text("[]")
+    with pytest.raises(ValueError, match="no result of this experiment"):
+        latent_sketchpad.read("path", trial)
+
+
+def test_sketches_that_are_not_read_are_not_reproduced():
+    def arm(own, others):
+        def share(value):
+            return {size: {"success": value} for size in ("trained", "larger")}
+
+        numbers = {"own": share(own), "another's": share(others), "noise": share(others)}
+        return dict.fromkeys(range(3), numbers)
+
+    arms = dict.fromkeys(latent_sketchpad.ARMS, arm(40, 10)) | {"words_time": arm(30, 0)}
+    judge = latent_sketchpad.judge
+    assert verdict(judge(Results(arms)), 3)[0] == "reproduced"
+    assert verdict(judge(Results(arms | {"path": arm(40, 40)})), 3)[0] == "not reproduced"
+    assert verdict(judge(Results(arms | {"path": arm(4, 0)})), 3)[0] == "not applicable at this size"
+
+
+# VARGPT-v1.1 ------------------------------------------------------------------------------------------------
+
+
+def test_one_object_is_recoloured():
+    for number in range(12):
+        before = scene(number)
+        after = vargpt_v11.recoloured(before, number)
+        assert before.objects[0].colour != after.objects[0].colour
+        assert before.objects[1:] == after.objects[1:]
+        assert (after.objects[0].shape, after.objects[0].colour) not in vargpt_v11.HELD_OUT
+    same = np.zeros((2, 4, 4, 3), np.uint8)
+    assert vargpt_v11.kept(same, same, same) == 100
+
+
+def test_edits_are_rows_of_a_source_and_a_caption():
+    model = new_model(BASES["next_scale"], TOY)
+    shapes = BASES["next_scale"].shapes
+    source, codes = torch.randint(32, (2, 64)), torch.randint(32, (2, sum(h * w for h, w in shapes)))
+    captions = torch.tensor([vargpt_v11.told.caption(scene(n)) for n in range(2)])
+    batch = vargpt_v11.edit_rows(model.vocabulary, source, captions, codes)
+    scored = batch.labels >= 0
+    assert torch.equal(batch.labels[scored].view(2, -1) - model.vocabulary.visual_start, codes)
+    other = vargpt_v11.edit_rows(model.vocabulary, source.roll(1, 0), captions, codes)
+    with torch.no_grad():
+        one, two = (model(x.ids, labels=x.labels, layout=x.layout).loss for x in (batch, other))
+        assert torch.equal(one, model(batch.ids, labels=batch.labels).loss)
+    assert float(one) != float(two)
+
+
 # Whole experiments ------------------------------------------------------------------------------------------
 
 
@@ -281,6 +373,8 @@ def test_chains_read_estimates_and_others_do_not(driven):
 @pytest.mark.parametrize("name", NAMES)
 def test_an_experiment_runs_and_is_judged(name, tmp_path):
     ground = Ground(TOY, tmp_path / "weights", tmp_path / "cache")
+    ground.keep("vq", new_tokenizer("vq", TOY.tokenizer))
+    ground.keep("next_scale", new_model(BASES["next_scale"], TOY))
     results = runner.run(name, ground, range(1), tmp_path / "results", tmp_path / "work")
     criteria = EXPERIMENTS[name].judge(results)
     assert results.seeds == [0]
