@@ -44,6 +44,8 @@ class SharedLatentConfig:
 class SharedLatent(nn.Module):
     """Two encoders, two decoders, one codebook."""
 
+    cosines: Tensor
+
     def __init__(self, config: SharedLatentConfig) -> None:
         super().__init__()
         self.config = config

@@ -31,7 +31,9 @@ def draw(traffic: Traffic, rate: float, time: float, size: int) -> np.ndarray:
     return np.rint(small).astype(np.uint8)
 
 
-def _paint(image: np.ndarray, x: np.ndarray, y: np.ndarray, at: np.ndarray, colour: tuple) -> None:
+def _paint(
+    image: np.ndarray, x: np.ndarray, y: np.ndarray, at: np.ndarray, colour: tuple[int, int, int]
+) -> None:
     along = (x - at[0]) * at[2] + (y - at[1]) * at[3]
     aside = (y - at[1]) * at[2] - (x - at[0]) * at[3]
     inside = (np.abs(along) <= LENGTH / 2) & (np.abs(aside) <= WIDTH / 2)

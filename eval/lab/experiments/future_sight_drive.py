@@ -192,7 +192,8 @@ def everything(trial: Trial) -> Numbers:
         streams.codes_of(coder, one.pictures.reshape(-1, SIDE, SIDE, 3)).unflatten(0, (-1, 3))
         for one in (data, test)
     )
-    models, found = {}, Numbers()
+    models: dict[str, UnifiedModel] = {}
+    found: Numbers = {}
     for name in TRAINED:
         models[name], found[f"training, {name}"] = taught(trial, name, encoded, data)
     for arm, (name, thought) in ARMS.items():

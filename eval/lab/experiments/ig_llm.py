@@ -59,7 +59,10 @@ LEAST = 0.5  # of words right, below which pictures are not read
 class Way(Protocol):
     """How the numbers of a part are written: ids after its three words."""
 
-    base: int  # ids that it needs from FIRST on
+    @property
+    def base(self) -> int:
+        """Ids that it needs from FIRST on."""
+        ...
 
     def slots(self) -> list[range]:
         """The ids that may stand in each place."""
