@@ -111,8 +111,9 @@ class SceneProgram:
         index."""
         found = program(self.config, index, split)
         picture = {"type": "image", "image": render(found, self.config.size)}
-        messages = [
-            {"role": "user", "content": [picture, {"type": "text", "text": QUESTION}]},
+        asked: Content = [picture, {"type": "text", "text": QUESTION}]
+        messages: list[dict[str, Any]] = [
+            {"role": "user", "content": asked},
             {"role": "assistant", "content": [{"type": "text", "text": programs.text_of(found)}]},
         ]
         meta = {"category": f"{len(found)} parts", "program": programs.to_json(found)}

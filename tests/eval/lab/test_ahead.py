@@ -26,14 +26,8 @@ from unified.eval.lab.ground.scenes import scene
 from unified.eval.lab.ground.tokenizers import new_tokenizer
 from unified.eval.lab.sizes import FULL, TOY
 
-NAMES = [
-    "future_sight_drive",
-    "ig_llm",
-    "govig",
-    "vita",
-    "rag_igbench",
-    "epona",
-]  # the arms of latent_sketchpad have tests of their own.
+# The arms of latent_sketchpad have tests of their own.
+NAMES = ["future_sight_drive", "ig_llm", "govig", "vita", "rag_igbench", "epona", "vargpt_v11"]
 
 
 def of_seeds(numbers):
