@@ -8,7 +8,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from unified.tasks import mazes, outside, scenes, small_talk, worlds
+from unified.tasks import encyclopedia, mazes, outside, programs, roads, scenes, small_talk, walks, worlds
 from unified.tasks.mazes import traces
 
 TASKS: dict[str, Any] = {
@@ -17,6 +17,10 @@ TASKS: dict[str, Any] = {
     scenes.UnknownPicture.name: scenes.UnknownPicture,
     **mazes.TASKS,
     **worlds.TASKS,
+    **roads.TASKS,
+    **programs.TASKS,
+    **walks.TASKS,
+    **encyclopedia.TASKS,
     **small_talk.TASKS,
     **outside.TASKS,
     **traces.TASKS,

@@ -31,15 +31,15 @@ ecm | ECM: efficient control of scale-based models | 2510.05610 | backbone.parts
 epona | Epona: autoregressive diffusion world model | 2506.24113 | checkpoints.epona
 flash | FLASH: latent-aware semi-autoregressive speculative decoding | 2505.12728 | checkpoints.flash
 flexvar | FlexVAR: next-scale prediction without residuals | 2502.20313 | orders.next_scale
-future_sight_drive | FutureSightDrive: a drawn future frame as chain of thought | 2505.17685
+future_sight_drive | FutureSightDrive: a drawn future frame as thought | 2505.17685 | decoding.visual_thought
 fvq | FVQ: full codebook use by generating the codebook | 2509.10140 | tokenizers.codebook
 gigatok | GigaTok: scaling visual tokenizers | 2504.08736 | checkpoints.gigatok
-govig | GoViG: navigation instructions from start and goal views | 2508.09547
+govig | GoViG: navigation instructions from start and goal views | 2508.09547 | objectives.codebook_distance
 hack | HACK: head-aware cache compression | 2504.09261 | cache.hack
 harmon | Harmon: one masked encoder for understanding and generation | 2503.21979 | checkpoints.harmon
 himar | Hi-MAR: hierarchical masked autoregression | 2505.20288 | checkpoints.himar
 hita | Hita: holistic tokens first, local tokens after | 2507.02358 | checkpoints.hita
-ig_llm | Re-thinking inverse graphics with large language models | 2404.15228
+ig_llm | Re-thinking inverse graphics with large language models | 2404.15228 | heads.numbers
 lantern | LANTERN: relaxed speculative decoding for visual tokens | 2410.03355 | decoding.strategies.lantern
 larp | LARP: a video tokenizer with a learned autoregressive prior | 2410.21264 | checkpoints.larp
 latent_sketchpad | Latent Sketchpad: text and visual latents | 2510.24514 | vision_language.sketchpad
@@ -63,7 +63,7 @@ var | VAR: next-scale prediction | 2404.02905 | orders.residual
 varedit | VAREdit: editing by instruction with a scale-aligned reference | 2508.15772 | checkpoints.varedit
 vargpt_v11 | VARGPT-v1.1: iterative instruction tuning and DPO | 2504.02949 | checkpoints.vargpt
 variant | VARiant: depth chosen per scale at run time | 2511.16546 | depth.variant
-vita | VITA: one latent stream for frames and actions | 2511.19859
+vita | VITA: one latent stream for frames and actions | 2511.19859 | tokenizers.shared_latent
 vtbench | VTBench: evaluating visual tokenizers | 2505.13439 | eval.suites.vtbench
 xar | xAR: next-X prediction with flow matching | 2502.20388 | orders.units
 """

@@ -20,6 +20,7 @@ from unified.cache.policy import CachePolicy, DropWrite
 from unified.decoding.acting import generate_action
 from unified.decoding.context import Context
 from unified.decoding.drawing import Choice, Drawing, Generator, Hook
+from unified.decoding.grammar import Grammar
 from unified.decoding.grounding import Contrast, as_contrast
 from unified.decoding.guidance import Guidance
 from unified.decoding.image import write_image
@@ -199,6 +200,7 @@ class Session:
         end: bool | Sequence[bool] = True,
         visual_contrast: float | Contrast = 0.0,
         contrast: float | None = None,
+        grammar: Grammar | None = None,
     ) -> Iterator[list[int | None]]:
         """Generate text in every row until it ends its turn, starts an image or has `max_tokens` new ids.
         Yields one id per row as they come, None for rows that have stopped or say nothing at that moment (a
@@ -206,7 +208,8 @@ class Session:
         the vocabulary; `end` is yielded too, `write` is not (call `image`). `draw` and `end`: whether rows,
         all or each, may start an image or end their turn. `visual_contrast`: weight of visual contrastive
         decoding against the same stream without images (`contrasted`; 0 is off), formerly named `contrast`,
-        or another `Contrast`, such as `MutualInformation`.
+        or another `Contrast`, such as `MutualInformation`. `grammar`: which of these ids may come next, given
+        what was said since this call.
         ValueError before anything was read, for another number of flags than rows, or for a weight that is no
         finite number of at least 0."""
         against = as_contrast(visual_contrast if contrast is None else contrast)
@@ -218,7 +221,8 @@ class Session:
         for row in self.rows:
             row.stopped = ""
         self.stats = Stats.of(len(self.rows))
-        yield from self.strategy.text(TextRun(self, sampler or Sampler(), max_tokens, allowed, against))
+        run = TextRun(self, sampler or Sampler(), max_tokens, allowed, against, grammar)
+        yield from self.strategy.text(run)
         for row in self.rows:
             row.stopped = row.stopped or "length"
 

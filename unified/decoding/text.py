@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from unified.decoding.context import Context
+from unified.decoding.grammar import Grammar, Guide
 from unified.decoding.grounding import Contrast
 from unified.decoding.sampling import Sampler, kept_share
 from unified.finite import check_logits
@@ -20,14 +21,21 @@ if TYPE_CHECKING:
 
 
 class TextRun:
-    """At most `max_tokens` ids in every row, chosen by `sampler` among those `allowed` [B, V] bool. With a
-    `contrast` words are set off against those of `blind`, a context that has read the streams without their
-    images."""
+    """At most `max_tokens` ids in every row, chosen by `sampler` among those `allowed` [B, V] bool and, if
+    there is one, by the `grammar`. With a `contrast` words are set off against those of `blind`, a context
+    that has read the streams without their images."""
 
     def __init__(
-        self, session: Session, sampler: Sampler, max_tokens: int, allowed: Tensor, contrast: Contrast
+        self,
+        session: Session,
+        sampler: Sampler,
+        max_tokens: int,
+        allowed: Tensor,
+        contrast: Contrast,
+        grammar: Grammar | None = None,
     ) -> None:
         self.session, self.sampler, self.max_tokens = session, sampler, max_tokens
+        self.guide = None if grammar is None else Guide(grammar, session.rows)
         self.allowed, self.contrast = allowed, contrast if contrast.active else None
         self.first = torch.tensor([[row.place] for row in session.rows])  # where each row's text begins
         self.kept: Tensor  # [B, n]: log of the share of what is allowed, if it is recorded
@@ -50,7 +58,12 @@ class TextRun:
     def logits(self, *states: Tensor) -> Tensor:
         """[B, n, V] of what follows hidden states [B, n, D] of each context; -inf for what is not allowed."""
         every, *blind = [self.session.model.text_logits(found) for found in states]
-        seen = every.masked_fill(~self.allowed[:, None], float("-inf"))
+        allowed = self.allowed
+        if self.guide is not None:
+            allowed = allowed & self.guide.mask(every.shape[1], every.shape[2]).to(allowed.device)
+            if not allowed.any(dim=1).all():
+                raise ValueError("the grammar allows only ids that may not come: text, end or write")
+        seen = every.masked_fill(~allowed[:, None], float("-inf"))
         if self.session.recorded:
             self.kept = kept_share(seen, every)
         logits = seen

@@ -8,6 +8,7 @@ from unified.heads.channel_codes import ChannelHead
 from unified.heads.diffusion import DiffusionHead
 from unified.heads.distribution import Categorical, Distribution, Drawn, Gaussian, log_prob
 from unified.heads.flow import FlowHead
+from unified.heads.numbers import NumberHead
 from unified.heads.regression import RegressionHead
 from unified.heads.symbols import ContinuousHead, Head, TableHead
 
@@ -20,6 +21,7 @@ CONTINUOUS_HEADS: dict[str, type] = {
     "diffusion": DiffusionHead,
     "flow": FlowHead,
     "channels": ChannelHead,
+    "numbers": NumberHead,
 }
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "Drawn",
     "Gaussian",
     "Head",
+    "NumberHead",
     "TableHead",
     "log_prob",
 ]
