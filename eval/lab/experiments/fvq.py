@@ -1,5 +1,5 @@
-"""FVQ (arXiv 2509.10140): does a codebook that a network generates use all of its codes where a plain one dies,
-and does it still pay against a plain one that is well run?"""
+"""FVQ (arXiv 2509.10140): does a codebook that a network generates use all of its codes where a plain one
+dies, and does it still pay against a plain one that is well run?"""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def of_kind(kind: str, annealed: bool, restarts: bool, trial: Trial) -> Numbers:
 
 
 def plain(trial: Trial, kind: str, codes: int) -> VQTokenizer:
-    """The same networks around a table, or a table behind a linear map. The table starts small and even, as in
-    LlamaGen, on which the published code builds."""
+    """The same networks around a table, or a table behind a linear map. The table starts small and even, as
+    in LlamaGen, on which the published code builds."""
     torch.manual_seed(trial.seed)
     network = wanted(trial, codes=codes, dim=DIM).network()
     book = CodebookConfig(kind=kind)  # type: ignore[arg-type]
@@ -103,8 +103,8 @@ EXPERIMENT = Experiment(
     },
     judge=judge,
     minutes=16,
-    scaled="32 x 32 scenes of one or two shapes, 64 codes each of 1024, 32 channels; 720 steps; 1024 held-out "
-    "scenes. The last criterion, against a plain table with codes that start as clusters and are restarted, is "
-    "ours: the note calls it the honest question",
+    scaled="32 x 32 scenes of one or two shapes, 64 codes each of 1024, 32 channels; 720 steps; 1024 "
+    "held-out scenes. The last criterion, against a plain table with codes that start as clusters and are "
+    "restarted, is ours: the note calls it the honest question",
     shown=("usage", "perplexity", "psnr"),
 )

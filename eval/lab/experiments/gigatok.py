@@ -128,9 +128,9 @@ EXPERIMENT = Experiment(
     arms=ARMS,
     judge=judge,
     minutes=27,
-    scaled="32 x 32 scenes as 64 codes; transformers of one to four layers and 64 channels in place of up to "
-    "2.9 billion parameters, 300 steps; generators of an eighth of a base model's inner size, 240 steps, judged "
-    "by attributes, since exact matches are rare; the teacher knows the captions' words, the last arm's, "
-    "latents of an autoencoder, does not; no LPIPS, no discriminator",
+    scaled="32 x 32 scenes as 64 codes; transformers of one to four layers and 64 channels in place of up "
+    "to 2.9 billion parameters, 300 steps; generators of an eighth of a base model's inner size, 240 steps, "
+    "judged by attributes, since exact matches are rare; the teacher knows the captions' words, the last "
+    "arm's, latents of an autoencoder, does not; no LPIPS, no discriminator",
     shown=("psnr", "usage", "bits", "attributes", FRECHET, "parameters"),
 )

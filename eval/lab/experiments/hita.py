@@ -92,8 +92,8 @@ def _every(trial: Trial) -> int:
 
 @torch.no_grad()
 def swapped(tokenizer: HitaTokenizer, seen: Passed, scenes: list[Scene]) -> Numbers:
-    """Pictures with the holistic codes of one and the local codes of the next: whether they show the ground of
-    the one and the objects of the other. `own`: whether reconstructions show their own ground."""
+    """Pictures with the holistic codes of one and the local codes of the next: whether they show the ground
+    of the one and the objects of the other. `own`: whether reconstructions show their own ground."""
     mixed = torch.cat(
         [seen.codes[:, : tokenizer.holistic], seen.codes[:, tokenizer.holistic :].roll(-1, 0)], dim=1
     )
@@ -181,9 +181,9 @@ EXPERIMENT = Experiment(
     },
     judge=judge,
     minutes=24,
-    scaled="16 holistic and 64 local codes of 32 x 32 scenes whose style is the colour of the ground; the grid "
-    "has 64 codes, so bits of a picture are compared, not of a code; shifts of 4 and 1 (0 would show a cell its "
-    "own code, which the network does not offer); 420 steps of tokenizers, 300 of generators; the teacher is the "
-    "ground's own and is only shown",
+    scaled="16 holistic and 64 local codes of 32 x 32 scenes whose style is the colour of the ground; the "
+    "grid has 64 codes, so bits of a picture are compared, not of a code; shifts of 4 and 1 (0 would show a "
+    "cell its own code, which the network does not offer); 420 steps of tokenizers, 300 of generators; the "
+    "teacher is the ground's own and is only shown",
     shown=("psnr", "style", "content", "bits", "attributes", FRECHET),
 )

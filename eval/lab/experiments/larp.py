@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -77,9 +78,20 @@ def is_even(clip: np.ndarray) -> bool:
     return bool(np.abs(np.diff(places, n=2, axis=0)).max() <= SLACK)
 
 
+def _kept(cache: Path, count: int) -> tuple[list[Scene], np.ndarray]:
+    """The first training clips, drawn once."""
+    path = cache / f"moving-{count}.npy"
+    if not path.is_file():
+        cache.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".part.npy")
+        np.save(partial, clips_of(range(count), "train")[1])
+        partial.replace(path)
+    return [moving(number, "train")[0] for number in range(count)], np.load(path)
+
+
 def data_of(trial: Trial) -> Data:
     sizes = trial.ground.sizes
-    told, shown = clips_of(range(max(8, 32 * sizes.batch) if sizes.scenes > 100 else 8), "train")
+    told, shown = _kept(trial.ground.cache, min(1024, sizes.scenes))
     count = sizes.prompts
     scenes, held = clips_of(range(trial.seed * count, (trial.seed + 1) * count), "test")
     return Data(shown, torch.tensor([caption(one) for one in told]), scenes, held)
@@ -145,8 +157,8 @@ EXPERIMENT = Experiment(
     },
     judge=judge,
     minutes=15,
-    scaled="clips of four frames of 32 x 32 pixels with one shape that moves evenly, without bounces; 64 codes of "
-    "512; transformers of two layers, 420 steps, generators of an eighth of a base model's inner size, 300 steps, "
-    "told the caption of the first frame; no LPIPS, no discriminator",
+    scaled="clips of four frames of 32 x 32 pixels with one shape that moves evenly, without bounces; 64 "
+    "codes of 512; transformers of two layers, 420 steps, generators of an eighth of a base model's inner "
+    "size, 300 steps, told the caption of the first frame; no LPIPS, no discriminator",
     shown=("psnr", "usage", "perplexity", "bits", "even"),
 )

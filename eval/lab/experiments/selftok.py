@@ -1,5 +1,5 @@
-"""Selftok (arXiv 2505.07538): do codes that a diffusion decoder is shown by its time run from what a picture is
-to how it looks, where codes that it always sees do not?"""
+"""Selftok (arXiv 2505.07538): do codes that a diffusion decoder is shown by its time run from what a picture
+is to how it looks, where codes that it always sees do not?"""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from unified.checkpoints.selftok.tokenizer import SelftokTokenizer
 
 SHARE, RATE = 1.2, 1e-3  # share of the base models' steps
 TOKENS = 64
+Shown = tuple[tuple[str, str, str, str], ...]  # `layout_of` a picture
 READ = 0.5  # of reconstructions must show what the picture shows, or swapped codes say nothing
 
 
@@ -73,8 +74,9 @@ def swapped(tokenizer: SelftokTokenizer, true: np.ndarray) -> Numbers:
     }
 
 
-def _moved(tokenizer: SelftokTokenizer, seen: Passed, own: list[tuple], part: slice) -> float:  # type: ignore[type-arg]
-    """How often a picture with a part of the next one's codes shows what that one shows, of pairs that differ."""
+def _moved(tokenizer: SelftokTokenizer, seen: Passed, own: list[Shown], part: slice) -> float:
+    """How often a picture with a part of the next one's codes shows what that one shows, of pairs that
+    differ."""
     codes = seen.codes.clone()
     codes[:, part] = seen.codes.roll(-1, 0)[:, part]
     vectors = tokenizer.vectors(codes)
@@ -118,8 +120,8 @@ EXPERIMENT = Experiment(
     arms={"scheduled": partial(by_time, True), "unscheduled": partial(by_time, False), "grid": grid},
     judge=judge,
     minutes=18,
-    scaled="64 codes of 512 for 32 x 32 scenes, a decoder of pixels folded by two with ten steps in place of SD3; "
-    "720 steps; reinforcement learning (2), 1,000 updates on three tokenizers, does not fit into the time and is "
-    "not run",
+    scaled="64 codes of 512 for 32 x 32 scenes, a decoder of pixels folded by two with ten steps in place "
+    "of SD3; 720 steps; reinforcement learning (2), 1,000 updates on three tokenizers, does not fit into "
+    "the time and is not run",
     shown=("psnr", "usage", "read", "first", "last"),
 )

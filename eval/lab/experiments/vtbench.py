@@ -155,9 +155,9 @@ EXPERIMENT = Experiment(
     arms={"all": everything},
     judge=judge,
     minutes=6,
-    scaled="four tokenizers of the ground in place of 24 published ones, on 32 x 32 scenes and on text in images "
-    "of 96 pixels, which they were not trained on; Tesseract reads, after enlargement, and heights of letters "
-    "that it misreads on clean images are left out; no LPIPS, whose weights are not here; usage of codes is in "
-    "`unified eval tokenizer`",
+    scaled="four tokenizers of the ground in place of 24 published ones, on 32 x 32 scenes and on text in "
+    "images of 96 pixels, which they were not trained on; Tesseract reads, after enlargement, and heights "
+    "of letters that it misreads on clean images are left out; no LPIPS, whose weights are not here; usage "
+    "of codes is in `unified eval tokenizer`",
     shown=("psnr", "ssim", FRECHET, "cer"),
 )

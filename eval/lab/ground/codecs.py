@@ -1,9 +1,8 @@
 """Tokenizers that an experiment trains, what they keep of pictures, and small generators of their codes.
 
-A tokenizer of any kind (`tokenizers.kinds`) is trained on the ground's scenes, or on clips, by the one loop for
-all kinds. Its codes are then judged by a generator (GigaTok, arXiv 2504.08736, calls it AR probing): a raster
-model of an eighth of a base model's inner size, of the one map of codes, told captions.
-"""
+A tokenizer of any kind (`tokenizers.kinds`) is trained on the ground's scenes, or on clips, by the one loop
+for all kinds. Its codes are then judged by a generator (GigaTok, arXiv 2504.08736, calls it AR probing): a
+raster model of an eighth of a base model's inner size, of the one map of codes, told captions."""
 
 from __future__ import annotations
 
