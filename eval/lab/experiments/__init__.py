@@ -11,6 +11,7 @@ from unified.eval.lab.experiments import (
     cspd,
     ddo,
     ear,
+    ecm,
     flash,
     flexvar,
     fvq,
@@ -25,6 +26,7 @@ from unified.eval.lab.experiments import (
     nar,
     sar,
     scalekv,
+    scaleweaver,
     selftok,
     semaim,
     t2i_compbench,
@@ -68,6 +70,8 @@ _MODULES = (
     hita,
     selftok,
     larp,
+    ecm,
+    scaleweaver,
 )
 
 EXPERIMENTS: dict[str, Experiment] = {module.EXPERIMENT.name: module.EXPERIMENT for module in _MODULES}
