@@ -8,6 +8,7 @@ from unified.eval.lab.experiments import (
     asvr,
     cca,
     core2,
+    csd_var,
     cspd,
     ddo,
     ear,
@@ -29,6 +30,7 @@ from unified.eval.lab.experiments import (
     scaleweaver,
     selftok,
     semaim,
+    subject_driven_var,
     t2i_compbench,
     token_unify,
     tokenbridge,
@@ -72,6 +74,8 @@ _MODULES = (
     larp,
     ecm,
     scaleweaver,
+    subject_driven_var,
+    csd_var,
 )
 
 EXPERIMENTS: dict[str, Experiment] = {module.EXPERIMENT.name: module.EXPERIMENT for module in _MODULES}
