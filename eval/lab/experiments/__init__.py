@@ -6,6 +6,7 @@ from unified.eval.lab.experiments import (
     acdit,
     ar_survey,
     asvr,
+    bridge,
     cca,
     core2,
     csd_var,
@@ -25,6 +26,7 @@ from unified.eval.lab.experiments import (
     m3id,
     mineworld,
     nar,
+    nsarm,
     sar,
     scalekv,
     scaleweaver,
@@ -35,6 +37,7 @@ from unified.eval.lab.experiments import (
     token_unify,
     tokenbridge,
     var,
+    varedit,
     variant,
     vtbench,
     xar,
@@ -76,6 +79,9 @@ _MODULES = (
     scaleweaver,
     subject_driven_var,
     csd_var,
+    nsarm,
+    varedit,
+    bridge,
 )
 
 EXPERIMENTS: dict[str, Experiment] = {module.EXPERIMENT.name: module.EXPERIMENT for module in _MODULES}
