@@ -19,6 +19,7 @@ from unified.eval.lab.experiments import (
     fvq,
     gigatok,
     hack,
+    harmon,
     himar,
     hita,
     lantern,
@@ -27,6 +28,7 @@ from unified.eval.lab.experiments import (
     mineworld,
     nar,
     nsarm,
+    orthus,
     sar,
     scalekv,
     scaleweaver,
@@ -82,6 +84,8 @@ _MODULES = (
     nsarm,
     varedit,
     bridge,
+    harmon,
+    orthus,
 )
 
 EXPERIMENTS: dict[str, Experiment] = {module.EXPERIMENT.name: module.EXPERIMENT for module in _MODULES}
