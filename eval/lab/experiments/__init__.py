@@ -34,6 +34,7 @@ from unified.eval.lab.experiments import (
     scaleweaver,
     selftok,
     semaim,
+    skywork_unipic,
     subject_driven_var,
     t2i_compbench,
     token_unify,
@@ -86,6 +87,7 @@ _MODULES = (
     bridge,
     harmon,
     orthus,
+    skywork_unipic,
 )
 
 EXPERIMENTS: dict[str, Experiment] = {module.EXPERIMENT.name: module.EXPERIMENT for module in _MODULES}

@@ -121,7 +121,7 @@ def new_model(trial: Trial, book: Tensor) -> Reading:
         hidden=2 * size.width,
     )
     torch.manual_seed(trial.seed)
-    model = Reading(config, Denoiser(size.width, DIM, HEAD, 3))
+    model = Reading(config, Denoiser(size.width, DIM, HEAD, 3, outputs=DIM))
     for table in (model.model.embed_tokens, model.lm_head):
         nn.init.normal_(table.weight, std=0.02)
     with torch.no_grad():
