@@ -155,6 +155,7 @@ EXPERIMENT = Experiment(
     minutes=20,
     scaled="8 x 8 latents of 8 channels, captions of nine words for both tasks and no questions; encoder, "
     "language model and decoder of a sixteenth of a base model's inner size each, 360 steps of either task; "
-    "16 steps of drawing with 19 of denoising, without guidance",
+    "16 steps of drawing with 19 of denoising, without guidance; fewer steps, the other way to hold (d), "
+    "are not measured",
     shown=("attributes", FRECHET, "words", "probe of the encoder", "probe of latents"),
 )

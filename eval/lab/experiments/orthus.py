@@ -158,7 +158,10 @@ class Lessons:
         return nn.functional.cross_entropy(logits.flatten(0, 1), (self.codes[chosen] + FIRST_CODE).flatten())
 
     def continuous(self, model: Reading, step: int) -> Tensor:
-        chosen, generator = self.chosen(step), torch.Generator().manual_seed(step)
+        chosen, generator = (
+            self.chosen(step),
+            torch.Generator().manual_seed(1_000_000 * self.trial.seed + step),
+        )
         return self.patch_loss(model, self.captions[chosen], self.latents[chosen], generator)
 
     def patch_loss(self, model: Reading, told: Tensor, latents: Tensor, generator: torch.Generator) -> Tensor:

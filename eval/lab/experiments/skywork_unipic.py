@@ -56,7 +56,7 @@ from unified.checkpoints.unipic.editing import SourceImage, source_image, with_s
 from unified.decoding.noise import PositionNoise
 from unified.orders.masked_schedule import shuffled_orders
 
-SHARE, EDITS = 0.4, 1024  # of the base models' steps, for each task; pairs of pictures
+SHARE, EDITS, PAIRS = 0.4, 1024, 2048  # of the base models' steps, for each task; pairs of pictures
 WRONG, DROPPED = 0.3, 0.3  # of captions are another picture's; of pairs are left out by the checker
 EMPTY, REPEATED = 0.1, 0.1  # of edits are trained without words, and as "repeat"
 GUIDED = MaskedDecoding(steps=SETTINGS.steps, scale=3.0, linear=False, sections=SETTINGS.sections)
@@ -100,22 +100,24 @@ def filtered(by_checker: bool, trial: Trial) -> Numbers:
     """Drawing alone, from pairs of which some captions are wrong; the checker leaves out the worst, or as
     many are left out blindly."""
     latents, ground = Scale.of(trial.ground), trial.ground
-    scenes, tokens = ground.scenes("train"), latents.tokens(ground)
-    count = len(scenes)
+    count = min(PAIRS, ground.sizes.scenes)
+    scenes, tokens = ground.scenes("train")[:count], latents.tokens(ground)[:count]
     rng = np.random.default_rng([61, trial.seed])
     told = np.where(rng.random(count) < WRONG, rng.permutation(count), np.arange(count))
     marks = np.arange(count) % 97
     if by_checker:
         own = [
-            score(scenes[number], picture) for number, picture in zip(told, ground.pictures(), strict=True)
+            score(scenes[number], picture)
+            for number, picture in zip(told, ground.pictures()[:count], strict=True)
         ]
         marks = np.array([one["attributes"] for one in own])
     kept = torch.from_numpy(np.argsort(-marks, kind="stable")[: max(1, round((1 - DROPPED) * count))].copy())
     captions = ground.captions()[torch.from_numpy(told)]
+    same = (captions == ground.captions()[:count]).all(dim=1)
     lessons = Lessons(tokens=tokens[kept], pictures=lambda n: n, captions=captions[kept], reader=None)
     model = new_harmon(trial)
     done = taught(trial, model, lessons, SHARE, "pairs")
-    true = float((captions == ground.captions()).all(dim=1)[kept].float().mean())
+    true = float(same[kept].float().mean())
     drawings = pictures_drawn(trial, model, latents, ground.prompts(trial.seed))
     return {**drawings, "true captions": true, "training": done.seconds}
 

@@ -2,10 +2,12 @@
 
 A tokenizer of any kind (`tokenizers.kinds`) is trained on the ground's scenes, or on clips, by the one loop
 for all kinds. Its codes are then judged by a generator (GigaTok, arXiv 2504.08736, calls it AR probing): a
-raster model of an eighth of a base model's inner size, of the one map of codes, told captions."""
+raster model of an eighth of a base model's inner size, of the one map of codes, told captions.
+"""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ from unified.eval.metrics.codebook import CodeCount
 from unified.tasks.scenes.scene import Scene
 from unified.tokenizers.kinds import Wanted, kind_of
 from unified.tokenizers.reconstruction import reconstruct
+from unified.train.stored import write_text
 from unified.train.tokenizer import Surroundings, TokenizerTrainingConfig, train_tokenizer
 from unified.train.tokenizer_state import Saving
 
@@ -166,7 +169,8 @@ def code_probe(
     shapes, steps = one_map(tokenizer, codes), sizes.steps(share)
     model = new_generator(trial, tokenizer.codes, codes.shape[1])
     told = torch.tensor([caption(one) for one in data.scenes])
-    curve: list[float] = []
+    told_curve = trial.work / "codes" / "curve.json"  # an interrupted run has measured some of it
+    curve: list[float] = json.loads(told_curve.read_text()) if told_curve.is_file() else []
 
     def bits() -> float:
         return float(likelihood(model, told, held, "raster", shapes)["nll"]) * held.shape[1] / math.log(2)
@@ -180,10 +184,12 @@ def code_probe(
         return found
 
     seconds = 0.0
-    for stop in [*range(every, steps, every), steps] if every else [steps]:
+    for number, stop in enumerate([*range(every, steps, every), steps] if every else [steps]):
         course = Course(steps=steps, stop=stop, what="codes")
         seconds = train(model, loss, course, trial.work / "codes").seconds
-        curve.append(bits())
+        if number >= len(curve):
+            curve.append(bits())
+            write_text(told_curve, json.dumps(curve))
     how = How(order="raster", shapes=shapes)
     made = draw(model, tokenizer, data.scenes, how, seed=trial.seed * SEED_STRIDE, rows=sizes.rows)
     found = {"bits": curve[-1], "curve": curve, "codes": codes.shape[1], "training": seconds}

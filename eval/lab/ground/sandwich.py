@@ -2,7 +2,8 @@
 on the ground: what the experiments of Harmon and UniPic share.
 
 Prompts are a word for the task and nine words; images stand in them at ids of their own. Captions are said
-greedily. Generation and understanding take turns, step by step."""
+greedily. Generation and understanding take turns, step by step.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 words that are vectors of their own, and how far drawings follow edges.
 
 The base is the residual one, whose tokenizer keeps shapes best. Its weights are frozen unless an experiment
-says otherwise; what is trained is a small module beside it."""
+says otherwise; what is trained is a small module beside it.
+"""
 
 from __future__ import annotations
 

@@ -3,7 +3,8 @@ encoder that others downloaded.
 
 It is taught the nine words of captions from pixels in seconds. Its features [B, C, 8, 8] therefore know the
 labels that experiments score by; `unlabelled` is the other teacher, latents of the ground's KL-VAE, which was
-never told any."""
+never told any.
+"""
 
 from __future__ import annotations
 

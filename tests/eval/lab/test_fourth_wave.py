@@ -241,7 +241,7 @@ def test_a_bridge_that_uses_all_codes_is_reproduced():
     found = {arm: numbers(0.02, 17.0) for arm in EXPERIMENTS["fvq"].arms}
     found[fvq.BRIDGE] = numbers(0.99, 22.0)
     assert verdict(fvq.judge(Results(found)), 3)[0] == "reproduced"
-    found[fvq.WELL] = numbers(0.9, 23.0)
+    found[fvq.BRIDGE] = numbers(0.9, 22.0)
     assert verdict(fvq.judge(Results(found)), 3)[0] == "not reproduced"
 
 

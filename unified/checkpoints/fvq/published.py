@@ -4,7 +4,8 @@ It is loaded as it is meant to be used: the codebook is computed once and become
 normalisation; both forms of the bridge are told apart by their weights. `config.json` has LlamaGen's options
 and the bridge's (`head_hidden_size`, `num_heads`, `patch_size`, `depth`, `mlp_ratio`). Source: arXiv
 2509.10140, yfChang-cv/FVQ (no licence: written from the reference vectors' description). Test:
-tests/unified/checkpoints/test_published_tokenizers.py."""
+tests/unified/checkpoints/test_published_tokenizers.py.
+"""
 
 from __future__ import annotations
 

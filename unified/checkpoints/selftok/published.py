@@ -5,7 +5,8 @@ The folder has the networks' `config.json` and `weights.safetensors`, and in `va
 diffusers saves it (SD3's). Lines lie in the order in which they are generated, coarse first. Decoding starts
 from one fixed noise, so an image is a function of its codes. Different from the release: latents are the
 means of the autoencoder's Gaussians, not drawn; no guidance and no one-step renderer. Source: arXiv
-2505.07538. Test: tests/unified/checkpoints/test_published_tokenizers.py."""
+2505.07538. Test: tests/unified/checkpoints/test_published_tokenizers.py.
+"""
 
 from __future__ import annotations
 
