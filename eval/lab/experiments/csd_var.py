@@ -296,7 +296,7 @@ EXPERIMENT = Experiment(
     what="handles for style (ground, colour) and content (size, shape, cell) of single pictures",
     arms={name: partial(learnt, method) for name, method in METHODS.items()},
     judge=judge,
-    minutes=18,
+    minutes=17,
     scaled="16 pictures of one shape in place of 40 pairs, the residual base model, 48 steps; handles stand "
     "in the places of a caption's words, two for style and three for content; fills, which this ground has "
     "not, are no style; three directions of eight shape words; maps are shared out by exchanging their "

@@ -202,7 +202,7 @@ EXPERIMENT = Experiment(
         "full tuning": partial(of_control, True, False, True),
     },
     judge=judge,
-    minutes=24,
+    minutes=18,
     scaled="the residual base model of two million parameters, edges of 32 x 32 pictures, 60 steps of 16; "
     "adapters attend within a step; later maps stay in the pass, so that learnt codes are counted, not "
     "saved; gains of F1 over the base are compared where the note has F1 itself",

@@ -100,7 +100,7 @@ EXPERIMENT = Experiment(
         WELL: partial(of_kind, "plain", True, True),
     },
     judge=judge,
-    minutes=16,
+    minutes=18,
     scaled="32 x 32 scenes of one or two shapes, 64 codes each of 1024, 32 channels; 720 steps; 1024 "
     "held-out scenes; the plain table whose codes start as clusters and are restarted, which the note calls "
     "the honest question, is shown and not judged",

@@ -27,7 +27,7 @@ from unified.train.tokenizer import LossConfig, RestartConfig, TokenizerTraining
 
 from unified.checkpoints.gigatok.tokenizer import GigaTokTokenizer
 
-SHARE, PROBE, RATE = 0.5, 0.4, 1e-3  # shares of the base models' steps
+SHARE, PROBE, RATE = 0.35, 0.3, 1e-3  # shares of the base models' steps
 LEAST = 0.3  # accuracy of drawings below which generators are not told apart
 
 
@@ -127,9 +127,9 @@ EXPERIMENT = Experiment(
     what="1-D tokenizers of two sizes, with and without alignment to a teacher, judged by a generator",
     arms=ARMS,
     judge=judge,
-    minutes=27,
+    minutes=28,
     scaled="32 x 32 scenes as 64 codes; transformers of one to four layers and 64 channels in place of up "
-    "to 2.9 billion parameters, 300 steps; generators of an eighth of a base model's inner size, 240 steps, "
+    "to 2.9 billion parameters, 210 steps; generators of an eighth of a base model's inner size, 180 steps, "
     "judged by attributes, since exact matches are rare; the teacher knows the captions' words, the last "
     "arm's, latents of an autoencoder, does not; no LPIPS, no discriminator",
     shown=("psnr", "usage", "bits", "attributes", FRECHET, "parameters"),

@@ -33,7 +33,7 @@ from unified.train.tokenizer import LossConfig, RestartConfig, TokenizerTraining
 
 from unified.checkpoints.hita.tokenizer import HitaTokenizer
 
-SHARE, PROBE, RATE = 0.7, 0.5, 1e-3  # shares of the base models' steps
+SHARE, PROBE, RATE = 0.5, 0.35, 1e-3  # shares of the base models' steps
 EVERY = 8  # measurements of a generator while it learns
 SHIFTS = {"hita": 4, "least shift": 1}
 LEAST = 0.5  # of reconstructions show their own ground, below which swaps say nothing
@@ -180,10 +180,10 @@ EXPERIMENT = Experiment(
         "grid": local,
     },
     judge=judge,
-    minutes=24,
+    minutes=25,
     scaled="16 holistic and 64 local codes of 32 x 32 scenes whose style is the colour of the ground; the "
     "grid has 64 codes, so bits of a picture are compared, not of a code; shifts of 4 and 1 (0 would show a "
-    "cell its own code, which the network does not offer); 420 steps of tokenizers, 300 of generators; the "
+    "cell its own code, which the network does not offer); 300 steps of tokenizers, 210 of generators; the "
     "teacher is the ground's own and is only shown",
     shown=("psnr", "style", "content", "bits", "attributes", FRECHET),
 )

@@ -266,7 +266,7 @@ EXPERIMENT = Experiment(
         "relabelled": partial(restored, True, True),
     },
     judge=judge,
-    minutes=18,
+    minutes=16,
     scaled="the residual base model and its codebook in place of bits, three told maps of six, networks of "
     "one layer and 32 channels, 360 steps; tuning of 60 steps of 16, in which the network stays as it is; "
     "pictures of 32 pixels from 8 and 16; the arm with the source as a prefix is VAREdit's experiment",

@@ -133,7 +133,7 @@ EXPERIMENT = Experiment(
         "early, not zero": partial(of_part, "not from zero", EARLY),
     },
     judge=judge,
-    minutes=20,
+    minutes=14,
     scaled="the residual base model of two million parameters, edges of 32 x 32 pictures, 60 steps of 16; "
     "keys of the control come from low-rank maps, not from the backbone's layers; the control that also "
     "reads the image is ECM's adapter, not attention of both streams in every block; early: after 12 steps; "

@@ -119,7 +119,7 @@ EXPERIMENT = Experiment(
     what="codes by diffusion time, the same without a schedule, and a grid of as many codes",
     arms={"scheduled": partial(by_time, True), "unscheduled": partial(by_time, False), "grid": grid},
     judge=judge,
-    minutes=18,
+    minutes=16,
     scaled="64 codes of 512 for 32 x 32 scenes, a decoder of pixels folded by two with ten steps in place "
     "of SD3; 720 steps; reinforcement learning (2), 1,000 updates on three tokenizers, does not fit into "
     "the time and is not run",

@@ -214,7 +214,7 @@ EXPERIMENT = Experiment(
     what="an outlined square as the subject, a class of which the residual base model knows solid ones",
     arms={"base": untouched, **{name: partial(taught, method) for name, method in METHODS.items()}},
     judge=judge,
-    minutes=20,
+    minutes=12,
     scaled="the residual base model, whose captions have nine words: a learned vector in the place of the "
     "size is the subject's word; projections of keys and values stand for cross-attention; four pictures, "
     "60 steps of 8; what the frozen model draws of the class is drawn once, and both losses are one step",

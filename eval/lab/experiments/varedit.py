@@ -232,7 +232,7 @@ EXPERIMENT = Experiment(
     what="a colour of one object or of the ground changed, the source given in three ways",
     arms={way: partial(edited, way) for way in WAYS},
     judge=judge,
-    minutes=22,
+    minutes=19,
     scaled="the next-scale base model tuned for 60 steps of 16; sources are the codes of their last map, "
     "not vectors before quantisation; instructions name what changes in the nine words of captions; "
     "recolouring alone, no removal and no moving; no guidance",
