@@ -27,7 +27,7 @@ from unified.train.tokenizer import LossConfig, RestartConfig, TokenizerTraining
 
 from unified.checkpoints.gigatok.tokenizer import GigaTokTokenizer
 
-SHARE, PROBE, RATE = 0.35, 0.3, 1e-3  # shares of the base models' steps
+SHARE, PROBE, RATE = 0.35, 0.25, 1e-3  # shares of the base models' steps
 LEAST = 0.3  # accuracy of drawings below which generators are not told apart
 
 
@@ -57,7 +57,7 @@ def of_size(size: Size, teacher: str, trial: Trial) -> Numbers:
         losses=LossConfig(pixels="l2"),
         restarts=RestartConfig(first=8),
     )
-    teach(trial, tokenizer, config, teacher=features)
+    teach(trial, tokenizer, config, teacher=features, share=0.25)
     scenes, true = held_out(trial)
     found, drawn = code_probe(trial, tokenizer, PROBE)
     count = sum(p.numel() for p in tokenizer.parameters())
@@ -129,8 +129,8 @@ EXPERIMENT = Experiment(
     judge=judge,
     minutes=28,
     scaled="32 x 32 scenes as 64 codes; transformers of one to four layers and 64 channels in place of up "
-    "to 2.9 billion parameters, 210 steps; generators of an eighth of a base model's inner size, 180 steps, "
-    "judged by attributes, since exact matches are rare; the teacher knows the captions' words, the last "
-    "arm's, latents of an autoencoder, does not; no LPIPS, no discriminator",
+    "to 2.9 billion parameters, 210 steps of 8; generators of an eighth of a base model's inner size, 150 "
+    "steps, judged by attributes, since exact matches are rare; the teacher knows the captions' words, the "
+    "last arm's, latents of an autoencoder, does not; no LPIPS, no discriminator",
     shown=("psnr", "usage", "bits", "attributes", FRECHET, "parameters"),
 )

@@ -70,19 +70,20 @@ def teach(
     config: TokenizerTrainingConfig,
     pictures: np.ndarray | None = None,
     teacher: Callable[[Tensor], Tensor] | None = None,
-    what: str = "tokenizer",
+    share: float = 1.0,
 ) -> Any:
-    """Train it on pictures uint8 [N, ...] (none given: the ground's); an interrupted training goes on from
-    its checkpoint in the trial's folder."""
+    """Train it on pictures uint8 [N, ...] (none given: the ground's), a `share` of the ground's batches; an
+    interrupted training goes on from its checkpoint in the trial's folder."""
     shown = trial.ground.pictures() if pictures is None else pictures
-    saving = Saving(trial.work / f"{what}.checkpoint", every=max(1, config.steps // 8))
+    saving = Saving(trial.work / "tokenizer.checkpoint", every=max(1, config.steps // 8))
     trial.work.mkdir(parents=True, exist_ok=True)
+    batch = max(2, round(share * trial.ground.sizes.batch))
 
     def batches() -> Iterator[Tensor]:
         step = saving.step()
         while True:
             rng = np.random.default_rng([17, trial.seed, step])
-            yield pixels(shown[rng.integers(len(shown), size=trial.ground.sizes.batch)])
+            yield pixels(shown[rng.integers(len(shown), size=batch)])
             step += 1
 
     generator = torch.Generator().manual_seed(trial.seed)
