@@ -200,7 +200,7 @@ EXPERIMENT = Experiment(
     what="a small reader grown to draw by an expert or in its own trunk, with and without semantic codes",
     arms={"all": everything},
     judge=judge,
-    minutes=17,
+    minutes=26,
     scaled="a reader of an eighth of a base model's inner size, 480 steps, grown for 300; 16 semantic "
     "codes, drawn to a teacher that knows the words of captions, before 64 pixel codes, a longer plan than "
     "the paper's; later text does not see drawn codes; semantic codes alone with a decoder, and pixels by "

@@ -152,7 +152,7 @@ EXPERIMENT = Experiment(
         "replaced": partial(arm, Replaced, SHARED),
     },
     judge=judge,
-    minutes=18,
+    minutes=25,
     scaled="8 x 8 latents of 8 channels, captions of nine words for both tasks and no questions; encoder, "
     "language model and decoder of a sixteenth of a base model's inner size each, 360 steps of either task; "
     "16 steps of drawing with 19 of denoising, without guidance; fewer steps, the other way to hold (d), "

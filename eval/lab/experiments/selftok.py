@@ -42,7 +42,7 @@ def by_time(scheduled: bool, trial: Trial) -> Numbers:
     tokenizer = SelftokTokenizer(config)
     steps = trial.ground.sizes.steps(SHARE)
     training = TokenizerTrainingConfig(steps=steps, learning_rate=RATE, log_every=steps, restarts=None)
-    teach(trial, tokenizer, training)
+    teach(trial, tokenizer, training, share=0.25)
     _, true = held_out(trial)
     return {**quality(tokenizer, true), **swapped(tokenizer, true)}
 
@@ -54,7 +54,7 @@ def grid(trial: Trial) -> Numbers:
         steps=steps, learning_rate=RATE, log_every=steps, draws=0, losses=LossConfig(pixels="l2"),
         restarts=RestartConfig(first=8),
     )  # fmt: skip
-    tokenizer = teach(trial, new(trial, "vq", wanted(trial)), training)
+    tokenizer = teach(trial, new(trial, "vq", wanted(trial)), training, share=0.25)
     _, true = held_out(trial)
     return quality(tokenizer, true)
 
@@ -121,7 +121,7 @@ EXPERIMENT = Experiment(
     judge=judge,
     minutes=16,
     scaled="64 codes of 512 for 32 x 32 scenes, a decoder of pixels folded by two with ten steps in place "
-    "of SD3; 720 steps; reinforcement learning (2), 1,000 updates on three tokenizers, does not fit into "
-    "the time and is not run",
+    "of SD3; 720 steps of 8; reinforcement learning (2), 1,000 updates on three tokenizers, does not fit "
+    "into the time and is not run",
     shown=("psnr", "usage", "read", "first", "last"),
 )

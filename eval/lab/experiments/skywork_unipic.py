@@ -56,7 +56,7 @@ from unified.checkpoints.unipic.editing import SourceImage, source_image, with_s
 from unified.decoding.noise import PositionNoise
 from unified.orders.masked_schedule import shuffled_orders
 
-SHARE, EDITS, PAIRS = 0.35, 1024, 2048  # of the base models' steps, for each task; pairs of pictures
+SHARE, EDITS, PAIRS = 0.25, 1024, 2048  # of the base models' steps, for each task; pairs of pictures
 WRONG, DROPPED = 0.3, 0.3  # of captions are another picture's; of pairs are left out by the checker
 EMPTY, REPEATED = 0.1, 0.1  # of edits are trained without words, and as "repeat"
 GUIDED = MaskedDecoding(steps=SETTINGS.steps, scale=3.0, linear=False, sections=SETTINGS.sections)
@@ -254,8 +254,8 @@ EXPERIMENT = Experiment(
         "unfiltered": partial(filtered, False),
     },
     judge=judge,
-    minutes=27,
-    scaled="Harmon's experiment with 210 steps of each task; captions of nine words for reading; the "
+    minutes=29,
+    scaled="Harmon's experiment with 150 steps of each task; captions of nine words for reading; the "
     "encoder of its own was taught words, not pairs; edits recolour an object or the ground, success and "
     "what is kept stand side by side; losses of the tasks have one weight and take turns; a third of "
     "captions is made wrong for the checker to find, and as many pairs are left out blindly beside it",
