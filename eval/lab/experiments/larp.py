@@ -105,7 +105,7 @@ def with_prior(weight: float, rounds: int, trial: Trial) -> Numbers:
     tokenizer = LARPTokenizer(replace(kind_of("larp").small(what), prior=weight, rounds=rounds))
     steps = sizes.steps(SHARE)
     config = TokenizerTrainingConfig(steps=steps, learning_rate=RATE, log_every=steps, restarts=None)
-    teach(trial, tokenizer, config, data.pictures, share=0.5)
+    teach(trial, tokenizer, config, data.pictures, share=0.25)
     found, drawn = code_probe(trial, tokenizer, PROBE, data=data)
     kept = quality(tokenizer, data.held)
     return {**kept, **found, "even": float(np.mean([is_even(clip) for clip in drawn])),
@@ -158,7 +158,7 @@ EXPERIMENT = Experiment(
     judge=judge,
     minutes=22,
     scaled="clips of four frames of 32 x 32 pixels with one shape that moves evenly, without bounces; 64 "
-    "codes of 512; transformers of two layers, 420 steps of 16, generators of an eighth of a base model's "
+    "codes of 512; transformers of two layers, 420 steps of 8, generators of an eighth of a base model's "
     "inner size, 240 steps, told the caption of the first frame; no LPIPS, no discriminator",
     shown=("psnr", "usage", "perplexity", "bits", "even"),
 )
