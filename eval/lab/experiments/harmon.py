@@ -36,7 +36,7 @@ from unified.eval.lab.ground.sandwich import (
 
 from unified.checkpoints.harmon.network import GRADIENT, Harmon
 
-SHARE, PROBED = 0.6, 1024  # of the base models' steps, for each task; pictures of a probe
+SHARE, PROBED = 0.4, 1024  # of the base models' steps, for each task; pictures of a probe
 LEAST = 0.3  # accuracy of drawings below which they are not compared
 
 
@@ -152,9 +152,9 @@ EXPERIMENT = Experiment(
         "replaced": partial(arm, Replaced, SHARED),
     },
     judge=judge,
-    minutes=25,
+    minutes=28,
     scaled="8 x 8 latents of 8 channels, captions of nine words for both tasks and no questions; encoder, "
-    "language model and decoder of a sixteenth of a base model's inner size each, 360 steps of either task; "
+    "language model and decoder of a sixteenth of a base model's inner size each, 240 steps of either task; "
     "16 steps of drawing with 19 of denoising, without guidance; fewer steps, the other way to hold (d), "
     "are not measured",
     shown=("attributes", FRECHET, "words", "probe of the encoder", "probe of latents"),

@@ -57,6 +57,7 @@ from unified.decoding.noise import PositionNoise
 from unified.orders.masked_schedule import shuffled_orders
 
 SHARE, EDITS, PAIRS = 0.25, 1024, 2048  # of the base models' steps, for each task; pairs of pictures
+BATCH = 0.5  # of the ground's
 WRONG, DROPPED = 0.3, 0.3  # of captions are another picture's; of pairs are left out by the checker
 EMPTY, REPEATED = 0.1, 0.1  # of edits are trained without words, and as "repeat"
 GUIDED = MaskedDecoding(steps=SETTINGS.steps, scale=3.0, linear=False, sections=SETTINGS.sections)
@@ -89,7 +90,7 @@ def both_tasks(scale: float | None, trial: Trial) -> Numbers:
         captions=ground.captions(),
         reader=reader,
     )
-    done = taught(trial, model, lessons, SHARE, f"gradient {scale}")
+    done = taught(trial, model, lessons, SHARE, f"gradient {scale}", BATCH)
     scenes, true = held_out(trial)
     tokens = tokens_of(trial, latents, true)
     words = words_said(model, reader, tokens, levels(true), captions_of(scenes))
@@ -116,7 +117,7 @@ def filtered(by_checker: bool, trial: Trial) -> Numbers:
     same = (captions == ground.captions()[:count]).all(dim=1)
     lessons = Lessons(tokens=tokens[kept], pictures=lambda n: n, captions=captions[kept], reader=None)
     model = new_harmon(trial)
-    done = taught(trial, model, lessons, SHARE, "pairs")
+    done = taught(trial, model, lessons, SHARE, "pairs", BATCH)
     true = float(same[kept].float().mean())
     drawings = pictures_drawn(trial, model, latents, ground.prompts(trial.seed))
     return {**drawings, "true captions": true, "training": done.seconds}
@@ -140,7 +141,7 @@ def edited(in_decoder: bool, trial: Trial) -> Numbers:
     words, model = words_for(edits), new_harmon(trial)
 
     def loss(step: int) -> Tensor:
-        chosen, generator = batch_of(trial, step, sizes.batch)
+        chosen, generator = batch_of(trial, step, max(2, round(BATCH * sizes.batch)))
         chosen = chosen % len(edits)
         kind = torch.rand(len(chosen), generator=generator)
         repeated, empty = kind < REPEATED, (kind >= REPEATED) & (kind < REPEATED + EMPTY)
@@ -254,8 +255,8 @@ EXPERIMENT = Experiment(
         "unfiltered": partial(filtered, False),
     },
     judge=judge,
-    minutes=29,
-    scaled="Harmon's experiment with 150 steps of each task; captions of nine words for reading; the "
+    minutes=28,
+    scaled="Harmon's experiment with 150 steps of 16 of each task; captions of nine words for reading; the "
     "encoder of its own was taught words, not pairs; edits recolour an object or the ground, success and "
     "what is kept stand side by side; losses of the tasks have one weight and take turns; a third of "
     "captions is made wrong for the checker to find, and as many pairs are left out blindly beside it",

@@ -132,13 +132,16 @@ class Lessons:
     reader: Reader | None
 
 
-def taught(trial: Trial, model: Harmon, lessons: Lessons, share: float, what: str) -> Trained:
-    """As many steps of drawing with a reader as without, each followed by one of understanding."""
+def taught(
+    trial: Trial, model: Harmon, lessons: Lessons, share: float, what: str, batch: float = 1.0
+) -> Trained:
+    """As many steps of drawing with a reader as without, each followed by one of understanding; `batch`: a
+    share of the ground's."""
     sizes = trial.ground.sizes
-    turns = 1 + (lessons.reader is not None)
+    turns, count = 1 + (lessons.reader is not None), max(2, round(batch * sizes.batch))
 
     def loss(step: int) -> Tensor:
-        chosen, generator = batch_of(trial, step, sizes.batch)
+        chosen, generator = batch_of(trial, step, count)
         chosen = chosen % len(lessons.tokens)
         tokens, captions = lessons.tokens[chosen], lessons.captions[chosen]
         if lessons.reader is None or step % 2 == 0:
