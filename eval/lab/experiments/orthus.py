@@ -314,7 +314,7 @@ EXPERIMENT = Experiment(
     what="a discrete raster model turned into one of continuous patches in four ways",
     arms={"all": everything},
     judge=judge,
-    minutes=16,
+    minutes=20,
     scaled="Orthus' own network at an eighth of a base model's inner size, told captions of nine words; 480 "
     "discrete steps, then 180 of each way; ten denoising steps; the head and the table of codes are a "
     "larger share of so small a model than a tenth, which is shown and not judged; shapes stand for fine "
