@@ -51,13 +51,15 @@ class Subject:
 @dataclass(frozen=True, kw_only=True)
 class BenchConfig:
     """`count` images of a domain; `data`: domains of one's own, folders by name; `lpips`, if there is one;
-    `reader` of text: None for Tesseract where it is installed."""
+    `reader` of text: None for Tesseract where it is installed. `text_alone`: text through the tokenizers
+    (VTBench) and no other domain."""
 
     count: int = 64
     split: str = "test"
     data: Mapping[str, Path] = field(default_factory=dict)
     lpips: LPIPS | None = None
     reader: TextReader | None = None
+    text_alone: bool = False
 
 
 def subject_of(folder: Path, size: int) -> Subject:
@@ -84,9 +86,12 @@ def named_paths(texts: Sequence[str]) -> dict[str, Path]:
 
 
 def bench(subjects: Mapping[str, Subject], config: BenchConfig) -> Result:
-    """All tokenizers in all domains. ValueError without any."""
+    """All tokenizers in all domains. ValueError without any, and for tokenizers of clips where text alone is
+    asked for."""
     if not subjects:
         raise ValueError("name at least one folder of a tokenizer")
+    if config.text_alone:
+        return _text_alone(subjects, config)
     numbers: dict[str, Any] = {}
     examples: dict[str, list[Example]] = {}
     left_out: list[str] = []
@@ -105,7 +110,7 @@ def bench(subjects: Mapping[str, Subject], config: BenchConfig) -> Result:
             rows = examples.setdefault(domain, [Example(f"{domain}: as they are", _frames(truths)[:SHOWN])])
             rows.append(Example(f"{domain}: {name}", made[:SHOWN]))
     tables = [_table(numbers, config)]
-    text, notes = _text(subjects, config)
+    text, notes, _ = _text(subjects, config)
     if text is not None:
         tables.append(text)
     notes += dict.fromkeys(left_out)
@@ -204,8 +209,19 @@ def _table(numbers: Mapping[str, Mapping[str, Any]], config: BenchConfig) -> Tab
     return Table(f"Tokenizers: {config.count} images a domain", header, rows)
 
 
-def _text(subjects: Mapping[str, Subject], config: BenchConfig) -> tuple[Table | None, list[str]]:
-    """Random strings through every tokenizer of images, and why they were not read, if they were not."""
+def _text_alone(subjects: Mapping[str, Subject], config: BenchConfig) -> Result:
+    text, notes, examples = _text(subjects, config)
+    if text is None:
+        raise ValueError("tokenizers of clips have no text to be read: name one of images")
+    numbers = {"tokenizers": {}, "text": text.rows}
+    return Result(numbers=numbers, tables=[text], examples=examples, notes=notes)
+
+
+def _text(
+    subjects: Mapping[str, Subject], config: BenchConfig
+) -> tuple[Table | None, list[str], list[Example]]:
+    """Random strings through every tokenizer of images, why they were not read, if they were not, and
+    examples."""
     reader, obstacle = config.reader, ""
     if reader is None:
         try:
@@ -213,18 +229,20 @@ def _text(subjects: Mapping[str, Subject], config: BenchConfig) -> tuple[Table |
         except ValueError as error:
             obstacle = str(error)
     rows: list[list[Cell]] = []
+    examples: list[Example] = []
     for name, subject in subjects.items():
         if frames_of(subject.tokenizer):
             continue
         found = legibility(_through(subject), reader, subject.side, config.count, obstacle)
+        examples += [Example(f"{name}, {one.words}", one.pictures) for one in found.examples]
         for height, values in found.numbers.items():
             rates = [values.get(key) for key in ("cer", "cer_of_original", "wer")]
             rows.append([name, height, values["psnr_pooled"], values["ssim"], *rates])
     notes = [f"Legibility of text was not measured: {obstacle}."] if obstacle and rows else []
     if not rows:
-        return None, notes
+        return None, notes, []
     header = ["tokenizer", "points", "PSNR, dB (pooled)", "SSIM", "CER", "CER of the original", "WER"]
-    return Table(f"Text: {config.count} images a height of letters", header, rows), notes
+    return Table(f"Text: {config.count} images a height of letters", header, rows), notes, examples
 
 
 def _through(subject: Subject) -> Callable[[np.ndarray], np.ndarray]:

@@ -41,15 +41,20 @@ def vtbench(run: Run) -> Result:
 
 
 def legibility(
-    reconstruct: Reconstruct, reader: TextReader | None, side: int, count: int, obstacle: str = "no reader"
+    reconstruct: Reconstruct,
+    reader: TextReader | None,
+    side: int,
+    count: int,
+    obstacle: str = "no reader",
+    seed: int = DATA_SEED,
 ) -> Result:
     """The suite for anything that reconstructs images of this side; without a reader the rows say the
-    obstacle."""
+    obstacle. `seed` of the texts."""
     numbers: dict[str, Any] = {}
     rows: list[list[Any]] = []
     examples = []
     for height in HEIGHTS:
-        rng = np.random.default_rng([DATA_SEED, height])
+        rng = np.random.default_rng([seed, height])
         texts = [random_text(rng, side, height) for _ in range(count)]
         truths = [drawn(text, side, height) for text in texts]
         made = [

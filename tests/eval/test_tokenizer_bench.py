@@ -1,6 +1,7 @@
 """`unified eval tokenizer FOLDER ...`: tokenizers of every form in one table and one picture."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -97,6 +98,21 @@ def test_text_is_read_where_there_is_a_reader():
         assert row[4] == row[5]  # as legible as the original
 
 
+def test_text_alone_is_a_suite_of_its_own():
+    result = bench({"same": Subject(Same(), 32)}, BenchConfig(count=2, reader=Reader(), text_alone=True))
+    assert [row[0] for row in result.tables[0].rows] == ["same"] * 3
+    assert len(result.tables) == 1
+    assert result.examples
+
+
+@pytest.mark.skipif(shutil.which("tesseract") is None, reason="Tesseract is not installed")
+def test_tesseract_reads_what_a_perfect_tokenizer_gives_back():
+    result = bench({"same": Subject(Same(), 96)}, BenchConfig(count=1, text_alone=True))
+    for row in result.tables[0].rows:
+        assert row[4] == row[5]  # as legible as the original
+    assert result.tables[0].rows[2][4] < 0.5
+
+
 def test_what_is_wrong_is_one_line(folders, tmp_path, capsys):
     out = ["--out", str(tmp_path / "out")]
     for words, reason in (
@@ -104,6 +120,7 @@ def test_what_is_wrong_is_one_line(folders, tmp_path, capsys):
         ([str(folders / "mine")], "neither visual_config.json nor"),
         ([str(folders / "vq"), "--size", "18"], "multiple of 4"),
         ([str(folders / "vq"), "--data", "nowhere"], "nowhere: no such file or folder"),
+        ([str(folders / "larp"), "--suite", "vtbench"], "no text to be read"),
     ):
         assert main(["eval", "tokenizer", *words, *out]) == 2
         error = capsys.readouterr().err

@@ -272,6 +272,8 @@ def _add_eval(commands: argparse._SubParsersAction) -> None:
     evaluate.add_argument("--data", nargs="+", action="extend", default=[], metavar="[NAME=]PATH", help=own)
     teacher = "of `tokenizer FOLDER`: the teacher that a tokenizer of kind hita was trained with"
     evaluate.add_argument("--features", default="", metavar="NAME", help=teacher)
+    text = "of `tokenizer FOLDER`: text through the tokenizers alone, read by Tesseract where it is installed"
+    evaluate.add_argument("--suite", choices=("vtbench",), help=text)
     side = "of `tokenizer FOLDER`: side of the images for tokenizers that take any (default 64)"
     evaluate.add_argument("--size", type=_positive, default=64, metavar="PIXELS", help=side)
     evaluate.add_argument("--out", type=Path, default=Path("eval_out"), help="folder of the report")

@@ -22,8 +22,8 @@ from unified.weight_files import load_strict, read_safetensors
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 LOWEST, HIGHEST = -30.0, 20.0  # of the logarithm of the variance
-_KNOWN = {"act_fn": "silu", "in_channels": 3, "out_channels": 3, "use_quant_conv": True,
-          "use_post_quant_conv": True}  # fmt: skip
+_KNOWN = {"act_fn": "silu", "in_channels": 3, "out_channels": 3}
+_OPTIONAL = ("quant_conv", "post_quant_conv")  # convolutions that later autoencoders (SD3's) do without
 _FORMER = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
@@ -117,6 +117,9 @@ def load(folder: Path) -> AutoencoderKL:
     config = read_config(folder)
     try:
         model = AutoencoderKL(config_from(config))
+        for part in _OPTIONAL:
+            if not config.get(f"use_{part}", True):
+                setattr(model, part, nn.Identity())
         load_strict(model, current_names(read_safetensors(folder / WEIGHTS)))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{folder}: {error}") from None

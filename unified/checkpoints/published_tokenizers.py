@@ -1,9 +1,9 @@
 """Folders of published visual tokenizers (config.json and weights, as `verify` reads them) behind the
 interface of all visual tokenizers.
 
-LlamaGen, VAR, FlexVAR, Infinity, GigaTok, Hita and LARP. FVQ's is a codebook without networks of pixels, and
-Selftok's works on the latents of another autoencoder: both are refused in one line.
-"""
+LlamaGen, VAR, FlexVAR, Infinity, GigaTok, Hita, LARP, FVQ and Selftok. Selftok works on the latents of
+another autoencoder, whose folder (as diffusers saves it) must lie beside its weights as `vae`; a codebook of
+FVQ without networks of pixels is refused in one line."""
 
 from __future__ import annotations
 
@@ -71,14 +71,20 @@ def _larp(folder: Path, config: Config) -> Any:
     return of_network(load(folder))
 
 
-def _refused(reason: str) -> Callable[[Path, Config], Any]:
-    def refuse(folder: Path, config: Config) -> Any:
-        raise ValueError(f"{folder}: {reason}")
+def _fvq(folder: Path, config: Config) -> Any:
+    from unified.checkpoints.fvq.published import load
 
-    return refuse
+    return load(folder, config)
+
+
+def _selftok(folder: Path, config: Config) -> Any:
+    from unified.checkpoints.selftok.published import load
+
+    return load(folder, config)
 
 
 LOADERS: dict[str, Callable[[Path, Config], Any]] = {
+    "fvq.published": _fvq,  # before LlamaGen's, whose options it has too
     "llamagen_tokenizer_verify": _llamagen,
     "var_tokenizer": _var,
     "flexvar_tokenizer": _flexvar,
@@ -86,6 +92,5 @@ LOADERS: dict[str, Callable[[Path, Config], Any]] = {
     "gigatok.verify": _gigatok,
     "hita.verify": _hita,
     "larp.verify": _larp,
-    "fvq.verify": _refused("FVQ's published folder is a codebook, without networks that read images"),
-    "selftok.verify": _refused("Selftok's published networks read the latents of another autoencoder"),
+    "selftok.verify": _selftok,
 }

@@ -15,7 +15,7 @@ from unified.eval.lab.ground.scenes import caption
 from unified.eval.lab.ground.tokenizers import as_pictures
 from unified.tasks.scenes.scene import Scene
 
-from unified.backbone.layer_pass import Depth
+from unified.backbone.layer_pass import Depth, LayerPart
 from unified.cache.policy import CachePolicy
 from unified.decoding.drawing import Hook
 from unified.decoding.guidance import Guidance, needs_null
@@ -30,8 +30,9 @@ SAMPLER = Sampler(top_k=64)
 
 @dataclass(frozen=True, kw_only=True)
 class How:
-    """How pictures are drawn: the order, its map sizes and data, and the parts that are plugged in. `watch`
-    is shown the session after every step."""
+    """How pictures are drawn: the order, its map sizes and data, and the parts that are plugged in; `parts`:
+    those around layers, of the pictures with these numbers. `watch` is shown the session after every step.
+    """
 
     order: str
     shapes: Shapes
@@ -42,6 +43,7 @@ class How:
     depth: Depth | None = None
     strategy: Strategy | None = None
     hook: Hook | None = None
+    parts: Callable[[slice], Sequence[LayerPart]] | None = None
     watch: Callable[[Session], None] | None = None
 
     def but(self, **changed: Any) -> How:
@@ -77,6 +79,7 @@ def draw(model: Any, tokenizer: Any, scenes: Sequence[Scene], how: How, *, seed:
             policy=how.policy,
             depth=how.depth,
             strategy=how.strategy,
+            parts=how.parts(slice(start, start + len(part))) if how.parts else (),
         )
         session.feed([prompt(model.vocabulary, caption(one)) for one in part])
         options: dict[str, Any] = {"order": how.order, "data": how.data, "sampler": how.sampler}

@@ -108,6 +108,6 @@ def as_images(pictures: np.ndarray) -> Tensor:
 
 
 def as_pictures(images: Tensor) -> np.ndarray:
-    """The inverse, clamped and rounded."""
+    """The inverse, clamped and rounded; clips [N, 3, T, H, W] -> [N, T, H, W, 3] as well."""
     levels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return levels.permute(0, 2, 3, 1).contiguous().numpy()
+    return levels.movedim(1, -1).contiguous().numpy()

@@ -20,9 +20,11 @@ DECAY = 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class Course:
-    """`every`: steps between checkpoints, about the work that an interruption costs."""
+    """`every`: steps between checkpoints, about the work that an interruption costs. `stop`: after how many
+    of its steps training rests (0: at its end), to be gone on with by a course that stops later."""
 
     steps: int
+    stop: int = 0
     rate: float = 3e-3
     every: int = 50
     clip: float = 1.0
@@ -55,8 +57,9 @@ def train(
     weights = [p for p in model.parameters() if p.requires_grad]
     began = time.monotonic()
     model.train()
-    steps = range(len(losses), course.steps)
-    bar = tqdm(steps, course.what, course.steps, initial=len(losses), file=sys.stderr, disable=None)
+    stop = course.stop or course.steps
+    steps = range(len(losses), stop)
+    bar = tqdm(steps, course.what, stop, initial=len(losses), file=sys.stderr, disable=None)
     for step in bar:
         for group in optimiser.param_groups:
             group["lr"] = course.rate_at(step)
@@ -66,7 +69,7 @@ def train(
         nn.utils.clip_grad_norm_(weights, course.clip)
         optimiser.step()
         losses.append(float(found.detach()))
-        if (step + 1) % course.every == 0 or step + 1 == course.steps:
+        if (step + 1) % course.every == 0 or step + 1 == stop:
             _save(model, optimiser, losses, seconds + time.monotonic() - began, folder)
     model.eval()
     return Trained(losses, seconds + time.monotonic() - began)

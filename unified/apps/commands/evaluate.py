@@ -29,6 +29,8 @@ def evaluate(options: argparse.Namespace) -> int:
         from unified.apps.commands.evaluate_tokenizers import evaluate_tokenizers
 
         return evaluate_tokenizers(options)
+    if options.suite:
+        raise ValueError("--suite chooses what `eval tokenizer FOLDER ...` measures: name folders there")
     names = list(dict.fromkeys(options.suites)) or list(SUITES)
     unknown = [name for name in names if name not in SUITES]
     if unknown:

@@ -44,6 +44,7 @@ def evaluate_tokenizers(options: argparse.Namespace) -> int:
         split=options.split,
         data=named_paths(options.data),
         lpips=lpips.load(*options.lpips) if options.lpips else None,
+        text_alone=options.suite == "vtbench",
     )
     result = bench(found, config)
     header = {

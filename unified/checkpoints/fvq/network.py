@@ -11,7 +11,9 @@ name. Tests: tests/unified/checkpoints/test_fvq.py.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -274,3 +276,22 @@ def annealed(step: int, steps: int, warmup: int, *, form: str = "lin", hold: flo
     share = (done - hold) / (1 - hold)
     left = 1 - share if form == "lin" else 0.5 * (1 + math.cos(math.pi * share))
     return 0.01 + 0.99 * left
+
+
+def config_of(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> BridgeConfig:
+    """The sizes of a bridge: of its table's weights and of the published options. ValueError if the two say
+    different ones."""
+    codes, dim = state["embedding.weight"].shape
+    found = BridgeConfig(
+        codes=codes,
+        dim=dim,
+        patch=config["patch_size"],
+        head_width=config["head_hidden_size"],
+        heads=config["num_heads"],
+        blocks=config["depth"],
+        mlp_ratio=config["mlp_ratio"],
+    )
+    stated = (config["codebook_size"], config["codebook_embed_dim"])
+    if stated != (codes, dim):
+        raise ValueError(f"config.json says {stated[0]} codes of {stated[1]}, the table is {codes} x {dim}")
+    return found

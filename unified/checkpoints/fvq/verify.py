@@ -38,8 +38,8 @@ def _checks(folder: Path) -> Iterator[Check]:
     config, stored = read_config(folder), read_io(folder)
     state = read_state(folder, config)
     own = [name for name in state if name.split(".")[0] not in ("init", "linear", "mlp5", "dit")]
-    config_of = _config(config, state)
-    table, bridge = _built(config_of, {name: state[name] for name in own})
+    sizes = network.config_of(config, state)
+    table, bridge = _built(sizes, {name: state[name] for name in own})
     made = bridge.generate(table.weight)
     computed = {
         "grid": made.grid.clone(),  # a view of the table, which a step changes
@@ -49,8 +49,8 @@ def _checks(folder: Path) -> Iterator[Check]:
         "codebook": made.codebook,
         **{f"block{number}_out": out for number, out in enumerate(made.blocks)},
         **_step(table, bridge, stored, config["beta"]),
-        **_start(config_of, _part(state, "init."), stored, config["beta"]),
-        **_variants(config_of, state),
+        **_start(sizes, _part(state, "init."), stored, config["beta"]),
+        **_variants(sizes, state),
         **_rates(config["lr"]),
     }
     detached = {name: value.detach() for name, value in computed.items()}
@@ -66,23 +66,6 @@ def _tolerance(name: str) -> Tolerance:
     if "grad." in name:
         return Tolerance(1e-6, 1e-3)
     return Tolerance(1e-12 if name.startswith("lr.") or name.endswith("usage") else 1e-5)
-
-
-def _config(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> network.BridgeConfig:
-    codes, dim = state["embedding.weight"].shape
-    found = network.BridgeConfig(
-        codes=codes,
-        dim=dim,
-        patch=config["patch_size"],
-        head_width=config["head_hidden_size"],
-        heads=config["num_heads"],
-        blocks=config["depth"],
-        mlp_ratio=config["mlp_ratio"],
-    )
-    stated = (config["codebook_size"], config["codebook_embed_dim"])
-    if stated != (codes, dim):
-        raise ValueError(f"config.json says {stated[0]} codes of {stated[1]}, the table is {codes} x {dim}")
-    return found
 
 
 def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
