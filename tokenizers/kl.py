@@ -52,7 +52,7 @@ class KLTokenizer(nn.Module):
         self.encoder = Encoder(replace(config.network, latent=2 * self.dim))
         self.decoder = Decoder(config.network)
         self.register_buffer("passes", torch.zeros((), dtype=torch.long))  # of training: seeds the noise
-        self.register_buffer("averages", torch.zeros(2, self.dim))  # of latents and of their squares
+        self.register_buffer("averages", torch.zeros(2, self.dim))  # of means and of their squares
 
     def moments(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of the latent, each [B, dim, h, w]."""
@@ -65,8 +65,8 @@ class KLTokenizer(nn.Module):
         return self.moments(images)[0]
 
     def measured(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation [dim] of latents, as training saw them last; 0 and 1 of one that was
-        not trained."""
+        """Mean and standard deviation [dim] of latents, as training saw them last; 0 and 1 of one that
+        was not trained."""
         if not self.averages.any():
             return torch.zeros(self.dim), torch.ones(self.dim)
         seen = 1 - KEPT ** max(int(self.passes), 1)
@@ -95,7 +95,7 @@ class KLTokenizer(nn.Module):
         noise = torch.randn(mean.shape, generator=generator).to(mean)
         sample = mean + torch.exp(0.5 * spread) * noise
         with torch.no_grad():
-            found = torch.stack([sample.mean(dim=(0, 2, 3)), sample.square().mean(dim=(0, 2, 3))])
+            found = torch.stack([mean.mean(dim=(0, 2, 3)), mean.square().mean(dim=(0, 2, 3))])
             self.averages.lerp_(found.to(self.averages), 1 - KEPT)
         divergence = 0.5 * (mean.square() + spread.exp() - 1 - spread).mean()
         return TrainingPass(

@@ -4,8 +4,8 @@ The frozen image tokenizer is the slow part of making data, so it never runs dur
 one source for one set of tokenizers; its name ends in a hash of all that decides the ids, so a changed
 tokenizer or option makes a new folder and none is ever mixed up. Shard k is
 
-    00000.ids.npy  all ids in a row (uint16, int32, int64)        00000.rows.npy  int64 [n, 5]: start, stop, and the
-                                                            number of targets of text, action and image
+    00000.ids.npy   all ids in a row (uint16, int32 or int64)
+    00000.rows.npy  int64 [n, 5]: start, stop, and the number of targets of text, action and image
 
 Ids are renamed into place first and rows last: a shard with rows is whole, and an interrupted `prepare` goes
 on with the missing shards.
