@@ -86,7 +86,8 @@ def test_cached_equals_uncached(model, stream, order):
         again = model.head.distribution(full[:, first + choice.slots])
         places = torch.tensor([[session.rows[0].place - len(ids[0]) + first]]) + choice.slots
         drawn = again.sample(session.noise, places, Sampler()).values
-        torch.testing.assert_close(model.head.to_symbols(choice.codes), drawn, atol=1e-3, rtol=0)
+        kept = model.head.to_symbols(model.head.to_codes(drawn))  # within the reach of the grid
+        torch.testing.assert_close(model.head.to_symbols(choice.codes), kept, atol=2e-3, rtol=0)
 
 
 @pytest.mark.parametrize("order", ORDERS)
