@@ -20,6 +20,7 @@ PARTS = {"heads", "readers", "cache", "backbone", "depth", "extras", "objectives
 CORE = {
     *LAYOUT,
     *PARTS,
+    "bound",
     "config",
     "core_model",
     "likelihood",
@@ -51,6 +52,7 @@ ALLOWED: dict[str, set[str]] = {  # beside the area itself; `unified` is the pac
     "tokenizers": set(),
     "file_names": set(),
     "finite": set(),
+    "counter_noise": set(),
     "precision": set(),
     "moved": set(),  # names its modules as text
     "orders": {"tokenizers"},
@@ -62,7 +64,7 @@ ALLOWED: dict[str, set[str]] = {  # beside the area itself; `unified` is the pac
     "backbone": {*LAYOUT, "cache"},
     "depth": {*LAYOUT, "backbone"},
     "extras": {*LAYOUT, "heads", "likelihood"},
-    "objectives": {*LAYOUT, "depth"},
+    "objectives": {*LAYOUT, "depth", "bound"},
     "adapters": FILES,
     "adapter_files": {*FILES, "backbone"},
     "low_rank": set(),
@@ -73,7 +75,8 @@ ALLOWED: dict[str, set[str]] = {  # beside the area itself; `unified` is the pac
     "model_summary": set(),
     "decoding": {*CORE, "tokenizers"},
     "checkpoints": {*CORE, "adapter_files", "tokenizers", "command", "vision_language"},
-    "likelihood": {*LAYOUT, "core_model", "heads"},
+    "bound": {*LAYOUT, "heads"},
+    "likelihood": {*LAYOUT, "core_model", "heads", "bound"},
     "pretrained": {*CORE, "adapters", "tokenizers", "checkpoints", "vision_language"},
     "pretrained_backbone": CORE,
     "vision_language": {*CORE, "adapters", "tokenizers"},
@@ -94,6 +97,7 @@ ALLOWED: dict[str, set[str]] = {  # beside the area itself; `unified` is the pac
     "eval": {*UNIFIED, "tokenizers", "envs", "tasks"},
 }
 ANYWHERE = {
+    "counter_noise",
     "file_names",
     "finite",
     "moved",

@@ -27,6 +27,7 @@ KINDS: dict[str, str] = {
     "larp": "unified.checkpoints.larp.tokenizer",
     "selftok": "unified.checkpoints.selftok.tokenizer",
 }
+LOADED: dict[str, str] = {"latents": "unified.checkpoints.latent_tokenizer"}  # made of others, not trained
 FORMER = {"residual_vq": "residual"}  # names in files of earlier versions
 
 
@@ -82,7 +83,8 @@ class Wanted:
 class Kind:
     """`config`: the class of its configuration; `build` makes the tokenizer of one; `small` makes one that
     trains on a laptop. `pixels`: what reconstructions are compared by; `restarts`: whether unused codes can
-    be moved; `clips`: it reads clips, not images; `quantiser`: what its own loss counts beside pixels."""
+    be moved; `clips`: it reads clips, not images; `quantiser`: what its own loss counts beside pixels;
+    `change`: makes its state of one that an earlier version saved."""
 
     config: type
     build: Callable[[Any], Any]
@@ -91,20 +93,22 @@ class Kind:
     restarts: bool = False
     clips: bool = False
     quantiser: float = 1.0
+    change: Callable[[dict[str, Any]], dict[str, Any]] | None = None
 
 
 def kind_of(name: str) -> Kind:
     """A registered kind. ValueError, in one line, for an unknown name."""
     name = FORMER.get(name, name)
-    if not isinstance(name, str) or name not in KINDS:
+    every = {**KINDS, **LOADED}
+    if not isinstance(name, str) or name not in every:
         raise ValueError(f"unknown kind {name!r:.60}: choose one of {', '.join(KINDS)}")
-    kind: Kind = import_module(KINDS[name]).KIND
+    kind: Kind = import_module(every[name]).KIND
     return kind
 
 
 def kind_name(tokenizer: Any) -> str:
     """The kind whose module the configuration of a tokenizer comes from. ValueError without one."""
-    modules = {module: name for name, module in KINDS.items()}
+    modules = {module: name for name, module in {**KINDS, **LOADED}.items()}
     module = type(getattr(tokenizer, "config", None)).__module__
     if module not in modules:
         raise ValueError(f"no file format for a visual tokenizer {type(tokenizer).__name__}")

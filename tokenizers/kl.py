@@ -20,6 +20,7 @@ from .resize import Shape
 from .visual import START, Moment, TrainingPass, check_images
 
 WIDEST = 20.0  # of the absolute log-variance
+KEPT = 0.99  # of the running averages of latents at every pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,7 @@ class KLTokenizer(nn.Module):
     codes = 0
     table = None
     passes: Tensor
+    averages: Tensor
 
     def __init__(self, config: KLConfig) -> None:
         super().__init__()
@@ -50,6 +52,7 @@ class KLTokenizer(nn.Module):
         self.encoder = Encoder(replace(config.network, latent=2 * self.dim))
         self.decoder = Decoder(config.network)
         self.register_buffer("passes", torch.zeros((), dtype=torch.long))  # of training: seeds the noise
+        self.register_buffer("averages", torch.zeros(2, self.dim))  # of means and of their squares
 
     def moments(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of the latent, each [B, dim, h, w]."""
@@ -60,6 +63,15 @@ class KLTokenizer(nn.Module):
     def latent(self, images: Tensor) -> Tensor:
         """The mean [B, dim, h, w]."""
         return self.moments(images)[0]
+
+    def measured(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation [dim] of latents, as training saw them last; 0 and 1 of one that
+        was not trained."""
+        if not self.averages.any():
+            return torch.zeros(self.dim), torch.ones(self.dim)
+        seen = 1 - KEPT ** max(int(self.passes), 1)
+        mean, square = (self.averages.float().cpu() / seen).unbind()
+        return mean, (square - mean.square()).clamp(min=1e-8).sqrt()
 
     def decode_vectors(self, vectors: Tensor) -> Tensor:
         """Latents [B, dim, h, w] -> images [B, 3, h * stride, w * stride]."""
@@ -82,14 +94,23 @@ class KLTokenizer(nn.Module):
         self.passes += 1
         noise = torch.randn(mean.shape, generator=generator).to(mean)
         sample = mean + torch.exp(0.5 * spread) * noise
+        with torch.no_grad():
+            found = torch.stack([mean.mean(dim=(0, 2, 3)), mean.square().mean(dim=(0, 2, 3))])
+            self.averages.lerp_(found.to(self.averages), 1 - KEPT)
         divergence = 0.5 * (mean.square() + spread.exp() - 1 - spread).mean()
         return TrainingPass(
             images=[self.decode_vectors(sample)], ids=[], candidates=[], loss=self.config.weight * divergence
         )
 
 
+def _with_averages(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights saved before latents were measured."""
+    channels = state["decoder.conv_in.weight"].shape[1] if "decoder.conv_in.weight" in state else 0
+    return {"averages": torch.zeros(2, channels), **state}
+
+
 def _small(wanted: Wanted) -> KLConfig:
     return KLConfig(network=wanted.network())
 
 
-KIND = Kind(config=KLConfig, build=KLTokenizer, small=_small)
+KIND = Kind(config=KLConfig, build=KLTokenizer, small=_small, change=_with_averages)

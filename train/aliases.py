@@ -32,7 +32,7 @@ ALIASES: Mapping[str, Mapping[str, Alias]] = {
     },
     "VisualTokenizerRecipe": _same("pictures", "sources", "size", "batch", "held_out"),
     "ModelRecipe": {
-        **_same("tokenizers", "text", "visual", "sides", "frame_sides", "max_side", "merge"),
+        **_same("tokenizers", "text", "visual", "sides", "frame_sides", "max_side", "merge", "order"),
         **_same("data", "sources", "split"),
         **_same("output", "log_every", "save_every", "sheet_every", "keep", "export_bf16"),
     },

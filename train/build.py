@@ -56,6 +56,7 @@ def _first_model(shape: ModelShape, vocabulary: Vocabulary, seed: int) -> Unifie
     decoder = shape.decoder
     options: dict[str, Any] = {
         "head": shape.head,
+        "head_options": dict(shape.head_options) or None,
         "attn_implementation": decoder.attention,
         "extras": shape.chosen_extras(vocabulary.merge > 0),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from unified.train.machine import Machine
+from unified.train.preference.paired import check_preference
 from unified.train.recipe import ModelRecipe
 from unified.train.stage_model import copies_reference
 
@@ -16,6 +17,22 @@ def check_optimisers(recipe: ModelRecipe, machine: Machine) -> None:
             raise ValueError(
                 f"stage {stage.name!r} uses muon, which needs whole matrices, and DeepSpeed cuts them to "
                 "pieces: override its optimiser with adamw"
+            )
+
+
+def check_heads(recipe: ModelRecipe) -> None:
+    """ValueError, before anything is made, if a stage asks for likelihoods that a continuous head has not."""
+    if recipe.model is None or not recipe.model.continuous:
+        return
+    for stage in recipe.stages:
+        if stage.kind == "preference":
+            check_preference(stage.preference, recipe.model.head)
+            continue
+        objective = build_objective(stage.objective.name, stage.objective.options)
+        if objective.needs_likelihood:
+            raise ValueError(
+                f"stage {stage.name!r}: objective {stage.objective.name!r} needs exact log-probabilities, "
+                f"and the head {recipe.model.head!r} has none: use cross_entropy or dpo"
             )
 
 

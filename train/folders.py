@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from unified.tokenizers.action import ActionTokenizer
+from unified.tokenizers.kl import KLTokenizer
 from unified.tokenizers.reconstruction import line_of
 from unified.tokenizers.text import byte_tokenizer, load_text_tokenizer
 from unified.train.stored import write_text
 
+from unified.checkpoints.latent_tokenizer import is_diffusers, of_diffusers, of_kl
 from unified.stream.migration import migrated
 from unified.stream.processor import Processor
 from unified.stream.visual_files import VISUAL_CONFIG, save_visual
@@ -49,12 +51,16 @@ def load_text(folder: str | Path) -> Any:
 
 
 def load_visual(folder: str | Path) -> Any:
-    """The visual tokenizer in a folder, of any kind, frozen."""
+    """The visual tokenizer in a folder, of any kind, frozen. A continuous one, of the kind `kl` or a folder
+    of diffusers' AutoencoderKL, becomes one of latents."""
     folder = Path(folder)
+    if is_diffusers(folder):
+        return of_diffusers(folder)
     if not (folder / VISUAL_CONFIG).is_file():
         remedy = "train it with `python -m unified.train visual_tokenizer` or `tokenizer`"
         raise FileNotFoundError(f"no {VISUAL_CONFIG} in {folder}: {remedy}")
-    return load_stored(folder)
+    found = load_stored(folder)
+    return of_kl(found) if isinstance(found, KLTokenizer) else found
 
 
 def make_processor(
@@ -66,9 +72,11 @@ def make_processor(
     merge: int = 0,
     frame_sides: tuple[int, ...] | None = None,
     like: Vocabulary | None = None,
+    order: str = "",
 ) -> Processor:
     """The processor of these tokenizers and the default actions, with the vocabulary that fits them. `like`:
-    that of a model to train on from, whose special and appended ids stay what they are."""
+    that of a model to train on from, whose special and appended ids stay what they are. `order`: in which
+    images are written, "" for the tokenizer's own (`natural_order`)."""
     action = ActionTokenizer()
     known: dict[str, Any] = {}
     if like is not None:
@@ -82,7 +90,9 @@ def make_processor(
         merge=merge,
         **known,
     )
-    order = natural_order(visual)
+    order = order or natural_order(visual)
+    if order not in words.order_names:
+        words = words.extended(f"order:{order}")
     return Processor(words, text, visual, action, order=order, sides=sides, frame_sides=frame_sides)
 
 

@@ -4,8 +4,8 @@ The frozen image tokenizer is the slow part of making data, so it never runs dur
 one source for one set of tokenizers; its name ends in a hash of all that decides the ids, so a changed
 tokenizer or option makes a new folder and none is ever mixed up. Shard k is
 
-    00000.ids.npy  all ids in a row (uint16 or int32)      00000.rows.npy  int64 [n, 5]: start, stop, and the
-                                                            number of targets of text, action and image
+    00000.ids.npy   all ids in a row (uint16, int32 or int64)
+    00000.rows.npy  int64 [n, 5]: start, stop, and the number of targets of text, action and image
 
 Ids are renamed into place first and rows last: a shard with rows is whole, and an interrupted `prepare` goes
 on with the missing shards.
@@ -44,6 +44,7 @@ VERSION = 1  # of the format and of the tasks' meaning: raise it when either cha
 @dataclass(frozen=True)
 class Tokenizers:
     """Where the tokenizers lie, as plain data that travels to other processes. `text` may be "bytes";
+    `order`: see `make_processor`;
     `start`: the folder of a model whose special and appended ids are kept, if any; with `text` "" its
     tokenizers are taken whole."""
 
@@ -54,6 +55,7 @@ class Tokenizers:
     merge: int = 0
     frame_sides: tuple[int, ...] | None = None
     start: str = ""
+    order: str = ""
 
     @staticmethod
     def of_model(folder: str | Path) -> Tokenizers:
@@ -68,6 +70,8 @@ class Tokenizers:
         processor = self.processor()
         sizes: list[Any] = [VERSION, self.sides, self.max_side]
         sizes += [] if self.frame_sides is None else [self.frame_sides]
+        sizes += [self.order] if self.order else []
+        sizes += [processor.visual.head_options] if hasattr(processor.visual, "head_options") else []
         if not self.text:
             layout = (processor.order, processor.sides, processor.frame_sides)
             sizes += [*layout, sorted(processor.vocabulary.to_dict().items())]
@@ -90,7 +94,7 @@ def _processor(tokenizers: Tokenizers) -> Processor:
     if not tokenizers.text:
         return load_processor(tokenizers.start)
     text = bytes_or(tokenizers.text)
-    names = ("sides", "max_side", "merge", "frame_sides")
+    names = ("sides", "max_side", "merge", "frame_sides", "order")
     options = {name: getattr(tokenizers, name) for name in names}
     like = vocabulary_of(tokenizers.start) if tokenizers.start else None
     return make_processor(text, load_visual(tokenizers.visual), like=like, **options)
@@ -154,11 +158,17 @@ def _shard(job: tuple[Source, int, str, Tokenizers, Path, int]) -> int:
     ends = np.cumsum([len(ids) for ids in encoded])
     starts = np.append([0], ends[:-1])
     counts = [target_counts(ids, processor.vocabulary) for ids in encoded]
-    small = processor.vocabulary.size <= 2**16
-    flat = np.concatenate([np.asarray(ids) for ids in encoded]).astype(np.uint16 if small else np.int32)
+    flat = np.concatenate([np.asarray(ids) for ids in encoded]).astype(id_type(processor.vocabulary.size))
     _write(_path(folder, number, "ids"), flat)
     _write(_path(folder, number, "rows"), np.column_stack([starts, ends, counts]).astype(np.int64))
     return number
+
+
+def id_type(size: int) -> type[np.integer[Any]]:
+    """The smallest type of ids of a vocabulary of so many that is kept."""
+    if size <= 2**16:
+        return np.uint16
+    return np.int32 if size <= 2**31 else np.int64
 
 
 @lru_cache(maxsize=2)

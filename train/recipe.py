@@ -22,6 +22,8 @@ from unified.train.tokenizer import TokenizerTrainingConfig
 from unified.train.vargpt.stage import VARGPTStage
 
 from unified.finite import check_tree
+from unified.heads import LATENT_HEADS, check_head_name
+from unified.orders import check_order
 
 if TYPE_CHECKING:
     AnyStage = Any  # its `kind` says which
@@ -111,12 +113,22 @@ class DefaultExtras:
 @dataclass(frozen=True, kw_only=True)
 class ModelShape:
     """A decoder, the head of image codes by its name, and extras: `extras` gives any of
-    `UnifiedConfig.extras`, by name, besides the chosen default ones or in their place."""
+    `UnifiedConfig.extras`, by name, besides the chosen default ones or in their place. `head_options`: of a
+    continuous head (`LatentHeadConfig`); what the tokenizer decides is filled in."""
 
     decoder: DecoderShape = field(default_factory=DecoderShape)
     head: str = "categorical"
     default_extras: DefaultExtras = field(default_factory=DefaultExtras)
     extras: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    head_options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_head_name(self.head, self.head_options)
+
+    @property
+    def continuous(self) -> bool:
+        """Whether the head writes latents, and has no likelihood."""
+        return self.head in LATENT_HEADS
 
     def chosen_extras(self, merged: bool) -> dict[str, Mapping[str, Any]]:
         """`UnifiedConfig.extras` where 2 x 2 codes are `merged` or not."""
@@ -184,7 +196,8 @@ class VisualTokenizerRecipe:
 class ModelTokenizers:
     """`text` and `visual`: a recipe, trained first, or a folder that one has written. An image becomes maps
     of codes: `sides`: longer sides of the maps before the last; `frame_sides`, if given, those of frames;
-    `max_side`: longest side of any. `merge`: see `Vocabulary`."""
+    `max_side`: longest side of any. `merge`: see `Vocabulary`. `order`: in which images are written, "" for
+    the tokenizer's own."""
 
     text: TextTokenizerRecipe | str
     visual: VisualTokenizerRecipe | str
@@ -192,6 +205,11 @@ class ModelTokenizers:
     frame_sides: tuple[int, ...] | None = None
     max_side: int = 16
     merge: int = 0
+    order: str = ""
+
+    def __post_init__(self) -> None:
+        if self.order:
+            check_order(self.order)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ import torch
 from transformers import PrinterCallback, ProgressCallback
 from unified.train.average import Average, is_sharded
 from unified.train.build import check_start, loaded, stage_model
-from unified.train.checks import check_objectives, check_optimisers, check_sharding
+from unified.train.checks import check_heads, check_objectives, check_optimisers, check_sharding
 from unified.train.export import export
 from unified.train.lock import NAME as LOCK
 from unified.train.lock import alone
@@ -153,6 +153,7 @@ def tokenizers_of(recipe: ModelRecipe, machine: Machine) -> Tokenizers:
         max_side=chosen.max_side,
         merge=chosen.merge,
         frame_sides=chosen.frame_sides,
+        order=chosen.order,
         start=str(find(recipe.start)) if recipe.start else "",
     )
 
@@ -178,6 +179,7 @@ def prepare_all(
 def _run_model(recipe: ModelRecipe, machine: Machine) -> Path:
     check_optimisers(recipe, machine)
     check_objectives(recipe)
+    check_heads(recipe)
     check_sharding(recipe, machine)
     start = find(recipe.start) if recipe.start else None
     if recipe.model and start and not (start / "model.safetensors").is_file():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,13 @@ from torch import nn
 from transformers import TrainingArguments
 from unified.train.build import attention_for, first_model, own_attention, start_model, take_over
 from unified.train.preference.stage import PreferenceStage
-from unified.train.recipe import ModelRecipe
+from unified.train.recipe import ModelRecipe, ModelShape
 from unified.train.select import select
 from unified.train.sharded import share_fsdp, share_zero3, without_weights, write_first
 from unified.train.stage import Stage
 
 from unified.config import UnifiedConfig
+from unified.heads import LATENT_HEADS
 from unified.model import UnifiedModel
 from unified.objectives import build_objective
 from unified.pretrained import find
@@ -93,11 +94,30 @@ def start_of(recipe: ModelRecipe, processor: Any, device: str, *, take: bool = T
     shape = recipe.model
     if shape is None:
         return start_model(find(recipe.start), device=device)
-    codes = F.normalize(processor.visual.codebook().detach().cpu(), dim=-1)
+    shape = fitted(shape, processor.visual)
+    codes = None if shape.continuous else F.normalize(processor.visual.codebook().detach().cpu(), dim=-1)
     model = first_model(shape, processor.vocabulary, recipe.seed, codes, device=device)
     if take and recipe.start:
         take_over(model, find(recipe.start))
     return model
+
+
+def fitted(shape: ModelShape, visual: Any) -> ModelShape:
+    """The shape with what a tokenizer of latents decides about its head. ValueError if head and tokenizer are
+    of different sorts."""
+    told = getattr(visual, "head_options", None)
+    if shape.continuous != (told is not None):
+        kind = type(visual).__name__
+        raise ValueError(
+            f"the head {shape.head!r} writes {'latents' if shape.continuous else 'codes'}, and {kind} has "
+            f"{'none' if shape.continuous else 'latents'}: "
+            + (
+                "give a KL-VAE (kind kl, or a folder of diffusers) as visual"
+                if shape.continuous
+                else f"choose model.head among {', '.join(LATENT_HEADS)}"
+            )
+        )
+    return replace(shape, head_options={**shape.head_options, **told}) if told else shape
 
 
 def wait() -> None:

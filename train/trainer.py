@@ -23,6 +23,7 @@ from unified.train.sharded import save_shares
 from unified.train.stage_files import saved_whole
 from unified.train.throughput import ModelFlops, peak_flops
 
+from unified.bound import need_exact
 from unified.objectives import CrossEntropy, Objective, Progress, Scores
 from unified.stream.vocabulary import Vocabulary
 
@@ -113,6 +114,8 @@ class UnifiedTrainer(Trainer):
             raise ValueError(
                 f"{type(self.objective).__name__} needs pairs of replies: give PairedRows (train/pairs.py)"
             )
+        if self.objective.needs_likelihood:
+            need_exact(model, type(self.objective).__name__)
         needed = self.objective.needs_reference
         self.reference: Reference | None = reference_for(model) if needed else None
         collator = rows.collator(everywhere=args.world_size > 1)

@@ -13,7 +13,7 @@ from unified.backbone.decoder import is_spatial
 from unified.backbone.qwen3_config import KIND, Qwen3Config
 from unified.extras import check_extras
 from unified.finite import check_tree
-from unified.heads import HEADS
+from unified.heads import check_head
 from unified.readers import check_readers
 from unified.stream.migration import FORMER, migrated
 from unified.stream.vocabulary import Vocabulary
@@ -63,7 +63,8 @@ def check_base(base: Any) -> None:
 @strict
 class UnifiedConfig(PreTrainedConfig):
     """`vocabulary`: fields of `Vocabulary`. `backbone`: config of a `transformers` decoder with its
-    `model_type`; its own `vocab_size` is set from the vocabulary. `head`: name in `HEADS`. `extras`: for
+    `model_type`; its own `vocab_size` is set from the vocabulary. `head`: name in `HEADS` or, for latents,
+    in `LATENT_HEADS`, with `head_options` (`LatentHeadConfig`). `extras`: for
     each extra (`EXTRAS`) its options, for example {"reference": {}, "transition": {"channels": 104}}; without
     them `own_state` where the vocabulary merges codes, else none. A decoder whose rotary embedding has no
     axes for row and column gets `grid` in any case. `read_outs`: how many heads codes may be read out by,
@@ -79,6 +80,7 @@ class UnifiedConfig(PreTrainedConfig):
     vocabulary: dict[str, Any] | None = None
     backbone: dict[str, Any] | None = None
     head: str = "categorical"
+    head_options: dict[str, Any] | None = None
     extras: dict[str, Any] | None = None
     read_outs: int = 1
     readers: dict[str, Any] | None = None
@@ -99,8 +101,7 @@ class UnifiedConfig(PreTrainedConfig):
         check_extras(self.extras)
         if self.read_outs < 1:
             raise ValueError(f"read_outs must be at least 1, got {self.read_outs}")
-        if self.head not in HEADS:
-            raise ValueError(f"unknown head {self.head!r}: choose one of {', '.join(HEADS)}")
+        check_head(self.head, self.words.visual, self.head_options, self.read_outs)
         check_base(self.base)
         if not self.base:
             self.backbone["vocab_size"] = self.words.embedding_size

@@ -25,13 +25,14 @@ from unified.backbone.layer_pass import Depth, LayerPart, Pass
 from unified.backbone.mixture import MixtureLayers
 from unified.backbone.parts.deep_stack import split_deeper, with_deeper
 from unified.backbone.read_outs import ReadOut, make_read_outs
+from unified.bound import BoundNoise
 from unified.cache.kv_cache import KVCache
 from unified.config import UnifiedConfig
 from unified.extras import make_extras
 from unified.extras.patch_merging import merging_of
 from unified.extras.slots import SlotEmbedding, WrittenSlots, written_slots
 from unified.extras.writer import Writer
-from unified.heads import HEADS
+from unified.heads import build_head
 from unified.layout.layout import Layout
 from unified.likelihood import UnifiedOutput, check_arguments, check_labels, likelihoods
 from unified.model_summary import summary
@@ -68,8 +69,9 @@ class CoreModel(nn.Module):
             self.text_head: Any = extend_tables(self.backbone, *sizes, tied=tied)
         else:
             self.text_head = nn.Linear(width, words.table_size, bias=False)
-        self.head = HEADS[config.head](width, words.visual)
-        more = [HEADS[config.head](width, words.visual, embeds=False) for _ in range(config.read_outs - 1)]
+        told = (config.head, width, words.visual, config.head_options)
+        self.head = build_head(*told)
+        more = [build_head(*told, embeds=False) for _ in range(config.read_outs - 1)]
         self.read_outs = make_read_outs(self.backbone, len(self.library), more)
         self.readers = make_readers(config.readers or {}, width, self.head.embed)
         self.fused: FusedLayers | None = None
@@ -135,6 +137,7 @@ class CoreModel(nn.Module):
         parts: Sequence[LayerPart] = (),
         return_logits: bool | None = None,
         num_items_in_batch: Tensor | int | None = None,
+        bound_noise: BoundNoise | None = None,
         **others: object,
     ) -> UnifiedOutput:
         """Likelihood of rows of ids [B, T]. `labels` [B, T]: the ids, IGNORED (-100) where a token is no
@@ -144,6 +147,8 @@ class CoreModel(nn.Module):
         which transformers' `Trainer` counts over all micro-batches and processes of a step.
         `layout`: computed from the ids if not given. `values`: what stands at placeholders, by name
         (`readers`). `depth`: which layers the steps of images run; `parts`: what is plugged in around layers.
+        `bound_noise`: times and noise for a head without likelihood, whose `log_probs` are minus its
+        denoising loss; None: new ones in training, else `bound.fixed`.
         `return_logits`: None for where they take at most `LOGITS` numbers. What trainers hand to every model
         (`likelihood.IGNORED_ARGUMENTS`; <|pad|> ids are what counts as padding) is accepted; TypeError for
         anything else that is not None."""
@@ -152,7 +157,8 @@ class CoreModel(nn.Module):
             check_labels(input_ids, labels)
         layout = (layout or Layout.of(input_ids, self.vocabulary, values=values)).to(input_ids.device)
         states = self.states(input_ids, layout, values, depth, parts)
-        return likelihoods(self, states, input_ids, labels, layout, return_logits, num_items_in_batch)
+        told = (return_logits, num_items_in_batch, bound_noise)
+        return likelihoods(self, states, input_ids, labels, layout, *told)
 
     def states(
         self,

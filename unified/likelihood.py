@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers.utils import ModelOutput
 
+from unified.bound import Bounded, BoundNoise, fixed, fresh, is_exact, step_groups
 from unified.heads.distribution import Categorical, Distribution
 from unified.layout.layout import IGNORED, Layout, WriteGroup
 from unified.orders.read_outs import BEFORE
@@ -54,7 +55,8 @@ class UnifiedOutput(ModelOutput):
     number). `logits` [B, T, V]: the distribution *of* each predicted token (not of the next one), float32,
     -inf where the target rule allows no such id; None unless asked for or if the codes are more than a table
     can hold. `log_probs` [B, T]: of each target, 0 elsewhere. `segment_sums` [B, S] and `step_sums`
-    [B, S, K]: their sums by segment of the row and, for WRITE segments, by step. All float32."""
+    [B, S, K]: their sums by segment of the row and, for WRITE segments, by step. All float32. Of codes of a
+    head without a likelihood (`LATENT_HEADS`) a score is minus its denoising loss (`bound`)."""
 
     loss: Tensor | None = None
     logits: Tensor | None = None
@@ -72,11 +74,12 @@ def likelihoods(
     layout: Layout,
     return_logits: bool | None = None,
     num_items: Tensor | int | None = None,
+    noise: BoundNoise | None = None,
 ) -> UnifiedOutput:
     """Of ids [B, T] from hidden states, for each head [B, T, D]; the other arguments as of
     `CoreModel.forward`."""
     wanted = layout.predicted if labels is None else layout.predicted & (labels != IGNORED)
-    log_probs = token_log_probs(model, states, ids, layout, wanted)
+    log_probs = token_log_probs(model, states, ids, layout, wanted, noise)
     count = wanted.sum().clamp(min=1) if num_items is None else num_items
     loss = None if labels is None else -log_probs.sum() / count
     segments, steps = sums(log_probs, layout)
@@ -107,11 +110,16 @@ def check_labels(ids: Tensor, labels: Tensor) -> None:
 
 
 def token_log_probs(
-    model: CoreModel, states: Sequence[Tensor], ids: Tensor, layout: Layout, wanted: Tensor
+    model: CoreModel,
+    states: Sequence[Tensor],
+    ids: Tensor,
+    layout: Layout,
+    wanted: Tensor,
+    noise: BoundNoise | None = None,
 ) -> Tensor:
     """[B, T] float32 of the tokens marked in `wanted` [B, T], 0 elsewhere. states: for each head [B, T,
     D]."""
-    return measured(model, states, ids, layout, wanted, log_prob)
+    return measured(model, states, ids, layout, wanted, log_prob, noise=noise)
 
 
 def measured(
@@ -122,9 +130,10 @@ def measured(
     wanted: Tensor,
     measure: Measure,
     columns: Sequence[int] = (),
+    noise: BoundNoise | None = None,
 ) -> Tensor:
     """[B, T, *columns] float32: a measure, which gives [N, *columns], of the tokens marked in `wanted` [B,
-    T], 0 elsewhere. states: for each head [B, T, D]."""
+    T], 0 elsewhere. states: for each head [B, T, D]. `noise`: as of `CoreModel.forward`."""
     words = model.vocabulary
     found = torch.zeros(*ids.shape, *columns, dtype=torch.float32, device=ids.device)
     visual = words.is_visual(ids)
@@ -139,9 +148,14 @@ def measured(
     found = found.index_put((rows, places), scores)
     rows, places = (wanted & own).nonzero(as_tuple=True)
     codes = states[0][rows, layout.source[rows, places]]
-    found = found.index_put((rows, places), _codes(model, measure, ids[rows, places], (0,), codes))
+    bounds = None if is_exact(model.head) else Bounds.of(model, layout, noise)
+    if bounds is None:
+        scores = _codes(model, measure, ids[rows, places], (0,), codes)
+    else:
+        scores = bounds.scores(measure, ids, rows, places, codes)
+    found = found.index_put((rows, places), scores)
     for group in elsewhere:
-        found = _read_elsewhere(model, measure, states, ids, group, wanted, found)
+        found = _read_elsewhere(model, measure, states, ids, group, wanted, found, bounds)
     return found
 
 
@@ -161,6 +175,7 @@ def _read_elsewhere(
     group: WriteGroup,
     wanted: Tensor,
     measures: Tensor,
+    bounds: Bounds | None,
 ) -> Tensor:
     """measures [B, T, ...] with those of images whose codes are read out at other places."""
     for part in group.plan.read_outs.groups(group.plan.slots):
@@ -172,7 +187,10 @@ def _read_elsewhere(
         sources = (group.starts[:, None, None] + source).flatten(0, 1)[chosen]  # [N, c]
         rows, places = rows[chosen], places[chosen]
         found = [states[head][rows, sources[:, n]] for n, head in enumerate(part.heads)]
-        scores = _codes(model, measure, ids[rows, places], part.heads, *found)
+        if bounds is None:
+            scores = _codes(model, measure, ids[rows, places], part.heads, *found)
+        else:  # of one head: a configuration with more is refused
+            scores = bounds.scores(measure, ids, rows, places, *found)
         measures = measures.index_put((rows, places), scores)
     return measures
 
@@ -186,6 +204,35 @@ def _codes(model: CoreModel, measure: Measure, ids: Tensor, heads: Sequence[int]
         return read_out([model.heads[number] for number in heads], given)
 
     return scored(predicted, measure, head.symbols * head.values, symbols, *states)
+
+
+@dataclass(frozen=True, eq=False)
+class Bounds:
+    """Scores of codes by a head without a likelihood: noise, and which codes are denoised together."""
+
+    model: CoreModel
+    noise: BoundNoise
+    groups: Tensor
+
+    @staticmethod
+    def of(model: CoreModel, layout: Layout, noise: BoundNoise | None) -> Bounds:
+        """`noise`: by default new in training, else `fixed`."""
+        noise = noise or (fresh(layout) if model.training else fixed(layout))
+        return Bounds(model, noise, step_groups(layout))
+
+    def scores(self, measure: Measure, ids: Tensor, rows: Tensor, places: Tensor, hidden: Tensor) -> Tensor:
+        """A measure of the codes at `rows` and `places` [N] of ids [B, T], from states [N, D]."""
+        head = self.model.heads[0]
+        values = head.to_symbols(ids[rows, places] - self.model.vocabulary.visual_start)
+        draws = self.noise.uniform(rows, places, head.draws)
+        given = hidden, draws, self.groups[rows, places]
+
+        def predicted(*part: Tensor) -> Distribution:
+            return Bounded(head, *part)  # type: ignore[return-value]  # it is scored, not sampled from
+
+        if head.whole_steps:  # a portion must not cut the codes that are denoised together
+            return measure(predicted(*given), values)
+        return scored(predicted, measure, head.symbols * head.values, values, *given)
 
 
 def read_out(heads: Sequence[Any], states: Sequence[Tensor]) -> Distribution:

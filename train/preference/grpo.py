@@ -26,6 +26,7 @@ from unified.train.preference.scoring import install
 from unified.train.preference.tokenizer import control_tokenizer
 from unified.train.preference.trainer import unwrapped
 
+from unified.bound import need_exact
 from unified.finite import check_count
 from unified.stream.processor import Processor
 
@@ -66,6 +67,7 @@ class StreamGRPOTrainer(GRPOTrainer):
     ) -> None:
         args = args or StreamGRPOConfig(output_dir="grpo")
         base = unwrapped(model)
+        need_exact(base, "GRPO, whose ratios are of what was drawn,")
         adapters = isinstance(model, PeftModel) or options.get("peft_config") is not None
         if args.beta and not adapters:
             raise ValueError("beta above 0 needs a reference: train adapters (peft_config), or set beta=0.0")

@@ -19,13 +19,14 @@ import torch
 from torch import Tensor
 from transformers.utils import ModelOutput
 
+from unified.bound import BoundNoise
 from unified.heads.distribution import Distribution
 from unified.layout.layout import IGNORED, Layout
 from unified.likelihood import measured
 from unified.model import UnifiedModel
 
 MEASURES = ("log_probs", "entropy", "mean_logits", "is_top1", "log_sum_sq_probs")
-OURS = ("layout", "weights", "columns", "silent")  # what our collators add to a batch
+OURS = ("layout", "weights", "columns", "silent", "bound_noise")  # what our collators and trainers add
 
 
 @dataclass
@@ -98,10 +99,11 @@ def _scored(
     layout: Layout | None = None,
     weights: Tensor | None = None,
     silent: Tensor | None = None,
+    bound_noise: BoundNoise | None = None,
 ) -> HeadOutput:
     """Rows of ids [B, T] with labels. `weights` [B, T]: factors on the log-probabilities that are returned.
     `silent` [1, T]: a row that is run along, so that every parameter is used, and counts nothing; the layout
-    includes it."""
+    includes it. `bound_noise`: as of the model's own `forward`."""
     rows = len(ids)
     if silent is not None:
         ids = torch.cat([ids, silent])
@@ -110,7 +112,7 @@ def _scored(
     wanted = layout.predicted.clone()
     wanted[:rows] &= asked != IGNORED
     states = model.states(ids, layout)
-    found = measured(model, states, ids, layout, wanted, token_measures, (len(MEASURES),))
+    found = measured(model, states, ids, layout, wanted, token_measures, (len(MEASURES),), bound_noise)
     log_probs = found[:rows, :, 0] + 0.0 * found[rows:, :, 0].sum()
     note(log_probs)
     weighted = log_probs if weights is None else log_probs * weights

@@ -5,6 +5,8 @@ are log-probabilities of this model (`scoring.py`), weighted by the parts of a r
 text, drawn images, edits, sketch traces, frames and actions alike. The reference is a full copy, the policy
 with its adapters off, or precomputed: then as the vector of sums by column, so that weights may change.
 
+A head without a likelihood is scored by paired noise (`paired.py`).
+
 DPO: Rafailov et al., arXiv 2305.18290; on the codes of images: VARGPT-v1.1, arXiv 2504.02949.
 """
 
@@ -24,6 +26,7 @@ from torch.utils.data import Sampler
 from transformers import GenerationConfig, Trainer
 from trl import DPOConfig, DPOTrainer
 from unified.train.preference.collator import PairCollator, check_length, width_of
+from unified.train.preference.paired import check_arguments, pair_noise
 from unified.train.preference.scoring import install
 from unified.train.preference.tokenizer import control_tokenizer
 from unified.train.preference.weighting import Weighting, by_column, check_losses, name_of
@@ -87,6 +90,7 @@ class PreferenceTrainer(DPOTrainer):
         args = args or PreferenceConfig(output_dir="preference")
         self.vocabulary: Vocabulary = base.vocabulary
         self.weighting = Weighting(scheme=args.weights, decay=args.decay)
+        check_arguments(base, args)
         self.scored: list[Tensor] = []  # log-probabilities [2B, T] of the passes of a step, the policy first
         self.installed = False
         self.longest, self.sft = args.max_length, args.sft
@@ -170,7 +174,10 @@ class PreferenceTrainer(DPOTrainer):
     def _compute_loss(self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool) -> Any:
         """TRL's loss of weighted log-probabilities, and the likelihood of chosen replies."""
         self.scored.clear()
-        found = super()._compute_loss(model, inputs, return_outputs)
+        policy = unwrapped(self.accelerator.unwrap_model(model))
+        noise = pair_noise(policy, inputs, fresh=policy.training)
+        given = inputs if noise is None else {**inputs, "bound_noise": noise}
+        found = super()._compute_loss(model, given, return_outputs)
         loss, outputs = found if return_outputs else (found, None)
         log_probs = self.scored[0]
         self.scored.clear()

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unified.apps.frame_writer import Drawn, Frames, FrameWriter
+from unified.apps.frame_writer import Drawn, Frames, FrameWriter, as_array
 from unified.decoding.drawing import Choice
 from unified.decoding.noise import PositionNoise
 from unified.decoding.session import Session
@@ -27,7 +27,7 @@ from unified.tokenizers.images import Picture
 
 WINDOW = 4  # frames that are read: the default model is trained on clips of five frames
 Action = Mapping[str, Any]
-Codes = np.ndarray  # int32 [T]
+Codes = np.ndarray  # int32 [T], of latents int64
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ class Dream:
         active = [row in actions for row in range(len(self.states))]
         drawn = self.writer.draw(self.session, self.shapes, active, self._forcing(forced) if forced else None)
         for row, ids in actions.items():
-            codes = drawn.drawing.codes[row].int().cpu().numpy()
+            codes = as_array(drawn.drawing.codes[row], self.session.vocabulary.visual)
             state = self.state(row)
             self.states[row] = replace(state, written=(*state.written, (ids, codes)))
         return drawn
@@ -222,4 +222,4 @@ class Dream:
         expected = self.plan.shapes if drawn else self.plan.read_shapes
         if [tuple(shape) for shape in item["shapes"]] != list(expected):
             raise ValueError(f"a frame has maps {item['shapes']}, these dreams have {list(expected)}")
-        return np.array(item["codes"], dtype=np.int32)
+        return as_array(torch.tensor(item["codes"]), self.session.vocabulary.visual)

@@ -28,9 +28,9 @@ CONTRAST = 0.2  # weight; a larger one follows the actions better and has a larg
 @dataclass(frozen=True)
 class Frames:
     """Frames of B rows: `images` uint8 [B, H, W, 3], the `codes` written [B, T] and `read` [B, h, w] of the
-    map that is read last, int32; `log_probs` [B] of all codes written, under the predicted distribution
-    before temperature and filters, and `entropies` [B] of that distribution, a mean over codes; both in nats,
-    NaN for heads without a softmax."""
+    map that is read last, int32 (latents: int64); `log_probs` [B] of all codes written, under the predicted
+    distribution before temperature and filters, and `entropies` [B] of that distribution, a mean over codes;
+    both in nats, NaN for heads without a softmax."""
 
     images: np.ndarray
     codes: np.ndarray
@@ -101,19 +101,21 @@ class FrameWriter:
         shape = plan.shapes[-1]
         return Frames(
             images=self._pixels(drawn, read),
-            codes=codes.int().cpu().numpy(),
-            read=read[:, -shape[0] * shape[1] :].unflatten(1, shape).int().cpu().numpy(),
+            codes=as_array(codes, self.visual.codes),
+            read=as_array(read[:, -shape[0] * shape[1] :].unflatten(1, shape), self.visual.codes),
             log_probs=log_probs,
             entropies=entropies,
         )
 
     def _pixels(self, drawn: Drawn, read: Tensor) -> np.ndarray:
-        plan, codebook = drawn.drawing.plan, self.visual.codebook()
+        plan = drawn.drawing.plan
         if self.mean:
+            codebook = self.visual.codebook()
             logits = (choice.logits[drawn.rows, :, 0] for choice in drawn.choices)
             vectors = [some.softmax(dim=-1).to(codebook) @ codebook for some in logits]
             return to_uint8(self.visual.decode_vectors(_map(vectors, plan)))
-        maps = read.to(codebook.device).split([height * width for height, width in plan.read_shapes], dim=1)
+        sizes = [height * width for height, width in plan.read_shapes]
+        maps = read.to(next(self.visual.parameters()).device).split(sizes, dim=1)
         return to_uint8(self.visual.decode_maps(list(maps), plan.read_shapes))
 
     def _scores(self, drawn: Drawn) -> tuple[np.ndarray, np.ndarray]:
@@ -150,6 +152,12 @@ class Drawn:
     drawing: Drawing
     choices: list[Choice]
     rows: Tensor
+
+
+def as_array(codes: Tensor, count: int) -> np.ndarray:
+    """Codes below `count` as int32, or int64 where they need it."""
+    found: np.ndarray = codes.cpu().numpy().astype(np.int32 if count <= 2**31 else np.int64)
+    return found
 
 
 def _unknown(count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,6 @@
-"""The assistant of a published model that edits: `unified.load(FOLDER).edit("photo.png", "Make it blue.")`.
+"""The assistants of published models that edit: `unified.load(FOLDER).edit("photo.png", "Make it blue.")`.
 
-It has no other verb.
+Some draw, too; they have no other verb.
 """
 
 from __future__ import annotations
@@ -41,3 +41,29 @@ class ImageEditor(TextToImage):
         raise ValueError(ONLY_EDITS)
 
     draw = solve = imagine = act = dream = player = chat = picture = request = ask  # type: ignore[assignment]
+
+
+class DrawingEditor(TextToImage):
+    """A published model that draws and edits (UniPic: `text_to_image.harmon`)."""
+
+    def edit(  # type: ignore[override]
+        self,
+        image: Source,
+        instruction: str,
+        *,
+        guidance: float | None = None,
+        temperature: float | None = None,
+    ) -> np.ndarray:
+        """The image uint8 [H, W, 3], in its own size, after the instruction was carried out. None: the
+        published settings."""
+        drawer: Any = self.drawer
+        settings = drawer.edit_settings(self.settings(guidance=guidance), temperature)
+        picture = to_uint8(to_images(read_picture(image)))[0]
+        edited: np.ndarray = drawer.edit(picture, instruction, settings)
+        return edited
+
+    def ask(self, *_: Any, **__: Any) -> NoReturn:
+        """Refused: ValueError."""
+        raise ValueError("this model draws what a prompt says and edits pictures: use draw or edit")
+
+    solve = imagine = act = dream = player = chat = picture = request = ask

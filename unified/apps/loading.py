@@ -57,9 +57,10 @@ def load(
         _check_sdpa(attn_implementation)
         drawer = load_drawer(folder, device=place, dtype=_dtype(dtype, place))
         if hasattr(drawer, "edit"):
-            from unified.apps.image_editor import ImageEditor
+            from unified.apps.image_editor import DrawingEditor, ImageEditor
 
-            return ImageEditor(drawer, seed=seed, folder=folder)
+            kind = DrawingEditor if getattr(drawer, "draws", False) else ImageEditor
+            return kind(drawer, seed=seed, folder=folder)
         return TextToImage(drawer, seed=seed, folder=folder)
     loaded, processor = load_core(folder, device=place, dtype=_dtype(dtype, place))
     loaded.set_attn_implementation(attn_implementation)

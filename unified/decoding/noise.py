@@ -1,28 +1,22 @@
 """Counter-based random numbers: functions of the row's seed, the stream index, the purpose and a counter.
 
 No state is advanced, so a row gets the same numbers alone or in a batch, in whatever order and number of
-steps it is decoded. The function is a chain of finalisers of SplitMix64 (Steele et al., OOPSLA 2014), in
-64-bit integers on the device of the values; torch has no unsigned integers to multiply or shift, so products
-wrap around in int64 and a right shift is masked.
+steps it is decoded. The hash is that of `unified/counter_noise.py`, on the device of the values.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from unified.counter_noise import float_of, fractions, hashed, mixed, named, normal_of, row_keys
 from unified.decoding.pieces import pieces
 
 SAMPLE, NORMAL = "sample", "normal"  # purposes of draws of codes, and of continuous values
-_ROW, _START, _COUNTER = 0x9E3779B97F4A7C15, 0x632BE59BD9B4E019, 0xD1B54A32D192ED03
-_FACTORS = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
-
-Array = TypeVar("Array", Tensor, np.ndarray)
 
 
 class Noise(Protocol):
@@ -54,7 +48,7 @@ class PositionNoise:
 
     def __init__(self, seeds: Sequence[int]) -> None:
         integers = torch.tensor(list(seeds), dtype=torch.int64, device="cpu")
-        self._rows = _mix(integers * _signed(_ROW) + _signed(_START))[:, None, None]
+        self._rows = row_keys(integers)[:, None, None]
         self._keys: dict[tuple[str, torch.device], Tensor] = {}
 
     def reseed(self, row: int, seed: int) -> None:
@@ -75,15 +69,14 @@ class PositionNoise:
         if device.type == "cpu":  # NumPy does the same in half the time where there are few numbers
             bits = hashed(key.numpy(), places.numpy(), np.arange(count, dtype=np.int64))
             return torch.from_numpy((bits.view(np.uint64) >> np.uint64(11)) * 2.0**-53)
-        return fractions(hashed(key, places, torch.arange(count, device=device)), _float(device))
+        return fractions(hashed(key, places, torch.arange(count, device=device)), float_of(device))
 
     def normal(
         self, places: Tensor, count: int, purpose: str = NORMAL, device: torch.device | None = None
     ) -> Tensor:
         """[B, n, count] standard normal, by the inverse of the distribution function."""
         uniform = self.uniform(places, count, purpose, device)
-        smallest = torch.finfo(uniform.dtype).eps / 4  # in place of 0, which would give minus infinity
-        return torch.erfinv(2 * uniform.clamp(min=smallest) - 1) * 2**0.5
+        return normal_of(uniform)
 
     def draw(self, probs: Tensor, places: Tensor, purpose: str = SAMPLE) -> Tensor:
         """Categorical samples by inverse transform sampling."""
@@ -95,7 +88,7 @@ class PositionNoise:
     def _key(self, purpose: str, device: torch.device) -> Tensor:
         """[B, 1, 1]: one key for every row."""
         if (purpose, device) not in self._keys:
-            rows = self._rows if purpose == SAMPLE else _mix(self._rows + _named(purpose))
+            rows = self._rows if purpose == SAMPLE else mixed(self._rows + named(purpose))
             self._keys[purpose, device] = rows.to(device)
         return self._keys[purpose, device]
 
@@ -129,40 +122,3 @@ def _inverse(probs: Tensor, uniform: Tensor) -> Tensor:
     """[N, 1]: where numbers [N, 1] in [0, 1) fall among the sums of probs [N, V]."""
     ladder = probs.cumsum(dim=-1)
     return torch.searchsorted(ladder, uniform * ladder[:, -1:], right=True)
-
-
-def hashed(keys: Array, places: Array, counters: Array) -> Array:
-    """keys [B, 1, 1], places [B, n], counters [count], all int64 of torch or of NumPy -> hash [B, n,
-    count]."""
-    return _mix(_mix(keys + places[..., None]) + counters * _signed(_COUNTER))
-
-
-def fractions(bits: Tensor, dtype: torch.dtype) -> Tensor:
-    """The upper 53 bits of int64 as float64 in [0, 1); the upper 24 as float32."""
-    kept = 53 if dtype == torch.float64 else 24
-    return _shifted(bits, 64 - kept).to(dtype) * 2.0**-kept
-
-
-def _mix(x: Array) -> Array:
-    """The finaliser of SplitMix64."""
-    x = (x ^ _shifted(x, 30)) * _signed(_FACTORS[0])
-    x = (x ^ _shifted(x, 27)) * _signed(_FACTORS[1])
-    return x ^ _shifted(x, 31)
-
-
-def _shifted(x: Array, bits: int) -> Array:
-    """Logical right shift of int64."""
-    return (x >> bits) & (1 << (64 - bits)) - 1
-
-
-def _signed(unsigned: int) -> int:
-    return unsigned - (1 << 64) if unsigned >> 63 else unsigned
-
-
-def _named(purpose: str) -> int:
-    """A 64-bit hash of a name that is the same in every process."""
-    return int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:8], "little", signed=True)
-
-
-def _float(device: torch.device) -> torch.dtype:
-    return torch.float32 if device.type == "mps" else torch.float64

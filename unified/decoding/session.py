@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from unified.backbone.layer_pass import Depth, LayerPart
+from unified.bound import need_exact
 from unified.cache.kv_cache import KVCache
 from unified.cache.policy import CachePolicy, DropWrite
 from unified.decoding.acting import generate_action
@@ -70,6 +71,8 @@ class Session:
         self.depth, self.parts = depth, parts
         named = build_strategy(strategy) if isinstance(strategy, str) else strategy
         self.strategy: Strategy = named or OnePass()
+        if not isinstance(self.strategy, OnePass):
+            need_exact(model, f"the decoding strategy {type(self.strategy).__name__}, which compares codes,")
         self.stats = Stats.of(rows)
         self.context = Context(model.new_cache(rows), rows)
         self.rows = [Row() for _ in range(rows)]
@@ -273,6 +276,8 @@ class Session:
         what other actions would give, and needs `carry`. `hook`: may overwrite the codes of each step.
         ValueError for an unknown order, flags and actions of another number of rows, guidance that is not
         finite, and (while it is written) for predictions that are not."""
+        if minimum_risk is not None:
+            need_exact(self.model, "minimum-risk decoding")
         plan = plan_for(order, as_shapes(shapes), tuple(data))
         open_ids(plan, self.vocabulary)  # refuses an order that the vocabulary has no id for
         request = ImageRequest(

@@ -29,6 +29,10 @@ class Denoiser(nn.Module):
         self.outputs = nn.Linear(inner, outputs)
         self.start()
 
+    def initialise(self, std: float) -> None:
+        """As of every part of a model that begins on its own."""
+        self.start()
+
     @torch.no_grad()
     def start(self) -> None:
         """First weights: blocks pass on what they get, and the outputs are zero."""

@@ -118,7 +118,8 @@ def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, tuple):
-        return tuple(_mapped(part, change) for part in value)
+        parts = [_mapped(part, change) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
     if is_dataclass(value) and not isinstance(value, type) and hasattr(value, "__dict__"):
         changed = {field.name: _mapped(getattr(value, field.name), change) for field in fields(value)}
         return replace(value, **changed)

@@ -71,12 +71,17 @@ class FlowHead(nn.Module):
         shape, device = (self.config.repeats, *values.shape[:-1]), generator.device
         times = torch.rand(*shape, 1, generator=generator, device=device).to(values.device)
         noise = torch.randn(*shape, self.channels, generator=generator, device=device).to(values.device)
-        values = values.float().expand(shape + values.shape[-1:])
-        hidden = hidden.expand(shape + hidden.shape[-1:])
-        x = noised(values, noise, times)
-        found = self.denoiser(x.flatten(0, -2), SCALE * times.flatten(), hidden.flatten(0, -2))
-        error = (found.view_as(x) - (noise - values)).square().mean(dim=-1)
-        return error.mean(dim=0)
+        values = values.float().expand(shape + values.shape[-1:]).flatten(0, -2)
+        hidden = hidden.expand(shape + hidden.shape[-1:]).flatten(0, -2)
+        error = self.denoising_loss(hidden, values, times.flatten(), noise.flatten(0, -2))
+        return error.view(shape).mean(dim=0)
+
+    def denoising_loss(self, hidden: Tensor, values: Tensor, times: Tensor, noise: Tensor) -> Tensor:
+        """Squared error of the velocity, a mean over channels: hidden [M, D], values [M, C], times [M] in
+        [0, 1], noise [M, C] -> [M]."""
+        x = noised(values, noise, times[:, None])
+        found = self.denoiser(x, SCALE * times, hidden)
+        return (found - (noise - values)).square().mean(dim=-1)
 
 
 class Weighted(NamedTuple):

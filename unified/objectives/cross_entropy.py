@@ -21,6 +21,7 @@ class CrossEntropy(Objective):
     targets."""
 
     config_class = CrossEntropyConfig
+    needs_likelihood = False
 
     def __init__(self, config: CrossEntropyConfig | None = None) -> None:
         self.config = config or CrossEntropyConfig()

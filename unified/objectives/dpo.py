@@ -13,11 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from unified.bound import paired
 from unified.finite import check_tree
-from unified.objectives.objective import Objective, ObjectiveOutput, log_ratios
+from unified.objectives.objective import Objective, ObjectiveOutput, Progress, log_ratios
 from unified.objectives.scores import Scores
 
 
@@ -43,9 +45,17 @@ class DPO(Objective):
     config_class = DPOConfig
     needs_reference = True
     needs_pairs = True
+    needs_likelihood = False
 
     def __init__(self, config: DPOConfig | None = None) -> None:
         self.config = config or DPOConfig()
+
+    def prepare(self, batch: Mapping[str, Any], progress: Progress) -> Mapping[str, Any]:
+        """A head without a likelihood scores both replies, for the policy and for the reference, at the same
+        times and noise (Diffusion-DPO, arXiv 2311.12908); others take no notice."""
+        rows = torch.arange(len(batch["input_ids"]))
+        noise = paired(batch["layout"], rows // 2, progress.seed + 2**16 * progress.step)
+        return {**batch, "options": {**batch.get("options", {}), "bound_noise": noise}}
 
     def loss(self, policy: Scores, reference: Scores | None, batch: Mapping[str, Any]) -> ObjectiveOutput:
         rewards = self.config.beta * self._scaled(log_ratios("DPO", policy, reference), policy)  # [B, N]

@@ -50,6 +50,7 @@ class Objective(Protocol):
     config_class: ClassVar[type]
     needs_reference: ClassVar[bool] = False
     needs_pairs: ClassVar[bool] = False
+    needs_likelihood: ClassVar[bool] = True
 
     def prepare(self, batch: Mapping[str, Any], progress: Progress) -> Mapping[str, Any]:
         """The batch to be scored: as it is, or with other rows. An entry `options` (a mapping) goes to the

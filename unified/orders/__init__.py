@@ -5,6 +5,7 @@ by themselves. Imports `tokenizers`."""
 from dataclasses import replace
 from functools import lru_cache
 
+from unified.orders.blocks import blocks
 from unified.orders.diagonal import diagonal
 from unified.orders.feeds import Feed, GatherFeed, SelfFeed
 from unified.orders.masked import masked
@@ -28,6 +29,7 @@ ORDERS: dict[str, Order] = {
     "masked": masked,
     "rings": rings,
     "rest": rest,
+    "blocks": blocks,
 }
 
 LINEAR = frozenset({"raster", "masked", "rest"})
@@ -38,6 +40,11 @@ def needs_grid(order: str) -> bool:
     """Whether a registered order goes by rows and columns, so that a line of codes has no such order."""
     name, parameters = parsed(order)
     return name not in LINEAR or parameters.get("axis") == "columns"
+
+
+def check_order(order: str) -> None:
+    """ValueError, in one line, for the name of no registered order."""
+    plan_for(order, ((2, 2),))
 
 
 def plan_for(order: str, shapes: Shapes, data: tuple[int, ...] = ()) -> Plan:
@@ -81,6 +88,7 @@ __all__ = [
     "ReadOuts",
     "SelfFeed",
     "Step",
+    "check_order",
     "needs_grid",
     "plan_for",
     "takes_schedule",

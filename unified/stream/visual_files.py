@@ -46,7 +46,7 @@ def load_visual(folder: str | Path, name: str = VISUAL_CONFIG) -> Any:
         with content_of(path):
             return kind.build(settings)
 
-    return built(build, weights).eval().requires_grad_(False)
+    return built(build, weights, change=kind.change).eval().requires_grad_(False)
 
 
 def save_visual(tokenizer: Any, folder: str | Path) -> None:

@@ -21,7 +21,7 @@ CONTROL = ("pad", "begin", "system", "user", "assistant", "end", "part", "read",
 ROLES = ("system", "user", "assistant")
 CONTINUOUS = "continuous"  # the placeholder of continuous values, see `Vocabulary.placeholder`
 DEFAULT_TAIL = ("order:next_scale", "order:residual", "order:raster", "order:diagonal", CONTINUOUS)
-APPENDED = re.compile(rf"order:\w+|{CONTINUOUS}(:\w+)?|reserved:\d+")
+APPENDED = re.compile(rf"order:\w+(\([\w=',. -]*\))?|{CONTINUOUS}(:\w+)?|reserved:\d+")
 LEAST = {"text": 1, "visual": 2, "action": 0, "action_slots": 1, "max_side": 1, "merge": 0}
 MOST = {"action_slots": 2**16, "max_side": 2**16}  # each side has an id and a name
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from unified.orders import Plan
-from unified.text_to_image import infinity, latents, llamagen, varedit
+from unified.text_to_image import harmon, infinity, latents, llamagen, varedit
 from unified.text_to_image.folder import PublishedFolder
 from unified.text_to_image.settings import DrawSettings
 
@@ -43,6 +43,7 @@ LOADERS: dict[str, Callable[..., Drawer]] = {
     "llamagen": llamagen.load,
     "varedit": varedit.load,
     **dict.fromkeys(latents.FAMILIES, latents.load),
+    **dict.fromkeys(harmon.SIDES, harmon.load),
 }
 
 

@@ -2,7 +2,8 @@
 
     config.json       "model_type": one of `MODEL_TYPES`; "transformer" and "tokenizer": a released size, or
                       the options of the published constructors; further keys by family (`infinity.py`,
-                      `llamagen.py`, `varedit.py`; mar, xar and tokenbridge: `latents.py`)
+                      `llamagen.py`, `varedit.py`; mar, xar and tokenbridge: `latents.py`; harmon and
+                      unipic: `harmon.py`)
     transformer.*     the published weights (.safetensors, .pth, .pt, .bin or .ckpt)
     tokenizer.*       those of the image tokenizer
     text_encoder/     a T5 encoder of `transformers` (config.json, model.safetensors, tokenizer.json), for
@@ -25,7 +26,7 @@ from unified.text_files import read_object
 
 CONFIG = "config.json"
 TEXT_ENCODER = "text_encoder"
-MODEL_TYPES = ("infinity", "llamagen", "varedit", "mar", "xar", "tokenbridge")
+MODEL_TYPES = ("infinity", "llamagen", "varedit", "mar", "xar", "tokenbridge", "harmon", "unipic")
 KEYS = ("model_type", "transformer", "tokenizer", "files", TEXT_ENCODER)  # of every family
 SUFFIXES = (".safetensors", *ENDINGS)
 

@@ -174,7 +174,7 @@ def load(folder: PublishedFolder, *, device: Any = "cpu", dtype: Any = torch.flo
         check_count("steps", steps, 1)
     with content_of(folder.path):
         model = FAMILIES[family].load(options, folder.weights("transformer"))
-        autoencoder = _autoencoder(folder)
+        autoencoder = load_autoencoder(folder)
         drawer = LatentDrawer(
             family, model.to(device), autoencoder.to(device), scale, steps, class_names(folder.path)
         )
@@ -192,7 +192,8 @@ def _options(folder: PublishedFolder) -> dict[str, Any]:
     return options
 
 
-def _autoencoder(folder: PublishedFolder) -> Any:
+def load_autoencoder(folder: PublishedFolder) -> Any:
+    """Under its first names in tokenizer.*, or a folder of diffusers named "tokenizer"."""
     own = folder.path / "tokenizer"
     if own.is_dir():
         return autoencoder_kl.load(own)
