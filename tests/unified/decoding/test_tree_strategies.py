@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from unified.backbone.layer_pass import Pass
+from unified.backbone.windows import near_entries
+from unified.cache.kv_cache import KVCache
 from unified.cache.policy import Full, Window
 from unified.decoding.grounding import MutualInformation
 from unified.decoding.guidance import Constant
@@ -22,9 +25,10 @@ from unified.decoding.strategies import (
     SmallerModel,
     Speculative,
 )
-from unified.decoding.strategies.tree_guesses import Guesses
+from unified.decoding.strategies.tree_guesses import Guesses, ancestry_of
 from unified.decoding.strategies.tree_walk import walk
 from unified.decoding.text import allowed_ids
+from unified.layout.layout import Cursor, Layout
 
 GREEDY, RANDOM = Sampler(temperature=0), Sampler(temperature=0.8, top_k=20)
 PROMPTS = ("draw a cat", "x", "a much longer request than the others")
@@ -118,9 +122,7 @@ def test_greedy_images_are_those_of_the_default(model, other, stream, order, gui
     """Of several codes a step (diagonal) no tree is drafted."""
     strategy = Speculative(draft=draft_of(draft, model, other), tree=UNEVEN)
     sessions = [begun(model, stream, one) for one in (None, strategy)]
-    steps = [
-        list(one.image([(3, 4)], order=order, sampler=GREEDY, guidance=guidance)) for one in sessions
-    ]
+    steps = [list(one.image([(3, 4)], order=order, sampler=GREEDY, guidance=guidance)) for one in sessions]
     assert sessions[0].streams == sessions[1].streams
     assert held(sessions[0]) == held(sessions[1])
     for one, two in zip(*steps, strict=True):
@@ -180,7 +182,7 @@ def test_siblings_save_passes(model, stream):
         session = begun(model, stream, Speculative(draft=SecondGuess(skipped=()), tree=tree))
         said(session, sampler=GREEDY, max_tokens=9, draw=False, end=False)
         passes[name] = session.stats.passes
-    assert passes == {"chain": 9, "wide": 4}
+    assert passes == {"chain": 10, "wide": 4}  # the last id is read, too
 
 
 def swapped(logits):
@@ -411,6 +413,27 @@ def test_ends_inside_a_tree_are_honoured(make_model, stream, name):
         torch.testing.assert_close(sessions[0].last, sessions[1].last, atol=1e-4, rtol=0)
         lengths += [len(row) for row in found[0]]
     assert name in sessions[0].stopped(), lengths
+
+
+def test_a_sliding_window_counts_a_nodes_ancestors():
+    """Of five ids read and the nodes of a tree, a window of 3 leaves each node what it would see of its own
+    path, read id by id."""
+    cache, tree = KVCache(1), UNEVEN
+    read = Layout.tokens([Cursor()], [5])
+    append = cache.append(read.index, np.array([5]))
+    append.update(0, torch.zeros(1, 1, 5, 2), torch.zeros(1, 1, 5, 2))
+    append.commit()
+    nodes = list(range(1, len(tree.nodes)))
+    depths = tree.depths[nodes] - 1
+    ahead = Layout.tokens(read.cursors, [len(nodes)])
+    index = ahead.index.map(lambda field: field[:, depths])
+    append = cache.append(index, np.array([len(nodes)]), tree=ancestry_of(tree, [0], [[]], [nodes]))
+    seen = append.update(0, *[torch.zeros(1, 1, len(nodes), 2)] * 2)[2].mask
+    near = near_entries(Pass(index, ahead.positions[:, :, depths], append=append), 0, 3, 5 + len(nodes))
+    for row, node in enumerate(nodes):
+        path = [number for number in nodes if tree.attention[node, number]]
+        expected = [*range(5), *(4 + number for number in path)][-3:]
+        assert (seen & near)[0, 0, row].nonzero()[:, 0].tolist() == expected
 
 
 def test_a_draft_without_trees_is_refused():

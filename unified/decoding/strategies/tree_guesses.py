@@ -228,11 +228,13 @@ def node_chunk(
     width = max(1, int(counts.max()))
     padded = torch.tensor([[*row, *[model.vocabulary.pad] * (width - len(row))] for row in lists])
     places = torch.tensor([[*row, *[0] * (width - len(row))] for row in ahead])
-    layout = Layout.tokens(context.cursors[context.rows()], [width] * len(lists))
+    span = max(width, int(places.max()) + 1)
+    layout = Layout.tokens(context.cursors[context.rows()], [span] * len(lists))
     index = layout.index.map(lambda field: field.gather(1, places))
     outside = torch.arange(width) >= torch.from_numpy(counts)[:, None]
     index = replace(index, sample=index.sample.masked_fill(outside, PADDING))
-    layout = replace(layout, index=index, positions=layout.positions.gather(2, places.expand(3, -1, -1)))
+    positions = layout.positions.gather(2, places.expand(3, -1, -1))
+    layout = replace(layout.part(slice(0, width)), index=index, positions=positions)
     embeds = model.read(padded.to(model.device), layout.to(model.device))
     if embeds is None:
         raise ValueError("this model reads no text")
