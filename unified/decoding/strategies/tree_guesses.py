@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from unified.decoding.context import Chunk, Context, Reads
-from unified.decoding.noise import Noise
+from unified.decoding.noise import NORMAL, SAMPLE, Noise
 from unified.decoding.sampling import Sampler
 from unified.decoding.strategies.draft_tree import DraftTree
 from unified.decoding.strategies.rejection import DRAFT, draw, probabilities
@@ -50,13 +50,17 @@ class Ranked:
     noise: Noise
     rank: int
 
-    def uniform(self, places: Tensor, count: int, purpose: str, device: torch.device | None = None) -> Tensor:
+    def uniform(
+        self, places: Tensor, count: int, purpose: str = SAMPLE, device: torch.device | None = None
+    ) -> Tensor:
         return self.noise.uniform(places, count, self._named(purpose), device)
 
-    def normal(self, places: Tensor, count: int, purpose: str, device: torch.device | None = None) -> Tensor:
+    def normal(
+        self, places: Tensor, count: int, purpose: str = NORMAL, device: torch.device | None = None
+    ) -> Tensor:
         return self.noise.normal(places, count, self._named(purpose), device)
 
-    def draw(self, probs: Tensor, places: Tensor, purpose: str) -> Tensor:
+    def draw(self, probs: Tensor, places: Tensor, purpose: str = SAMPLE) -> Tensor:
         return self.noise.draw(probs, places, self._named(purpose))
 
     def _named(self, purpose: str) -> str:

@@ -253,8 +253,7 @@ class ImageTrees:
             embeds[row] = torch.cat([branching.inputs[node] for node in present[row]], dim=1)
         chunk = self.rounds.chunk([branching.lane for branching in lanes.values()], slots, embeds)
         branches = self.run.count // len(self.session.rows)
-        whole = ([*found] * branches for found in (chains, ran, nodes))
-        return chunk, ancestry_of(tree, *whole)
+        return chunk, ancestry_of(tree, [*chains] * branches, [*ran] * branches, [*nodes] * branches)
 
 
 def _histories(lanes: Mapping[int, Branching], level: Level) -> list[tuple[list[int], int, Tensor, Tensor]]:

@@ -55,10 +55,9 @@ def walk(guesses: Guesses, laws: Laws, noise: Noise, places: Tensor, rule: Accep
             if not any(tried):
                 continue
             q = guesses.law(at, rank, p.shape[1]).to(p)
-            four = (law[:, None, None] for law in (p, q))
             logits = None if greedy is None else greedy[:, None, None]
             drafted = tokens.clamp(min=0).to(p.device)[:, None, None]
-            verdict = rule(*four, drafted, Ranked(noise, rank), place, logits)
+            verdict = rule(p[:, None, None], q[:, None, None], drafted, Ranked(noise, rank), place, logits)
             if verdict.rest is None:
                 raise ValueError("this acceptance rule gives no law after a rejection: use it without a tree")
             accepted = verdict.accepted[:, 0, 0].tolist()
