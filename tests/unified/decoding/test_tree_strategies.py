@@ -325,7 +325,7 @@ def test_a_chain_draws_what_a_run_of_its_length_does(model, stream):
 def test_relaxed_acceptance_takes_a_tree(model, stream, sampler):
     """A bound of 0 is the exact rule, a large one accepts more."""
     codebook = torch.randn(model.vocabulary.visual, 4, generator=torch.Generator().manual_seed(0))
-    options = {"draft": Shallow(), "tree": WIDE}
+    options = {"draft": Tilted(), "tree": WIDE}
     drawn = {}
     for name, strategy in {
         "exact": Speculative(**options),
