@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from unified.tokenizers.text import byte_tokenizer
 
 from unified.backbone.layer_pass import Pass
 from unified.backbone.windows import near_entries
@@ -29,6 +30,7 @@ from unified.decoding.strategies.tree_guesses import Guesses, ancestry_of
 from unified.decoding.strategies.tree_walk import walk
 from unified.decoding.text import allowed_ids
 from unified.layout.layout import Cursor, Layout
+from unified.stream.messages import Stream
 
 GREEDY, RANDOM = Sampler(temperature=0), Sampler(temperature=0.8, top_k=20)
 PROMPTS = ("draw a cat", "x", "a much longer request than the others")
@@ -47,9 +49,15 @@ class Tilted(Shallow):
         return [-0.5 * states for states in super().image_tree(*arguments)]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def model(make_model):
     return make_model({"orders": ["raster", "diagonal"]})
+
+
+@pytest.fixture(scope="module")
+def stream(model):
+    """Of this model's vocabulary: the fixture that files share is made once, for one of another."""
+    return Stream(model.vocabulary, byte_tokenizer())
 
 
 @pytest.fixture(scope="module")
