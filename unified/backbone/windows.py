@@ -73,11 +73,16 @@ def near_entries(run: Pass, layer: int, window: int, keys: int) -> Tensor | None
     if int(before.max()) + count <= window:
         return None
     read = _read(held)  # [R, K]
-    passed = read.cumsum(dim=1)  # entries that are read, up to each one and with it
     place = (before.to(read.device)[:, None] + torch.arange(count, device=read.device)).clamp(
         max=read.shape[1] - 1  # padding, too, must see something
     )
-    near = (passed.gather(1, place)[:, :, None] - passed[:, None]) < window
+    if run.append is not None and run.append.tree is not None:
+        counted = read[:, None] & torch.from_numpy(run.append.tree.over(before.numpy(), read.shape[1]))
+        passed = counted.cumsum(dim=2)  # of the nodes of a tree, a position's own ancestors
+        near = (passed.gather(2, place[:, :, None]) - passed) < window
+    else:
+        passed = read.cumsum(dim=1)  # entries that are read, up to each one and with it
+        near = (passed.gather(1, place)[:, :, None] - passed[:, None]) < window
     near |= ~read[:, None]  # slots of its own segment; others are hidden by the attention rule
     missing = keys - near.shape[2]  # of a static cache, which hides the rest of its buffers
     return torch.nn.functional.pad(near, (0, missing))[:, None]

@@ -81,6 +81,11 @@ class Entries:
         self.table = np.take_along_axis(self.table, taken[None], axis=2)
         return source
 
+    def move(self, places: np.ndarray, source: np.ndarray) -> None:
+        """The entries at `places` [R, k] become those at `source` [R, k]."""
+        rows, last = np.arange(self.rows)[:, None], self.table.shape[2] - 1
+        self.table[:, rows, places.clip(max=last)] = self.table[:, rows, source.clip(max=last)]
+
     def truncate(self, lengths: np.ndarray) -> None:
         """Drop every entry of a row from `lengths` [R] on."""
         self.lengths = np.minimum(self.lengths, lengths)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from unified.cache.entries import Entries
 from unified.cache.layer_store import Block, LayerStore, Places
-from unified.layout.attention import Index, Seen, visible
+from unified.layout.attention import Ancestry, Index, Seen, visible
 
 ALL = slice(None)
 
@@ -77,11 +77,17 @@ class KVCache:
         return [layer for layer, held in enumerate(self.entries) if held is entries]
 
     def append(
-        self, index: Index, counts: np.ndarray, rows: slice = ALL, layers: Sequence[int] | None = None
+        self,
+        index: Index,
+        counts: np.ndarray,
+        rows: slice = ALL,
+        layers: Sequence[int] | None = None,
+        tree: Ancestry | None = None,
     ) -> Append:
         """Begin a pass that adds the first `counts` [r] of the positions `index` [r, n] to some rows, in all
-        layers or in some: those may take other positions than the rest."""
-        return Append(self, index, counts, rows, layers)
+        layers or in some: those may take other positions than the rest. `tree`: which positions are nodes of
+        a tree."""
+        return Append(self, index, counts, rows, layers, tree)
 
     def held(self, layer: int, rows: slice = ALL) -> tuple[Tensor, Tensor, np.ndarray]:
         """Keys and values [r, G, K, D] of a layer for some rows, and how many of them are each row's own [r].
@@ -102,6 +108,18 @@ class KVCache:
             if not untouched:
                 self.stores[layer].move(source)
         self._tell_lengths()
+
+    def pick(self, first: np.ndarray, picked: np.ndarray) -> None:
+        """Of what each row holds in each layer from entry `first` [L, R] on, put those `picked` [R, k]
+        (counted from there, ascending) in front in this order; what lies behind them is undefined then."""
+        if (picked == np.arange(picked.shape[1])).all():
+            return
+        for entries in self.distinct():
+            layers = self.layers_of(entries)
+            starts = first[layers[0]][:, None]
+            entries.move(starts + np.arange(picked.shape[1]), starts + picked)
+            for layer in layers:
+                self.stores[layer].copy(starts + np.arange(picked.shape[1]), starts + picked)
 
     def reserve(self, length: int) -> None:
         """Room for `length` entries in every row, so that what is known to come makes nothing grow twice. A
@@ -208,9 +226,10 @@ class Append:
         counts: np.ndarray,
         rows: slice,
         layers: Sequence[int] | None = None,
+        tree: Ancestry | None = None,
     ) -> None:
         self.cache, self.rows, self.counts, self.width = cache, rows, counts, index.sample.shape[1]
-        self.query = index
+        self.query, self.tree = index, tree
         self.layers = frozenset(range(len(cache.entries)) if layers is None else layers)
         self.places: dict[int, Places] = {}  # by layer
         self.ran: set[int] = set()
@@ -264,6 +283,9 @@ class Append:
         its buffers."""
         most, capacity = int(lengths.max()), self.cache.capacity
         mask = visible(self.query, entries.index(self.rows, lengths))
+        if self.tree is not None:
+            allowed = torch.from_numpy(self.tree.over(lengths - self.counts, most))[:, None]
+            mask = allowed if mask is None else mask & allowed
         by_length = mask is not None and mask.shape[2] == 1 and _is_prefix(mask, lengths)
         if capacity is not None:
             by_length = by_length or mask is None

@@ -103,6 +103,15 @@ class LayerStore:
         taken = taken[None, ..., None].expand(2, -1, -1, self.both.shape[3], self.both.shape[4])
         self.both[:, :, : source.shape[1]] = self.both.gather(2, taken)
 
+    def copy(self, places: np.ndarray, source: np.ndarray) -> None:
+        """The entries at `places` [R, k] become those at `source` [R, k]."""
+        if self.both is None:
+            return
+        places, source = (x.clip(max=self.both.shape[2] - 1) for x in (places, source))
+        to, start = (torch.from_numpy(x).to(self.both.device) for x in (places, source))
+        rows = torch.arange(self.both.shape[1], device=self.both.device)[:, None]
+        self.both[:, rows, to] = self.both[:, rows, start]
+
     def take(self, rows: np.ndarray) -> LayerStore:
         other = LayerStore(len(rows), self.capacity, self.static)
         if self.both is not None:

@@ -16,7 +16,7 @@ from unified.backbone.layer_pass import LayerPart, Pass
 from unified.cache.kv_cache import KVCache
 from unified.cache.policy import CachePolicy, Held
 from unified.heads.distribution import first_rows
-from unified.layout.attention import PADDING, Index
+from unified.layout.attention import PADDING, Ancestry, Index
 from unified.layout.layout import Cursor, Layout
 from unified.stream.vocabulary import Vocabulary
 
@@ -219,11 +219,13 @@ class Context:
         chunk = None if embeds is None else Chunk.of(embeds, *layout.merged())
         return chunk, list(layout.cursors)
 
-    def run(self, model: Reads, chunk: Chunk, rows: slice, **told: Any) -> list[Tensor]:
+    def run(
+        self, model: Reads, chunk: Chunk, rows: slice, tree: Ancestry | None = None, **told: Any
+    ) -> list[Tensor]:
         """Run a chunk after the entries of some rows and commit its keys and values: for each head, hidden
-        states [r, n, D]. `told`: further fields of the `Pass`. A pass that raises leaves the cache as it
-        was."""
-        append = self.cache.append(chunk.index, chunk.counts, rows)
+        states [r, n, D]. `tree`: of which tree its positions are nodes; `told`: further fields of the `Pass`.
+        A pass that raises leaves the cache as it was."""
+        append = self.cache.append(chunk.index, chunk.counts, rows, tree=tree)
         run = Pass(
             chunk.index,
             chunk.positions,

@@ -55,8 +55,9 @@ class TextRun:
         """Those that ids are predicted from: the session's and, with a contrast, the one without images."""
         return [self.session.context, self.blind] if self.contrast else [self.session.context]
 
-    def logits(self, *states: Tensor) -> Tensor:
-        """[B, n, V] of what follows hidden states [B, n, D] of each context; -inf for what is not allowed."""
+    def logits(self, *states: Tensor, places: Tensor | None = None) -> Tensor:
+        """[B, n, V] of what follows hidden states [B, n, D] of each context; -inf for what is not allowed.
+        `places` [B, n]: where in the streams it would stand (default: one after the other)."""
         every, *blind = [self.session.model.text_logits(found) for found in states]
         allowed = self.allowed
         if self.guide is not None:
@@ -68,7 +69,7 @@ class TextRun:
             self.kept = kept_share(seen, every)
         logits = seen
         if self.contrast is not None:
-            numbers = self.places(seen.shape[1]) - self.first + 1
+            numbers = (self.places(seen.shape[1]) if places is None else places) - self.first + 1
             logits = self.contrast.mixed(seen, blind[0], numbers)
         check_logits(logits)
         return logits

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -82,6 +83,27 @@ def _one_step(query: Index) -> bool:
     padding = query.sample == PADDING
     fields = (query.sample, query.segment, query.label)
     return all(bool(((field == field[:, :1]) | padding).all()) for field in fields)
+
+
+@dataclass(frozen=True)
+class Ancestry:
+    """Of a pass over nodes of a draft tree (SpecInfer, Miao et al., arXiv 2305.09781): besides the rule, of
+    the nodes each position sees its ancestors and itself. `before` [r]: how many nodes each row has run
+    already, as its latest entries. `seen` [r, n, w] bool: which of the w entries from the first of these on
+    each of the pass's positions sees; all, where it is padding."""
+
+    before: np.ndarray
+    seen: np.ndarray
+
+    def over(self, starts: np.ndarray, keys: int) -> np.ndarray:
+        """[r, n, keys] bool: which of so many entries the positions may see, those of the pass coming after
+        each row's first `starts` [r]."""
+        rows, count, width = self.seen.shape
+        columns = (starts - self.before)[:, None] + np.arange(width)
+        row, node = (columns < keys).nonzero()
+        found = np.ones((rows, count, keys), dtype=bool)
+        found[row, :, columns[row, node]] = self.seen[row, :, node]
+        return found
 
 
 @dataclass(frozen=True)

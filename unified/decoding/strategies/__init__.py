@@ -10,6 +10,7 @@ from inspect import signature
 from torch import Tensor
 
 from unified.decoding.stats import Stats
+from unified.decoding.strategies.draft_tree import DraftTree
 from unified.decoding.strategies.drafts import Draft, PromptLookup, Shallow
 from unified.decoding.strategies.feature_draft import FeatureDraft, FeatureDrafter
 from unified.decoding.strategies.lantern import Lantern
@@ -17,6 +18,7 @@ from unified.decoding.strategies.one_pass import OnePass
 from unified.decoding.strategies.smaller_model import SmallerModel
 from unified.decoding.strategies.speculative import Speculative
 from unified.decoding.strategies.strategy import Strategy
+from unified.decoding.strategies.tree_guesses import TreeDraft
 
 STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "one_pass": OnePass,
@@ -41,6 +43,7 @@ def build_strategy(name: str, codebook: Tensor | None = None) -> Strategy:
 __all__ = [
     "STRATEGIES",
     "Draft",
+    "DraftTree",
     "FeatureDraft",
     "FeatureDrafter",
     "Lantern",
@@ -51,5 +54,6 @@ __all__ = [
     "Speculative",
     "Stats",
     "Strategy",
+    "TreeDraft",
     "build_strategy",
 ]

@@ -40,12 +40,36 @@ class DraftTree:
             raise ValueError(f"a draft tree needs different nodes, and one at least, got {len(paths)}")
         return DraftTree(tuple(nodes), ranks)
 
+    @staticmethod
+    def wide(*widths: int) -> DraftTree:
+        """Every node at depth d has `widths[d]` children: (3, 2) drafts three tokens, and two after each."""
+        paths: list[Path] = [()]
+        choices: list[Path] = []
+        for width in widths:
+            paths = [(*path, rank) for path in paths for rank in range(width)]
+            choices += paths
+        return DraftTree.of(choices, ranks=max(widths, default=0))
+
     @cached_property
     def _numbers(self) -> dict[Path, int]:
         return {path: number for number, path in enumerate(self.nodes)}
 
     def number(self, path: Path) -> int:
         return self._numbers[path]
+
+    @cached_property
+    def depth(self) -> int:
+        """Nodes on the longest path from the root, without it."""
+        return len(self.nodes[-1])
+
+    def child(self, node: int, rank: int) -> int:
+        """The child of this rank, -1 for none."""
+        return self._numbers.get((*self.nodes[node], rank), -1)
+
+    def ranks_after(self, node: int) -> list[int]:
+        """Of its children, ascending."""
+        path = self.nodes[node]
+        return [other[-1] for other in self.nodes[1:] if other[:-1] == path]
 
     @cached_property
     def parents(self) -> list[int]:

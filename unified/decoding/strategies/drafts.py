@@ -17,6 +17,7 @@ from torch import Tensor
 
 from unified.backbone.layer_pass import Depth
 from unified.decoding.context import Chunk, Context, Reads
+from unified.decoding.strategies.tree_guesses import Level, NodeChunk
 from unified.layout.layout import Cursor, Layout
 from unified.orders import Plan
 
@@ -74,11 +75,24 @@ class Shallow:
         states = chunk.states(hidden, chunk.counts - 1, 1)[:, 0]
         return session.model.text_logits(torch.where(fresh, states, session.last))
 
+    def text_tree(self, session: Session, level: Level) -> Tensor:
+        """`TreeDraft.text_tree`."""
+        if not level.depth:
+            return self.text(session, [[]] * len(session.rows))[:, None]
+        context, skipped = session.context, self.layers(session)
+        chunk, tree = level.chunk(context, session.model)
+        found = context.run(session.model, chunk, context.rows(), tree, parts=session.parts, skipped=skipped)
+        session.stats.draft_passes += 1
+        return session.model.text_logits(level.by_node(found[0]))
+
     def image(self, session: Session, chunk: Chunk, rows: slice, plan: Plan, step: int) -> list[Tensor]:
+        tree = chunk.tree if isinstance(chunk, NodeChunk) else None
         told = {"plan": plan, "step": step, "parts": session.parts, "depth": self.depth}
         skipped = self.layers(session)
         session.stats.draft_passes += 1
-        return session.context.run(session.model, chunk, rows, skipped=skipped, **told)
+        return session.context.run(session.model, chunk, rows, tree, skipped=skipped, **told)
+
+    image_tree = image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,8 +125,21 @@ class PromptLookup:
                 return int(stream[found[-1] + size])
         return None
 
+    def text_tree(self, session: Session, level: Level) -> Tensor:
+        """`TreeDraft.text_tree`: after every node one guess."""
+        found = []
+        for node in level.nodes:
+            paths = [
+                level.guesses.path(row, node) if node in present else []
+                for row, present in enumerate(level.present)
+            ]
+            found.append(self.text(session, paths))
+        return torch.stack(found, dim=1)
+
     def image(self, session: Session, chunk: Chunk, rows: slice, plan: Plan, step: int) -> None:
         """It guesses no images."""
+
+    image_tree = image
 
 
 def token_chunk(context: Context, model: Reads, lists: Sequence[Sequence[int]]) -> tuple[Chunk, list[Cursor]]:

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unified.decoding.context import Chunk
+from unified.decoding.strategies.tree_guesses import Level, NodeChunk
 from unified.layout.layout import Layout
 from unified.orders import Plan
 
@@ -87,6 +88,21 @@ class FeatureDraft:
             own = chunk.embeds[list(numbers)]
             fed = torch.cat([inputs[:, 1:], own], dim=1)
             found[list(numbers)] = self.drafter(fed, states)[:, -1:].to(found.dtype)
+        return [found]
+
+    def text_tree(self, session: Session, level: Level) -> None:
+        """It guesses no text."""
+
+    @torch.no_grad()
+    def image_tree(
+        self, session: Session, chunk: NodeChunk, rows: slice, plan: Plan, step: int
+    ) -> list[Tensor]:
+        """`TreeDraft.image_tree`: of every node by what went before it."""
+        session.stats.draft_passes += 1
+        found = torch.zeros_like(chunk.embeds)
+        for numbers, column, inputs, states in chunk.history():
+            fed = torch.cat([inputs[:, 1:], chunk.embeds[numbers, column][:, None]], dim=1)
+            found[numbers, column] = self.drafter(fed, states)[:, -1].to(found.dtype)
         return [found]
 
 

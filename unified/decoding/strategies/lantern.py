@@ -15,6 +15,7 @@ from torch import Tensor
 
 from unified.decoding.drawing import Choice
 from unified.decoding.image import ImageRun
+from unified.decoding.strategies.draft_tree import DraftTree
 from unified.decoding.strategies.drafts import Draft, Shallow
 from unified.decoding.strategies.relaxation import Relaxed, neighbour_table
 from unified.decoding.strategies.speculative import Speculative
@@ -25,7 +26,7 @@ from unified.decoding.text import TextRun
 class Lantern:
     """`codebook` [V, C] of the visual tokenizer; `delta`: the bound on what is credited, from 0 to 1 additive
     (0 is plain speculative sampling), from 1 on `multiplicative`; `nearest`: how many neighbours of a code
-    count; `draft` and `length` as of `Speculative`."""
+    count; `draft`, `length` and `tree` as of `Speculative`."""
 
     codebook: Tensor
     delta: float = 0.1
@@ -33,6 +34,7 @@ class Lantern:
     nearest: int = 1000
     draft: Draft = field(default_factory=Shallow)
     length: int = 4
+    tree: DraftTree | None = None
 
     def __post_init__(self) -> None:
         if self.codebook.dim() != 2 or len(self.codebook) < 2 or self.nearest < 1:
@@ -46,7 +48,7 @@ class Lantern:
     def _speculative(self) -> Speculative:
         table = neighbour_table(self.codebook, self.nearest)
         rule = Relaxed(neighbours=table, delta=self.delta, multiplicative=self.multiplicative)
-        return Speculative(draft=self.draft, length=self.length, rule=rule)
+        return Speculative(draft=self.draft, length=self.length, rule=rule, tree=self.tree)
 
     def text(self, run: TextRun) -> Iterator[list[int | None]]:
         yield from self._speculative.text(run)

@@ -24,10 +24,12 @@ DRAFT, ACCEPT, RESAMPLE = "draft", "accept", "resample"  # purposes of noise, in
 
 @dataclass(frozen=True)
 class Verdict:
-    """`symbols` [B, n, S] that follow p, and which of them are those drafted (`accepted` [B, n, S] bool)."""
+    """`symbols` [B, n, S] that follow p, and which of them are those drafted (`accepted` [B, n, S] bool).
+    `rest` [B, n, S, V]: what those are drawn from that were not accepted; draft trees need it of a rule."""
 
     symbols: Tensor
     accepted: Tensor
+    rest: Tensor | None = None
 
 
 def probabilities(sampler: Sampler, logits: Tensor) -> Tensor:
@@ -62,7 +64,7 @@ def verify(p: Tensor, q: Tensor, drafted: Tensor, noise: Noise, places: Tensor) 
     rest = (p - q).clamp(min=0)
     total = rest.sum(dim=-1, keepdim=True)
     rest = torch.where(total > 0, rest / total, p)  # p = q but for rounding: nothing is left
-    return Verdict(torch.where(accepted, drafted, draw(rest, noise, places, RESAMPLE)), accepted)
+    return Verdict(torch.where(accepted, drafted, draw(rest, noise, places, RESAMPLE)), accepted, rest)
 
 
 class AcceptanceRule(Protocol):

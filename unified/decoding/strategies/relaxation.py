@@ -104,7 +104,7 @@ class Relaxed:
         soft = greedy.float().softmax(dim=-1)
         best = reshaped(soft, drafted, near, self._credit(soft, drafted, near)).argmax(dim=-1)
         accepted = best == drafted
-        return Verdict(torch.where(accepted, drafted, p.argmax(dim=-1)), accepted)
+        return Verdict(torch.where(accepted, drafted, p.argmax(dim=-1)), accepted, p)
 
     def _credit(self, p: Tensor, drafted: Tensor, near: Tensor) -> Credit:
         return credit(p, drafted, near, self.delta, multiplicative=self.multiplicative)

@@ -22,6 +22,7 @@ from unified.decoding.context import Chunk, Context
 from unified.decoding.rows import readable
 from unified.decoding.strategies.drafts import token_chunk
 from unified.decoding.strategies.rollback import Mark
+from unified.decoding.strategies.tree_guesses import Level
 from unified.orders import Plan
 from unified.stream.vocabulary import Vocabulary
 
@@ -41,16 +42,33 @@ class SmallerModel:
 
     def text(self, session: Session, drafted: Sequence[Sequence[int]]) -> Tensor | None:
         """`Draft.text`. It guesses nothing where the conversation is longer than its context."""
-        if session not in self._followers:
-            self._followers[session] = Follower(self.model, session)
-        follower = self._followers[session]
+        follower = self._follower(session)
         if not (follower.go_on(drafted) if any(drafted) else follower.catch_up(session)):
             return None
         session.stats.draft_passes += 1
         return follower.logits().to(session.model.device)
 
+    def text_tree(self, session: Session, level: Level) -> Tensor | None:
+        """`TreeDraft.text_tree`, under the same condition."""
+        follower = self._follower(session)
+        if not level.depth:
+            found = follower.logits() if follower.catch_up(session) else None
+            found = None if found is None else found[:, None]
+        else:
+            states = follower.grow(level)
+            found = None if states is None else follower.logits(level.by_node(states))
+        session.stats.draft_passes += found is not None
+        return None if found is None else found.to(session.model.device)
+
+    def _follower(self, session: Session) -> Follower:
+        if session not in self._followers:
+            self._followers[session] = Follower(self.model, session)
+        return self._followers[session]
+
     def image(self, session: Session, chunk: Chunk, rows: slice, plan: Plan, step: int) -> None:
         """It guesses no images."""
+
+    image_tree = image
 
 
 class Follower:
@@ -100,11 +118,19 @@ class Follower:
         self.states = torch.where(fresh, chunk.states(hidden, chunk.counts - 1, 1)[:, 0], self.states)
         return True
 
-    def logits(self) -> Tensor:
-        """[B, V] after what was read, in the rows of the session's model; -inf for ids that it alone has."""
-        found: Tensor = self.model.text_logits(self.states)
+    def grow(self, level: Level) -> Tensor | None:
+        """[B, n, D]: states of the nodes of a level of a draft tree. None where there is no room for them."""
+        if not self._fits(max(map(len, level.present))):
+            return None
+        chunk, tree = level.chunk(self.context, self.model, self.ids)
+        return self.context.run(self.model, chunk, self.context.rows(), tree)[0]
+
+    def logits(self, states: Tensor | None = None) -> Tensor:
+        """[B, ..., V] after what was read, or of states [B, ..., D], in the rows of the session's model; -inf
+        for ids that it alone has."""
+        found: Tensor = self.model.text_logits(self.states if states is None else states)
         table = self.table.to(found.device)
-        return found[:, table.clamp(min=0)].masked_fill(table < 0, float("-inf"))
+        return found[..., table.clamp(min=0)].masked_fill(table < 0, float("-inf"))
 
     def _fits(self, count: int) -> bool:
         """Whether so many ids more have room."""

@@ -92,9 +92,9 @@ class ImageRounds:
             for lane in going:
                 states = [found[lane.rows, : lane.inputs[number].shape[1]] for found in hidden]
                 lane.guessed.append((lane.inputs[number], states[0]))
-                laws[lane.row] = self._law(self._predicted(lane, lane.draft, number, states, None))
-                places[lane.row] = self._places(lane, number)
-            symbols = draw(self._spread(laws), session.noise, self._spread(places), DRAFT)
+                laws[lane.row] = self.law(self.predicted(lane, lane.draft, number, states, None))
+                places[lane.row] = self.places(lane, number)
+            symbols = draw(self.spread(laws), session.noise, self.spread(places), DRAFT)
             for lane in going:
                 width = laws[lane.row].shape[1]
                 lane.propose(laws[lane.row], symbols[lane.row : lane.row + 1, :width])
@@ -139,24 +139,24 @@ class ImageRounds:
             last = None if before is None else [found[lane.rows] for found in before]
             own = lane.states(states, number)
             lane.past.append((lane.inputs[number], own[0]))
-            predicted[lane.row] = self._predicted(lane, lane.writer, number, own, last)
-            laws[lane.row] = self._law(predicted[lane.row])
-            places[lane.row] = self._places(lane, number)
+            predicted[lane.row] = self.predicted(lane, lane.writer, number, own, last)
+            laws[lane.row] = self.law(predicted[lane.row])
+            places[lane.row] = self.places(lane, number)
             if number < len(lane.drafted):
                 drafted[lane.row], guesses[lane.row] = lane.drafted[number], lane.laws[number]
-        noise, at = self.run.session.noise, self._spread(places)
-        p = self._spread(laws)
+        noise, at = self.run.session.noise, self.spread(places)
+        p = self.spread(laws)
         symbols = draw(p, noise, at)
         accepted = torch.ones_like(symbols, dtype=torch.bool)
         if drafted:
             width = p.shape[1]
             verdict = self.rule(
                 p,
-                self._spread(guesses, width),
-                self._spread(drafted, width),
+                self.spread(guesses, width),
+                self.spread(drafted, width),
                 noise,
                 at,
-                self._greedy(predicted, width),
+                self.greedy(predicted, width),
             )
             rows = list(drafted)
             symbols[rows], accepted[rows] = verdict.symbols[rows], verdict.accepted[rows]
@@ -176,7 +176,7 @@ class ImageRounds:
 
     # What is shared -----------------------------------------------------------------------------------------
 
-    def _predicted(
+    def predicted(
         self,
         lane: Lane,
         writer: WriterState,
@@ -186,22 +186,22 @@ class ImageRounds:
     ) -> Distribution:
         return self.run.predicted(writer, lane.step + number, states, 1, before)
 
-    def _law(self, predicted: Distribution) -> Tensor:
+    def law(self, predicted: Distribution) -> Tensor:
         """[1, n, S, V]: what the sampler draws from."""
         logits = logits_of(self.run.chosen_from(predicted))
         return probabilities(self.run.request.sampler, logits)
 
-    def _greedy(self, predicted: Mapping[int, Distribution], width: int) -> Tensor | None:
+    def greedy(self, predicted: Mapping[int, Distribution], width: int) -> Tensor | None:
         """At temperature 0 the logits [B, width, S, V] of which the likeliest values are taken, else None."""
         if self.run.request.sampler.temperature:
             return None
         logits = {row: logits_of(self.run.chosen_from(found)) for row, found in predicted.items()}
-        return self._spread(logits, width)
+        return self.spread(logits, width)
 
-    def _places(self, lane: Lane, number: int) -> Tensor:
+    def places(self, lane: Lane, number: int) -> Tensor:
         return self.run.places(lane.step + number, slice(lane.row, lane.row + 1))
 
-    def _spread(self, parts: Mapping[int, Tensor], width: int = 0) -> Tensor:
+    def spread(self, parts: Mapping[int, Tensor], width: int = 0) -> Tensor:
         """Tensors [1, n, ...] by row as one [B, `width` or the largest n, ...], filled up with ones."""
         first = next(iter(parts.values()))
         width = width or max(part.shape[1] for part in parts.values())
@@ -212,13 +212,17 @@ class ImageRounds:
 
     def _chunk(self, lanes: list[Lane], number: int | None = None) -> Chunk:
         """The positions of all steps of the round, or of the one of this number, each row's own."""
-        run, header = self.run, len(self.run.header)
-        first = lanes[0].inputs[0]
-        places, embeds = {}, {}
+        slots, embeds = {}, {}
         for lane in lanes:
             start = len(lane.slots(number)) if number else 0
-            places[lane.row] = header + lane.slots(len(lane.inputs))[start:]
+            slots[lane.row] = lane.slots(len(lane.inputs))[start:]
             embeds[lane.row] = torch.cat(lane.inputs if number is None else lane.inputs[number:], dim=1)
+        return self.chunk(lanes, slots, embeds)
+
+    def chunk(self, lanes: list[Lane], slots: Mapping[int, Tensor], embeds: Mapping[int, Tensor]) -> Chunk:
+        """By row, positions `slots` [n] of the image, which are fed `embeds` [branches, n, D]."""
+        run, first = self.run, next(iter(embeds.values()))
+        places = {row: len(run.header) + found for row, found in slots.items()}
         counts = np.zeros(run.count, dtype=np.int64)
         taken = torch.zeros(run.count, max(map(len, places.values())), dtype=torch.long)
         inputs = first.new_zeros(*taken.shape, first.shape[2])

@@ -14,6 +14,7 @@ from unified.decoding.context import Context, Reads
 from unified.decoding.strategies.drafts import Draft, token_chunk
 from unified.decoding.strategies.rejection import DRAFT, draw, probabilities, verify
 from unified.decoding.strategies.rollback import Mark
+from unified.decoding.strategies.tree_guesses import Guesses, node_chunk
 from unified.decoding.text import TextRun
 from unified.layout.layout import Layout
 
@@ -33,6 +34,28 @@ class Branch:
             pairs = zip(self.states, hidden, strict=True)
             self.states = [torch.cat([before, after.to(before.dtype)], dim=1) for before, after in pairs]
         return self.states[0]
+
+    def read_nodes(self, guesses: Guesses, nodes: Sequence[Sequence[int]], said: list[list[int]]) -> Tensor:
+        """[B, 1 + n, D]: as `read`, of ids `said` [B][n] and, behind them, nodes of a draft tree [B][m]."""
+        self.mark, self.states = Mark(self.context), [last[:, None] for last in self.context.last[0]]
+        if any(said) or any(nodes):
+            chunk, tree = node_chunk(self.context, self.model, guesses, nodes, said=said)
+            hidden = self.context.run(self.model, chunk, self.context.rows(), tree, parts=self.parts)
+            pairs = zip(self.states, hidden, strict=True)
+            self.states = [torch.cat([before, after.to(before.dtype)], dim=1) for before, after in pairs]
+        return self.states[0]
+
+    def pick(self, picked: np.ndarray) -> None:
+        """Of what was read in each row, put the ids of these numbers [B, k], ascending, in front."""
+        whole = np.tile(np.arange(picked.shape[1]), (self.context.cache.rows, 1))
+        whole[self.context.rows()] = picked
+        self.context.cache.pick(self.mark.lengths, whole)
+        rows, columns = torch.arange(len(picked))[:, None], torch.from_numpy(picked) + 1
+        chosen = [states[rows, columns.clamp(max=states.shape[1] - 1)] for states in self.states]
+        self.states = [
+            torch.cat([states[:, :1], later], dim=1)
+            for states, later in zip(self.states, chosen, strict=True)
+        ]
 
     def keep(self, counts: np.ndarray) -> None:
         """Keep the first `counts` [B] ids of what was read in each row."""
@@ -70,21 +93,19 @@ class TextRounds:
         before = [list(row.pending) for row in self.session.rows]
         offset, mark = np.array([len(ids) for ids in before]), Mark(self.session.context)
         try:
-            drafted, q = self._draft(self._room(offset))
+            drafted, q = self._draft(self.room(offset))
             mark.restore()
-            runs = [
-                ids[:-1] if self._stops(ids) else ids for ids in drafted
-            ]  # nothing follows those left out
+            runs = [ids[:-1] if self.stops(ids) else ids for ids in drafted]  # nothing follows those left out
             read = [[*said, *ids] for said, ids in zip(before, runs, strict=True)]
             tokens = self._accept(drafted, q, self._verify(read, offset, q.shape[1]))
         except BaseException:
             mark.restore()
             raise
-        yield from self._say(tokens, runs, offset)
+        yield from self.say(tokens, runs, offset)
 
     # Draft --------------------------------------------------------------------------------------------------
 
-    def _room(self, offset: np.ndarray) -> np.ndarray:
+    def room(self, offset: np.ndarray) -> np.ndarray:
         """[B]: how many ids of each row to draft: one more is drawn from p, and a cache policy must not let
         go of anything before the last of those that are read, the `offset` [B] pending ones included."""
         wanted = np.minimum(self.length, self.left - 1) * [not row.stopped for row in self.session.rows]
@@ -118,7 +139,7 @@ class TextRounds:
                 break
             logits = logits.masked_fill(~run.allowed, float("-inf"))
             guessed = (logits > float("-inf")).any(dim=-1)
-            going = [len(ids) == count and not self._stops(ids[-1:]) for ids in drafted]
+            going = [len(ids) == count and not self.stops(ids[-1:]) for ids in drafted]
             going_on = torch.from_numpy((room > count) & going).to(guessed.device) & guessed
             if not going_on.any():
                 break
@@ -128,7 +149,7 @@ class TextRounds:
                 ids += [token] * goes
         return drafted, torch.stack(laws, dim=1) if laws else torch.zeros(len(room), 0, 0)
 
-    def _stops(self, ids: Sequence[int]) -> bool:
+    def stops(self, ids: Sequence[int]) -> bool:
         """Whether a row that says these ids last has stopped."""
         return len(ids) > 0 and ids[-1] in (self.session.vocabulary.write, self.session.vocabulary.end)
 
@@ -167,13 +188,13 @@ class TextRounds:
             stats.drafted[number] += len(ids)
             stats.accepted[number] += taken
             after = symbols[number, taken] if taken < len(ids) else more[number]
-            ended = taken == len(ids) and self._stops(ids)
+            ended = taken == len(ids) and self.stops(ids)
             found.append([*ids[:taken], *([] if ended else [int(after)])])
         return found
 
     # Say and roll back --------------------------------------------------------------------------------------
 
-    def _say(
+    def say(
         self, tokens: list[list[int]], read: list[list[int]], offset: np.ndarray
     ) -> Iterator[list[int | None]]:
         """One id of each row after another; whatever is not said in the end is taken back. `read`: the
