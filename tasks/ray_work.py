@@ -7,6 +7,7 @@ Results travel to the process that asked, which writes them: the machines need n
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import socket
 import warnings
@@ -63,7 +64,7 @@ def join(address: str, **options: Any) -> None:
     check_address(address)
     own: dict[str, Any] = {"include_dashboard": False, **options} if address == LOCAL else {}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="error", **own)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
     except Exception as error:  # ray raises many kinds, plain ones among them
         said = str(error).strip().splitlines() or [type(error).__name__]
         raise ConnectionError(f"no Ray at {address}: {said[0]}") from None

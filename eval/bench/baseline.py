@@ -155,6 +155,7 @@ def _decoded(decoder: Decoder, x: Tensor) -> Tensor:
     middle = decoder.mid
     x = _conv(x, decoder.conv_in)
     x = _residual(_attended(_residual(x, middle.block_1), middle.attn_1), middle.block_2)
+    level: Any
     for level in decoder.up:
         for number, block in enumerate(level.block):
             x = _residual(x, block)

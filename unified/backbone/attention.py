@@ -109,8 +109,8 @@ def by_sample(index: Index, dtype: torch.dtype) -> Attend:
             stacked = one.reshape(groups, -1, width)  # the heads of a group share keys: [G, H / G * t, D]
             added = mask.repeat(heads // groups, 1)[None]
             if len(mask) >= LONG:
-                four = (x[None] for x in (stacked, keys, values))  # of three axes it keeps the scores
-                out = scaled_dot_product_attention(*four, attn_mask=added[None], scale=scale)
+                q4, k4, v4 = stacked[None], keys[None], values[None]  # of three axes it keeps the scores
+                out = scaled_dot_product_attention(q4, k4, v4, attn_mask=added[None], scale=scale)
             else:
                 scores = torch.baddbmm(added, stacked, keys.transpose(1, 2), alpha=scale)
                 out = scores.softmax(dim=-1) @ values
