@@ -11,8 +11,8 @@ from unified.heads.channel_codes import ChannelHead
 from unified.heads.diffusion import DiffusionHead
 from unified.heads.distribution import Categorical, Distribution, Drawn, Gaussian, log_prob
 from unified.heads.flow import FlowHead
-from unified.heads.numbers import NumberHead
 from unified.heads.latent_codes import LATENT_HEADS, LatentHead, LatentHeadConfig
+from unified.heads.numbers import NumberHead
 from unified.heads.regression import RegressionHead
 from unified.heads.symbols import ContinuousHead, Head, TableHead
 
@@ -82,9 +82,9 @@ __all__ = [
     "Drawn",
     "Gaussian",
     "Head",
-    "NumberHead",
     "LatentHead",
     "LatentHeadConfig",
+    "NumberHead",
     "TableHead",
     "build_head",
     "check_head",
