@@ -71,7 +71,8 @@ class Tokenizers:
         sizes: list[Any] = [VERSION, self.sides, self.max_side]
         sizes += [] if self.frame_sides is None else [self.frame_sides]
         sizes += [self.order] if self.order else []
-        sizes += [processor.visual.head_options] if hasattr(processor.visual, "head_options") else []
+        options = getattr(processor.visual, "head_options", None)  # of a tokenizer of latents
+        sizes += [] if options is None else [options]
         if not self.text:
             layout = (processor.order, processor.sides, processor.frame_sides)
             sizes += [*layout, sorted(processor.vocabulary.to_dict().items())]

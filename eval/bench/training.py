@@ -152,11 +152,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--batch and --threads must be at least 1, --pairs at least 2")
     torch.set_num_threads(options.threads)
     if options.alone:
-        step = steps(*options.alone, options.batch)
+        method, dtype = options.alone
+        step = steps(method, dtype, options.batch)
         step(), step()
         print(peak_mb())
         return 0
-    shape = {"batch": options.batch, "pairs": options.pairs, "threads": options.threads}
+    shape: dict[str, int] = {"batch": options.batch, "pairs": options.pairs, "threads": options.threads}
     found = [compare(method, dtype, **shape) for dtype in dtypes() for method in METHODS]
     print(json.dumps(found) if options.json else "\n".join(lines(found)))
     return 0

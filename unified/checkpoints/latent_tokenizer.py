@@ -93,11 +93,9 @@ class LatentTokenizer(nn.Module):
     def encode(self, images: Tensor, shapes: Sequence[Shape] | None = None) -> list[Tensor]:
         """Codes [B, h * w] of each map; None: the latent's own."""
         latent = self.latent(images)
-        maps = [tuple(shape) for shape in shapes or [tuple(latent.shape[-2:])]]
-        sized = [
-            latent if shape == tuple(latent.shape[-2:]) else F.interpolate(latent, shape, mode="area")
-            for shape in maps
-        ]
+        own = (latent.shape[-2], latent.shape[-1])
+        maps = [(shape[0], shape[1]) for shape in shapes or [own]]
+        sized = [latent if shape == own else F.interpolate(latent, shape, mode="area") for shape in maps]
         return [self.grid.to_codes(one.flatten(2).transpose(1, 2)) for one in sized]
 
     def decode_maps(self, ids: Sequence[Tensor], shapes: Sequence[Shape]) -> Tensor:

@@ -121,7 +121,7 @@ class LatentHead(nn.Module):
 
 
 def _network(kind: str, width: int, config: LatentHeadConfig) -> Any:
-    told = {"inner": config.inner, "depth": config.depth}
+    told: dict[str, Any] = {"inner": config.inner, "depth": config.depth}
     if kind == "flow":
         flow = FlowConfig(**told, steps=config.steps or 25, repeats=config.repeats)
         return FlowHead(width, config.channels, flow)

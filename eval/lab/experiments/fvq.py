@@ -4,6 +4,7 @@ dies, and does it still pay against a plain one that is well run?"""
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import torch
 from unified.eval.lab.experiment import (
@@ -63,7 +64,8 @@ def plain(trial: Trial, kind: str, codes: int) -> VQTokenizer:
     book = CodebookConfig(kind=kind)  # type: ignore[arg-type]
     tokenizer = VQTokenizer(VQConfig(codes=codes, dim=DIM, encoder=network, codebook=book, normalised=False))
     if kind == "plain":
-        torch.nn.init.uniform_(tokenizer.table.weight, -1 / codes, 1 / codes)
+        weight: Any = tokenizer.table.weight
+        torch.nn.init.uniform_(weight, -1 / codes, 1 / codes)
     return tokenizer
 
 

@@ -109,7 +109,7 @@ def swapped(tokenizer: HitaTokenizer, seen: Passed, scenes: list[Scene]) -> Numb
         parse(picture).background == ground for picture, ground in zip(seen.pictures, grounds, strict=True)
     ]
     return {
-        "style": float(np.mean([x for x, differs in zip(style, told, strict=True) if differs] or [0.0])),
+        "style": float(np.mean([x for x, differs in zip(style, told, strict=True) if differs] or [False])),
         "content": float(np.mean(content)),
         "own": float(np.mean(shown)),
     }

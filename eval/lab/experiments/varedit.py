@@ -118,8 +118,8 @@ def source_pairs(
         query, key, value = attention.projected(layer.input_layernorm(hidden), angles)
         found[number] = (key, value)
         groups = query.shape[1] // key.shape[1]
-        seen = (x.repeat_interleave(groups, dim=1) for x in (key, value))
-        mixed = scaled_dot_product_attention(query, *seen, scale=attention.scaling)
+        keys, values = (x.repeat_interleave(groups, dim=1) for x in (key, value))
+        mixed = scaled_dot_product_attention(query, keys, values, scale=attention.scaling)
         hidden = hidden + attention.o_proj(mixed.transpose(1, 2).flatten(2))
         hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
     return found
