@@ -49,6 +49,10 @@ def build(
     1 the calling script needs the usual `if __name__ == "__main__":`."""
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
+    if ray is not None:
+        from unified.tasks.ray_work import check_form
+
+        check_form(ray)  # before a folder is made
     folder = Path(folder)
     _prepare(config, folder)
     if (folder / dataset.MANIFEST).is_file():

@@ -128,14 +128,20 @@ def in_order(items: Sequence[Item], found: Iterator[tuple[Item, Any]]) -> Iterat
         yield held.pop(item)
 
 
+def check_form(address: str) -> None:
+    """ValueError for what is no address of a Ray."""
+    host, _, port = address.rpartition(":")
+    named = address in ("auto", LOCAL)
+    if not named and (not host or not port.isdecimal() or not 0 < int(port) < 65536):
+        raise ValueError(f"the address of a Ray is auto, local or HOST:PORT, got {address!r}")
+
+
 def check_address(address: str) -> None:
-    """ValueError for what is no address of a Ray, ConnectionError where nothing answers: ray itself would
-    try for minutes."""
+    """`check_form`, and ConnectionError where nothing answers: ray itself would try for minutes."""
+    check_form(address)
     if address in ("auto", LOCAL):
         return
     host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ValueError(f"the address of a Ray is auto, local or HOST:PORT, got {address!r}")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
     except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import gymnasium
@@ -53,10 +54,10 @@ class LuantiEnv(gymnasium.Env):
             raise ValueError("give either config or single settings, not both")
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"render_mode must be None or 'rgb_array', got {render_mode!r}")
-        try:
-            self.config = config or LuantiConfig(**settings)
-        except TypeError as error:
-            raise ValueError(f"unknown setting of Luanti: {error}") from None
+        known = [field.name for field in fields(LuantiConfig)]
+        if unknown := sorted(set(settings) - set(known)):
+            raise ValueError(f"unknown setting {unknown[0]!r} of Luanti: it has {', '.join(known)}")
+        self.config = config or LuantiConfig(**settings)
         installed()
         self.render_mode = render_mode
         self.action_space = ActionSpace()

@@ -25,13 +25,14 @@ from unified.command import Parser, run
 from unified.pretrained import SHIPPED
 
 ROOT = Path(unified.__file__).resolve().parents[1]
+MOST_SECONDS = 600  # of a rate of the voxel world
 REPORT, PAGE = Path("docs/bench.json"), "speed.md"  # the page lies beside the report
 
 
 def bench(options: argparse.Namespace, output: Path) -> None:
     """Measure the chosen parts and print them; report and page are written after each. ValueError where other
     programs are busy, unless forced."""
-    report = json.loads(output.read_text(encoding="utf-8")) if output.is_file() else {}
+    report = _begun(output)
     for name, section in chosen(options.only).items():
         print(f"{section.title} (about {section.minutes:g} minutes) ...", file=sys.stderr, flush=True)
         if section.shipped and not (SHIPPED / "config.json").is_file():
@@ -45,6 +46,19 @@ def bench(options: argparse.Namespace, output: Path) -> None:
         )
         output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         output.with_name(PAGE).write_text(page(report), encoding="utf-8")
+
+
+def _begun(output: Path) -> dict[str, Any]:
+    """What an earlier run has measured. ValueError for a file that is no report, and for a folder."""
+    if output.is_dir():
+        raise ValueError(f"{output} is a folder: give a file for the report")
+    try:
+        found = json.loads(output.read_text(encoding="utf-8")) if output.is_file() else {}
+    except ValueError as error:
+        raise ValueError(f"{output} is no report of the bench: {error}") from None
+    if not isinstance(found, dict) or any(not isinstance(part, dict) for part in found.values()):
+        raise ValueError(f"{output} is no report of the bench: give another file")
+    return found
 
 
 def _measured(name: str, section: Section) -> dict[str, Any]:
@@ -94,9 +108,12 @@ def parsed(arguments: Sequence[str] | None) -> tuple[argparse.ArgumentParser, ar
     other.add_argument("--seconds", type=float, default=3.0, help="time per rate of the voxel world")
     other.add_argument("--rounds", type=int, default=3, help="processes of each checkout (3)")
     options = parser.parse_args(arguments)
-    for name in ("repeats", "rounds"):
-        if getattr(options, name) < 1:
-            parser.error(f"--{name} must be at least 1, got {getattr(options, name)}")
+    for name in ("repeats", "rounds", "batches"):
+        value = getattr(options, name)
+        if min(value if isinstance(value, list) else [value]) < 1:
+            parser.error(f"--{name} must be at least 1, got {value}")
+    if not 0 < options.seconds <= MOST_SECONDS:
+        parser.error(f"--seconds must lie above 0 and up to {MOST_SECONDS}, got {options.seconds}")
     return parser, options
 
 

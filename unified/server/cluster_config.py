@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from unified.finite import check_count, check_number
+from unified.tasks.ray_work import check_form
 from unified.text_files import read_object
 
 MOST_REPLICAS = 4096
+MOST_EACH = 10**6  # seconds, processors or GPUs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +30,13 @@ class ReplicaConfig:
     gpus: float = 0.0
 
     def __post_init__(self) -> None:
-        check_count("least", self.least, 1)
-        check_count("most", self.most, 1)
+        for name in ("least", "most"):
+            if isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be a whole number, got {getattr(self, name)}")
+            check_count(name, getattr(self, name), 1)
         check_number("requests", self.requests, 1e-3)
         for name in ("up", "down", "cpus", "gpus"):
-            check_number(name, getattr(self, name), 0.0)
+            check_number(name, getattr(self, name), 0.0, MOST_EACH)
         if not self.least <= self.most <= MOST_REPLICAS:
             raise ValueError(f"most must be from least ({self.least}) to {MOST_REPLICAS}, got {self.most}")
 
@@ -53,6 +57,8 @@ class ClusterConfig:
             raise ValueError(
                 f'ray must be "auto" or HOST:PORT of a Ray that this machine is part of, got {self.ray!r}'
             )
+        if self.ray:
+            check_form(self.ray)
         for name in ("worlds", "every_machine"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be true or false, got {getattr(self, name)!r}")

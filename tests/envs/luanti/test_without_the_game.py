@@ -38,7 +38,7 @@ def test_where_it_is_missing_one_sentence_says_what_to_install(monkeypatch):
         ({"start_items": ["default:dirt"]}, "start_items must map"),
         ({"start_items": {"default:dirt 5": 1}}, "an item's name is a word"),
         ({"start_items": {"default:dirt": -1}}, "must be a count"),
-        ({"wide": 3}, "unknown setting of Luanti"),
+        ({"wide": 3}, "of Luanti: it has width"),
         ({"render_mode": "human"}, "render_mode must be"),
     ],
 )

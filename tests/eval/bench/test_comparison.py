@@ -150,7 +150,6 @@ def test_rates_are_read_as_times():
     ("arguments", "said"),
     [
         (["--against", "{nowhere}"], "is no checkout of this project"),
-        (["--only", "var"], "--only chooses rows of a comparison"),
         (["--rounds", "0"], "--rounds must be at least 1"),
     ],
 )

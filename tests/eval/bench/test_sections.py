@@ -168,3 +168,15 @@ def test_speculative_answers_are_those_of_one_pass_a_token():
     (row,) = speculative.measure(assistant, 1, 2, {"PromptLookup": PromptLookup()}, ["small_talk"])
     assert 0 < row["passes"] <= row["plain_passes"]
     assert speculative.lines([row])[2].startswith("| small_talk | PromptLookup |")
+
+
+def test_a_file_that_is_no_report_is_refused_before_anything_is_measured(small, tmp_path, capsys):
+    other = tmp_path / "other.json"
+    for text in ("[1]", "{nope", '{"a": 1}'):
+        other.write_text(text)
+        assert command.main(["--output", str(other)]) == 2
+        assert f"{other} is no report of the bench" in capsys.readouterr().err
+        assert other.read_text() == text
+    assert command.main(["--output", str(tmp_path)]) == 2
+    assert "is a folder" in capsys.readouterr().err
+    assert small == []

@@ -27,12 +27,19 @@ class DraftTree:
     def of(choices: Iterable[Sequence[int]], ranks: int = 10) -> DraftTree:
         """Of the paths of all nodes but the root. ValueError for a node without its parent, twice the same,
         or a rank that is not drafted."""
-        paths = [tuple(path) for path in choices]
+        try:
+            paths = [tuple(path) for path in choices]
+        except TypeError:
+            raise ValueError(
+                f"a draft tree is a list of paths, each a list of ranks, got {choices!r:.60}"
+            ) from None
+        if type(ranks) is not int or any(type(rank) is not int for path in paths for rank in path):
+            raise ValueError("the ranks of a draft tree are whole numbers")
         nodes = sorted({(), *paths}, key=lambda path: (len(path), path))
         known = set(nodes)
         for path in paths:
             wrong = not path or path[:-1] not in known
-            if wrong or not all(isinstance(rank, int) and 0 <= rank < ranks for rank in path):
+            if wrong or not all(0 <= rank < ranks for rank in path):
                 raise ValueError(
                     f"a draft tree has a node {list(path)} without a parent or a rank of {ranks}"
                 )
@@ -43,6 +50,8 @@ class DraftTree:
     @staticmethod
     def wide(*widths: int) -> DraftTree:
         """Every node at depth d has `widths[d]` children: (3, 2) drafts three tokens, and two after each."""
+        if not widths or any(type(width) is not int or width < 1 for width in widths):
+            raise ValueError(f"the widths of a draft tree are whole numbers of at least 1, got {widths}")
         paths: list[Path] = [()]
         choices: list[Path] = []
         for width in widths:
