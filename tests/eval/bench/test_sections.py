@@ -172,11 +172,11 @@ def test_speculative_answers_are_those_of_one_pass_a_token():
 
 def test_a_file_that_is_no_report_is_refused_before_anything_is_measured(small, tmp_path, capsys):
     other = tmp_path / "other.json"
-    for text in ("[1]", "{nope", '{"a": 1}'):
-        other.write_text(text)
+    for held in ("[1]", "{nope", '{"a": 1}'):
+        other.write_text(held)
         assert command.main(["--output", str(other)]) == 2
         assert f"{other} is no report of the bench" in capsys.readouterr().err
-        assert other.read_text() == text
+        assert other.read_text() == held
     assert command.main(["--output", str(tmp_path)]) == 2
     assert "is a folder" in capsys.readouterr().err
     assert small == []
