@@ -20,7 +20,7 @@ _COMMANDS = ("chat", "common", "evaluate", "info", "script", "verbs")
 MODULES: dict[str, tuple[str, ...]] = {  # the former module: where its names are looked up, in this order
     "unified.alike": ("unified.decoding.minimum_risk",),
     "unified.answering": ("unified.apps.answering",),
-    "unified.assistant": ("unified.apps.assistant",),
+    "unified.assistant": ("unified.apps.assistant", "unified.apps.settings", "unified.apps.answering"),
     "unified.attention": ("unified.layout.attention", "unified.backbone.attention"),
     "unified.backbones": ("unified.pretrained_backbone",),
     "unified.commands": ("unified.apps.commands",),

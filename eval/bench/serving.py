@@ -273,7 +273,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", help="a folder (default: the shipped model)")
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=60.0, help="of the mixed load")
-    parser.add_argument("--busy", action="store_true", help="measure although other programs run")
+    parser.add_argument(
+        "--force", "--busy", action="store_true", dest="busy", help="measure although other programs run"
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     if options.clients < 1 or not options.seconds > 0:

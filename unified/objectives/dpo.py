@@ -52,7 +52,10 @@ class DPO(Objective):
 
     def prepare(self, batch: Mapping[str, Any], progress: Progress) -> Mapping[str, Any]:
         """A head without a likelihood scores both replies, for the policy and for the reference, at the same
-        times and noise (Diffusion-DPO, arXiv 2311.12908); others take no notice."""
+        times and noise (Diffusion-DPO, arXiv 2311.12908); others take no notice, and batches of systems that
+        have no layout are left as they are."""
+        if "layout" not in batch:
+            return batch
         rows = torch.arange(len(batch["input_ids"]))
         noise = paired(batch["layout"], rows // 2, progress.seed + 2**16 * progress.step)
         return {**batch, "options": {**batch.get("options", {}), "bound_noise": noise}}

@@ -22,7 +22,7 @@ def test_a_busy_machine_is_refused_in_one_line(monkeypatch, capsys):
     monkeypatch.setattr(machine, "busy_cores", lambda seconds: 1.5)
     assert main([]) == 0
     assert capsys.readouterr().out == (
-        "not measured: other programs use 1.5 cores of this machine: measure when it is idle\n"
+        "not measured: other programs use 1.5 cores of this machine: measure when it is idle, or --force\n"
     )
 
 

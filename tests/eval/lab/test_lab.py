@@ -270,7 +270,7 @@ def test_list(tmp_path, capsys):
     assert main(["lab", "list", "--json", "--out", str(tmp_path)]) == 0
     found = json.loads(capsys.readouterr().out)
     assert len(found) == 49
-    assert {one["status"] for one in found} == {"experiment", "part", "planned"}
+    assert {one["status"] for one in found} == {"experiment"}
 
 
 @pytest.mark.parametrize(
