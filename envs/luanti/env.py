@@ -39,10 +39,9 @@ class LuantiEnv(gymnasium.Env):
     by our mod 20 times a second with the engine's speeds, every walkable node as a whole cube; liquids do
     not flow, sand does not fall, tiles are not animated, dropped items vanish, the hand does not swing.
 
-    The same seed and actions give the same states. They give the same pixels but for single ones by one
-    level, as long as the client has drawn a changed node anew before four of its frames in a row are equal,
-    which no interface of it tells: on a machine that is short of processor time such a change can be seen a
-    step late. ImportError where the game is not installed, RuntimeError where it does not start or answer.
+    The same seed and actions give the same states, but not always the same pixels: the client tells nobody
+    when it has drawn what changed, so that a frame can be a step late, or a changed node some steps.
+    ImportError where the game is not installed, RuntimeError where it does not start or answer.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": TICKS_PER_SECOND}  # noqa: RUF012
