@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from unified.finite import check_count, check_number
-from unified.tasks.ray_work import check_form
 from unified.text_files import read_object
 
 MOST_REPLICAS = 4096
@@ -58,6 +57,8 @@ class ClusterConfig:
                 f'ray must be "auto" or HOST:PORT of a Ray that this machine is part of, got {self.ray!r}'
             )
         if self.ray:
+            from unified.tasks.ray_work import check_form
+
             check_form(self.ray)
         for name in ("worlds", "every_machine"):
             if not isinstance(getattr(self, name), bool):
