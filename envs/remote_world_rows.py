@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from gymnasium.error import ClosedEnvironmentError, ResetNeeded
+from gymnasium.error import ClosedEnvironmentError
 from gymnasium.vector import AutoresetMode
 from unified.envs.action_space import ActionSpace
 from unified.envs.remote_worlds import RemoteWorlds, start_of
-from unified.envs.vector_rows import Action, RowsVectorEnv, Step, count_of
+from unified.envs.vector_rows import Action, RowsVectorEnv, Step, check_running, count_of
 
 OPTIONS = ("start",)  # of a reset
 
@@ -86,10 +86,7 @@ class RemoteRows:
         self.check_open()
         acting = {row: action for row, action in enumerate(actions) if action is not None}
         for row in acting:
-            if self.frames[row] is None or self.ended[row]:
-                raise ResetNeeded(
-                    "call reset() first" if self.frames[row] is None else "the episode has ended"
-                )
+            check_running(self.frames[row], self.ended[row])
         steps: list[Step | None] = [None] * len(actions)
         if not acting:
             return steps

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from gymnasium import spaces
-from gymnasium.error import ClosedEnvironmentError
+from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
@@ -31,6 +31,12 @@ class Step:
     terminated: bool
     truncated: bool
     info: dict[str, Any]
+
+
+def check_running(frame: np.ndarray | None, ended: bool) -> None:
+    """ResetNeeded before the start of an episode, where nothing is seen yet, and after its end."""
+    if frame is None or ended:
+        raise ResetNeeded("call reset() first" if frame is None else "the episode has ended")
 
 
 class Rows(Protocol):

@@ -4,7 +4,7 @@ at given times and noise.
 The numbers are a function of a seed of the row and of a place, so that a score can be had again: `fixed` does
 not depend on how samples are packed, `fresh` is new in every pass, and `paired` gives two replies, and all
 models that score them, the same times and noise (Diffusion-DPO, arXiv 2311.12908). Tests:
-tests/unified/test_bound.py.
+tests/unified/test_latent_models.py.
 """
 
 from __future__ import annotations

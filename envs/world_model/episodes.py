@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from unified.envs.action_space import ActionSpace
-from unified.envs.vector_rows import Action, Step
+from unified.envs.vector_rows import Action, Step, check_running
 from unified.envs.world_model.config import WorldModelConfig
 from unified.envs.world_model.starts import Starts
 from unified.tokenizers.environment_action import complete
@@ -97,10 +97,7 @@ class Episodes:
         whole = [None if action is None else complete(action) for action in actions]
         acting = [row for row, action in enumerate(whole) if action is not None]
         for row in acting:
-            if self.frames[row] is None or self.ended[row]:
-                raise ResetNeeded(
-                    "call reset() first" if self.frames[row] is None else "the episode has ended"
-                )
+            check_running(self.frames[row], self.ended[row])
         if not acting:
             return [None] * len(whole)
         before = {row: self.state(row, rngs[row]) for row in acting}

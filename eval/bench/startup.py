@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from unified.eval.bench.table import goal, rows_of
+from unified.eval.bench.verbs import QUESTION
 from unified.tasks.scenes import random_scene, render
 
-QUESTION = "How many objects are there?"
 ABOVE_TORCH, INFO = 3.0, 1.0  # seconds: of `ask` above `import torch`, of `info` in all
 NAMES = {"torch": "`import torch`", "ask": "`unified ask` with a picture", "info": "`unified info`"}
 

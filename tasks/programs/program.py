@@ -14,18 +14,11 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from unified.tasks.scenes import scene
+
 PERIODS = {"square": 90.0, "triangle": 120.0, "heart": 360.0}  # degrees after which a shape looks the same
 SHAPES = tuple(PERIODS)
-COLOURS: dict[str, tuple[int, int, int]] = {
-    "red": (214, 36, 42),
-    "orange": (244, 132, 22),
-    "yellow": (248, 220, 44),
-    "green": (32, 150, 58),
-    "cyan": (48, 206, 226),
-    "blue": (36, 72, 216),
-    "purple": (126, 40, 178),
-    "pink": (246, 112, 190),
-}
+COLOURS = {name: rgb for name, rgb in scene.COLOURS.items() if name not in ("white", "black")}
 SIZES = {"small": 0.11, "large": 0.17}  # radius in units of the side
 WORDS: dict[str, tuple[str, ...]] = {"shape": SHAPES, "colour": tuple(COLOURS), "size": tuple(SIZES)}
 NUMBERS = {"x": 2, "y": 2, "angle": 0}  # decimals in text

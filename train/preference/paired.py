@@ -3,9 +3,10 @@ noise stands for the log-ratio of a reply.
 
     D(y) = loss_reference(y; t, e) - loss(y; t, e), with one (t, e) for the n-th vector of both replies of a
     pair, and for policy and reference
- Wallace et al., Diffusion Model Alignment Using Direct Preference Optimization, arXiv 2311.12908. Losses are
+
+Wallace et al., Diffusion Model Alignment Using Direct Preference Optimization, arXiv 2311.12908. Losses are
 means over channels, so `beta` is larger than theirs by the number of channels; text and actions keep their
-exact log-probabilities. Test: tests/train/test_preference_paired.py.
+exact log-probabilities. Test: tests/train/preference/test_paired.py.
 """
 
 from __future__ import annotations

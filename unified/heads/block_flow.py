@@ -4,22 +4,16 @@ A head that denoises every value alone makes the values of a step independent gi
 few attention layers run over the slots of a step, each told its hidden state, with one time for all of them.
 The states of the backbone know nothing of noise and time, so keys and values of clean blocks stay what they
 are, whatever is denoised after them. Blocks as in ACDiT (Hu et al., arXiv 2412.07720) and xAR (arXiv
-2502.20388), which denoise with the whole backbone. Tests: tests/unified/heads/test_latent_codes.py.
+2502.20388), which denoise with the whole backbone. Tests: tests/unified/test_latent_models.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
-
 import torch
 from torch import Tensor, nn
 
-from unified.finite import check_values
-from unified.heads.distribution import Drawn, check_continuous
-from unified.heads.flow import SCALE, Weighted
-from unified.heads.flow_matching import euler, euler_times, noised
+from unified.heads.flow import SCALE, FlowConfig, FlowDistribution, Weighted
+from unified.heads.flow_matching import noised
 from unified.heads.transformer_layers import (
     Block,
     BlockParts,
@@ -30,10 +24,6 @@ from unified.heads.transformer_layers import (
     bare_layer_norm,
     modulation_layer,
 )
-
-if TYPE_CHECKING:
-    from unified.decoding.noise import Noise
-    from unified.decoding.sampling import Sampler
 
 HEADS = 4
 PARTS = BlockParts(norm=bare_layer_norm)
@@ -85,7 +75,7 @@ class BlockFlowHead(nn.Module):
 
     def __init__(self, width: int, channels: int, inner: int = 64, depth: int = 3, steps: int = 25) -> None:
         super().__init__()
-        self.channels, self.steps = channels, steps
+        self.channels, self.config = channels, FlowConfig(inner=inner, depth=depth, steps=steps)
         self.embedding = nn.Linear(channels, width)
         self.denoiser = BlockDenoiser(width, channels, inner, depth)
 
@@ -95,7 +85,7 @@ class BlockFlowHead(nn.Module):
 
     def distribution(self, hidden: Tensor) -> BlockFlowDistribution:
         """Of hidden states [B, n, D]: the n of a row are one block."""
-        return BlockFlowDistribution(self.denoiser, self.steps, (Weighted(hidden, 1.0),))
+        return BlockFlowDistribution(self.denoiser, self.config, (Weighted(hidden, 1.0),))
 
     def denoising_loss(
         self, hidden: Tensor, values: Tensor, times: Tensor, noise: Tensor, groups: Tensor
@@ -121,41 +111,8 @@ def blocks_of(groups: Tensor) -> tuple[Tensor, Tensor]:
     return order[first[:, None] + ahead.masked_fill(~real, 0) * real], real
 
 
-@dataclass(frozen=True, eq=False)
-class BlockFlowDistribution:
+class BlockFlowDistribution(FlowDistribution):
     """The flow of blocks along a linear combination of velocities; hidden states [B, n, D]."""
-
-    denoiser: BlockDenoiser
-    steps: int
-    terms: tuple[Weighted, ...]
-
-    def log_prob(self, values: Tensor) -> Tensor:
-        """ValueError: the squared error of a velocity is no likelihood."""
-        raise ValueError(
-            f"a flow head has no exact log-probability for values of shape {tuple(values.shape)}: train and "
-            "compare with its loss"
-        )
-
-    def sample(self, noise: Noise, places: Tensor, sampler: Sampler) -> Drawn:
-        """The start is of variance 1 at any temperature. The log-probabilities are NaN."""
-        check_continuous(sampler)
-        channels = self.denoiser.inputs.in_features
-        start = noise.normal(places, channels, device=self.terms[0].hidden.device).float()
-        values = euler(self.velocity, start, euler_times(self.steps)).float()
-        check_values(values)
-        return Drawn(values, values.new_full(places.shape, float("nan")))
-
-    def guided(self, null: Self, weight: float) -> Self:
-        """Of velocities."""
-        own = tuple(Weighted(term.hidden, term.share * (1 + weight)) for term in self.terms)
-        away = tuple(Weighted(term.hidden, -weight * term.share) for term in null.terms)
-        return replace(self, terms=own + away)
-
-    def combined(self, others: Sequence[Self]) -> Self:
-        """Velocities are averaged."""
-        every = [term for one in (self, *others) for term in one.terms]
-        share = 1 / (1 + len(others))
-        return replace(self, terms=tuple(Weighted(term.hidden, term.share * share) for term in every))
 
     def velocity(self, x: Tensor, time: float) -> Tensor:
         """Of states [B, n, C], in one pass for all hidden states."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -95,7 +95,7 @@ class Weighted(NamedTuple):
 class FlowDistribution:
     """The flow along a linear combination of the velocities predicted for one or more hidden states."""
 
-    denoiser: Denoiser
+    denoiser: Any  # the network that `velocity` asks; its `inputs` tell the channels
     config: FlowConfig
     terms: tuple[Weighted, ...]
 

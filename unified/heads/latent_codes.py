@@ -4,7 +4,7 @@ the vector.
 `flow` and `diffusion` denoise every vector alone, `block_flow` all vectors of a step together. They take the
 place of a table head in the model, its trainer and its sessions; where those sum log-probabilities, a score
 is minus the denoising loss at drawn times and noise (`unified/bound.py`). Sources: MAR, arXiv 2406.11838; the
-networks' modules. Tests: tests/unified/heads/test_latent_codes.py.
+networks' modules. Tests: tests/unified/test_latent_models.py.
 """
 
 from __future__ import annotations

@@ -21,12 +21,11 @@ from unified.eval.lab.experiments import (
     vtbench,
 )
 from unified.eval.lab.ground import codecs, sandwich, steering
-from unified.eval.lab.ground.bases import BASES, new_model, rows
+from unified.eval.lab.ground.bases import rows
 from unified.eval.lab.ground.drawing import How
-from unified.eval.lab.ground.ground import Ground
 from unified.eval.lab.ground.latents import CHANNELS, TOKENS
 from unified.eval.lab.ground.scenes import SIDE, caption, pictures, scene
-from unified.eval.lab.ground.tokenizers import SCHEDULE, TOKENIZERS, new_tokenizer
+from unified.eval.lab.ground.tokenizers import SCHEDULE
 from unified.eval.lab.ground.training import Course, train
 from unified.eval.lab.sizes import TOY
 
@@ -54,15 +53,9 @@ NAMES = [
 
 
 @pytest.fixture(scope="module")
-def ground(tmp_path_factory):
+def ground(make_ground):
     """Tiny, with random weights."""
-    folder = tmp_path_factory.mktemp("ground")
-    found = Ground(TOY, folder / "weights", folder / "cache")
-    for name in TOKENIZERS:
-        found.keep(name, new_tokenizer(name, TOY.tokenizer))
-    for name in ("residual", "next_scale"):
-        found.keep(name, new_model(BASES[name], TOY))
-    return found
+    return make_ground("residual", "next_scale")
 
 
 @pytest.fixture

@@ -26,7 +26,6 @@ from unified.eval.lab.ground.drawing import draw
 from unified.eval.lab.ground.ground import Ground
 from unified.eval.lab.ground.measures import likelihood
 from unified.eval.lab.ground.scenes import CAPTION, caption, pictures, scene, score
-from unified.eval.lab.ground.tokenizers import new_tokenizer
 from unified.eval.lab.ground.training import Course, train
 from unified.eval.lab.papers import PAPERS
 from unified.eval.lab.report import listed, write_report
@@ -37,13 +36,8 @@ from unified.orders import ORDERS, GatherFeed
 
 
 @pytest.fixture(scope="module")
-def ground(tmp_path_factory) -> Ground:
-    folder = tmp_path_factory.mktemp("lab")
-    found = Ground(TOY, folder / "weights", folder / "cache")
-    found.keep("vq", new_tokenizer("vq", TOY.tokenizer))
-    for name in ("next_scale", "raster", "masked"):
-        found.keep(name, new_model(BASES[name], TOY))
-    return found
+def ground(make_ground) -> Ground:
+    return make_ground("next_scale", "raster", "masked", tokenizers=("vq",))
 
 
 # The ground -------------------------------------------------------------------------------------------------

@@ -12,9 +12,7 @@ from unified.eval.lab.experiment import Results, verdict
 from unified.eval.lab.experiments import EXPERIMENTS, cspd, ear, flash, lantern, m3id, sar, xar
 from unified.eval.lab.ground import clips, latents, probes, reading
 from unified.eval.lab.ground.bases import BASES, SQUARE, Base, new_model, rows, vocabulary
-from unified.eval.lab.ground.ground import Ground
 from unified.eval.lab.ground.scenes import CAPTION, NUMBER, scene
-from unified.eval.lab.ground.tokenizers import TOKENIZERS, new_tokenizer
 from unified.eval.lab.ground.training import Course
 from unified.eval.lab.sizes import TOY
 
@@ -258,15 +256,9 @@ def test_scenes_are_numbered():
 
 
 @pytest.fixture(scope="module")
-def ground(tmp_path_factory):
+def ground(make_ground):
     """Tiny, with random weights."""
-    folder = tmp_path_factory.mktemp("ground")
-    found = Ground(TOY, folder / "weights", folder / "cache")
-    for name in TOKENIZERS:
-        found.keep(name, new_tokenizer(name, TOY.tokenizer))
-    for name in ("raster", "next_scale"):
-        found.keep(name, new_model(BASES[name], TOY))
-    return found
+    return make_ground("raster", "next_scale")
 
 
 @pytest.mark.slow
