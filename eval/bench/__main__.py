@@ -34,7 +34,7 @@ def bench(options: argparse.Namespace, output: Path) -> None:
     programs are busy, unless forced."""
     report = _begun(output)
     for name, section in chosen(options.only).items():
-        print(f"{section.title} (about {section.minutes:g} minutes) ...", file=sys.stderr, flush=True)
+        print(f"{section.title} (about {section.minutes:g} min) ...", file=sys.stderr, flush=True)
         if section.shipped and not (SHIPPED / "config.json").is_file():
             print(f"{section.title}: no weights are shipped, not measured")
             continue

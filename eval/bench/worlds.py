@@ -18,10 +18,12 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
+from unified.eval.bench.table import goal
 
 from unified.apps.loading import load
 
 ROWS = (1, 4, 16)
+MANY, GOAL = 16, 4.0  # rows, and times the frames of one
 WALK: dict[str, Any] = {"forward": 1, "camera": [0.0, 3.0]}
 WARM_UP = 6  # steps: the window of the dream is full, and what is compiled has been
 
@@ -70,8 +72,13 @@ def measure(rows: Sequence[int], seconds: float, model: str | None = None) -> di
 
 
 def lines(measured: dict[str, float]) -> list[str]:
-    """One line for each figure."""
-    return [f"vector environment, {name}: {value:.1f} frames/s" for name, value in measured.items()]
+    """One line for each figure, then the goal of many imagined rows beside one."""
+    found = [f"vector environment, {name}: {value:.1f} frames/s" for name, value in measured.items()]
+    one, many = (measured.get(f"imagined x{rows}") for rows in (1, MANY))
+    if one and many:
+        told = f"{many / one:.2f} times the frames of one row {goal(many / one, GOAL)}"
+        found.append(f"vector environment, imagined x{MANY}: {told}")
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
