@@ -49,6 +49,8 @@ def run(name: str, ground: Ground, seeds: Sequence[int], out: Path, work: Path) 
         bar.set_postfix_str(f"{arm}, seed {seed}")
         path = out / name / f"{arm}-{seed}.json"
         if not _is_done(path, known):
+            if bar.disable:
+                print(f"{name}: {arm}, seed {seed} ...", file=sys.stderr, flush=True)
             _measure(experiment, arm, seed, ground, path, work / name / known, known)
     return read(name, out)
 

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unified.apps.commands.common import check_folder
+from unified.eval.lab.papers import PAPERS
 
 if TYPE_CHECKING:
     from unified.eval.lab.ground.ground import Ground
 
 ACTIONS = ("list", "run", "report", "prepare", "conform", "cross")
+MOST_THREADS = 1024
 NAMED = ("run", "conform", "prepare")  # actions that take names
 
 
@@ -22,6 +24,11 @@ def lab(options: argparse.Namespace) -> int:
         raise ValueError(f"lab {options.action} takes no names, got {options.names[0]!r}")
     if options.action == "run" and not options.names:
         raise ValueError("name what is to be run: `unified lab list` has the papers")
+    for name in options.names if options.action == "run" else ():
+        if name not in PAPERS:
+            raise ValueError(f"no experiment is called {name!r}: there are {', '.join(PAPERS)}")
+    if options.threads > MOST_THREADS:
+        raise ValueError(f"--threads must be at most {MOST_THREADS}, got {options.threads}")
     for folder in (options.out, options.work, options.weights):
         if folder is not None:
             check_folder(folder)
