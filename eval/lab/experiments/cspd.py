@@ -45,7 +45,7 @@ PARTS = {"target": (0.5, 0.5), "draft": (0.25, 0.25)}  # of a base model's width
 SAMPLING = (1,) * 19 + (0,)  # diffusion steps that are kept: 19
 GAMMA, RELAXED = 8, 42.0
 DROPPED = 0.1  # of training captions
-DIMENSIONS, SHIFT, TRIALED = 16, 1.0, 60  # of the test on Gaussians; samples for each prompt of a run
+DIMENSIONS, SHIFT, TRIALED = 16, 1.0, 400  # of the test on Gaussians; samples for each prompt of a run
 
 
 # Models -----------------------------------------------------------------------------------------------------
@@ -207,7 +207,7 @@ def everything(trial: Trial) -> Numbers:
     and relaxed speculation."""
     scale = Scale.of(trial.ground)
     target, draft = (trained(trial, name, scale) for name in PARTS)
-    count = max(2, trial.ground.sizes.prompts // 4)
+    count = max(2, trial.ground.sizes.prompts // 2)
     scenes = trial.ground.scenes("test", count, trial.seed * count)
     found: Numbers = {"gaussians": gaussians(trial), "attributes_of_true": true_accuracy(trial, scale)}
     kept: dict[str, Tensor] = {}
@@ -226,7 +226,7 @@ def everything(trial: Trial) -> Numbers:
             **scored(trial, scale, scenes, kept[name]),
             "passes": counts.passes / count,
             "acceptance": counts.accepted / max(counts.judged, 1),
-            "capped": counts.capped / max(counts.judged, 1),
+            "capped": counts.capped / max(counts.judged - counts.accepted, 1),
         }
     near: Any = {name: float((kept["relaxed"] - kept[name]).square().mean().sqrt()) for name in PARTS}
     return {**found, "relaxed_from": near}
@@ -288,11 +288,11 @@ def judge(results: Results) -> list[Criterion]:
 
     aligned = zip(values("aligned/acceptance"), values("apart/acceptance"), strict=True)
     passes = [a / TOKENS for a in values("aligned/passes")]
-    pairs = zip(values("aligned/attributes"), values("target/attributes"), strict=True)
+    pairs = zip(values("target/attributes"), values("aligned/attributes"), strict=True)
     near = zip(values("relaxed_from/draft"), values("relaxed_from/target"), strict=True)
     return [
         at_most(
-            "(a) acceptance of Gaussians differs from 1 - total variation by", values("gaussians/off"), 0.015
+            "(a) acceptance of Gaussians differs from 1 - total variation by", values("gaussians/off"), 0.01
         ),
         holds(
             "(a) what is drawn of Gaussians follows the target",
@@ -306,7 +306,7 @@ def judge(results: Results) -> list[Criterion]:
         at_least(
             "(c) one noise for both raises acceptance, times", [a / max(b, 1e-3) for a, b in aligned], 2.0
         ),
-        at_most("(d) accuracy differs from the target's, points", [100 * abs(a - b) for a, b in pairs], 1.0),
+        at_most("(d) accuracy lost against the target, points", [100 * (a - b) for a, b in pairs], 1.0),
         at_most("(e) passes of the target beside one a token", passes, 0.7),
         holds("(f) relaxed acceptance is nearer to the draft than to the target", [a < b for a, b in near]),
     ]
@@ -317,7 +317,7 @@ EXPERIMENT = Experiment(
     what="drafts of continuous tokens verified by the law of the last denoising step, exactly and relaxed",
     arms={"all": everything},
     judge=judge,
-    minutes=23,
+    minutes=27,
     scaled="8 x 8 tokens of 8 channels in raster order, each given those before it, so that what is drawn "
     "after a rejection is drawn anew; 19 denoising steps, the last one with noise; models of an "
     "eighth and a seventieth of a base model's inner size, 720 steps; passes without a cache, which "

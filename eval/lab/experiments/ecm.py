@@ -7,6 +7,7 @@ import time
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from unified.eval.lab.experiment import (
@@ -42,7 +43,7 @@ from unified.backbone.layer_pass import LayerPart
 from unified.backbone.parts import ScaleControl, ScaleControlConfig
 from unified.decoding.scale_temperature import ScaleTemperature
 from unified.model import UnifiedModel
-from unified.objectives import build_objective
+from unified.objectives.early_centric import EarlyCentric
 from unified.objectives.objective import Progress
 
 SHARE, RATE = 0.1, 3e-3  # of the base models' steps
@@ -73,7 +74,7 @@ def adapter(trial: Trial, model: UnifiedModel, separate: bool = False) -> nn.Mod
     config = ScaleControlConfig(
         width=size.width,
         control=WIDTH,
-        inner=size.width,
+        inner=size.width // 4,  # so that all adapters have less than a tenth of what full tuning trains
         heads=size.heads,
         layers=tuple(range(0, model.layer_count, EVERY)),
     )
@@ -91,19 +92,16 @@ def of_control(early: bool, separate: bool, full: bool, trial: Trial) -> Numbers
     part = adapter(trial, model, separate)
     controls = control_of(edge_maps(trial.ground.pictures()[:PICTURES]))
     batch = max(2, trial.ground.sizes.batch // 2)
-    objective, counted = build_objective("early_centric"), list[float]()
+    objective = EarlyCentric()
 
     def loss(step: int) -> Tensor:
         numbers = chosen(trial, step, batch, len(controls))
         told, parts = rows_of(trial, model, numbers), read_by(part, controls[numbers])
         if not early:
-            counted.append(1.0)
             return nats(model, told, parts)
         found = scores_of(model, told, parts)
         given = objective.prepare({"rows": len(told.ids)}, Progress(step=step, seed=trial.seed))
-        learnt = objective.loss(found, None, given)
-        counted.append(float((PLAN.labels < int(learnt.logs["steps"])).float().mean()))
-        return learnt.loss / PLAN.length
+        return objective.loss(found, None, given).loss / PLAN.length
 
     steps = trial.ground.sizes.steps(SHARE)
     zero = start_is_base(trial, model, part)
@@ -115,11 +113,20 @@ def of_control(early: bool, separate: bool, full: bool, trial: Trial) -> Numbers
     trained = [*part.parameters(), *(model.parameters() if full else ())]
     return {
         "parameters": sum(p.numel() for p in trained),
-        "tokens": sum(counted) / max(len(counted), 1),
+        "tokens": learnt(trial, steps) if early else 1.0,
         "training": done.seconds,
         "zero": zero,
         **drawn_both(trial, model, part),
     }
+
+
+def learnt(trial: Trial, steps: int) -> float:
+    """The mean share of the codes that is learnt, by steps that are mostly about coarse maps."""
+    objective, counts, found = EarlyCentric(), PLAN.labels.bincount().tolist(), list[float]()
+    for step in range(steps):
+        drawn = objective.prepare({}, Progress(step=step, seed=trial.seed))["drawn"]
+        found.append(float((PLAN.labels < objective.steps(counts, drawn)).float().mean()))
+    return float(np.mean(found))
 
 
 @torch.no_grad()

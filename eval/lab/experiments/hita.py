@@ -93,7 +93,8 @@ def _every(trial: Trial) -> int:
 @torch.no_grad()
 def swapped(tokenizer: HitaTokenizer, seen: Passed, scenes: list[Scene]) -> Numbers:
     """Pictures with the holistic codes of one and the local codes of the next: whether they show the ground
-    of the one and the objects of the other. `own`: whether reconstructions show their own ground."""
+    of the one and the objects of the other, where the other's reconstruction shows any. `own`: whether
+    reconstructions show their own ground."""
     mixed = torch.cat(
         [seen.codes[:, : tokenizer.holistic], seen.codes[:, tokenizer.holistic :].roll(-1, 0)], dim=1
     )
@@ -104,13 +105,13 @@ def swapped(tokenizer: HitaTokenizer, seen: Passed, scenes: list[Scene]) -> Numb
     style = [parse(picture).background == ground for picture, ground in zip(pictures, grounds, strict=True)]
     own = [layout_of(picture) for picture in seen.pictures]
     content = [layout_of(picture) == other
-               for picture, other in zip(pictures, own[1:] + own[:1], strict=True)]  # fmt: skip
+               for picture, other in zip(pictures, own[1:] + own[:1], strict=True) if other]  # fmt: skip
     shown = [
         parse(picture).background == ground for picture, ground in zip(seen.pictures, grounds, strict=True)
     ]
     return {
         "style": float(np.mean([x for x, differs in zip(style, told, strict=True) if differs] or [False])),
-        "content": float(np.mean(content)),
+        "content": float(np.mean(content or [False])),
         "own": float(np.mean(shown)),
     }
 

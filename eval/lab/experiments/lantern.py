@@ -213,7 +213,8 @@ EXPERIMENT = Experiment(
     judge=judge,
     minutes=16,
     scaled="64 codes a picture and one drafting layer of 120 steps, chains of 4 codes; delta is chosen on "
-    "validation prompts among three; text is verified exactly by the same code (c), which is a test; "
-    "pictures are compared in pixels' features, not latents'",
+    "validation prompts among three, and is that of the neighbours at random too, whose acceptance is not "
+    "matched; text is verified exactly by the same code (c), which is a test; pictures are compared in "
+    "pixels' features, not latents'",
     shown=("attributes", FRECHET, "calls", "acceptance", "seconds"),
 )

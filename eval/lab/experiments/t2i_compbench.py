@@ -33,6 +33,7 @@ from unified.orders.shapes import as_shapes
 
 DETECTOR = SceneDetector(score=1.0)
 NEAR = 150 / 512  # of a side, as in T2I-CompBench
+PIXEL = 1 / told.SIDE  # by which two objects must be further apart along one axis than along the other
 MODELS = {"raster": "vq", "next_scale": "vq", "masked": "vq"}
 GENEVAL = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
 CATEGORIES = (*GENEVAL, "plane", "numbers")
@@ -50,6 +51,11 @@ def relation(one: SceneObject, other: SceneObject) -> str:
     if abs(across) > abs(down):
         return "left of" if across < 0 else "right of"
     return "above" if down < 0 else "below"
+
+
+def on_an_axis(one: SceneObject, other: SceneObject) -> bool:
+    """Whether a relation in the plane can be told: T2I-CompBench gives none to objects on a diagonal."""
+    return abs(abs(one.x - other.x) - abs(one.y - other.y)) >= PIXEL
 
 
 def clauses(scene: Scene) -> dict[str, dict[str, Any]]:
@@ -86,7 +92,7 @@ def scores(scenes: Sequence[Scene], pictures: np.ndarray) -> dict[str, float]:
         every["numbers"].append(
             number_score([(name, names.count(name)) for name in dict.fromkeys(names)], shapes)
         )
-        if len(set(names)) == 2:
+        if len(set(names)) == 2 and on_an_axis(*scene.objects):
             stands = PLANE[relation(*scene.objects)]
             every["plane"].append(plane_score(names, stands, shapes, rules))
     return {name: 100 * float(np.mean(values)) for name, values in every.items() if values}

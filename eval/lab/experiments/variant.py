@@ -37,6 +37,7 @@ SHAPES = as_shapes(SCHEDULE)
 BASE = replace(BASES["next_scale"], lists=(SCHEDULE,))
 HOW = How(order="next_scale", shapes=SHAPES)
 BRIDGE = 3
+TINY = 1e-6  # below it nothing suffers
 SHARE, RATE = 0.2, 1.5e-4  # of the base models' steps; 5 % of their learning rate
 
 
@@ -148,7 +149,9 @@ def judge(results: Results) -> list[Criterion]:
 
     early, late = cost("early"), cost("half")
     drop = zip(lost("untrained", "early"), lost("untrained", "half"), strict=True)
-    asymmetry = [a >= 2 * b or c >= 2 * d > 0 for a, b, (c, d) in zip(early, late, drop, strict=True)]
+    asymmetry = [
+        a >= max(2 * b, TINY) or c >= max(2 * d, TINY) for a, b, (c, d) in zip(early, late, drop, strict=True)
+    ]
     changes = [-100 * x for x in results.difference("progressive", "untrained", "full/attributes")]
     sums = [
         sum(results.of(arm, seed, f"{depth}/last") * sign for depth in ("full", "half"))

@@ -4,7 +4,7 @@ tokenizers apart that PSNR does not?"""
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -121,7 +121,8 @@ def judge(results: Results) -> list[Criterion]:
 
 
 def _of_text(results: Results) -> list[Criterion]:
-    names = ("(3) tokenizers within 0.5 dB whose character errors differ, most, points",
+    names = ("(2) least rise of character errors with known damage, points",
+             "(3) tokenizers within 0.5 dB whose character errors differ, most, points",
              "(4) character errors of continuous latents less those of the best codes, points")  # fmt: skip
     obstacle = results.of("all", results.seeds[0], "obstacle")
     if obstacle:
@@ -132,8 +133,8 @@ def _of_text(results: Results) -> list[Criterion]:
         told = ", ".join(f"{100 * sum(cer) / len(cer):.0f} %" for cer in clean.values())
         why = f"the reader errs in {told} of the characters of clean text: it has no say"
         return [not_applicable(name, why) for name in names]
-    found = []
     height = legible[0]  # the smallest
+    found = [at_least(names[0], _rises(results, height), 0.0)]
     cer = {name: results.values("all", f"{name}/text/{height}/cer") for name in (*DISCRETE, CONTINUOUS)}
     psnr = {name: results.values("all", f"{name}/text/{height}/psnr_pooled") for name in cer}
     gaps = []
@@ -141,12 +142,21 @@ def _of_text(results: Results) -> list[Criterion]:
         if abs(sum(psnr[a]) - sum(psnr[b])) / len(psnr[a]) <= CLOSE:
             gaps.append([100 * abs(x - y) for x, y in zip(cer[a], cer[b], strict=True)])
     if gaps:
-        found.append(at_least(names[0], max(gaps, key=sum), 100 * APART))
+        found.append(at_least(names[1], max(gaps, key=sum), 100 * APART))
     else:
-        found.append(not_applicable(names[0], f"no two are within {CLOSE} dB on text of {height} points"))
+        found.append(not_applicable(names[1], f"no two are within {CLOSE} dB on text of {height} points"))
     best = min(DISCRETE, key=lambda name: sum(cer[name]))
     less = [100 * (a - b) for a, b in zip(cer[CONTINUOUS], cer[best], strict=True)]
-    return [*found, at_most(f"{names[1]} ({best}, {height} points)", less, 0.0)]
+    return [*found, at_most(f"{names[2]} ({best}, {height} points)", less, 0.0)]
+
+
+def _rises(results: Results, height: int) -> list[float]:
+    """By seed, the least that character errors rise by from a damage to the next larger one."""
+    rises = []
+    for names in ([f"blur {x:g}" for x in BLURS], [f"smaller {x}" for x in SMALLER]):
+        columns = [results.values("all", f"{name}/text/{height}/cer") for name in names]
+        rises += [[100 * (b - a) for a, b in zip(*pair, strict=True)] for pair in pairwise(columns)]
+    return [min(row) for row in zip(*rises, strict=True)]
 
 
 EXPERIMENT = Experiment(

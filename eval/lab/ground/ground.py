@@ -22,6 +22,7 @@ from unified.eval.lab.ground.drawing import How
 from unified.eval.lab.ground.tokenizers import as_images, new_tokenizer
 from unified.eval.lab.sizes import FULL, Sizes
 from unified.tasks.scenes.scene import Scene
+from unified.tokenizers.kinds import kind_name, kind_of
 
 from unified.model import UnifiedModel
 from unified.orders.shapes import Shapes, as_shapes
@@ -29,6 +30,7 @@ from unified.orders.shapes import Shapes, as_shapes
 SHIPPED = Path(__file__).parents[1] / "weights"
 NULL = 0.1  # share of training steps without captions
 COUNTS = {"validation": 512, "test": 4096}
+Change = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
 
 class Ground:
@@ -110,17 +112,19 @@ class Ground:
     def tokenizer(self, name: str) -> Any:
         """ValueError if it has not been prepared."""
         if name not in self._tokenizers:
-            self._tokenizers[name] = self._loaded(name, new_tokenizer(name, self.sizes.tokenizer))
+            tokenizer = new_tokenizer(name, self.sizes.tokenizer)
+            self._tokenizers[name] = self._loaded(name, tokenizer, kind_of(kind_name(tokenizer)).change)
         return self._tokenizers[name]
 
     def base(self, name: str) -> UnifiedModel:
         """A copy of a base model. ValueError if it has not been prepared."""
         return self._loaded(name, new_model(BASES[name], self.sizes))
 
-    def _loaded(self, name: str, module: Any) -> Any:
+    def _loaded(self, name: str, module: Any, change: Change | None = None) -> Any:
         if not self.has(name):
             raise ValueError(f"{self.path(name)}: no such weights: run `unified lab prepare` first")
-        module.load_state_dict(load_file(self.path(name)))
+        state = load_file(self.path(name))
+        module.load_state_dict(change(state) if change else state)
         return module.eval()
 
     def keep(self, name: str, module: nn.Module) -> None:

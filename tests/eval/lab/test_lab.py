@@ -23,13 +23,13 @@ from unified.eval.lab.experiments import EXPERIMENTS
 from unified.eval.lab.experiments.scalekv import Recent
 from unified.eval.lab.ground.bases import BASES, new_model
 from unified.eval.lab.ground.drawing import draw
-from unified.eval.lab.ground.ground import Ground
+from unified.eval.lab.ground.ground import SHIPPED, Ground
 from unified.eval.lab.ground.measures import likelihood
 from unified.eval.lab.ground.scenes import CAPTION, caption, pictures, scene, score
 from unified.eval.lab.ground.training import Course, train
 from unified.eval.lab.papers import PAPERS
 from unified.eval.lab.report import listed, write_report
-from unified.eval.lab.sizes import TOY
+from unified.eval.lab.sizes import FULL, TOY
 
 from unified.apps.cli import main, parser
 from unified.orders import ORDERS, GatherFeed
@@ -115,6 +115,12 @@ def test_the_window_holds_the_latest_codes_up_to_its_budget(ground, budget, held
     how = ground.how("next_scale").but(policy=Recent(budget, first=5), watch=watch)
     draw(ground.base("next_scale"), ground.tokenizer("vq"), ground.scenes("test", 1), how, seed=0, rows=1)
     assert found == held
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.safetensors")), ids=lambda path: path.stem)
+def test_weights_that_ship_fit_the_code(path):
+    made = Ground(FULL).base if path.stem in BASES else Ground(FULL).tokenizer
+    assert made(path.stem) is not None
 
 
 def test_missing_weights_are_named(tmp_path):
