@@ -12,8 +12,8 @@ from unified.train.recipes.nano_tune import nano_tune
 from unified.train.stage import ParameterConfig
 
 SEED = 60  # of samples that no earlier stage of the shipped model saw
-STEPS = 1000  # that the samples are enough for, each seen about once
-ROWS, LENGTH = 1, 4096  # of a step
+STEPS = 500  # that the samples are enough for, each seen about once
+ROWS, LENGTH = 2, 4096  # of a step
 # Mean length of a sample, as `prepare` finds it.
 MEAN_IDS = {
     "free_scene_draw": 1216,
