@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unified.apps.commands.common import check_folder
-from unified.eval.lab.papers import PAPERS
 
 if TYPE_CHECKING:
     from unified.eval.lab.ground.ground import Ground
@@ -24,9 +23,8 @@ def lab(options: argparse.Namespace) -> int:
         raise ValueError(f"lab {options.action} takes no names, got {options.names[0]!r}")
     if options.action == "run" and not options.names:
         raise ValueError("name what is to be run: `unified lab list` has the papers")
-    for name in options.names if options.action == "run" else ():
-        if name not in PAPERS:
-            raise ValueError(f"no experiment is called {name!r}: there are {', '.join(PAPERS)}")
+    if options.action == "run":
+        _check_papers(options.names)
     if options.threads > MOST_THREADS:
         raise ValueError(f"--threads must be at most {MOST_THREADS}, got {options.threads}")
     for folder in (options.out, options.work, options.weights):
@@ -40,6 +38,15 @@ def lab(options: argparse.Namespace) -> int:
         "conform": _conform,
         "cross": _cross,
     }[options.action](options)
+
+
+def _check_papers(names: list[str]) -> None:
+    """ValueError for a name of no paper, before anything heavy is imported."""
+    from unified.eval.lab.papers import PAPERS
+
+    for name in names:
+        if name not in PAPERS:
+            raise ValueError(f"no experiment is called {name!r}: there are {', '.join(PAPERS)}")
 
 
 def _ground(options: argparse.Namespace) -> Ground:
