@@ -43,10 +43,17 @@ def output(model: UnifiedModel, batch: Rows, **options: Any) -> UnifiedOutput:
 
 
 def trained(
-    trial: Trial, model: UnifiedModel, base: Base, steps: int, what: str, rate: float = Course.rate
+    trial: Trial,
+    model: UnifiedModel,
+    base: Base,
+    steps: int,
+    what: str,
+    rate: float = Course.rate,
+    batch: int | None = None,
 ) -> Trained:
-    """Train a model of a kind of base by its likelihood, rows drawn from the trial's seed."""
-    rows = trial.ground.batches(base, trial.seed + 1)
+    """Train a model of a kind of base by its likelihood, `batch` rows a step (default: those of base models)
+    drawn from the trial's seed."""
+    rows = trial.ground.batches(base, trial.seed + 1, batch)
 
     def loss(step: int) -> Tensor:
         found = output(model, rows(step, model)).loss

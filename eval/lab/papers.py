@@ -76,3 +76,9 @@ def _paper(line: str) -> Paper:
 
 
 PAPERS = {paper.name: paper for paper in map(_paper, _ROWS.strip().splitlines())}
+
+
+def check_paper(name: str) -> None:
+    """ValueError for the name of no paper."""
+    if name not in PAPERS:
+        raise ValueError(f"no experiment is called {name!r}: there are {', '.join(PAPERS)}")

@@ -27,6 +27,7 @@ from unified.eval.bench.machine import machine, versions
 from unified.eval.lab.experiment import Experiment, Results, Trial
 from unified.eval.lab.experiments import EXPERIMENTS
 from unified.eval.lab.ground.ground import Ground
+from unified.eval.lab.papers import check_paper
 from unified.train.stored import write_text
 
 from unified import __version__
@@ -34,8 +35,7 @@ from unified import __version__
 
 def find(name: str) -> Experiment:
     """A registered experiment. ValueError for another name."""
-    if name not in EXPERIMENTS:
-        raise ValueError(f"no experiment is called {name!r}: there are {', '.join(EXPERIMENTS)}")
+    check_paper(name)
     return EXPERIMENTS[name]
 
 

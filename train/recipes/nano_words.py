@@ -7,7 +7,7 @@ from typing import Any
 
 from unified.tasks.worlds.clips import PROBED
 from unified.train.recipe import ModelData, ModelRecipe, Source
-from unified.train.recipes.nano_sources import FREE_SOURCES, SOURCES
+from unified.train.recipes.nano_sources import FREE_SOURCES, SOURCES, shared
 from unified.train.recipes.nano_tune import nano_tune
 from unified.train.stage import ParameterConfig
 
@@ -64,7 +64,7 @@ PLAIN_WORDS = {
     "world_actions": 0.01,
     "world_play": 0.01,
 }
-MIXTURE = {**FREE_WORDS, **PLAIN_WORDS}
+MIXTURE = {**shared(FREE_WORDS, 0.76), **shared(PLAIN_WORDS, 0.24)}
 # Fine maps it can: most pictures that it writes are learned up to the map that says what is where.
 COARSE = {
     **dict.fromkeys(("free_scene_draw", "free_scene_edit", "free_scene_chat"), 0.8),
@@ -79,7 +79,7 @@ CLIPS: dict[str, Mapping[str, Any]] = {
 
 def nano_words() -> ModelRecipe:
     """One stage of small steps at a low rate, of all but the merging of codes, the transition of frames and
-    the copying of parts. Every sample is seen about once. What came of it: docs/training.md."""
+    the copying of parts. Every sample is seen about once. See docs/training.md."""
     recipe = nano_tune()
     sources = tuple(_once(source) for source in (*FREE_SOURCES, *SOURCES) if source.label in MIXTURE)
     (stage,) = recipe.stages

@@ -24,7 +24,7 @@ from unified.eval.lab.experiment import (
 )
 from unified.eval.lab.ground.bases import BASES, Rows, rows
 from unified.eval.lab.ground.measures import diversity
-from unified.eval.lab.ground.training import FINAL, Course, train
+from unified.eval.lab.ground.training import Course, train
 from unified.eval.lab.statistics import rank_correlation
 
 from unified.decoding.guidance import Constant
@@ -37,13 +37,6 @@ LAMBDAS = (10, 30, 100, 300)
 BETA, SHARE, RATE = 0.02, 0.03, 3e-4  # the rate: a tenth of the base models' own, as published
 SCALES = (1.5, 2.0, 3.0, 4.0)  # of guidance, chosen on validation prompts
 GAP = 0.01  # of accuracy between guided and unguided, below which there is nothing to recover
-
-
-class Tuning(Course):
-    """Without a warm-up, which is longer than all of so few steps."""
-
-    def rate_at(self, step: int) -> float:
-        return self.rate * max(FINAL, 1 - step / self.steps)
 
 
 def unguided(trial: Trial) -> Numbers:
@@ -113,7 +106,8 @@ def aligned(name: str, options: dict[str, Any], trial: Trial) -> Numbers:
         return objective.loss(scores(model, batch), fixed, {"input_ids": batch.ids}).loss
 
     steps = trial.ground.sizes.steps(SHARE)
-    done = train(model, loss, Tuning(steps=steps, rate=RATE, what=f"{name} {options}"), trial.work)
+    course = Course(steps=steps, rate=RATE, what=f"{name} {options}", warmup=0)
+    done = train(model, loss, course, trial.work)
     valid = scored(trial, model, "vq", trial.ground.how(NAME), "validation")["attributes"]
     found = {**figures(trial, model), **margins(trial, model, reference)}
     return {**found, "valid": valid, "training": done.seconds}

@@ -306,7 +306,7 @@ def judge(results: Results) -> list[Criterion]:
         at_least(
             "(c) one noise for both raises acceptance, times", [a / max(b, 1e-3) for a, b in aligned], 2.0
         ),
-        at_most("(d) accuracy lost against the target, points", [100 * (a - b) for a, b in pairs], 1.0),
+        at_most("(d) accuracy differs from the target's, points", [100 * abs(a - b) for a, b in pairs], 1.0),
         at_most("(e) passes of the target beside one a token", passes, 0.7),
         holds("(f) relaxed acceptance is nearer to the draft than to the target", [a < b for a, b in near]),
     ]

@@ -10,7 +10,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from unified.eval.lab.arms import SEED_STRIDE, output, scored
+from unified.eval.lab.arms import SEED_STRIDE, output, scored, trained
 from unified.eval.lab.experiment import (
     Criterion,
     Experiment,
@@ -26,7 +26,7 @@ from unified.eval.lab.ground.drawing import draw
 from unified.eval.lab.ground.ground import NULL
 from unified.eval.lab.ground.measures import FRECHET, diversity
 from unified.eval.lab.ground.scenes import caption
-from unified.eval.lab.ground.training import Course, train
+from unified.eval.lab.ground.training import Course, rate_of, train
 
 from unified.decoding.guidance import Constant, Guidance
 from unified.decoding.sampling import Sampler
@@ -66,24 +66,11 @@ def half(trial: Trial) -> int:
     return max(1, trial.ground.sizes.batch // 4)
 
 
-def rate_of(mean: float, steps: int) -> float:
-    """The rate of a course whose mean over its steps is this: a short one hardly leaves its warm-up."""
-    course = Course(steps=steps, rate=1.0)
-    return mean * steps / sum(map(course.rate_at, range(steps)))
-
-
 def continued(trial: Trial) -> Numbers:
     """The likelihood for as many steps as all rounds take, of as many rows and the same list of maps."""
-    model, rows_at = trial.ground.base(NAME), trial.ground.batches(OWN, trial.seed + 1, 2 * half(trial))
-
-    def loss(step: int) -> Tensor:
-        found = output(model, rows_at(step, model)).loss
-        assert found is not None
-        return found
-
-    steps = ROUNDS * trial.ground.sizes.steps(SHARE)
-    course = Course(steps=steps, rate=rate_of(RATE, steps), what=f"likelihood, seed {trial.seed}")
-    done = train(model, loss, course, trial.work)
+    model, steps = trial.ground.base(NAME), ROUNDS * trial.ground.sizes.steps(SHARE)
+    what, rate = f"likelihood, seed {trial.seed}", rate_of(RATE, steps)
+    done = trained(trial, model, OWN, steps, what, rate, 2 * half(trial))
     return {**figures(trial, model), "training": done.seconds}
 
 

@@ -21,11 +21,10 @@ from unified.eval.lab.experiment import (
     at_most,
     not_applicable,
 )
-from unified.eval.lab.experiments.ddo import rate_of
 from unified.eval.lab.ground.bases import BASES, Rows, rows
 from unified.eval.lab.ground.drawing import draw
 from unified.eval.lab.ground.measures import FRECHET, measured
-from unified.eval.lab.ground.training import Course, train
+from unified.eval.lab.ground.training import Course, rate_of, train
 
 from unified.decoding.sampling import Sampler
 from unified.likelihood import likelihoods

@@ -21,7 +21,8 @@ DECAY = 0.01
 @dataclass(frozen=True, kw_only=True)
 class Course:
     """`every`: steps between checkpoints, about the work that an interruption costs. `stop`: after how many
-    of its steps training rests (0: at its end), to be gone on with by a course that stops later."""
+    of its steps training rests (0: at its end), to be gone on with by a course that stops later. `warmup`:
+    steps over which the rate rises; 0 for courses that are hardly longer."""
 
     steps: int
     stop: int = 0
@@ -29,9 +30,16 @@ class Course:
     every: int = 50
     clip: float = 1.0
     what: str = ""
+    warmup: int = WARMUP
 
     def rate_at(self, step: int) -> float:
-        return self.rate * min(1.0, (step + 1) / WARMUP) * max(FINAL, 1 - step / self.steps)
+        return self.rate * min(1.0, (step + 1) / max(self.warmup, 1)) * max(FINAL, 1 - step / self.steps)
+
+
+def rate_of(mean: float, steps: int) -> float:
+    """The rate of a course whose mean over its steps is this: a short one hardly leaves its warm-up."""
+    course = Course(steps=steps, rate=1.0)
+    return mean * steps / sum(map(course.rate_at, range(steps)))
 
 
 @dataclass(frozen=True)

@@ -42,11 +42,10 @@ def lab(options: argparse.Namespace) -> int:
 
 def _check_papers(names: list[str]) -> None:
     """ValueError for a name of no paper, before anything heavy is imported."""
-    from unified.eval.lab.papers import PAPERS
+    from unified.eval.lab.papers import check_paper
 
     for name in names:
-        if name not in PAPERS:
-            raise ValueError(f"no experiment is called {name!r}: there are {', '.join(PAPERS)}")
+        check_paper(name)
 
 
 def _ground(options: argparse.Namespace) -> Ground:
